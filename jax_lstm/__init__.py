@@ -1,0 +1,23 @@
+"""An LSTM in JAX, written once as its equations, on torch.nn.LSTM's weights.
+
+Axes, everywhere: T steps, B or *batch batch axes, D inputs, H hidden units, P output width (proj_size or H),
+G = 4H gate rows (H for an RNN), L layers, R = L * directions rows of a state.
+"""
+
+from jax_lstm import convert
+from jax_lstm.init import init_lstm, init_rnn
+from jax_lstm.lstm import lstm, lstm_cell, lstm_states
+from jax_lstm.rnn import rnn, rnn_cell
+from jax_lstm.state import LSTMState
+
+__all__ = [
+    "LSTMState",
+    "convert",
+    "init_lstm",
+    "init_rnn",
+    "lstm",
+    "lstm_cell",
+    "lstm_states",
+    "rnn",
+    "rnn_cell",
+]

@@ -1,0 +1,83 @@
+"""The LSTM cell: six equations, and what they turn into when differentiated.
+
+    i_t = σ(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)          input gate
+    f_t = σ(W_if x_t + b_if + W_hf h_{t-1} + b_hf)          forget gate
+    g_t = tanh(W_ig x_t + b_ig + W_hg h_{t-1} + b_hg)       candidate
+    o_t = σ(W_io x_t + b_io + W_ho h_{t-1} + b_ho)          output gate
+    c_t = f_t ∘ c_{t-1} + i_t ∘ g_t
+    h_t = o_t ∘ tanh(c_t)
+
+Source: Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000, as torch.nn.LSTM states them.
+Departure (1): the sum inside each gate, ``z``, is made outside this file (`recurrence`), because most of it needs
+no loop. Departure (2): with a projection, h_t = W_hr (o_t ∘ tanh(c_t)); that product too is the recurrence's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = Any
+GATE_ORDER = ("i", "f", "g", "o")  # torch's; the one place where it is written
+
+
+class Cell(NamedTuple):
+    """One recurrent cell as pointwise functions; arrays are ``[..., H]`` and gates come as a tuple of them.
+
+    activate(z) -> gates:                         the gates from their sums z
+    advance(gates, c_prev) -> (m, c):             the new output m (h before any projection) and cell state
+    activation_slopes(gates) -> slopes:           d gate / d z, from the gate's own value
+    slopes(gates, c_prev, c) -> coefficients:     everything that `tangent` multiplies by
+    tangent(coefficients, dz, dc_prev) -> (dm, dc): the derivative of the cell; linear in dz and dc_prev
+    """
+
+    name: str
+    num_gates: int
+    has_cell_state: bool
+    activate: Callable[..., Any]
+    advance: Callable[..., Any]
+    activation_slopes: Callable[..., Any]
+    slopes: Callable[..., Any]
+    tangent: Callable[..., Any]
+
+
+def activate(z):
+    z_i, z_f, z_g, z_o = z
+    i = jax.nn.sigmoid(z_i)
+    f = jax.nn.sigmoid(z_f)
+    g = jnp.tanh(z_g)
+    o = jax.nn.sigmoid(z_o)
+    return i, f, g, o
+
+
+def advance(gates, c_prev):
+    i, f, g, o = gates
+    c = f * c_prev + i * g
+    h = o * jnp.tanh(c)
+    return h, c
+
+
+def activation_slopes(gates):
+    i, f, g, o = gates
+    return i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)
+
+
+def slopes(gates, c_prev, c):
+    i, f, g, o = gates
+    s_i, s_f, s_g, s_o = activation_slopes(gates)
+    tanh_c = jnp.tanh(c)
+    return g * s_i, c_prev * s_f, i * s_g, f, tanh_c * s_o, o * (1 - tanh_c * tanh_c)
+
+
+def tangent(coefficients, dz, dc_prev):
+    c_by_i, c_by_f, c_by_g, c_by_c, h_by_o, h_by_c = coefficients
+    dz_i, dz_f, dz_g, dz_o = dz
+    dc = c_by_c * dc_prev + c_by_i * dz_i + c_by_f * dz_f + c_by_g * dz_g
+    dh = h_by_o * dz_o + h_by_c * dc
+    return dh, dc
+
+
+LSTM = Cell("lstm", len(GATE_ORDER), True, activate, advance, activation_slopes, slopes, tangent)

@@ -1,0 +1,5 @@
+"""Weights in and out: pure functions on arrays, one file a library. None imports the library that it speaks to."""
+
+from jax_lstm.convert.torch import from_torch, to_torch
+
+__all__ = ["from_torch", "to_torch"]

@@ -1,0 +1,199 @@
+"""Flax linen modules: thin shells that declare the parameters and call the functions.
+
+``variables["params"]`` is a torch state dict, so a torch checkpoint needs no mapping. Initial states are zeros and
+need no RNG. ``dtype`` is the compute dtype, ``param_dtype`` that of the weights, as everywhere in Flax.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.init import ForgetBias, initializers
+from jax_lstm.lstm import lstm
+from jax_lstm.network import Network
+from jax_lstm.shells import cast, embed, feature_size, run_cell, uniform_init, zero_carry
+from jax_lstm.state import LSTMState
+
+
+class LSTM(nn.Module):
+    """torch.nn.LSTM as a linen module; its options mean what they mean in :func:`jax_lstm.lstm`.
+
+    ``style`` and ``forget_bias`` choose the initial weights, see :func:`jax_lstm.init_lstm`.
+    """
+
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    proj_size: int = 0
+    time_major: bool = False
+    dropout: float = 0.0
+    style: str = "torch"
+    forget_bias: ForgetBias = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    carry_dtype: Any = None
+    checkpoint_every: int | None = None
+    truncate_every: int | None = None
+    residuals: str = "fast"
+    backend: str = "auto"
+    unroll: int = 1
+    precision: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Any,
+        state: LSTMState | None = None,
+        *,
+        lengths: Any = None,
+        reset: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[jax.Array, LSTMState]:
+        """Runs the layers; arguments, results and errors as :func:`jax_lstm.lstm`.
+
+        ``deterministic=False`` turns dropout on, with a key from the RNG collection "dropout".
+        """
+        network = Network(
+            "lstm",
+            feature_size(x),
+            self.hidden_size,
+            self.num_layers,
+            self.bias,
+            self.bidirectional,
+            self.proj_size,
+        )
+        inits = initializers(network, style=self.style, forget_bias=self.forget_bias)
+        params = {name: self.param(name, init, self.param_dtype) for name, init in inits.items()}
+        x, params = cast(self.dtype, (x, params))
+        dropout = 0.0 if deterministic else self.dropout
+        return lstm(
+            params,
+            x,
+            state,
+            lengths=lengths,
+            reset=reset,
+            time_major=self.time_major,
+            dropout=dropout,
+            dropout_key=self.make_rng("dropout") if dropout else None,
+            checkpoint_every=self.checkpoint_every,
+            truncate_every=self.truncate_every,
+            residuals=self.residuals,
+            carry_dtype=self.carry_dtype,
+            backend=self.backend,
+            unroll=self.unroll,
+            precision=self.precision,
+        )
+
+
+class LSTMCell(nn.RNNCellBase):
+    """torch.nn.LSTMCell as a Flax RNN cell: works inside flax.linen's RNN and Bidirectional.
+
+    The carry is an :class:`LSTMState`. Inside flax.linen.RNN, its rules for ``seq_lengths`` hold and not ours: outputs
+    in the padding are not zero, a row of length 0 runs on over its padding, and NaN in the padding reaches the
+    gradients. Use :class:`LSTM` with ``lengths`` where that matters.
+    """
+
+    hidden_size: int
+    bias: bool = True
+    style: str = "torch"
+    forget_bias: ForgetBias = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    carry_dtype: Any = None
+    precision: Any = None
+
+    @nn.compact
+    def __call__(self, carry: LSTMState, inputs: Any) -> tuple[LSTMState, jax.Array]:
+        """carry :class:`LSTMState` of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
+        network = Network("lstm", feature_size(inputs), self.hidden_size, bias=self.bias)
+        inits = initializers(network, style=self.style, forget_bias=self.forget_bias)
+        params = {
+            name.removesuffix("_l0"): self.param(name.removesuffix("_l0"), init, self.param_dtype)
+            for name, init in inits.items()
+        }
+        return run_cell(params, carry, inputs, self.dtype, self.precision)
+
+    @nn.nowrap
+    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> LSTMState:
+        """Zeros for inputs of shape ``[*batch, D]``; ``rng`` is not used and may be None."""
+        return zero_carry(input_shape, self.hidden_size, self.carry_dtype, self.dtype or self.param_dtype)
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+
+class SequenceModel(nn.Module):
+    """Embedding -> LSTM -> fully connected layer: torch_ref.SequenceModel, parameter for parameter.
+
+    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias`` (nested dicts; joined by
+    "." they are the torch model's state dict). ``lstm_options`` go to :class:`LSTM`.
+    """
+
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    output_size: int
+    num_layers: int = 1
+    dropout: float = 0.0
+    bidirectional: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    lstm_options: Any = None
+
+    def setup(self):
+        self.embedding = Embedding(self.vocab_size, self.embedding_size, self.dtype, self.param_dtype)
+        self.lstm = LSTM(
+            self.hidden_size,
+            self.num_layers,
+            dropout=self.dropout,
+            bidirectional=self.bidirectional,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            **(self.lstm_options or {}),
+        )
+        self.fc = Linear(self.output_size, self.dtype, self.param_dtype)
+
+    def __call__(self, tokens: Any, state: LSTMState | None = None, **options) -> tuple[jax.Array, LSTMState]:
+        """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
+
+        ``options`` are those of :meth:`LSTM.__call__`. Raises TypeError where tokens are no integers.
+        """
+        y, state = self.lstm(self.embedding(tokens), state, **options)
+        return self.fc(y), state
+
+
+class Embedding(nn.Module):
+    """torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
+
+    vocab_size: int
+    size: int
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Any) -> jax.Array:
+        weight = self.param("weight", jax.nn.initializers.normal(1.0), (self.vocab_size, self.size), self.param_dtype)
+        return embed(cast(self.dtype, weight), tokens)
+
+
+class Linear(nn.Module):
+    """torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
+
+    size: int
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    precision: Any = None
+
+    @nn.compact
+    def __call__(self, x: Any) -> jax.Array:
+        init = uniform_init(x.shape[-1])
+        weight = self.param("weight", init, (self.size, x.shape[-1]), self.param_dtype)
+        bias = self.param("bias", init, (self.size,), self.param_dtype)
+        x, weight, bias = cast(self.dtype, (x, weight, bias))
+        return jnp.matmul(x, weight.T, precision=self.precision) + bias

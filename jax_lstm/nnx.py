@@ -1,0 +1,199 @@
+"""Flax nnx modules: thin shells that hold the parameters and call the functions.
+
+The attributes are a torch state dict's names, each an ``nnx.Param``. No module stores an Rngs: parameters are drawn
+in the constructor, initial states are zeros, and dropout takes its key per call. So plain ``jax.jit`` and
+``jax.grad`` work on these modules, and no dropout mask repeats unasked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_lstm.init import ForgetBias, initializers
+from jax_lstm.lstm import lstm
+from jax_lstm.network import Network
+from jax_lstm.shells import cast, embed, run_cell, uniform_init, zero_carry
+from jax_lstm.state import LSTMState
+
+
+def _params(module: nnx.Module, names) -> dict[str, jax.Array]:
+    return {name: getattr(module, name)[...] for name in names}
+
+
+class LSTM(nnx.Module):
+    """torch.nn.LSTM as an nnx module; options mean what they mean in :func:`jax_lstm.lstm` and ``init_lstm``."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        time_major: bool = False,
+        dropout: float = 0.0,
+        style: str = "torch",
+        forget_bias: ForgetBias = None,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        carry_dtype: Any = None,
+        checkpoint_every: int | None = None,
+        truncate_every: int | None = None,
+        residuals: str = "fast",
+        backend: str = "auto",
+        unroll: int = 1,
+        precision: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        self.network = Network("lstm", input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
+        self.time_major, self.dropout, self.dtype, self.carry_dtype = time_major, dropout, dtype, carry_dtype
+        self.checkpoint_every, self.truncate_every, self.residuals = checkpoint_every, truncate_every, residuals
+        self.backend, self.unroll, self.precision = backend, unroll, precision
+        for name, init in initializers(self.network, style=style, forget_bias=forget_bias).items():
+            setattr(self, name, nnx.Param(init(rngs.params(), param_dtype)))
+
+    def __call__(
+        self,
+        x: Any,
+        state: LSTMState | None = None,
+        *,
+        lengths: Any = None,
+        reset: Any = None,
+        dropout_key: Any = None,
+    ) -> tuple[jax.Array, LSTMState]:
+        """Runs the layers; arguments, results and errors as :func:`jax_lstm.lstm`. Dropout is on where a key is given."""
+        x, params = cast(self.dtype, (x, _params(self, self.network.shapes())))
+        return lstm(
+            params,
+            x,
+            state,
+            lengths=lengths,
+            reset=reset,
+            time_major=self.time_major,
+            dropout=0.0 if dropout_key is None else self.dropout,
+            dropout_key=dropout_key,
+            checkpoint_every=self.checkpoint_every,
+            truncate_every=self.truncate_every,
+            residuals=self.residuals,
+            carry_dtype=self.carry_dtype,
+            backend=self.backend,
+            unroll=self.unroll,
+            precision=self.precision,
+        )
+
+
+class LSTMCell(nnx.RNNCellBase):
+    """torch.nn.LSTMCell as a Flax RNN cell: works inside flax.nnx's RNN and Bidirectional, whose rules then hold.
+
+    The carry is an :class:`LSTMState`; see :class:`jax_lstm.linen.LSTMCell` on ``seq_lengths``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        style: str = "torch",
+        forget_bias: ForgetBias = None,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        carry_dtype: Any = None,
+        precision: Any = None,
+        rngs: nnx.Rngs,
+    ):
+        self.network = Network("lstm", input_size, hidden_size, bias=bias)
+        self.dtype, self.param_dtype, self.carry_dtype, self.precision = dtype, param_dtype, carry_dtype, precision
+        for name, init in initializers(self.network, style=style, forget_bias=forget_bias).items():
+            setattr(self, name.removesuffix("_l0"), nnx.Param(init(rngs.params(), param_dtype)))
+
+    def __call__(self, carry: LSTMState, inputs: Any) -> tuple[LSTMState, jax.Array]:
+        """carry :class:`LSTMState` of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
+        return run_cell(_params(self, self.network.cell_shapes()), carry, inputs, self.dtype, self.precision)
+
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> LSTMState:
+        """Zeros for inputs of shape ``[*batch, D]``; ``rngs`` is not used. ``carry_init`` is refused."""
+        if carry_init is not None:
+            raise ValueError("carry_init must be None: this cell starts from zeros. Pass an initial carry instead.")
+        return zero_carry(input_shape, self.network.hidden_size, self.carry_dtype, self.dtype or self.param_dtype)
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+
+class SequenceModel(nnx.Module):
+    """Embedding -> LSTM -> fully connected layer: torch_ref.SequenceModel, parameter for parameter.
+
+    ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias`` are its parameters. ``lstm_options`` go to
+    :class:`LSTM`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        output_size: int,
+        num_layers: int = 1,
+        *,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+        **lstm_options: Any,
+    ):
+        self.embedding = Embedding(vocab_size, embedding_size, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        self.lstm = LSTM(
+            embedding_size,
+            hidden_size,
+            num_layers,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            rngs=rngs,
+            **lstm_options,
+        )
+        width = self.lstm.network.directions * self.lstm.network.output_size
+        self.fc = Linear(width, output_size, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+
+    def __call__(self, tokens: Any, state: LSTMState | None = None, **options: Any) -> tuple[jax.Array, LSTMState]:
+        """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
+
+        ``options`` are those of :meth:`LSTM.__call__`. Raises TypeError where tokens are no integers.
+        """
+        y, state = self.lstm(self.embedding(tokens), state, **options)
+        return self.fc(y), state
+
+
+class Embedding(nnx.Module):
+    """torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
+
+    def __init__(self, vocab_size: int, size: int, *, dtype=None, param_dtype=jnp.float32, rngs: nnx.Rngs):
+        self.dtype = dtype
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), (vocab_size, size), param_dtype))
+
+    def __call__(self, tokens: Any) -> jax.Array:
+        return embed(cast(self.dtype, self.weight[...]), tokens)
+
+
+class Linear(nnx.Module):
+    """torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
+
+    def __init__(self, fan_in: int, size: int, *, dtype=None, param_dtype=jnp.float32, rngs: nnx.Rngs):
+        self.dtype = dtype
+        init = uniform_init(fan_in)
+        self.weight = nnx.Param(init(rngs.params(), (size, fan_in), param_dtype))
+        self.bias = nnx.Param(init(rngs.params(), (size,), param_dtype))
+
+    def __call__(self, x: Any) -> jax.Array:
+        x, weight, bias = cast(self.dtype, (x, self.weight[...], self.bias[...]))
+        return jnp.matmul(x, weight.T) + bias

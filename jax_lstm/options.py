@@ -1,0 +1,102 @@
+"""The options that every recurrent network takes, checked once, before any computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+BACKENDS = ("auto", "scan")
+RESIDUALS = ("fast", "lean")
+
+
+class OptionArguments(TypedDict, total=False):
+    """The keyword arguments of :func:`jax_lstm.lstm`, which documents them."""
+
+    lengths: Any
+    reset: Any
+    time_major: bool
+    dropout: float
+    dropout_key: Any
+    checkpoint_every: int | None
+    truncate_every: int | None
+    residuals: str
+    carry_dtype: Any
+    backend: str
+    unroll: int
+    precision: Any
+
+
+@dataclass(frozen=True)
+class Options:
+    lengths: Any = None
+    reset: Any = None
+    time_major: bool = False
+    dropout: float = 0.0
+    dropout_key: Any = None
+    checkpoint_every: int | None = None
+    truncate_every: int | None = None
+    residuals: str = "fast"
+    carry_dtype: Any = None
+    backend: str = "auto"
+    unroll: int = 1
+    precision: Any = None
+
+    def check(self, x_shape: tuple[int, ...]) -> None:
+        """Raises ValueError or TypeError naming the option, what was expected and what came."""
+        _check_one_of("backend", self.backend, BACKENDS)
+        _check_one_of("residuals", self.residuals, RESIDUALS)
+        for name in ("checkpoint_every", "truncate_every"):
+            _check_positive(name, getattr(self, name), or_none=True)
+        _check_positive("unroll", self.unroll)
+        if not 0.0 <= self.dropout <= 1.0:
+            raise ValueError(f"dropout must be a probability from 0 to 1; got {self.dropout}.")
+        if self.dropout and self.dropout_key is None:
+            raise ValueError(
+                f"dropout={self.dropout} needs dropout_key=jax.random.key(...), a fresh one per call; "
+                "got None. To evaluate, leave dropout at 0."
+            )
+        if self.carry_dtype is not None and not jnp.issubdtype(self.carry_dtype, jnp.floating):
+            raise TypeError(f"carry_dtype must be a floating-point dtype; got {self.carry_dtype}.")
+        time_axis = 0 if self.time_major else len(x_shape) - 2
+        batch = (*x_shape[:time_axis], *x_shape[time_axis + 1 : -1])
+        if self.lengths is not None:
+            _check_lengths(self.lengths, batch, x_shape[time_axis])
+        if self.reset is not None:
+            _check_reset(self.reset, x_shape[:-1], "[T, *batch]" if self.time_major else "[*batch, T]")
+
+
+def _check_one_of(name, value, known):
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
+
+
+def _check_positive(name, value, or_none=False):
+    if value is None and or_none:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int{' or None' if or_none else ''}; got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}.")
+
+
+def _check_lengths(lengths, batch, steps):
+    if np.shape(lengths) != batch:
+        raise ValueError(f"lengths must have x's batch shape {batch}; got shape {np.shape(lengths)}.")
+    if not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
+        raise TypeError(f"lengths must be integers; got dtype {jnp.result_type(lengths)}.")
+    if isinstance(lengths, jax.core.Tracer):
+        return  # values are unknown here; a length over T then counts as T, one under 0 as 0
+    wrong = [int(n) for n in np.ravel(lengths) if not 0 <= n <= steps]
+    if wrong:
+        raise ValueError(f"lengths must lie between 0 and T = {steps}; got {wrong[0]}. Is x cut short, or padded less?")
+
+
+def _check_reset(reset, shape, layout):
+    if np.shape(reset) != shape:
+        raise ValueError(f"reset must be {layout} = {shape}, one flag a step; got shape {np.shape(reset)}.")
+    if jnp.result_type(reset) != jnp.bool_:
+        raise TypeError(f"reset must be bool; got dtype {jnp.result_type(reset)}. Write reset.astype(bool).")

@@ -1,0 +1,60 @@
+"""What the linen and the nnx modules share: checks, casts and the two layers around an LSTM, as functions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.lstm import lstm_cell
+from jax_lstm.state import LSTMState
+
+
+def feature_size(x: Any) -> int:
+    """D, the last axis of x."""
+    if not hasattr(x, "shape") or len(x.shape) < 1:
+        raise TypeError(f"x must be an array whose last axis is D; got {type(x).__name__}.")
+    return x.shape[-1]
+
+
+def cast(dtype: Any, tree: Any) -> Any:
+    """Floating-point leaves in ``dtype``; None leaves all as they are."""
+
+    def leaf(a):
+        return a.astype(dtype) if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    return tree if dtype is None else jax.tree.map(leaf, tree)
+
+
+def run_cell(params: dict, carry: LSTMState, x: Any, dtype: Any, precision: Any) -> tuple[LSTMState, jax.Array]:
+    """One step as Flax's RNN cells return it; the new carry keeps the given carry's dtypes."""
+    x, params = cast(dtype, (x, params))
+    state = lstm_cell(params, carry, x, precision=precision)
+    y = state.h.astype(jnp.result_type(x, *params.values()))
+    return LSTMState(state.h.astype(carry.h.dtype), state.c.astype(carry.c.dtype)), y
+
+
+def zero_carry(input_shape: tuple[int, ...], hidden_size: int, carry_dtype: Any, compute_dtype: Any) -> LSTMState:
+    shape = (*input_shape[:-1], hidden_size)
+    dtype = carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
+    return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def embed(weight: jax.Array, tokens: Any) -> jax.Array:
+    """Rows of ``weight [V, E]`` for tokens int ``[*batch, T]``; a token outside 0..V-1 is an error where it is known."""
+    if not hasattr(tokens, "dtype") or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise TypeError(f"tokens must be an integer array; got {getattr(tokens, 'dtype', type(tokens).__name__)}.")
+    if not isinstance(tokens, jax.core.Tracer) and tokens.size:
+        low, high, last = int(np.min(tokens)), int(np.max(tokens)), weight.shape[0] - 1
+        if low < 0 or high > last:
+            raise ValueError(f"tokens must lie between 0 and vocab_size - 1 = {last}; got {low} to {high}.")
+    return jnp.asarray(weight)[jnp.asarray(tokens)]
+
+
+def uniform_init(fan_in: int):
+    """U(±1/√fan_in), torch.nn.Linear's initial weights and biases."""
+    bound = 1 / math.sqrt(fan_in)
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -1,0 +1,183 @@
+"""Layers and directions over the recurrence, for any cell: what torch.nn.LSTM and torch.nn.RNN put around theirs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.cell import Cell
+from jax_lstm.chunks import recur_in_chunks
+from jax_lstm.network import Network
+from jax_lstm.options import Options
+from jax_lstm.recurrence import Events, Plan, Trace, Weights
+from jax_lstm.state import LSTMState
+
+
+class Ran(NamedTuple):
+    """y in x's layout; the last state and, where kept, every step's, both as rows in torch's order."""
+
+    y: jax.Array
+    last: LSTMState
+    states: LSTMState | None
+
+
+def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, options: Options, keep="h") -> Ran:
+    """Runs all layers. ``state`` holds one row a layer and direction; None means zeros."""
+    x = _check_input(x, network, options)
+    time_axis = 0 if options.time_major else x.ndim - 2
+    params = {name: jnp.asarray(value) for name, value in params.items()}
+    compute_dtype = jnp.result_type(x, *params.values())
+    carry_dtype = options.carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
+    steps = jnp.moveaxis(x, time_axis, 0).astype(compute_dtype)
+    _check_state(state, network, steps.shape[1:-1], cell.has_cell_state)
+
+    forward, backward, valid = _events(options, steps, time_axis)
+    steps = _mask(valid, steps)
+    keys = _dropout_keys(options, network.num_layers)
+    lasts, traces = [], []
+    for layer in range(network.num_layers):
+        outputs = []
+        for suffix, events in (("", forward), ("_reverse", backward))[: network.directions]:
+            weights = _weights(params, f"_l{layer}{suffix}", compute_dtype)
+            first = _first_state(cell, network, weights, steps, state, len(lasts), carry_dtype)
+            plan = Plan(
+                cell,
+                jnp.dtype(carry_dtype),
+                reverse=bool(suffix),
+                keep=keep,
+                residuals=options.residuals,
+                unroll=options.unroll,
+                precision=options.precision,
+            )
+            trace = recur_in_chunks(options.checkpoint_every, plan, weights, steps, first, first, events)
+            lasts.append(trace.last)
+            traces.append(trace)
+            outputs.append(_mask(valid, trace.h.astype(compute_dtype)))
+        steps = jnp.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
+        if layer < network.num_layers - 1:
+            steps = _dropout(options.dropout, keys[layer], steps)
+    states = None if keep == "h" else _all_states(traces, valid, time_axis)
+    return Ran(jnp.moveaxis(steps, 0, time_axis), _rows(lasts), states)
+
+
+def _weights(params, suffix, dtype):
+    """One layer in one direction. The two biases are summed here, so that each receives the full gradient."""
+    taken = {
+        name: params[name + suffix].astype(dtype)
+        for name in ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
+        if name + suffix in params
+    }
+    bias = None
+    if "bias_ih" in taken:
+        wide = jnp.promote_types(dtype, jnp.float32)
+        bias = taken["bias_ih"].astype(wide) + taken["bias_hh"].astype(wide)
+    return Weights(taken["weight_ih"], taken["weight_hh"], bias, taken.get("weight_hr"))
+
+
+def _first_state(cell, network, weights, steps, state, row, dtype):
+    """The state that row ``row`` starts from.
+
+    Zeros are made like a projected gate and not from a shape, and a given state is added to them: so the loop's
+    carry has the sharding type of what the loop adds to it, under shard_map and on explicit meshes too.
+    """
+
+    def zeros(width):
+        gate = jnp.einsum("...d,hd->...h", steps[0], weights.ih[:width])
+        return jnp.zeros_like(gate, dtype=dtype)
+
+    first = LSTMState(zeros(network.output_size), zeros(network.hidden_size) if cell.has_cell_state else None)
+    if state is None:
+        return first
+    return jax.tree.map(lambda zero, rows: zero + rows[row].astype(dtype), first, state)
+
+
+def _events(options, steps, time_axis):
+    """Events for the forward and the reverse direction, and the mask of valid steps, all [T, *batch or ones, 1].
+
+    A reset and a cut are boundaries between t-1 and t, the same ones for both directions: the forward direction
+    meets one before it processes t, the reverse direction before it processes t-1. Padding has no boundaries: the
+    state only passes through it.
+    """
+    length, batch_axes = steps.shape[0], steps.ndim - 2
+    time = jnp.arange(length).reshape(length, *(1,) * (batch_axes + 1))
+    valid = reset = cut = None
+    if options.lengths is not None:
+        valid = time < jnp.asarray(options.lengths)[None, ..., None]
+    if options.reset is not None:
+        reset = jnp.moveaxis(jnp.asarray(options.reset), time_axis, 0)[..., None]
+    if options.truncate_every is not None:
+        cut = (time % options.truncate_every == 0) & (time > 0)
+    if valid is not None:
+        reset, cut = (None if boundary is None else boundary & valid for boundary in (reset, cut))
+
+    def before_previous(boundary):
+        return None if boundary is None else jnp.concatenate((boundary[1:], jnp.zeros_like(boundary[:1])))
+
+    return Events(valid, reset, cut), Events(valid, before_previous(reset), before_previous(cut)), valid
+
+
+def _mask(valid, steps):
+    return steps if valid is None else jnp.where(valid, steps, jnp.zeros_like(steps))
+
+
+def _dropout_keys(options, num_layers):
+    if not options.dropout or num_layers < 2:
+        return [None] * num_layers
+    return jax.random.split(options.dropout_key, num_layers - 1)
+
+
+def _dropout(rate, key, steps):
+    if key is None:
+        return steps
+    if rate == 1.0:
+        return jnp.zeros_like(steps)
+    kept = jax.random.bernoulli(key, 1.0 - rate, steps.shape)
+    return jnp.where(kept, steps / (1.0 - rate), jnp.zeros_like(steps))
+
+
+def _rows(states):
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *states)
+
+
+def _all_states(traces: list[Trace], valid, time_axis):
+    """Every step's state of every row: [rows, *x's leading axes, width]; zero in the padding, as y is."""
+    rows = _rows([LSTMState(trace.h, trace.c) for trace in traces])
+    return jax.tree.map(lambda a: jnp.moveaxis(_mask(None if valid is None else valid[None], a), 1, 1 + time_axis), rows)
+
+
+def _check_input(x, network, options):
+    layout = "[T, *batch, D]" if options.time_major else "[*batch, T, D]"
+    if not hasattr(x, "dtype") or not hasattr(x, "shape"):
+        raise TypeError(f"x must be an array {layout}; got {type(x).__name__}.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"x must be floating point; got dtype {x.dtype}. Embed tokens first, or write x.astype(...).")
+    if x.ndim < 2:
+        raise ValueError(f"x must be {layout}, at least [T, D]; got shape {tuple(x.shape)}.")
+    if x.shape[-1] != network.input_size:
+        raise ValueError(
+            f"x must be {layout} with D = {network.input_size} (the columns of weight_ih_l0); "
+            f"got shape {tuple(x.shape)}, D = {x.shape[-1]}."
+        )
+    if x.shape[0 if options.time_major else -2] == 0:
+        raise ValueError(f"x must be {layout} with at least one step; got shape {tuple(x.shape)}, T = 0.")
+    options.check(tuple(x.shape))
+    return jnp.asarray(x)
+
+
+def _check_state(state, network, batch, has_cell_state):
+    if state is None:
+        return
+    rows = len(network.rows)
+    widths = {"h": network.output_size} | ({"c": network.hidden_size} if has_cell_state else {})
+    for name, width in widths.items():
+        label = f"state.{name}" if has_cell_state else name
+        value = getattr(state, name)
+        if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"{label} must be a floating-point array; got {getattr(value, 'dtype', type(value).__name__)}.")
+        if tuple(value.shape) != (rows, *batch, width):
+            raise ValueError(
+                f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}; "
+                f"got shape {tuple(value.shape)}."
+            )

@@ -1,0 +1,26 @@
+"""The recurrent state, by name.
+
+Flax carries ``(c, h)`` and torch ``(h, c)``; a swap raises nothing and only bends the numbers. So the state
+here is no tuple: it cannot be unpacked or built by position alone in the wrong order without being read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LSTMState:
+    """Hidden state ``h`` and cell state ``c`` of an LSTM; a JAX pytree.
+
+    From :func:`jax_lstm.lstm` both are ``[L*directions, *batch, H]``, rows in torch's order (layer 0 forward,
+    layer 0 reverse, layer 1 forward, ...); ``h`` is ``P`` wide when there is a projection. From
+    :func:`jax_lstm.lstm_cell` they are ``[*batch, H]``.
+    """
+
+    h: Any
+    c: Any

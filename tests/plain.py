@@ -1,0 +1,59 @@
+"""The plain thing: an LSTM as an unrolled Python loop over jnp, one layer at a time, differentiated by JAX alone.
+
+It shares no line with jax_lstm, reads slowly and literally, and is what the scan and its JVP rule are held to.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def plain_lstm(params, x, h0, c0, *, lengths=None, reset=None, truncate_every=None):
+    """x [B, T, D], h0 [R, B, P], c0 [R, B, H] -> y [B, T, dirs * P], h_n, c_n, all states h and c [R, B, T, ...]."""
+    layers = 1 + max(int(name.split("_l")[1].split("_")[0]) for name in params)
+    suffixes = ["", "_reverse"] if "weight_ih_l0_reverse" in params else [""]
+    batch, steps = x.shape[:2]
+    lengths = jnp.full(batch, steps) if lengths is None else lengths
+    reset = jnp.zeros((batch, steps), bool) if reset is None else reset
+    rows_h, rows_c, all_h, all_c = [], [], [], []
+    for layer in range(layers):
+        outputs = []
+        for suffix in suffixes:
+            row = len(rows_h)
+            weights = {
+                n: params.get(f"{n}_l{layer}{suffix}")
+                for n in ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
+            }
+            h, c = h0[row], c0[row]
+            ys, cs = [None] * steps, [None] * steps
+            for t in range(steps)[:: -1 if suffix else 1]:
+                boundary = t + 1 if suffix else t  # between t and t+1 for the reverse direction, t-1 and t else
+                inside = (t < lengths)[:, None]
+                if boundary < steps:
+                    both = (boundary < lengths)[:, None]
+                    if truncate_every and boundary % truncate_every == 0 and boundary > 0:
+                        h = jnp.where(both, jax.lax.stop_gradient(h), h)
+                        c = jnp.where(both, jax.lax.stop_gradient(c), c)
+                    back = reset[:, boundary][:, None] & both
+                    h, c = jnp.where(back, h0[row], h), jnp.where(back, c0[row], c)
+                new_h, new_c = _step(weights, jnp.where(inside, x[:, t], 0.0), h, c)
+                h, c = jnp.where(inside, new_h, h), jnp.where(inside, new_c, c)
+                ys[t], cs[t] = jnp.where(inside, h, 0.0), jnp.where(inside, c, 0.0)
+            rows_h.append(h)
+            rows_c.append(c)
+            outputs.append(jnp.stack(ys, 1))
+            all_h.append(outputs[-1])
+            all_c.append(jnp.stack(cs, 1))
+        x = jnp.concatenate(outputs, -1)
+    return x, jnp.stack(rows_h), jnp.stack(rows_c), jnp.stack(all_h), jnp.stack(all_c)
+
+
+def _step(w, x, h, c):
+    z = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    if w["bias_ih"] is not None:
+        z = z + w["bias_ih"] + w["bias_hh"]
+    i, f, g, o = jnp.split(z, 4, -1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return (h if w["weight_hr"] is None else h @ w["weight_hr"].T), c

@@ -1,0 +1,162 @@
+"""The Flax modules are shells: same parameters as torch, same numbers as the functions."""
+
+from __future__ import annotations
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx as flax_nnx
+from flax.traverse_util import flatten_dict
+
+import jax_lstm
+import torch_ref
+from jax_lstm import LSTMState, convert, linen, nnx
+
+X = jax.random.normal(jax.random.key(0), (4, 6, 3))
+OPTIONS = {"num_layers": 2, "bidirectional": True, "proj_size": 2}
+F64 = {"dtype": jnp.float64, "param_dtype": jnp.float64}
+
+
+def shapes(tree, sep=None):
+    return {name: tuple(a.shape) for name, a in (flatten_dict(tree, sep=sep) if sep else tree).items()}
+
+
+def torch_shapes(module):
+    return {name: tuple(a.shape) for name, a in module.named_parameters()}
+
+
+def nnx_params(module):
+    return flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.Param))
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS, {"bias": False}])
+def test_lstm_parameters_are_the_state_dict(options):
+    expected = torch_shapes(torch.nn.LSTM(3, 5, **options))
+    params = linen.LSTM(5, **options).init(jax.random.key(0), X)["params"]
+    assert shapes(params) == expected
+    assert shapes(nnx_params(nnx.LSTM(3, 5, **options, rngs=flax_nnx.Rngs(0)))) == expected
+
+
+def test_linen_lstm_is_the_function():
+    module = linen.LSTM(5, **OPTIONS, **F64)
+    variables = module.init(jax.random.key(0), X)
+    y, state = jax.jit(module.apply)(variables, X)
+    expected, last = jax_lstm.lstm(variables["params"], X)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(state.c, last.c)
+
+
+def test_nnx_lstm_is_the_function_under_plain_jit_and_grad():
+    module = nnx.LSTM(3, 5, **OPTIONS, **F64, rngs=flax_nnx.Rngs(0))
+    params = nnx_params(module)
+    y, _ = jax.jit(lambda m, x: m(x))(module, X)
+    np.testing.assert_allclose(y, jax_lstm.lstm(params, X)[0], rtol=1e-14)
+    got = jax.jit(jax.grad(lambda m: jnp.sum(m(X)[0] ** 2)))(module)
+    expected = jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, X)[0] ** 2))(params)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(getattr(got, name)[...], gradient, rtol=1e-12)
+
+
+def test_nnx_modules_hold_no_rng_state():
+    for module in (
+        nnx.LSTM(3, 5, dropout=0.5, rngs=flax_nnx.Rngs(0)),
+        nnx.LSTMCell(3, 5, rngs=flax_nnx.Rngs(0)),
+        nnx.SequenceModel(7, 3, 5, 4, rngs=flax_nnx.Rngs(0)),
+    ):
+        assert not jax.tree.leaves(flax_nnx.state(module, flax_nnx.RngState))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_linen_cell_inside_flax_rnn(reverse):
+    rnn = flax.linen.RNN(linen.LSTMCell(5, **F64), reverse=reverse, keep_order=True)
+    variables = rnn.init(jax.random.key(0), X)
+    params = variables["params"]["cell"]
+    assert shapes(params) == torch_shapes(torch.nn.LSTMCell(3, 5))
+    stack = {f"{name}_l0": a for name, a in params.items()}
+    x = X[:, ::-1] if reverse else X
+    expected = jax_lstm.lstm(stack, x)[0]
+    np.testing.assert_allclose(jax.jit(rnn.apply)(variables, X), expected[:, ::-1] if reverse else expected, rtol=1e-12)
+
+
+def test_linen_cell_inside_flax_bidirectional():
+    both = flax.linen.Bidirectional(
+        flax.linen.RNN(linen.LSTMCell(5, **F64)), flax.linen.RNN(linen.LSTMCell(5, **F64))
+    )
+    variables = both.init(jax.random.key(0), X)
+    params = {
+        f"{name}_l0{suffix}": a
+        for suffix, side in (("", "forward_rnn"), ("_reverse", "backward_rnn"))
+        for name, a in variables["params"][side]["cell"].items()
+    }
+    np.testing.assert_allclose(both.apply(variables, X), jax_lstm.lstm(params, X)[0], rtol=1e-12)
+
+
+def test_nnx_cell_inside_flax_rnn():
+    cell = nnx.LSTMCell(3, 5, **F64, rngs=flax_nnx.Rngs(0))
+    stack = {f"{name}_l0": a for name, a in nnx_params(cell).items()}
+    y = flax_nnx.RNN(cell, rngs=flax_nnx.Rngs(1))(X)
+    np.testing.assert_allclose(y, jax_lstm.lstm(stack, X)[0], rtol=1e-12)
+
+
+def test_cell_carry_keeps_its_dtype_and_needs_no_rng():
+    cell = linen.LSTMCell(5, dtype=jnp.bfloat16)
+    carry = cell.initialize_carry(None, (4, 3))
+    x = X[:, 0].astype(jnp.float32)
+    variables = cell.init(jax.random.key(0), carry, x)
+    new, y = cell.apply(variables, carry, x)
+    assert (new.h.dtype, new.c.dtype, y.dtype) == (jnp.float32, jnp.float32, jnp.bfloat16)
+    nnx_cell = nnx.LSTMCell(3, 5, dtype=jnp.bfloat16, rngs=flax_nnx.Rngs(0))
+    assert nnx_cell.initialize_carry((4, 3)).h.dtype == jnp.float32
+    with pytest.raises(ValueError, match="carry_init"):
+        nnx_cell.initialize_carry((4, 3), carry_init=jnp.zeros)
+
+
+TOKENS = jax.random.randint(jax.random.key(1), (4, 6), 0, 7)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_sequence_model_is_torch_refs(bidirectional):
+    theirs = torch_ref.SequenceModel(7, 3, 5, 4, num_layers=2, bidirectional=bidirectional).double()
+    params = convert.from_torch(theirs.state_dict())
+    module = linen.SequenceModel(7, 3, 5, 4, num_layers=2, bidirectional=bidirectional, **F64)
+    variables = module.init(jax.random.key(0), TOKENS)
+    assert shapes(variables["params"], ".") == torch_shapes(theirs)
+    logits, state = jax.jit(module.apply)({"params": params}, TOKENS)
+    expected, (h, _) = theirs(torch.tensor(np.array(TOKENS)))
+    np.testing.assert_allclose(logits, expected.detach(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(state.h, h.detach(), rtol=1e-12, atol=1e-12)
+
+    other = nnx.SequenceModel(7, 3, 5, 4, num_layers=2, bidirectional=bidirectional, **F64, rngs=flax_nnx.Rngs(0))
+    assert shapes(nnx_params(other), ".") == torch_shapes(theirs)
+    flax_nnx.update(other, params)
+    np.testing.assert_allclose(jax.jit(lambda m: m(TOKENS)[0])(other), expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_sequence_model_refuses_what_is_no_token():
+    module = linen.SequenceModel(7, 3, 5, 4)
+    with pytest.raises(TypeError, match="tokens must be an integer array; got float"):
+        module.init(jax.random.key(0), X[:, :, 0])
+    variables = module.init(jax.random.key(0), TOKENS)
+    with pytest.raises(ValueError, match=r"tokens must lie between 0 and vocab_size - 1 = 6; got 0 to 7"):
+        module.apply(variables, np.array([[0, 7]]))
+
+
+def test_dropout_is_drawn_from_the_dropout_rng_and_only_then():
+    module = linen.LSTM(5, num_layers=2, dropout=0.5)
+    x = X.astype(jnp.float32)
+    variables = module.init(jax.random.key(0), x)
+    plain = module.apply(variables, x)[0]
+    first = module.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(1)})[0]
+    second = module.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(2)})[0]
+    assert not np.array_equal(first, second) and not np.array_equal(first, plain)
+    shell = nnx.LSTM(3, 5, 2, dropout=0.5, rngs=flax_nnx.Rngs(0))
+    assert np.array_equal(shell(x)[0], shell(x)[0])
+    assert not np.array_equal(shell(x, dropout_key=jax.random.key(1))[0], shell(x)[0])
+
+
+def test_state_is_no_pair():
+    with pytest.raises(TypeError):
+        h, c = LSTMState(1, 2)

@@ -1,0 +1,219 @@
+"""The JVP rule against JAX's own derivative of the plain loop, under every transformation."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_lstm
+from jax_lstm import LSTMState
+from tests.plain import plain_lstm
+
+B, T, D, H = 3, 5, 2, 4
+VARIANTS = {
+    "one layer": ({}, {}),
+    "stacked, both directions": ({"num_layers": 2, "bidirectional": True}, {}),
+    "projection": ({"proj_size": 3, "num_layers": 2}, {}),
+    "no bias": ({"bias": False}, {}),
+    "lengths": ({"bidirectional": True}, {"lengths"}),
+    "reset": ({"bidirectional": True, "num_layers": 2}, {"reset"}),
+    "truncation": ({"bidirectional": True, "num_layers": 2}, {"truncate_every"}),
+    "all in one layer": ({"proj_size": 3}, {"lengths", "reset", "truncate_every"}),
+    "all together": (
+        {"bidirectional": True, "num_layers": 2, "proj_size": 3},
+        {"lengths", "reset", "truncate_every"},
+    ),
+}
+RUNS = {
+    "fast": {},
+    "lean": {"residuals": "lean"},
+    "chunks": {"checkpoint_every": 2},
+    "lean chunks": {"checkpoint_every": 2, "residuals": "lean"},
+    "even chunks, unrolled": {"checkpoint_every": 1, "unroll": 2},
+}
+
+
+def problem(name):
+    network, names = VARIANTS[name]
+    keys = jax.random.split(jax.random.key(3), 8)
+    params = jax_lstm.init_lstm(keys[0], D, H, **network, dtype=jnp.float64)
+    rows = network.get("num_layers", 1) * (1 + network.get("bidirectional", False))
+    x = jax.random.normal(keys[1], (B, T, D))
+    h = jax.random.normal(keys[2], (rows, B, network.get("proj_size", 0) or H))
+    c = jax.random.normal(keys[3], (rows, B, H))
+    options = {
+        "lengths": jnp.array([3, 0, 5]),
+        "reset": jax.random.bernoulli(keys[4], 0.3, (B, T)),
+        "truncate_every": 2,
+    }
+    return (params, x, h, c), {name: options[name] for name in sorted(names)}
+
+
+def ours(options, run=None):
+    def f(params, x, h, c):
+        y, last = jax_lstm.lstm(params, x, LSTMState(h, c), **options, **(run or {}))
+        return y, last.h, last.c
+
+    return f
+
+
+def plain(options):
+    return lambda *arguments: plain_lstm(*arguments, **options)[:3]
+
+
+def loss(f):
+    """A scalar that weighs every output entry differently, and not linearly."""
+
+    def scalar(*arguments):
+        total = 0.0
+        for n, out in enumerate(f(*arguments)):
+            weight = jnp.cos(jnp.arange(out.size, dtype=out.dtype) + n).reshape(out.shape)
+            total += jnp.sum(weight * out) + 0.1 * jnp.sum(out**3)
+        return total
+
+    return scalar
+
+
+ALL = (0, 1, 2, 3)
+CHEAP = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # unrolled: compiles slowly
+
+
+def gradient(f):
+    return jax.grad(loss(f), argnums=ALL)
+
+
+def forward(f):
+    return lambda *arguments: jax.jvp(f, arguments, tangents_of(arguments))
+
+
+def forward_over_reverse(f):
+    return lambda *arguments: jax.jvp(gradient(f), arguments, tangents_of(arguments))[1]
+
+
+def reverse_over_reverse(f):
+    def along(*arguments):
+        terms = zip(jax.tree.leaves(gradient(f)(*arguments)), jax.tree.leaves(tangents_of(arguments)), strict=True)
+        return sum(jnp.vdot(a, b) for a, b in terms)
+
+    return jax.grad(along, argnums=ALL)
+
+
+def value(f):
+    return f
+
+
+def tangents_of(arguments):
+    return jax.tree.map(lambda a: jnp.sin(1 + jnp.arange(a.size)).reshape(a.shape), arguments)
+
+
+@functools.cache
+def expected(name, derivative):
+    arguments, options = problem(name)
+    return jax.jit(derivative(plain(options)), compiler_options=CHEAP)(*arguments)
+
+
+def check(name, run, derivative, rtol=1e-12):
+    arguments, options = problem(name)
+    got = jax.jit(derivative(ours(options, RUNS[run])))(*arguments)
+    assert_close(got, expected(name, derivative), rtol)
+
+
+def assert_close(a, b, rtol=1e-12):
+    """1e-12 in float64: rounding over a few dozen steps leaves four decades of room, any wrong term none."""
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=rtol, atol=rtol), a, b)
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_value_and_gradient(name, run):
+    check(name, run, value)
+    check(name, run, gradient)
+
+
+@pytest.mark.parametrize("run", ["fast", "lean", "chunks"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_jvp(name, run):
+    check(name, run, forward)
+
+
+@pytest.mark.parametrize("run", ["fast", "lean", "chunks"])
+@pytest.mark.parametrize("name", ["projection", "all in one layer"])
+@pytest.mark.parametrize("derivative", [forward_over_reverse, reverse_over_reverse])
+def test_second_derivatives(name, run, derivative):
+    check(name, run, derivative, rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["one layer", "all in one layer"])
+def test_jvp_of_one_argument_alone(name):
+    """Tangents that are symbolically zero are skipped, not taken for something else."""
+    arguments, options = problem(name)
+    for n, argument in enumerate(arguments):
+        tangent = tangents_of(argument)
+
+        def along(f, n=n, tangent=tangent):
+            only = lambda a, rest: f(*rest[:n], a, *rest[n:])
+            return lambda *rest: jax.jvp(lambda a: only(a, (*rest[:n], *rest[n + 1 :])), (rest[n],), (tangent,))
+
+        got = jax.jit(along(ours(options)))(*arguments)
+        assert_close(got, jax.jit(along(plain(options)), compiler_options=CHEAP)(*arguments))
+
+
+def test_hessian_is_symmetric_and_right():
+    arguments, options = problem("reset")
+    hessians = []
+    for f in (ours(options), plain(options)):
+        of_x = jax.hessian(lambda x, f=f: loss(f)(arguments[0], x, *arguments[2:]))
+        hessians.append(jax.jit(of_x, compiler_options=CHEAP)(arguments[1]).reshape(B * T * D, -1))
+    assert_close(hessians[0], hessians[0].T)
+    assert_close(*hessians)
+    assert float(jnp.abs(hessians[0]).max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["one layer", "all together"])
+@pytest.mark.parametrize("derivative", [value, gradient])
+def test_vmap_over_examples(name, derivative):
+    (params, x, h, c), options = problem(name)
+    static = {k: v for k, v in options.items() if k == "truncate_every"}
+    per_row = {k: v for k, v in options.items() if k != "truncate_every"}
+
+    def one(params, x, h, c, per_row):
+        return derivative(ours({**static, **per_row}))(params, x, h, c)
+
+    got = jax.jit(jax.vmap(one, in_axes=(None, 0, 1, 1, 0)))(params, x, h, c, per_row)
+    row = jax.jit(one)
+    each = [row(params, x[b], h[:, b], c[:, b], jax.tree.map(lambda a, b=b: a[b], per_row)) for b in range(B)]
+    assert_close(got, jax.tree.map(lambda *a: jnp.stack(a), *each))
+
+
+@pytest.mark.parametrize("name", ["one layer", "all together"])
+def test_vmap_over_parameters(name):
+    (params, *rest), options = problem(name)
+    ensemble = jax.tree.map(lambda a: jnp.stack((a, 2 * a, -a)), params)
+    got = jax.jit(jax.vmap(gradient(ours(options)), in_axes=(0, None, None, None)))(ensemble, *rest)
+    one = jax.jit(gradient(ours(options)))
+    each = [one(jax.tree.map(lambda a, n=n: a[n], ensemble), *rest) for n in range(3)]
+    assert_close(got, jax.tree.map(lambda *a: jnp.stack(a), *each))
+
+
+@pytest.mark.parametrize("name", ["one layer", "all together"])
+def test_inside_jax_checkpoint(name):
+    arguments, options = problem(name)
+    got = jax.jit(gradient(jax.checkpoint(ours(options))))(*arguments)
+    assert_close(got, expected(name, gradient))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_states_of_every_step(name):
+    arguments, options = problem(name)
+
+    def states(params, x, h, c):
+        out = jax_lstm.lstm_states(params, x, LSTMState(h, c), **options)
+        return out.h, out.c
+
+    reference = lambda *a: plain_lstm(*a, **options)[3:]
+    got = jax.jit(lambda *a: (states(*a), gradient(states)(*a)))(*arguments)
+    assert_close(got, jax.jit(lambda *a: (reference(*a), gradient(reference)(*a)), compiler_options=CHEAP)(*arguments))

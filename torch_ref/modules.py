@@ -1,0 +1,191 @@
+"""LSTM and RNN as modules: torch.nn's constructors, state dicts and results, over the plain loop.
+
+Departure (1): besides a PackedSequence, ``forward`` takes ``lengths`` of each row, unsorted, 0 included. Departure (2):
+any dropout is drawn by torch.nn.functional.dropout, so masks differ from those inside torch.nn.LSTM.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from torch_ref.cell import Weights, lstm_step, rnn_relu_step, rnn_tanh_step
+from torch_ref.loop import State, run
+
+
+class _Recurrent(nn.Module):
+    num_gates: ClassVar[int]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device=None,
+        dtype=None,
+    ):
+        super().__init__()
+        if not 0.0 <= dropout <= 1.0:
+            raise ValueError(f"dropout must be a probability from 0 to 1; got {dropout}.")
+        if not 0 <= proj_size < hidden_size:
+            raise ValueError(f"proj_size must be 0 or smaller than hidden_size = {hidden_size}; got {proj_size}.")
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
+        self.bidirectional, self.proj_size = bidirectional, proj_size
+        rows, out = self.num_gates * hidden_size, proj_size or hidden_size
+        for layer, suffix in self._rows():
+            wide = input_size if layer == 0 else out * len(self._suffixes())
+            shapes = {"weight_ih": (rows, wide), "weight_hh": (rows, out)}
+            if bias:
+                shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+            if proj_size:
+                shapes["weight_hr"] = (proj_size, hidden_size)
+            for name, shape in shapes.items():
+                empty = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+                self.register_parameter(f"{name}_l{layer}{suffix}", empty)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """U(±1/√H) for every parameter, as torch.nn."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def _suffixes(self):
+        return ("", "_reverse") if self.bidirectional else ("",)
+
+    def _rows(self):
+        return [(layer, suffix) for layer in range(self.num_layers) for suffix in self._suffixes()]
+
+    def _weights(self, layer: int, suffix: str) -> Weights:
+        return Weights(*(getattr(self, f"{name}_l{layer}{suffix}", None) for name in Weights._fields))
+
+    def _widths(self) -> tuple[int, ...]:
+        """The widths of the states that a cell carries, h first."""
+        raise NotImplementedError
+
+    def _step(self) -> Callable[[Weights, Tensor, State], State]:
+        raise NotImplementedError
+
+    def _run(self, x, state: State | None, lengths):
+        if isinstance(x, PackedSequence):
+            return self._run_packed(x, state)
+        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
+            raise ValueError(f"x must be 2-D or 3-D with {self.input_size} features; got shape {tuple(x.shape)}.")
+        batched = x.dim() == 3
+        steps = x.transpose(0, 1) if batched and self.batch_first else x
+        if steps.shape[0] == 0:
+            raise ValueError(f"x must have at least one step; got shape {tuple(x.shape)}.")
+        batch = steps.shape[1:-1]
+        state = self._check_state(state, batch, steps)
+        valid = None if lengths is None else self._valid(lengths, steps.shape[0], batch)
+        if valid is not None:
+            steps = torch.where(valid, steps, torch.zeros_like(steps))
+        lasts: list[State] = []
+        for layer in range(self.num_layers):
+            if layer > 0:
+                steps = dropout(steps, self.dropout, self.training)
+            outputs = []
+            for suffix in self._suffixes():
+                first = tuple(part[len(lasts)] for part in state)
+                weights = self._weights(layer, suffix)
+                output, last = run(self._step(), weights, steps, first, valid, bool(suffix))
+                lasts.append(last)
+                outputs.append(output)
+            steps = torch.cat(outputs, dim=-1)
+        y = steps.transpose(0, 1) if batched and self.batch_first else steps
+        return y, tuple(torch.stack(parts) for parts in zip(*lasts, strict=True))
+
+    def _run_packed(self, packed, state):
+        x, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
+        y, last = self._run(x, state, lengths)
+        enforce_sorted = packed.sorted_indices is None
+        return pack_padded_sequence(y, lengths, self.batch_first, enforce_sorted), last
+
+    def _check_state(self, state, batch, like) -> State:
+        shapes = [(len(self._rows()), *batch, width) for width in self._widths()]
+        if state is None:
+            return tuple(like.new_zeros(shape) for shape in shapes)
+        for name, part, shape in zip("hc", state, shapes, strict=False):
+            if tuple(part.shape) != shape:
+                raise ValueError(f"{name} must have shape {shape}; got {tuple(part.shape)}.")
+        return state
+
+    def _valid(self, lengths, steps, batch):
+        lengths = torch.as_tensor(lengths)
+        if tuple(lengths.shape) != tuple(batch) or lengths.is_floating_point():
+            raise ValueError(f"lengths must be integers of shape {tuple(batch)}; got {lengths}.")
+        if bool(((lengths < 0) | (lengths > steps)).any()):
+            raise ValueError(f"lengths must lie between 0 and T = {steps}; got {lengths.tolist()}.")
+        time = torch.arange(steps).reshape(steps, *(1,) * len(batch))
+        return (time < lengths.cpu()).unsqueeze(-1).to(self.weight_ih_l0.device)
+
+
+class LSTM(_Recurrent):
+    """torch.nn.LSTM in a plain loop: same arguments, parameters, and results.
+
+    ``forward(x, hx=None, lengths=None)``: x ``[T, B, D]`` (``[B, T, D]`` with ``batch_first``), ``[T, D]``, or a
+    PackedSequence; hx ``(h_0, c_0)`` of ``[R, B, P]`` and ``[R, B, H]``; lengths int ``[B]`` from 0 to T. Returns
+    ``y, (h_n, c_n)``. Raises ValueError naming what has the wrong shape.
+    """
+
+    num_gates = 4
+
+    def forward(self, x, hx=None, lengths=None):
+        return self._run(x, hx, lengths)
+
+    def _step(self):
+        return lstm_step
+
+    def _widths(self):
+        return self.proj_size or self.hidden_size, self.hidden_size
+
+
+class RNN(_Recurrent):
+    """torch.nn.RNN in a plain loop: same arguments, parameters, and results.
+
+    As :class:`LSTM`, with ``nonlinearity`` "tanh" or "relu", one state hx = h_0 and no projection.
+    """
+
+    num_gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device=None,
+        dtype=None,
+    ):
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu'; got {nonlinearity!r}.")
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype
+        )
+        self.nonlinearity = nonlinearity
+
+    def forward(self, x, hx=None, lengths=None):
+        y, (h,) = self._run(x, None if hx is None else (hx,), lengths)
+        return y, h
+
+    def _step(self):
+        return rnn_tanh_step if self.nonlinearity == "tanh" else rnn_relu_step
+
+    def _widths(self):
+        return (self.hidden_size,)
