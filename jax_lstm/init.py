@@ -105,7 +105,8 @@ def check_network(network: Network) -> None:
             raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
     if not isinstance(network.proj_size, int) or not 0 <= network.proj_size < network.hidden_size:
         raise ValueError(
-            f"proj_size must be 0 (none) or smaller than hidden_size = {network.hidden_size}; got {network.proj_size!r}."
+            f"proj_size must be 0 (none) or smaller than hidden_size = {network.hidden_size}; "
+            f"got {network.proj_size!r}."
         )
 
 
@@ -174,7 +175,8 @@ def _chrono_length(forget_bias):
     name, _, length = forget_bias.partition(":")
     if name != "chrono" or not length.isdecimal() or int(length) < 3:
         raise ValueError(
-            f"forget_bias must be a number, 'chrono:N' with N of at least 3 (steps to remember), or None; got {forget_bias!r}."
+            "forget_bias must be a number, 'chrono:N' with N of at least 3 (steps to remember), or None; "
+            f"got {forget_bias!r}."
         )
     return int(length)
 

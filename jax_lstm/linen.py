@@ -109,7 +109,7 @@ class LSTMCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: LSTMState, inputs: Any) -> tuple[LSTMState, jax.Array]:
-        """carry :class:`LSTMState` of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
+        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
         network = Network("lstm", feature_size(inputs), self.hidden_size, bias=self.bias)
         inits = initializers(network, style=self.style, forget_bias=self.forget_bias)
         params = {

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 from jax_lstm.cell import LSTM
 
 KINDS = {"lstm": LSTM.num_gates, "rnn": 1}
-_OTHER = {"lstm": "rnn", "rnn": "lstm"}
 _ENTRY = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
 
 
@@ -62,7 +61,10 @@ class Network:
     def cell_shapes(self, layer: int = 0) -> dict[str, tuple[int, ...]]:
         """Name (without the layer) to shape for one layer in one direction, in torch's order."""
         wide = self.num_gates * self.hidden_size
-        shapes = {"weight_ih": (wide, self.input_size_of(layer)), "weight_hh": (wide, self.output_size)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (wide, self.input_size_of(layer)),
+            "weight_hh": (wide, self.output_size),
+        }
         if self.bias:
             shapes |= {"bias_ih": (wide,), "bias_hh": (wide,)}
         if self.proj_size:

@@ -67,7 +67,7 @@ class LSTM(nnx.Module):
         reset: Any = None,
         dropout_key: Any = None,
     ) -> tuple[jax.Array, LSTMState]:
-        """Runs the layers; arguments, results and errors as :func:`jax_lstm.lstm`. Dropout is on where a key is given."""
+        """Runs the layers; arguments, results and errors as :func:`jax_lstm.lstm`. A key turns dropout on."""
         x, params = cast(self.dtype, (x, _params(self, self.network.shapes())))
         return lstm(
             params,
@@ -114,7 +114,7 @@ class LSTMCell(nnx.RNNCellBase):
             setattr(self, name.removesuffix("_l0"), nnx.Param(init(rngs.params(), param_dtype)))
 
     def __call__(self, carry: LSTMState, inputs: Any) -> tuple[LSTMState, jax.Array]:
-        """carry :class:`LSTMState` of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
+        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
         return run_cell(_params(self, self.network.cell_shapes()), carry, inputs, self.dtype, self.precision)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> LSTMState:

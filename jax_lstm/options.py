@@ -84,19 +84,21 @@ def _check_positive(name, value, or_none=False):
 
 
 def _check_lengths(lengths, batch, steps):
+    lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
     if np.shape(lengths) != batch:
         raise ValueError(f"lengths must have x's batch shape {batch}; got shape {np.shape(lengths)}.")
-    if not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
-        raise TypeError(f"lengths must be integers; got dtype {jnp.result_type(lengths)}.")
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths must be integers; got dtype {lengths.dtype}.")
     if isinstance(lengths, jax.core.Tracer):
         return  # values are unknown here; a length over T then counts as T, one under 0 as 0
-    wrong = [int(n) for n in np.ravel(lengths) if not 0 <= n <= steps]
+    wrong = [int(n) for n in np.asarray(lengths).flat if not 0 <= n <= steps]
     if wrong:
         raise ValueError(f"lengths must lie between 0 and T = {steps}; got {wrong[0]}. Is x cut short, or padded less?")
 
 
 def _check_reset(reset, shape, layout):
+    reset = reset if hasattr(reset, "dtype") else np.asarray(reset)
     if np.shape(reset) != shape:
         raise ValueError(f"reset must be {layout} = {shape}, one flag a step; got shape {np.shape(reset)}.")
-    if jnp.result_type(reset) != jnp.bool_:
-        raise TypeError(f"reset must be bool; got dtype {jnp.result_type(reset)}. Write reset.astype(bool).")
+    if reset.dtype != jnp.bool_:
+        raise TypeError(f"reset must be bool; got dtype {reset.dtype}. Write reset.astype(bool).")

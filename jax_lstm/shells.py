@@ -44,11 +44,12 @@ def zero_carry(input_shape: tuple[int, ...], hidden_size: int, carry_dtype: Any,
 
 
 def embed(weight: jax.Array, tokens: Any) -> jax.Array:
-    """Rows of ``weight [V, E]`` for tokens int ``[*batch, T]``; a token outside 0..V-1 is an error where it is known."""
+    """Rows of ``weight [V, E]`` for tokens int ``[*batch, T]``; one outside 0..V-1 is an error where it is known."""
     if not hasattr(tokens, "dtype") or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise TypeError(f"tokens must be an integer array; got {getattr(tokens, 'dtype', type(tokens).__name__)}.")
     if not isinstance(tokens, jax.core.Tracer) and tokens.size:
-        low, high, last = int(np.min(tokens)), int(np.max(tokens)), weight.shape[0] - 1
+        known = np.asarray(tokens)
+        low, high, last = int(known.min()), int(known.max()), weight.shape[0] - 1
         if low < 0 or high > last:
             raise ValueError(f"tokens must lie between 0 and vocab_size - 1 = {last}; got {low} to {high}.")
     return jnp.asarray(weight)[jnp.asarray(tokens)]

@@ -36,7 +36,8 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     forward, backward, valid = _events(options, steps, time_axis)
     steps = _mask(valid, steps)
     keys = _dropout_keys(options, network.num_layers)
-    lasts, traces = [], []
+    lasts: list[LSTMState] = []
+    traces: list[Trace] = []
     for layer in range(network.num_layers):
         outputs = []
         for suffix, events in (("", forward), ("_reverse", backward))[: network.directions]:
@@ -144,7 +145,9 @@ def _rows(states):
 def _all_states(traces: list[Trace], valid, time_axis):
     """Every step's state of every row: [rows, *x's leading axes, width]; zero in the padding, as y is."""
     rows = _rows([LSTMState(trace.h, trace.c) for trace in traces])
-    return jax.tree.map(lambda a: jnp.moveaxis(_mask(None if valid is None else valid[None], a), 1, 1 + time_axis), rows)
+    return jax.tree.map(
+        lambda a: jnp.moveaxis(_mask(None if valid is None else valid[None], a), 1, 1 + time_axis), rows
+    )
 
 
 def _check_input(x, network, options):
@@ -175,7 +178,9 @@ def _check_state(state, network, batch, has_cell_state):
         label = f"state.{name}" if has_cell_state else name
         value = getattr(state, name)
         if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(f"{label} must be a floating-point array; got {getattr(value, 'dtype', type(value).__name__)}.")
+            raise TypeError(
+                f"{label} must be a floating-point array; got {getattr(value, 'dtype', type(value).__name__)}."
+            )
         if tuple(value.shape) != (rows, *batch, width):
             raise ValueError(
                 f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}; "

@@ -46,7 +46,7 @@ class _Recurrent(nn.Module):
         rows, out = self.num_gates * hidden_size, proj_size or hidden_size
         for layer, suffix in self._rows():
             wide = input_size if layer == 0 else out * len(self._suffixes())
-            shapes = {"weight_ih": (rows, wide), "weight_hh": (rows, out)}
+            shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, wide), "weight_hh": (rows, out)}
             if bias:
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
             if proj_size:
@@ -69,7 +69,8 @@ class _Recurrent(nn.Module):
         return [(layer, suffix) for layer in range(self.num_layers) for suffix in self._suffixes()]
 
     def _weights(self, layer: int, suffix: str) -> Weights:
-        return Weights(*(getattr(self, f"{name}_l{layer}{suffix}", None) for name in Weights._fields))
+        found = {name: getattr(self, f"{name}_l{layer}{suffix}", None) for name in Weights._fields}
+        return Weights(**found)  # type: ignore[arg-type]
 
     def _widths(self) -> tuple[int, ...]:
         """The widths of the states that a cell carries, h first."""

@@ -1,0 +1,6 @@
+"""Proves that a JAX function and a torch module are the same function, gradients included, or says where they part."""
+
+from crosscheck.check import assert_agree, check
+from crosscheck.verdict import CouldNotRun, Finding, Outcome, Verdict
+
+__all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check"]

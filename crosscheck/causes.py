@@ -1,0 +1,49 @@
+"""A likely cause for a disagreement, read off which quantities differ, in which lane, where and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crosscheck.reference import U32, Reference
+from crosscheck.verdict import Finding, Outcome
+
+
+def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
+    """One sentence, or "" where nothing disagrees."""
+    bad = [f for f in findings if f.verdict is Outcome.DISAGREE]
+    if not bad:
+        return ""
+    if any(f.error is None and f.note.startswith(("missing", "the reference has no")) for f in bad):
+        return "the two sides do not have the same quantities: compare the names of parameters and outputs"
+    if any("NaN" in f.note for f in bad):
+        return "a NaN or inf appears on one side only: look at divisions, logarithms and padding"
+    exact = [f for f in bad if f.lane == "A"]
+    if not exact:
+        return (
+            "float64 agrees and float32 does not: some products run in lower precision (TF32, bfloat16, float16), "
+            "or a sum is accumulated in a narrow type"
+        )
+    if all(_of_float32_size(f, reference) for f in exact):
+        return "in float64 the error has the size of float32 rounding: something inside was computed in float32"
+    first = exact[0]
+    if first.quantity.startswith("grad "):
+        return (
+            f"outputs agree and gradients do not, first {first.quantity!r}: the backward pass is at fault, such as a "
+            "stop_gradient, a truncation or a custom derivative"
+        )
+    if first.first_step == 0:
+        return (
+            "outputs differ from the first step on: look at gate order, transposed weights, biases, the initial state"
+        )
+    if first.first_step is not None:
+        return (
+            f"outputs agree up to step {first.first_step - 1} and differ at {first.first_step}: look at the recurrent "
+            "product, the carried state, lengths and resets"
+        )
+    return "outputs differ: look at gate order, transposed weights, biases and the initial state"
+
+
+def _of_float32_size(finding: Finding, reference: Reference) -> bool:
+    """0.1 to 30 κu: float32 rounding, amplified as the problem amplifies it."""
+    amplified = max(reference.condition.get(finding.quantity, 1.0), 1.0) * U32
+    return finding.error is not None and 0.1 * amplified <= finding.error <= 30 * amplified

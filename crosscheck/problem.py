@@ -1,0 +1,92 @@
+"""One problem: weights, inputs and cotangents as canonical float64 NumPy, each quantity with a name.
+
+Every side casts from here to the dtype of its lane. Integer and bool leaves are never cast, perturbed or
+differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is computed, before any framework.
+
+    params: weights by name. inputs: a tuple of pytrees of arrays; input_names name their leaves in order.
+    cotangents: one array an output leaf, in the order of output_names. wrt: the params and inputs to differentiate by.
+    time_axes: the time axis of those quantities that have one. slices: extra quantities cut out of others, as
+    name -> (quantity, index along its time axis).
+    """
+
+    params: Mapping[str, np.ndarray]
+    inputs: tuple[Any, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    cotangents: tuple[np.ndarray, ...]
+    wrt: tuple[str, ...]
+    time_axes: Mapping[str, int] = field(default_factory=dict)
+    slices: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    @property
+    def input_leaves(self) -> dict[str, np.ndarray]:
+        return dict(zip(self.input_names, jax.tree.leaves(self.inputs), strict=True))
+
+    def with_leaves(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
+        """The inputs' structure around other leaves, such as tensors."""
+        return jax.tree.unflatten(jax.tree.structure(self.inputs), list(leaves))
+
+    @property
+    def steps(self) -> int:
+        """The longest axis of any input: T wherever a sequence is long enough for T to matter."""
+        return max((n for leaf in self.input_leaves.values() for n in np.shape(leaf)), default=1)
+
+    def perturbed(self, rng: np.random.Generator, size: float) -> Problem:
+        """Every floating-point number off by a factor 1 ± ``size``, signs at random."""
+
+        def off(a):
+            return a * (1 + size * rng.choice((-1.0, 1.0), np.shape(a))) if is_floating(a) else a
+
+        return replace(
+            self,
+            params={name: off(a) for name, a in self.params.items()},
+            inputs=jax.tree.map(off, self.inputs),
+            cotangents=tuple(map(off, self.cotangents)),
+        )
+
+    def with_slices(self, quantities: Arrays) -> Arrays:
+        cut = {
+            name: np.take(quantities[whole], index, axis=self.time_axes[whole])
+            for name, (whole, index) in self.slices.items()
+            if whole in quantities
+        }
+        return {**quantities, **cut}
+
+
+def is_floating(a: Any) -> bool:
+    return np.issubdtype(np.asarray(a).dtype, np.floating)
+
+
+def canonical(a: Any) -> np.ndarray:
+    """A float64 NumPy copy; integers and bools keep their dtype."""
+    if hasattr(a, "detach"):
+        a = a.detach().cpu()
+        a = a.double().numpy() if a.is_floating_point() else a.numpy()
+    a = np.asarray(a)
+    kind = a.dtype.kind
+    if kind in "biu":
+        return np.array(a)
+    if kind == "c" or kind in "OSU":
+        raise TypeError(f"arrays must be real numbers, integers or bools; got dtype {a.dtype}.")
+    return np.array(a, dtype=np.float64)  # bfloat16 and float16 included
+
+
+def gradient_name(name: str) -> str:
+    return f"grad {name}"

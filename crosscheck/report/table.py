@@ -1,0 +1,102 @@
+"""The suite's results as a table, one row a case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crosscheck.report.text import finding_text
+from crosscheck.suite import OWN_LIMIT, CaseResult
+from crosscheck.verdict import Finding, Outcome, worst
+
+STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
+
+
+def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> None:
+    """Rows of worst quantity, error / limit in both lanes, and time; then what needs words; last the verdict."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("case", "verdict", "lane A (float64): error / limit", "lane B (float32): error / limit"):
+        table.add_column(title)
+    table.add_column("time", justify="right")
+    for case in results:
+        outcome, ok = worst(r.outcome for r in case), all(r.ok for r in case)
+        label = f"{outcome}" if case[0].expected is Outcome.AGREE or not ok else f"{outcome}, as expected"
+        lanes = [_worst_in(case, lane) for lane in "AB"]
+        seconds = f"{sum(r.seconds for r in case):.1f} s"
+        table.add_row(case[0].name, Text(label, STYLE[outcome] if not ok else "green"), *lanes, seconds)
+    console.print(table)
+    console.print()
+    _print_slices(results, console)
+    for case in results:
+        for result in case:
+            if not result.ok:
+                _print_failure(result, console)
+
+
+def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
+    """Counts, and the verdict as the last word."""
+    flat = [result for case in results for result in case]
+    quantities = sum(len({f.quantity for f in r.verdict.findings}) for r in flat)
+    sides = ", ".join(dict.fromkeys(r.side for r in flat))
+    failed = [r for r in flat if not r.ok]
+    controls = len({r.name for r in flat if r.expected is not Outcome.AGREE})
+    head = f"{len(results)} cases ({controls} control), sides {sides}, {quantities} quantities: "
+    if not failed:
+        return head + str(Outcome.AGREE)
+    outcome = worst(r.outcome for r in failed)
+    return (
+        f"{head}{len(failed)} not as expected, {outcome if outcome is not Outcome.AGREE else 'a control did not alarm'}"
+    )
+
+
+def _worst_in(case: Sequence[CaseResult], lane: str) -> str:
+    """The finding nearest to (or furthest over) its limit, of those that can fail; and whose it is."""
+    judged = [
+        (result, finding)
+        for result in case
+        for finding in result.verdict.findings
+        if finding.lane == lane and OWN_LIMIT not in finding.note
+    ]
+    if not judged:
+        return ""
+    gravest = worst(finding.verdict for _, finding in judged)
+    result, finding = max(
+        ((r, f) for r, f in judged if f.verdict is gravest),
+        key=lambda pair: (pair[1].ratio, pair[0].side == "jax_lstm"),
+    )
+    return f"{_figures(finding)}  {finding.quantity} ({result.side})"
+
+
+def _figures(finding: Finding) -> str:
+    if finding.error is None or finding.limit is None:
+        return "- / -" if finding.verdict is not Outcome.VACUOUS else "nothing to compare"
+    return f"{finding.error:.1e} / {finding.limit:.1e}"
+
+
+def _print_slices(results, console: Console) -> None:
+    """How much is left of a gradient at the far end: what the long cases are about."""
+    for case in results:
+        for finding in case[0].verdict.findings:
+            if finding.lane == "A" and "[t=0]" in finding.quantity:
+                console.print(
+                    f"{case[0].name}: ‖{finding.quantity}‖ = {finding.norm:.2e} in float64, {finding.verdict}",
+                    highlight=False,
+                    markup=False,
+                )
+
+
+def _print_failure(result: CaseResult, console: Console) -> None:
+    verdict, first = result.verdict, result.verdict.first
+    lines = [f"{result.name}, side {result.side}: {verdict.outcome}, expected {result.expected}"]
+    if first is not None:
+        lines.append(f"  first wrong quantity: {finding_text(first)}")
+    others = [f for f in verdict.findings if f.verdict is verdict.outcome and f is not first]
+    if others:
+        lines.append(f"  and {len(others)} more: " + ", ".join(f"{f.quantity} [{f.lane}]" for f in others[:8]))
+    if verdict.cause:
+        lines.append(f"  likely cause: {verdict.cause}")
+    lines.append(f"  reproduce: {result.reproduce}")
+    console.print("\n".join(lines) + "\n", style="red", highlight=False, markup=False)

@@ -1,0 +1,57 @@
+"""Verdicts in words: what happened, what it usually means, what to do next."""
+
+from __future__ import annotations
+
+from crosscheck.verdict import Finding, Outcome, Verdict
+
+MEANING = {
+    Outcome.AGREE: "every difference is explained by rounding, given the condition of this problem.",
+    Outcome.VACUOUS: (
+        "in some quantities there was nothing to check: the truth is zero or underflows. This is no success. "
+        "Choose inputs, cotangents or lengths for which these quantities are not zero."
+    ),
+    Outcome.INCONCLUSIVE: (
+        "the problem amplifies rounding so much that a right and a wrong program cannot be told apart. "
+        "Use fewer steps or smaller recurrent weights."
+    ),
+    Outcome.DISAGREE: "the two compute different things.",
+}
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Several lines; the first holds the verdict."""
+    outcome, findings = verdict.outcome, verdict.findings
+    quantities = len({finding.quantity for finding in findings})
+    lanes = " and ".join(sorted({_lane(finding) for finding in findings}))
+    lines = [f"{outcome}: {quantities} quantities in {lanes}. {MEANING[outcome].capitalize()}"]
+    if outcome is Outcome.AGREE:
+        for lane in sorted({finding.lane for finding in findings}):
+            worst = max((f for f in findings if f.lane == lane), key=lambda f: f.ratio)
+            lines.append(f"  closest to its limit in {_lane(worst)}: {finding_text(worst)}")
+    else:
+        same = [finding for finding in findings if finding.verdict is outcome]
+        lines += [f"  {finding_text(finding)}" for finding in same[:6]]
+        if len(same) > 6:
+            lines.append(f"  ... and {len(same) - 6} more")
+    if verdict.cause:
+        lines.append(f"likely cause: {verdict.cause}")
+    lines += [f"note: {note}" for note in verdict.notes]
+    return "\n".join(lines)
+
+
+def finding_text(finding: Finding) -> str:
+    """One line: quantity, error against limit, and on a disagreement where and what."""
+    parts = [f"{finding.quantity} [{finding.lane}]"]
+    if finding.error is not None and finding.limit is not None:
+        parts.append(f"error {finding.error:.1e}, limit {finding.limit:.1e}")
+    if finding.index is not None:
+        parts.append(f"largest at index {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}")
+    if finding.first_step is not None:
+        parts.append(f"first time step that differs: {finding.first_step}")
+    if finding.note:
+        parts.append(finding.note)
+    return "; ".join(parts)
+
+
+def _lane(finding: Finding) -> str:
+    return {"A": "float64 (lane A)", "B": "float32 (lane B)"}[finding.lane]

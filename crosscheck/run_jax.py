@@ -1,0 +1,68 @@
+"""Runs a JAX function on a problem: outputs, and gradients by jax.vjp of the jitted function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from crosscheck.problem import Arrays, Problem, gradient_name
+from crosscheck.verdict import CouldNotRun
+
+
+def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Arrays:
+    """``fn(params, *inputs)`` with everything floating in ``dtype``; named outputs, then named gradients, as NumPy.
+
+    Products run at the highest precision, and x64 mode is on for float64 alone. Results leave as NumPy inside the
+    x64 context: outside of it an eager operation would round them.
+    """
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+        floats, rest = _split(problem, dtype)
+
+        def call(floats):
+            values = {**floats, **rest}
+            params = {name: values[name] for name in problem.params}
+            out = fn(params, *problem.with_leaves([values[_input(name)] for name in problem.input_names]))
+            return jax.tree.leaves(out)
+
+        try:
+            outputs, pullback = jax.vjp(jax.jit(call), floats)
+        except TypeError as error:
+            if "carry" in str(error) and dtype == "float64":
+                raise CouldNotRun(
+                    "the JAX function could not run in float64: the dtype of its loop's carry is fixed. "
+                    "Make the initial carry from the inputs' dtype."
+                ) from error
+            raise
+        if len(outputs) != len(problem.output_names):
+            raise CouldNotRun(f"the JAX function returned {len(outputs)} arrays, expected {problem.output_names}.")
+        for name, output, cotangent in zip(problem.output_names, outputs, problem.cotangents, strict=True):
+            if output.shape != np.shape(cotangent):
+                raise CouldNotRun(
+                    f"output {name} of the JAX function has shape {output.shape}, "
+                    f"the torch module's has {np.shape(cotangent)}."
+                )
+        cotangents = [np.asarray(c, dtype=o.dtype) for c, o in zip(problem.cotangents, outputs, strict=True)]
+        (gradients,) = pullback(cotangents)
+        result = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}
+        for name in problem.wrt:
+            gradient = gradients[name if name in problem.params else _input(name)]
+            result[gradient_name(name)] = np.asarray(gradient)
+        return result
+
+
+def _input(name):
+    """Keys of inputs, apart from those of params that may have the same name."""
+    return "input:" + name
+
+
+def _split(problem, dtype):
+    values = dict(problem.params) | {_input(name): a for name, a in problem.input_leaves.items()}
+    wrt = {name if name in problem.params else _input(name) for name in problem.wrt}
+    cast = {
+        name: np.asarray(a, dtype=dtype) if np.asarray(a).dtype.kind == "f" else np.asarray(a)
+        for name, a in values.items()
+    }
+    return {n: a for n, a in cast.items() if n in wrt}, {n: a for n, a in cast.items() if n not in wrt}

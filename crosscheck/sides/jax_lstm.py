@@ -1,0 +1,57 @@
+"""Our Flax modules, jitted: what users import, and no private function of ours."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import optax
+from flax.traverse_util import unflatten_dict
+
+import jax_lstm
+from crosscheck.cases import Case, TextCase
+from crosscheck.run_jax import run_jax
+from jax_lstm import LSTMState, linen
+
+
+def runner(case: Case):
+    return partial(run_jax, function(case))
+
+
+def function(case: Case):
+    """fn(params, *inputs) of a case."""
+    if isinstance(case, TextCase):
+        return text_function(case)
+    lengths = None if case.lengths is None else list(case.lengths)
+    if case.kind == "rnn":
+
+        def rnn(params, x, h0):
+            return jax_lstm.rnn(params, x, h0, nonlinearity=case.nonlinearity, time_major=case.time_major)
+
+        return rnn
+    module = linen.LSTM(
+        case.hidden_size,
+        case.num_layers,
+        bias=case.bias,
+        bidirectional=case.bidirectional,
+        proj_size=case.proj_size,
+        time_major=case.time_major,
+    )
+
+    def lstm(params, x, states):
+        h0, c0 = states
+        y, state = module.apply({"params": params}, x, LSTMState(h0, c0), lengths=lengths)
+        return y, (state.h, state.c)
+
+    return lstm
+
+
+def text_function(case: TextCase):
+    module = linen.SequenceModel(
+        case.vocab_size, case.embedding_size, case.hidden_size, case.vocab_size, case.num_layers
+    )
+
+    def model(params, tokens, targets):
+        logits, _ = module.apply({"params": unflatten_dict(params, sep=".")}, tokens)
+        return logits, optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+
+    return model

@@ -1,0 +1,92 @@
+"""Runs cases: truth and condition once a case, then every side in both lanes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from crosscheck.cases import Case, RecurrentCase
+from crosscheck.causes import likely_cause
+from crosscheck.compare import LANES, compare
+from crosscheck.problem import Arrays, Problem
+from crosscheck.reference import Reference, measure
+from crosscheck.sides import SIDES, Side
+from crosscheck.verdict import Finding, Outcome, Verdict
+
+OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One side on one case. ``ok`` where the outcome is the expected one: a control is expected not to agree."""
+
+    name: str
+    side: str
+    expected: Outcome
+    verdict: Verdict
+    seconds: float
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.verdict.outcome
+
+    @property
+    def ok(self) -> bool:
+        return self.outcome is self.expected
+
+    @property
+    def reproduce(self) -> str:
+        return f"crosscheck --case {self.name}"
+
+
+def run_suite(
+    cases: Iterable[Case], sides: Iterable[Side] | None = None, progress: Callable[[str], None] = lambda text: None
+) -> Iterator[list[CaseResult]]:
+    """The results of all sides, case by case."""
+    sides = list(SIDES.values() if sides is None else sides)
+    for case in cases:
+        started = time.perf_counter()
+        progress(f"{case.name}: truth and condition")
+        reference, truth_side = measure_case(case)
+        shared = time.perf_counter() - started
+        results = []
+        for side in sides:
+            progress(f"{case.name}: {side.name}")
+            started = time.perf_counter()
+            verdict = run_side(case, side, reference, truth_side)
+            seconds = time.perf_counter() - started + shared / len(sides)
+            results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds))
+        yield results
+
+
+def measure_case(case: Case) -> tuple[Reference, str]:
+    """The reference of a case, and the name of the side that is its truth.
+
+    That is torch.nn.LSTM in float64, except where torch refuses a row of length 0. e_ref is the larger error of
+    torch.nn's two float32 paths on CPU, oneDNN's and its native one.
+    """
+    empty_row = isinstance(case, RecurrentCase) and case.lengths is not None and 0 in case.lengths
+    truth_side = "torch_ref" if empty_row else "torch.nn.LSTM"
+    truth, torch_nn = SIDES[truth_side].runner(case), SIDES["torch.nn.LSTM"].runner(case)
+    paths: list[Callable[[Problem], Arrays]] = [
+        partial(torch_nn, dtype="float32", onednn=onednn) for onednn in (True, False)
+    ]
+    reference = measure(case.problem, partial(truth, dtype="float64"), paths, seed=case.seed)
+    return reference, truth_side
+
+
+def run_side(case: Case, side: Side, reference: Reference, truth_side: str) -> Verdict:
+    """Both lanes of one side. The truth is not compared with itself."""
+    run = side.runner(case)
+    findings: list[Finding] = []
+    notes: tuple[str, ...] = ()
+    for lane in LANES.values():
+        if lane.name == "A" and side.name == truth_side:
+            notes += (f"{side.name} in float64 is the truth of this case; lane A has nothing to judge",)
+            continue
+        own = lane.uses_own_error and side.name == "torch.nn.LSTM"
+        findings += compare(case.problem, reference, run(case.problem, lane.dtype), lane, OWN_LIMIT if own else "")
+    findings.sort(key=lambda f: list(reference.truth).index(f.quantity) if f.quantity in reference.truth else -1)
+    return Verdict(tuple(findings), notes, likely_cause(findings, reference))
