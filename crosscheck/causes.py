@@ -23,7 +23,8 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
             "float64 agrees and float32 does not: some products run in lower precision (TF32, bfloat16, float16), "
             "or a sum is accumulated in a narrow type"
         )
-    if all(_of_float32_size(f, reference) for f in exact):
+    sizes = [_in_float32_roundings(f, reference) for f in exact]
+    if 0.1 <= max(sizes) <= 30:
         return "in float64 the error has the size of float32 rounding: something inside was computed in float32"
     first = exact[0]
     if first.quantity.startswith("grad "):
@@ -43,7 +44,8 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
     return "outputs differ: look at gate order, transposed weights, biases and the initial state"
 
 
-def _of_float32_size(finding: Finding, reference: Reference) -> bool:
-    """0.1 to 30 κu: float32 rounding, amplified as the problem amplifies it."""
-    amplified = max(reference.condition.get(finding.quantity, 1.0), 1.0) * U32
-    return finding.error is not None and 0.1 * amplified <= finding.error <= 30 * amplified
+def _in_float32_roundings(finding: Finding, reference: Reference) -> float:
+    """The error in units of κu: one float32 rounding, amplified as the problem amplifies it."""
+    if finding.error is None:
+        return float("inf")
+    return finding.error / (max(reference.condition.get(finding.quantity, 1.0), 1.0) * U32)

@@ -15,7 +15,7 @@ from crosscheck.compare import LANES, compare
 from crosscheck.environment import environment
 from crosscheck.problem import Problem, canonical, is_floating
 from crosscheck.reference import measure
-from crosscheck.run_jax import run_jax
+from crosscheck.run_jax import output_structure, run_jax
 from crosscheck.run_torch import call_module, run_torch
 from crosscheck.tree import tensor_leaves
 from crosscheck.verdict import CouldNotRun, Finding, Verdict
@@ -149,8 +149,7 @@ def _trial(module, torch_fn, problem, buffers, train):
 
 
 def _check_structure(jax_fn, problem, structure):
-    with jax.enable_x64(False):
-        out = jax.tree.structure(jax.eval_shape(jax_fn, dict(problem.params), *problem.inputs))
+    out = output_structure(jax_fn, problem)
     if out != structure:
         raise ValueError(
             f"jax_fn must return the structure that the torch module returns, {_shown(structure)}; got {_shown(out)}. "

@@ -47,15 +47,14 @@ def standard_suite(
     chosen = [CASES[name] for name in dict.fromkeys(case or CASES)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=len(chosen))
-        try:
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("starting", total=len(chosen))
             for result in run_suite(chosen, progress=lambda text: progress.update(task, description=text)):
                 results.append(result)
                 progress.advance(task)
-        except CouldNotRun as error:
-            progress.stop()
-            fail(str(error))
+    except CouldNotRun as error:
+        fail(str(error))
     content = as_dict(results, environment())
     if json_file is not None:
         try:

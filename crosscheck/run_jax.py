@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -18,39 +19,60 @@ def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Arrays:
     Products run at the highest precision, and x64 mode is on for float64 alone. Results leave as NumPy inside the
     x64 context: outside of it an eager operation would round them.
     """
+    with _lane(dtype):
+        return _run(fn, problem, dtype)
+
+
+def output_structure(fn: Callable[..., Any], problem: Problem) -> Any:
+    """The tree structure of what ``fn`` returns, without running it."""
+    with _lane("float64"):
+        return jax.tree.structure(jax.eval_shape(fn, dict(problem.params), *problem.inputs))
+
+
+@contextmanager
+def _lane(dtype: str) -> Iterator[None]:
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
-        floats, rest = _split(problem, dtype)
-
-        def call(floats):
-            values = {**floats, **rest}
-            params = {name: values[name] for name in problem.params}
-            out = fn(params, *problem.with_leaves([values[_input(name)] for name in problem.input_names]))
-            return jax.tree.leaves(out)
-
         try:
-            outputs, pullback = jax.vjp(jax.jit(call), floats)
-        except TypeError as error:
-            if "carry" in str(error) and dtype == "float64":
-                raise CouldNotRun(
-                    "the JAX function could not run in float64: the dtype of its loop's carry is fixed. "
-                    "Make the initial carry from the inputs' dtype."
-                ) from error
-            raise
-        if len(outputs) != len(problem.output_names):
-            raise CouldNotRun(f"the JAX function returned {len(outputs)} arrays, expected {problem.output_names}.")
-        for name, output, cotangent in zip(problem.output_names, outputs, problem.cotangents, strict=True):
-            if output.shape != np.shape(cotangent):
-                raise CouldNotRun(
-                    f"output {name} of the JAX function has shape {output.shape}, "
-                    f"the torch module's has {np.shape(cotangent)}."
-                )
-        cotangents = [np.asarray(c, dtype=o.dtype) for c, o in zip(problem.cotangents, outputs, strict=True)]
-        (gradients,) = pullback(cotangents)
-        result = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}
-        for name in problem.wrt:
-            gradient = gradients[name if name in problem.params else _input(name)]
-            result[gradient_name(name)] = np.asarray(gradient)
-        return result
+            yield
+        except (TypeError, ValueError) as error:
+            raise CouldNotRun(f"the JAX function could not run in {dtype}: {_advice(str(error))}") from error
+
+
+def _advice(message):
+    if "carry" in message:
+        return "the dtype of its loop's carry is fixed. Make the initial carry from the inputs' dtype."
+    if "same dtypes" in message or "verifier errors" in message:
+        return (
+            "it mixes dtypes. Does it close over an array? JAX remembers it in the dtype of the x64 setting under "
+            "which it first met it: pass the array as an input instead."
+        )
+    return message
+
+
+def _run(fn, problem, dtype):
+    floats, rest = _split(problem, dtype)
+
+    def call(floats):
+        values = {**floats, **rest}
+        params = {name: values[name] for name in problem.params}
+        out = fn(params, *problem.with_leaves([values[_input(name)] for name in problem.input_names]))
+        return jax.tree.leaves(out)
+
+    outputs, pullback = jax.vjp(jax.jit(call), floats)
+    if len(outputs) != len(problem.output_names):
+        raise CouldNotRun(f"the JAX function returned {len(outputs)} arrays, expected {problem.output_names}.")
+    for name, output, cotangent in zip(problem.output_names, outputs, problem.cotangents, strict=True):
+        if output.shape != np.shape(cotangent):
+            raise CouldNotRun(
+                f"output {name} of the JAX function has shape {output.shape}, "
+                f"the torch module's has {np.shape(cotangent)}."
+            )
+    (gradients,) = pullback([np.asarray(c, o.dtype) for c, o in zip(problem.cotangents, outputs, strict=True)])
+    result = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}
+    for name in problem.wrt:
+        key = name if name in problem.params else _input(name)
+        result[gradient_name(name)] = np.asarray(gradients[key])
+    return result
 
 
 def _input(name):

@@ -147,12 +147,16 @@ def _constant(shape, value):
 
 
 def _transposed(rule, shape, blocks):
-    """Draws [in, out] kernels, ``blocks`` of them side by side, and stores them [out, in] as torch does."""
+    """Draws [in, out] kernels, ``blocks`` of them side by side, and stores them [out, in] as torch does.
+
+    Drawn in at least float32: an orthogonal matrix comes from a factorisation that narrow types do not have.
+    """
     out, fan_in = shape
 
     def init(key, dtype):
-        kernels = [rule(k, (fan_in, out // blocks), dtype) for k in jax.random.split(key, blocks)]
-        return jnp.concatenate(kernels, axis=1).T
+        wide = jnp.promote_types(dtype, jnp.float32)
+        kernels = [rule(k, (fan_in, out // blocks), wide) for k in jax.random.split(key, blocks)]
+        return jnp.concatenate(kernels, axis=1).T.astype(dtype)
 
     return init
 

@@ -131,8 +131,8 @@ class LSTMCell(nn.RNNCellBase):
 class SequenceModel(nn.Module):
     """Embedding -> LSTM -> fully connected layer: torch_ref.SequenceModel, parameter for parameter.
 
-    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias`` (nested dicts; joined by
-    "." they are the torch model's state dict). ``lstm_options`` go to :class:`LSTM`.
+    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias`` (nested dicts; joined
+    by "." they are the torch model's state dict). ``lstm_options`` go to :class:`LSTM`.
     """
 
     vocab_size: int

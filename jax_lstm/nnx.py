@@ -131,8 +131,8 @@ class LSTMCell(nnx.RNNCellBase):
 class SequenceModel(nnx.Module):
     """Embedding -> LSTM -> fully connected layer: torch_ref.SequenceModel, parameter for parameter.
 
-    ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias`` are its parameters. ``lstm_options`` go to
-    :class:`LSTM`.
+    Its parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias``. ``lstm_options`` go
+    to :class:`LSTM`.
     """
 
     def __init__(

@@ -42,7 +42,6 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
         outputs = []
         for suffix, events in (("", forward), ("_reverse", backward))[: network.directions]:
             weights = _weights(params, f"_l{layer}{suffix}", compute_dtype)
-            first = _first_state(cell, network, weights, steps, state, len(lasts), carry_dtype)
             plan = Plan(
                 cell,
                 jnp.dtype(carry_dtype),
@@ -52,6 +51,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
                 unroll=options.unroll,
                 precision=options.precision,
             )
+            first = _first_state(plan, network, weights, steps, state, len(lasts))
             trace = recur_in_chunks(options.checkpoint_every, plan, weights, steps, first, first, events)
             lasts.append(trace.last)
             traces.append(trace)
@@ -77,7 +77,7 @@ def _weights(params, suffix, dtype):
     return Weights(taken["weight_ih"], taken["weight_hh"], bias, taken.get("weight_hr"))
 
 
-def _first_state(cell, network, weights, steps, state, row, dtype):
+def _first_state(plan, network, weights, steps, state, row):
     """The state that row ``row`` starts from.
 
     Zeros are made like a projected gate and not from a shape, and a given state is added to them: so the loop's
@@ -85,13 +85,13 @@ def _first_state(cell, network, weights, steps, state, row, dtype):
     """
 
     def zeros(width):
-        gate = jnp.einsum("...d,hd->...h", steps[0], weights.ih[:width])
-        return jnp.zeros_like(gate, dtype=dtype)
+        gate = jnp.einsum("...d,hd->...h", steps[0], weights.ih[:width], precision=plan.precision)
+        return jnp.zeros_like(gate, dtype=plan.carry_dtype)
 
-    first = LSTMState(zeros(network.output_size), zeros(network.hidden_size) if cell.has_cell_state else None)
+    first = LSTMState(zeros(network.output_size), zeros(network.hidden_size) if plan.cell.has_cell_state else None)
     if state is None:
         return first
-    return jax.tree.map(lambda zero, rows: zero + rows[row].astype(dtype), first, state)
+    return jax.tree.map(lambda zero, rows: zero + rows[row].astype(plan.carry_dtype), first, state)
 
 
 def _events(options, steps, time_axis):

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Bad input: an error before any computation, naming the argument, what was expected, what came."""
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def test_rnn_refuses():
 def test_cells_refuse():
     cell = {n.removesuffix("_l0"): a for n, a in jax_lstm.init_lstm(jax.random.key(0), 3, 5).items()}
     state = LSTMState(H[0], H[0])
-    for params, x, state, error, message in (
+    for params, x, given, error, message in (
         (cell, X[:, 0], None, TypeError, "state must be an LSTMState; got None"),
         (cell, X[:, 0], (H[0], H[0]), TypeError, "state must be a jax_lstm.LSTMState"),
         (cell, X[:, 0, :2], state, ValueError, r"x must be \[\*batch, D\] with D = 3; got shape \(4, 2\)"),
@@ -104,7 +105,7 @@ def test_cells_refuse():
         (cell | {"bias": H}, X[:, 0], state, ValueError, "unexpected entry 'bias'"),
     ):
         with pytest.raises(error, match=message):
-            jax_lstm.lstm_cell(params, state, x)
+            jax_lstm.lstm_cell(params, given, x)
     with pytest.raises(ValueError, match="are an LSTM's"):
         jax_lstm.rnn_cell(cell, H[0], X[:, 0])
 

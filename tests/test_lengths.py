@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,8 +86,8 @@ def test_reset_runs_each_segment_alone(network, lengths):
     y = jax_lstm.lstm(params, x, state, reset=reset, lengths=lengths)[0]
     for b in range(B):
         end = T if lengths is None else lengths[b]
-        starts = sorted({0, *np.flatnonzero(reset[b, :end])}) if end else []
-        for start, stop in zip(starts, [*starts[1:], end], strict=True):
+        bounds = sorted({0, *np.flatnonzero(reset[b, :end]).tolist(), int(end)})
+        for start, stop in pairwise(bounds):
             alone = jax_lstm.lstm(params, x[b, start:stop], row(state, b))[0]
             np.testing.assert_allclose(y[b, start:stop], alone, rtol=1e-12, atol=1e-14)
 
@@ -193,7 +195,7 @@ def test_rnn_takes_the_same_options():
         y, h_n = run(params)
         np.testing.assert_allclose(y, expected.detach(), rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(h_n, last.detach(), rtol=1e-12, atol=1e-14)
-        gradient = jax.grad(lambda p: jnp.sum(run(p)[0]))(params)["weight_hh_l1_reverse"]
+        gradient = jax.grad(lambda p, run=run: jnp.sum(run(p)[0]))(params)["weight_hh_l1_reverse"]
         (wanted,) = torch.autograd.grad(expected.sum(), [module.weight_hh_l1_reverse], retain_graph=True)
         np.testing.assert_allclose(gradient, wanted, rtol=1e-11, atol=1e-13)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from crosscheck.verdict import Finding, Outcome, Verdict
 
 MEANING = {
-    Outcome.AGREE: "every difference is explained by rounding, given the condition of this problem.",
+    Outcome.AGREE: "Every difference is explained by rounding, given the condition of this problem.",
     Outcome.VACUOUS: (
-        "in some quantities there was nothing to check: the truth is zero or underflows. This is no success. "
+        "In some quantities there was nothing to check: the truth is zero or underflows. This is no success. "
         "Choose inputs, cotangents or lengths for which these quantities are not zero."
     ),
     Outcome.INCONCLUSIVE: (
-        "the problem amplifies rounding so much that a right and a wrong program cannot be told apart. "
+        "The problem amplifies rounding so much that a right and a wrong program cannot be told apart. "
         "Use fewer steps or smaller recurrent weights."
     ),
-    Outcome.DISAGREE: "the two compute different things.",
+    Outcome.DISAGREE: "The two compute different things.",
 }
 
 
@@ -23,7 +23,7 @@ def verdict_text(verdict: Verdict) -> str:
     outcome, findings = verdict.outcome, verdict.findings
     quantities = len({finding.quantity for finding in findings})
     lanes = " and ".join(sorted({_lane(finding) for finding in findings}))
-    lines = [f"{outcome}: {quantities} quantities in {lanes}. {MEANING[outcome].capitalize()}"]
+    lines = [f"{outcome}: {quantities} quantities in {lanes}. {MEANING[outcome]}"]
     if outcome is Outcome.AGREE:
         for lane in sorted({finding.lane for finding in findings}):
             worst = max((f for f in findings if f.lane == lane), key=lambda f: f.ratio)

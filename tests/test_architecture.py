@@ -1,0 +1,103 @@
+"""Imports run one way, the packages work apart, and the size of the compiled program does not depend on T."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jax_lstm
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "jax_lstm": {"torch", "torch_ref", "crosscheck", "optax"},
+    "torch_ref": {"jax", "jaxlib", "flax", "optax", "jax_lstm", "crosscheck"},
+}
+WITHOUT = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"blocked: {{name}}")
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_run_one_way(package):
+    files = list((ROOT / package).rglob("*.py"))
+    assert len(files) > 4
+    for file in files:
+        assert not FORBIDDEN[package] & set(imports(file)), file
+
+
+def run_without(blocked, code):
+    source = WITHOUT.format(blocked=blocked) + code
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_jax_lstm_works_without_torch():
+    code = """
+import jax, jax_lstm
+from flax import nnx as flax_nnx
+from jax_lstm import linen, nnx
+x = jax.numpy.ones((2, 3, 4))
+print(nnx.LSTM(4, 5, rngs=flax_nnx.Rngs(0))(x)[0].shape)
+print(linen.LSTM(5).init_with_output(jax.random.key(0), x)[0][0].shape, "torch" in sys.modules)
+"""
+    assert run_without({"torch", "torch_ref", "crosscheck"}, code) == "(2, 3, 5)\n(2, 3, 5) False\n"
+
+
+def test_torch_ref_works_without_jax():
+    code = """
+import torch, torch_ref
+print(tuple(torch_ref.LSTM(4, 5)(torch.ones(2, 3, 4))[0].shape), "jax" in sys.modules)
+"""
+    assert run_without(FORBIDDEN["torch_ref"], code) == "(2, 3, 5) False\n"
+
+
+def test_the_public_surface_is_the_contract():
+    assert set(jax_lstm.__all__) >= {
+        "LSTMState", "convert", "init_lstm", "init_rnn", "lstm", "lstm_cell", "lstm_states", "rnn", "rnn_cell",
+    }  # fmt: skip
+
+
+def training_step(steps):
+    params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, 2, dtype=jnp.float32)
+    x = jnp.ones((2, steps, 8), jnp.float32)
+    step = jax.jit(jax.value_and_grad(lambda p, x: jnp.sum(jax_lstm.lstm(p, x)[0] ** 2), argnums=(0, 1)))
+    return step.lower(params, x)
+
+
+def test_the_program_does_not_grow_with_time():
+    lines = [training_step(steps).as_text().count("\n") for steps in (100, 10_000)]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.slow
+def test_compile_time_does_not_grow_with_time():
+    """Within 20 %, the figure of the issue; the best of several, taken in turn, since machines are noisy."""
+    best = {100: float("inf"), 10_000: float("inf")}
+    for _ in range(5):
+        for steps in best:
+            lowered = training_step(steps)
+            started = time.perf_counter()
+            lowered.compile()
+            best[steps] = min(best[steps], time.perf_counter() - started)
+    assert 0.8 < best[10_000] / best[100] < 1.2, best

@@ -1,0 +1,127 @@
+"""The command: rows, words, JSON, exit codes, and what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from crosscheck import cli, suite
+from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.verdict import CouldNotRun, Outcome
+from tests import wrong_ports
+
+SMALL = RecurrentCase("small", "for tests", 3, 9, 4, 6)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setitem(CASES, "small", SMALL)
+    return lambda *arguments: CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_agreement(run, tmp_path):
+    file = tmp_path / "out.json"
+    result = run("--case", "small", "--json", str(file))
+    assert result.exit_code == 0
+    assert result.stdout.rstrip().endswith(": agree")
+    row = next(line for line in result.stdout.splitlines() if line.startswith("small"))
+    assert "agree" in row
+    assert row.rstrip().endswith(" s")
+    content = json.loads(file.read_text())
+    assert (content["ok"], content["verdict"]) == (True, "agree")
+    assert [c["side"] for c in content["cases"]] == ["jax_lstm", "torch_ref", "torch.nn.LSTM"]
+    case = content["cases"][0]
+    assert {"name", "side", "ok", "verdict", "findings"} <= case.keys()
+    assert {f["quantity"] for f in case["findings"]} == {
+        "y", "h_n", "c_n", "grad x", "grad h0", "grad c0",
+        "grad weight_ih_l0", "grad weight_hh_l0", "grad bias_ih_l0", "grad bias_hh_l0",
+    }  # fmt: skip
+    for finding in case["findings"]:
+        assert {"quantity", "lane", "verdict", "ok", "error", "limit"} <= finding.keys()
+        assert 0 <= finding["error"] <= finding["limit"] < 1e-4
+    assert {"python", "jax", "torch", "jax device", "jax matmul precision", "torch threads"} <= content[
+        "environment"
+    ].keys()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("name", wrong_ports.WRONG)
+def test_a_wrong_port_exits_1_and_is_explained(name, run, monkeypatch, tmp_path):
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", wrong_ports.SIDES[name])
+    quantity = wrong_ports.WRONG[name][1]
+    file = tmp_path / "out.json"
+    result = run("--case", "small", "--json", str(file))
+    assert result.exit_code == 1
+    assert f"first wrong quantity: {quantity} [A]; error " in result.stdout
+    for words in (
+        ", limit ",
+        "largest at index [",
+        "got ",
+        "expected ",
+        "likely cause: ",
+        "reproduce: crosscheck --case small",
+    ):
+        assert words in result.stdout
+    if quantity == "y":
+        assert "first time step that differs: 0" in result.stdout
+    assert result.stdout.rstrip().endswith("disagree")
+    content = json.loads(file.read_text())
+    assert (content["ok"], content["verdict"]) == (False, "disagree")
+
+
+def test_a_control_that_does_not_alarm_is_a_failure(run, monkeypatch):
+    monkeypatch.setitem(CASES, "small", RecurrentCase("small", "", 3, 9, 4, 6, expect=Outcome.VACUOUS))
+    result = run("--case", "small")
+    assert result.exit_code == 1
+    assert result.stdout.rstrip().endswith("a control did not alarm")
+
+
+def test_nan_is_valid_json(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", suite.Side("jax_lstm", wrong_ports.one_nan))
+    file = tmp_path / "out.json"
+    assert run("--case", "small", "--json", str(file)).exit_code == 1
+    refuse = lambda constant: pytest.fail(constant)
+    assert '"nan"' in file.read_text()
+    json.loads(file.read_text(), parse_constant=refuse)
+
+
+def test_list(run):
+    result = run("--list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(CASES)
+
+
+def test_what_cannot_run_exits_2_with_one_line(run, monkeypatch, tmp_path):
+    def refuse(case):
+        raise CouldNotRun("the carry's dtype is fixed")
+
+    for arguments, words in (
+        (("--case", "nope"), "unknown case 'nope'; known: notebook"),
+        (("--case", "small", "--json", str(tmp_path)), "not a file in a folder that can be written to"),
+        (("--case", "small", "--json", str(tmp_path / "no" / "out.json")), "not a file in a folder"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert result.stderr.startswith("crosscheck: ")
+        assert words in result.stderr
+        assert result.stderr.count("\n") == 1
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", suite.Side("jax_lstm", refuse))
+    result = run("--case", "small")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "crosscheck: the carry's dtype is fixed"
+
+
+def test_as_a_module_with_the_table_on_stdout_alone():
+    done = subprocess.run(
+        [sys.executable, "-m", "crosscheck", "--case", "one-step"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("case ")
+    assert done.stdout.rstrip().endswith("agree")
+    assert "error" not in done.stderr.lower()
+    assert "warning" not in done.stderr.lower()

@@ -1,0 +1,110 @@
+"""Parameters, compute and carry have their own dtypes; nothing is narrowed, or widened, in silence."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_lstm
+from jax_lstm import LSTMState, linen
+
+B, T, D, H = 3, 8, 4, 6
+KEYS = jax.random.split(jax.random.key(0), 2)
+OPTIONS = {"num_layers": 2, "bidirectional": True}
+
+
+def problem(dtype):
+    params = jax_lstm.init_lstm(KEYS[0], D, H, **OPTIONS, dtype=dtype)
+    return params, jax.random.normal(KEYS[1], (B, T, D), dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "carry"),
+    [(jnp.float64, jnp.float64), (jnp.float32, jnp.float32), (jnp.bfloat16, jnp.float32), (jnp.float16, jnp.float32)],
+)
+def test_outputs_are_in_the_compute_dtype_and_states_in_the_carrys(dtype, carry):
+    params, x = problem(dtype)
+    y, state = jax_lstm.lstm(params, x)
+    assert (y.dtype, state.h.dtype, state.c.dtype) == (dtype, carry, carry)
+    states = jax_lstm.lstm_states(params, x)
+    assert (states.h.dtype, states.c.dtype) == (carry, carry)
+    gradients = jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))(params)
+    assert {a.dtype for a in gradients.values()} == {jnp.dtype(dtype)}
+
+
+def test_mixed_inputs_compute_in_their_result_type():
+    params, x = problem(jnp.float32)
+    assert jax_lstm.lstm(params, x.astype(jnp.bfloat16))[0].dtype == jnp.float32
+    assert jax_lstm.lstm(params, x.astype(jnp.float64))[0].dtype == jnp.float64
+
+
+def test_a_told_carry_dtype_is_kept():
+    params, x = problem(jnp.bfloat16)
+    assert jax_lstm.lstm(params, x, carry_dtype=jnp.bfloat16)[1].c.dtype == jnp.bfloat16
+    params, x = problem(jnp.float32)
+    assert jax_lstm.lstm(params, x, carry_dtype=jnp.float64)[1].c.dtype == jnp.float64
+    for residuals in ("fast", "lean"):
+        run = lambda p, r=residuals: jnp.sum(jax_lstm.lstm(p, x, carry_dtype=jnp.float64, residuals=r)[0])
+        assert np.isfinite(jax.grad(run)(params)["weight_hh_l1"]).all()
+
+
+def test_a_float32_carry_beats_a_bfloat16_one():
+    """Over 500 steps the cell state, a running sum, is where a narrow carry loses."""
+    params = jax_lstm.init_lstm(KEYS[0], D, H, forget_bias="chrono:500", dtype=jnp.bfloat16)
+    x = jax.random.normal(KEYS[1], (B, 500, D), jnp.bfloat16)
+    wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
+    truth = jax_lstm.lstm(*wide)[1].c
+    error = lambda c: float(jnp.linalg.norm(c.astype(jnp.float64) - truth) / jnp.linalg.norm(truth))
+    default, narrow = (error(jax_lstm.lstm(params, x, carry_dtype=d)[1].c) for d in (None, jnp.bfloat16))
+    unit = 2.0**-8
+    assert default < 2 * unit < narrow
+
+
+@pytest.mark.parametrize("residuals", ["fast", "lean"])
+def test_bfloat16_gradients_are_the_float64_ones_within_its_rounding(residuals):
+    params, x = problem(jnp.bfloat16)
+    wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
+    loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x, residuals=residuals)[0].astype(jnp.float64) ** 2)
+    got, truth = jax.grad(loss)(params, x), jax.grad(loss)(*wide)
+    for name, expected in truth.items():
+        error = jnp.linalg.norm(got[name].astype(jnp.float64) - expected) / jnp.linalg.norm(expected)
+        assert error < 16 * 2.0**-8, name  # a few roundings of bfloat16, u = 2^-8, per step that counts
+
+
+def test_float32_state_enters_a_bfloat16_run_unrounded():
+    params, x = problem(jnp.bfloat16)
+    state = LSTMState(jnp.full((4, B, H), 0.1, jnp.float32), jnp.full((4, B, H), 1 / 3, jnp.float32))
+    _, last = jax_lstm.lstm(params, x, state, lengths=jnp.zeros(B, int))
+    np.testing.assert_array_equal(last.c, state.c)
+
+
+def test_linen_dtype_is_the_compute_dtype():
+    x = jnp.ones((B, T, D))
+    module = linen.LSTM(H, dtype=jnp.bfloat16)
+    variables = module.init(KEYS[0], x)
+    assert variables["params"]["weight_ih_l0"].dtype == jnp.float32
+    y, state = module.apply(variables, x)
+    assert (y.dtype, state.c.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+@pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
+def test_precision_reaches_every_product(options):
+    params = jax_lstm.init_lstm(KEYS[0], D, H, 2, bidirectional=True, proj_size=2)
+    x = jnp.ones((B, T, D), jnp.float32)
+
+    def precisions(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general" and equation.invars[0].aval.ndim > 1:
+                yield equation.params["precision"]
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)  # closed or open
+                if hasattr(inner, "eqns"):
+                    yield from precisions(inner)
+
+    run = lambda p: jnp.sum(jax_lstm.lstm(p, x, precision="highest", **options)[0])
+    found = list(precisions(jax.make_jaxpr(jax.grad(run))(params).jaxpr))
+    highest = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
+    assert len(found) > 20
+    assert {p for p in found if p != highest} == set()

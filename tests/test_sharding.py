@@ -1,0 +1,112 @@
+"""Eight forced CPU devices: the same numbers under jit with NamedSharding, an Explicit mesh, and shard_map."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jax_lstm
+from jax_lstm import LSTMState
+
+B, T, D, H = 16, 6, 3, 4
+KEYS = jax.random.split(jax.random.key(0), 4)
+PARAMS = jax_lstm.init_lstm(KEYS[0], D, H, 2, bidirectional=True, proj_size=2, dtype=jnp.float64)
+X = jax.random.normal(KEYS[1], (B, T, D))
+LENGTHS = np.arange(B) % (T + 1)
+OPTIONS = {
+    "default": {},
+    "lean": {"residuals": "lean"},
+    "chunks": {"checkpoint_every": 4},
+    "lengths and cuts": {"lengths": LENGTHS, "truncate_every": 2},
+}
+
+
+def loss(params, x, state=None, **options):
+    y, last = jax_lstm.lstm(params, x, state, **options)
+    return jnp.sum(jnp.sin(y)) + jnp.sum(last.h**2) + jnp.sum(last.c**3)
+
+
+def gradients(params, x, **options):
+    return jax.value_and_grad(loss, argnums=(0, 1))(params, x, **options)
+
+
+def close(got, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, expected)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return {name: jax.jit(lambda p, x, o=o: gradients(p, x, **o))(PARAMS, X) for name, o in OPTIONS.items()}
+
+
+def test_there_are_eight_devices():
+    assert len(jax.devices()) == 8
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_jit_with_named_sharding(name, expected):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    x = jax.device_put(X, NamedSharding(mesh, P("data")))
+    params = jax.device_put(PARAMS, NamedSharding(mesh, P()))
+    got = jax.jit(lambda p, x: gradients(p, x, **OPTIONS[name]))(params, x)
+    close(got, expected[name])
+    assert got[1][1].sharding.is_equivalent_to(x.sharding, 3)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_explicit_mesh_with_the_default_state(name, expected):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x, params = jax.device_put(X, P("data")), jax.device_put(PARAMS, P())
+        options = dict(OPTIONS[name])
+        if "lengths" in options:
+            options["lengths"] = jax.device_put(LENGTHS, P("data"))
+        y, last = jax.jit(lambda p, x: jax_lstm.lstm(p, x, **options))(params, x)
+        assert jax.typeof(y).sharding.spec[0] == "data"
+        assert jax.typeof(last.c).sharding.spec[1] == "data"
+        close(jax.jit(lambda p, x: gradients(p, x, **options))(params, x), expected[name])
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_shard_map_with_the_default_state(name, expected):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    options = {k: v for k, v in OPTIONS[name].items() if k != "lengths"}
+
+    def local(params, x, lengths):
+        rest = {"lengths": lengths} if "lengths" in OPTIONS[name] else {}
+        return jax.lax.psum(loss(params, x, **options, **rest), "data")
+
+    total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P())
+    got = jax.jit(jax.value_and_grad(lambda p, x: total(p, x, LENGTHS), argnums=(0, 1)))(PARAMS, X)
+    close(got, expected[name])
+
+
+def test_shard_map_with_a_replicated_state():
+    """A learned initial state is the same on every device, while x is not: the carry still has one type."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    h, c = jax.random.normal(KEYS[2], (4, 1, 2)), jax.random.normal(KEYS[3], (4, 1, H))
+
+    def local(params, x, h, c):
+        many = LSTMState(*(jnp.broadcast_to(a, (4, x.shape[0], a.shape[-1])) for a in (h, c)))
+        return jax.lax.psum(loss(params, x, many), "data")
+
+    one = jax.jit(jax.grad(lambda p, h, c: loss(p, X, LSTMState(*(jnp.repeat(a, B, 1) for a in (h, c)))), (0, 1, 2)))
+    total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P(), P()), out_specs=P())
+    got = jax.jit(jax.grad(lambda p, h, c: total(p, X, h, c), (0, 1, 2)))(PARAMS, h, c)
+    close(got, one(PARAMS, h, c))
+
+
+def test_shard_map_over_an_ensemble_of_parameters():
+    """x is replicated and the weights differ by device."""
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
+    ensemble = jax.tree.map(lambda a: jnp.stack([a * (1 + n / 8) for n in range(8)]), PARAMS)
+
+    def local(params, x):
+        return jax_lstm.lstm(jax.tree.map(lambda a: a[0], params), x)[0][None]
+
+    run = jax.shard_map(local, mesh=mesh, in_specs=(P("model"), P()), out_specs=P("model"))
+    close(jax.jit(run)(ensemble, X), jax.vmap(lambda p: jax_lstm.lstm(p, X)[0])(ensemble))
