@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -50,7 +51,8 @@ def check(
       output_names: a name for each output array, in order; default "output 0", ...
       cotangents: a pytree of the outputs' structure; default random normal, from ``seed``.
       seed: of the random cotangents and of the perturbations that measure the condition.
-      wrt: names to differentiate by; default all floating-point params and inputs. Inputs are "input 0", ...
+      wrt: names to differentiate by; default all floating-point params and inputs. Inputs have the names
+        of jax_fn's arguments, such as "x" and "state[0]", or "input 0", ... where it has none.
       buffers: arrays that replace the module's buffers of these names.
       train: run the module in train mode. A module that then draws random numbers is refused.
 
@@ -64,7 +66,7 @@ def check(
     torch_fn = torch_fn or call_module
     params = _canonical_params(params, torch_module)
     values: tuple[Any, ...] = jax.tree.map(canonical, tuple(inputs))
-    names = _input_names(values)
+    names = _input_names(jax_fn, values, params)
     problem = Problem(params, values, names, (), (), ())
     state_of_module = {name: canonical(a) for name, a in (buffers or {}).items()}
     run = partial(run_torch, torch_module, torch_fn=torch_fn, buffers=state_of_module, train=train)
@@ -123,9 +125,27 @@ def _canonical_params(params, module):
     return {name: canonical(params[name]) for name in shapes}
 
 
-def _input_names(inputs):
+def _input_names(jax_fn, inputs, params):
+    """One name a leaf: the argument's own name in jax_fn's signature, or "input 0" and so on where that is no help."""
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(inputs)[0]]
+    arguments = _argument_names(jax_fn, len(inputs))
+    own = tuple(f"{arguments[path[0].idx]}{jax.tree_util.keystr(path[1:])}" for path in paths)
+    if len(set(own)) == len(own) and not set(own) & set(params):
+        return own
     return tuple(f"input {path[0].idx}{jax.tree_util.keystr(path[1:])}" for path in paths)
+
+
+def _argument_names(jax_fn, count):
+    numbered = [f"input {n}" for n in range(count)]
+    try:
+        named = [
+            p.name
+            for p in inspect.signature(jax_fn).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        return numbered
+    return named[1 : count + 1] if len(named) > count else numbered
 
 
 def _trial(module, torch_fn, problem, buffers, train):

@@ -15,9 +15,9 @@ from crosscheck.environment import environment
 from crosscheck.report.json import as_dict, write_json
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import run_suite
-from crosscheck.verdict import CouldNotRun
+from crosscheck.verdict import CouldNotRun, worst
 
-WIDTH = 132  # where stdout is no terminal
+WIDTH = 140  # where stdout is no terminal
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -27,6 +27,7 @@ def standard_suite(
     case: Annotated[list[str] | None, typer.Option(help="Run only this case; may be repeated.")] = None,
     list_cases: Annotated[bool, typer.Option("--list", help="List the cases and stop.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Run cases in so many processes.")] = min(os.cpu_count() or 1, 4),
 ) -> None:
     """Cross-check jax_lstm, torch_ref and torch.nn.LSTM: outputs and gradients, in float64 and float32.
 
@@ -49,12 +50,13 @@ def standard_suite(
     results = []
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("starting", total=len(chosen))
-            for result in run_suite(chosen, progress=lambda text: progress.update(task, description=text)):
+            task = progress.add_task(f"{len(chosen)} cases", total=len(chosen))
+            for result in run_suite(chosen, jobs):
                 results.append(result)
-                progress.advance(task)
+                progress.update(task, advance=1, description=f"{result[0].name}: {worst(r.outcome for r in result)}")
     except CouldNotRun as error:
         fail(str(error))
+    results.sort(key=lambda result: list(CASES).index(result[0].name))
     content = as_dict(results, environment())
     if json_file is not None:
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 
 from crosscheck.cases import Case, RecurrentCase
 from crosscheck.causes import likely_cause
@@ -41,24 +43,38 @@ class CaseResult:
         return f"crosscheck --case {self.name}"
 
 
-def run_suite(
-    cases: Iterable[Case], sides: Iterable[Side] | None = None, progress: Callable[[str], None] = lambda text: None
-) -> Iterator[list[CaseResult]]:
-    """The results of all sides, case by case."""
-    sides = list(SIDES.values() if sides is None else sides)
-    for case in cases:
+def run_suite(cases: Iterable[Case], jobs: int = 1) -> Iterator[list[CaseResult]]:
+    """The results of all sides, a list a case, in the order in which cases end.
+
+    With ``jobs`` over 1 cases run in so many processes, the longest first; with one they run here, in order.
+    """
+    cases = list(cases)
+    jobs = min(jobs, len(cases))
+    if jobs <= 1:
+        yield from map(run_case, cases)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(run_case, case) for case in sorted(cases, key=lambda case: -case.steps)]
+        try:
+            for done in as_completed(running):
+                yield done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def run_case(case: Case) -> list[CaseResult]:
+    """Every side on one case. Truth and condition are measured once; their time is shared out among the sides."""
+    started = time.perf_counter()
+    reference, truth_side = measure_case(case)
+    shared = (time.perf_counter() - started) / len(SIDES)
+    results = []
+    for side in SIDES.values():
         started = time.perf_counter()
-        progress(f"{case.name}: truth and condition")
-        reference, truth_side = measure_case(case)
-        shared = time.perf_counter() - started
-        results = []
-        for side in sides:
-            progress(f"{case.name}: {side.name}")
-            started = time.perf_counter()
-            verdict = run_side(case, side, reference, truth_side)
-            seconds = time.perf_counter() - started + shared / len(sides)
-            results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds))
-        yield results
+        verdict = run_side(case, side, reference, truth_side)
+        seconds = shared + time.perf_counter() - started
+        results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds))
+    return results
 
 
 def measure_case(case: Case) -> tuple[Reference, str]:

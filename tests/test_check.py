@@ -34,9 +34,9 @@ def test_a_pair_that_is_no_lstm():
     verdict = crosscheck.check(jax_mlp, module, params_of(module), (RNG.normal(size=(4, 3)),), output_names=["y"])
     assert verdict.ok, str(verdict)
     assert {f.quantity for f in verdict.findings} == {
-        "y", "grad 0.weight", "grad 0.bias", "grad 2.weight", "grad 2.bias", "grad input 0",
+        "y", "grad 0.weight", "grad 0.bias", "grad 2.weight", "grad 2.bias", "grad x",
     }  # fmt: skip
-    assert str(verdict).startswith("agree: 6 quantities in float32 (lane B) and float64 (lane A)")
+    assert str(verdict).startswith("agree: 6 quantities in float64 (lane A) and float32 (lane B)")
     assert verdict.environment["torch"] == torch.__version__
 
 
@@ -51,7 +51,7 @@ def test_an_lstm_with_states_and_a_torch_adapter():
     verdict = crosscheck.assert_agree(
         fn, module, params_of(module), (x, (h, c)), torch_fn=lambda m, x, s: (lambda y, hc: (y, hc[1]))(*m(x, s))
     )
-    assert {"output 0", "output 1", "grad input 0", "grad input 1[0]", "grad input 1[1]"} <= {
+    assert {"output 0", "output 1", "grad x", "grad states[0]", "grad states[1]"} <= {
         f.quantity for f in verdict.findings
     }
 
@@ -59,7 +59,7 @@ def test_an_lstm_with_states_and_a_torch_adapter():
 def test_a_wrong_port_raises_with_the_reason():
     module = mlp()
     wrong = lambda params, x: jax_mlp(params | {"0.bias": 0 * params["0.bias"]}, x)
-    with pytest.raises(AssertionError, match=r"disagree: .*\n  y \[A\]; error .*, limit .*; largest at index"):
+    with pytest.raises(AssertionError, match=r"disagree: .*\n.*\n  y \[A\]; error .*, limit .*; largest at index"):
         crosscheck.assert_agree(wrong, module, params_of(module), (RNG.normal(size=(4, 3)),), output_names=["y"])
 
 
@@ -69,6 +69,13 @@ def test_integer_inputs_are_passed_as_they_are():
     verdict = crosscheck.check(lambda p, t: p["weight"][t], module, params_of(module), (tokens,))
     assert verdict.ok, str(verdict)
     assert {f.quantity for f in verdict.findings} == {"output 0", "grad weight"}
+
+
+def test_inputs_without_names_of_their_own_are_numbered():
+    module = mlp()
+    for fn in (lambda *a: jax_mlp(*a), lambda p, *xs: jax_mlp(p, *xs)):
+        verdict = crosscheck.check(fn, module, params_of(module), (RNG.normal(size=(4, 3)),))
+        assert "grad input 0" in {f.quantity for f in verdict.findings}
 
 
 def test_wrt_cotangents_and_seed():
@@ -111,7 +118,7 @@ def test_buffers_and_eval_mode():
     fn = lambda p, x, mean, var: (x - mean) / jnp.sqrt(var + 1e-5) * p["0.weight"] + p["0.bias"]
     buffers = {"0.running_mean": mean, "0.running_var": var}
     inputs = (RNG.normal(size=(4, 3)), mean, var)
-    options = {"torch_fn": lambda m, x, mean, var: m(x), "wrt": ["0.weight", "input 0"]}
+    options = {"torch_fn": lambda m, x, mean, var: m(x), "wrt": ["0.weight", "x"]}
     verdict = crosscheck.check(fn, module, params_of(module), inputs, buffers=buffers, **options)
     assert verdict.ok, str(verdict)
     assert crosscheck.check(fn, module, params_of(module), inputs, **options).outcome is Outcome.DISAGREE

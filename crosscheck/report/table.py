@@ -15,18 +15,32 @@ from crosscheck.verdict import Finding, Outcome, worst
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
 
 
+OURS = "jax_lstm"
+
+
 def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> None:
-    """Rows of worst quantity, error / limit in both lanes, and time; then what needs words; last the verdict."""
+    """A row a case, then what needs words.
+
+    In each lane a row shows the quantity of jax_lstm that is nearest to its limit, or furthest over it; another
+    side's where that one has the graver verdict.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("case", "verdict", "lane A (float64): error / limit", "lane B (float32): error / limit"):
-        table.add_column(title)
-    table.add_column("time", justify="right")
+    for title in (
+        "case",
+        "verdict",
+        "float64: err / limit",
+        "worst quantity",
+        "float32: err / limit",
+        "worst quantity",
+    ):
+        table.add_column(title, no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
     for case in results:
         outcome, ok = worst(r.outcome for r in case), all(r.ok for r in case)
-        label = f"{outcome}" if case[0].expected is Outcome.AGREE or not ok else f"{outcome}, as expected"
-        lanes = [_worst_in(case, lane) for lane in "AB"]
-        seconds = f"{sum(r.seconds for r in case):.1f} s"
-        table.add_row(case[0].name, Text(label, STYLE[outcome] if not ok else "green"), *lanes, seconds)
+        expected = outcome is not Outcome.AGREE and ok
+        label = Text(f"{outcome}{' (expected)' if expected else ''}", "green" if ok else STYLE[outcome])
+        cells = [cell for lane in "AB" for cell in _worst_in(case, lane)]
+        table.add_row(case[0].name, label, *cells, f"{sum(r.seconds for r in case):.1f} s")
     console.print(table)
     console.print()
     _print_slices(results, console)
@@ -52,8 +66,8 @@ def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
     )
 
 
-def _worst_in(case: Sequence[CaseResult], lane: str) -> str:
-    """The finding nearest to (or furthest over) its limit, of those that can fail; and whose it is."""
+def _worst_in(case: Sequence[CaseResult], lane: str) -> tuple[str, str]:
+    """Error and limit of the finding that the row shows, and its name, with the side where it is not ours."""
     judged = [
         (result, finding)
         for result in case
@@ -61,13 +75,12 @@ def _worst_in(case: Sequence[CaseResult], lane: str) -> str:
         if finding.lane == lane and OWN_LIMIT not in finding.note
     ]
     if not judged:
-        return ""
+        return "", ""
     gravest = worst(finding.verdict for _, finding in judged)
-    result, finding = max(
-        ((r, f) for r, f in judged if f.verdict is gravest),
-        key=lambda pair: (pair[1].ratio, pair[0].side == "jax_lstm"),
-    )
-    return f"{_figures(finding)}  {finding.quantity} ({result.side})"
+    grave = [(r, f) for r, f in judged if f.verdict is gravest]
+    result, finding = max(grave, key=lambda pair: (pair[0].side == OURS, pair[1].ratio))
+    side = "" if result.side == OURS else f" ({result.side})"
+    return _figures(finding), finding.quantity + side
 
 
 def _figures(finding: Finding) -> str:

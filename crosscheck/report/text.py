@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosscheck.compare import LANES
 from crosscheck.verdict import Finding, Outcome, Verdict
 
 MEANING = {
@@ -22,12 +23,12 @@ def verdict_text(verdict: Verdict) -> str:
     """Several lines; the first holds the verdict."""
     outcome, findings = verdict.outcome, verdict.findings
     quantities = len({finding.quantity for finding in findings})
-    lanes = " and ".join(sorted({_lane(finding) for finding in findings}))
-    lines = [f"{outcome}: {quantities} quantities in {lanes}. {MEANING[outcome]}"]
+    lanes = sorted({finding.lane for finding in findings})
+    where = " and ".join(f"{LANES[lane].dtype} (lane {lane})" for lane in lanes)
+    lines = [f"{outcome}: {quantities} quantities in {where or 'no lane'}", MEANING[outcome]]
     if outcome is Outcome.AGREE:
-        for lane in sorted({finding.lane for finding in findings}):
-            worst = max((f for f in findings if f.lane == lane), key=lambda f: f.ratio)
-            lines.append(f"  closest to its limit in {_lane(worst)}: {finding_text(worst)}")
+        nearest = [max((f for f in findings if f.lane == lane), key=lambda f: f.ratio) for lane in lanes]
+        lines += [f"  nearest to its limit: {finding_text(finding)}" for finding in nearest]
     else:
         same = [finding for finding in findings if finding.verdict is outcome]
         lines += [f"  {finding_text(finding)}" for finding in same[:6]]
@@ -51,7 +52,3 @@ def finding_text(finding: Finding) -> str:
     if finding.note:
         parts.append(finding.note)
     return "; ".join(parts)
-
-
-def _lane(finding: Finding) -> str:
-    return {"A": "float64 (lane A)", "B": "float32 (lane B)"}[finding.lane]

@@ -1,0 +1,74 @@
+"""The README runs: its blocks print what it says, its table is the command's, its options exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from crosscheck import cli
+from crosscheck.cases import CASES
+from crosscheck.suite import run_suite
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+FIGURE = re.compile(r"\d\.\de[+-]\d\d")
+TABLE = next(text for kind, text in BLOCKS if kind == "text" and text.startswith("case "))
+ROWS = {line.split()[0]: line for line in TABLE.splitlines() if line.split() and line.split()[0] in CASES}
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) < 120
+
+
+@pytest.mark.parametrize("n", [n for n, (kind, _) in enumerate(BLOCKS) if kind == "python"])
+def test_a_block_prints_what_follows_it(n):
+    kind, expected = BLOCKS[n + 1]
+    assert kind == "text"
+    done = subprocess.run([sys.executable, "-c", BLOCKS[n][1]], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert same_text(done.stdout, expected)
+
+
+def same_text(got, expected):
+    """Equal words; errors and limits, which depend on the processor's rounding, within a factor of three."""
+    if FIGURE.sub("#", got) != FIGURE.sub("#", expected):
+        return False
+    pairs = zip(FIGURE.findall(got), FIGURE.findall(expected), strict=True)
+    return all(1 / 3 < float(a) / float(b) < 3 for a, b in pairs)
+
+
+def test_the_table_has_every_case_with_its_verdict():
+    assert list(ROWS) == list(CASES)
+    for name, line in ROWS.items():
+        assert line.split()[1] == CASES[name].expect
+
+
+@pytest.mark.parametrize("name", ["notebook", "stacked", "rnn-relu"])
+def test_the_tables_limits_are_the_measured_ones(name):
+    (results,) = run_suite([CASES[name]])
+    _, limit_a, _, limit_b = map(float, FIGURE.findall(ROWS[name]))
+    for lane, limit in (("A", limit_a), ("B", limit_b)):
+        limits = [f.limit for f in results[0].verdict.findings if f.lane == lane]
+        assert min(limits) / 2 < limit < max(limits) * 2
+
+
+def test_its_options_are_the_commands():
+    described = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "120"}).stdout
+    for option in re.findall(r"`(--\w+)[ `]", README):
+        assert option in described
+    for option in set(re.findall(r"--\w+", described)) - {"--help"}:
+        assert f"`{option}" in README
+
+
+def test_its_commands_are_the_makefiles():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w[\w-]*)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for link in re.findall(r"\]\(([\w./]+)\)", README):
+        assert (ROOT / link).exists()
