@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from crosscheck.finding import Outcome
 from crosscheck.problem import Problem
 from crosscheck.text import encoded_text
-from crosscheck.verdict import Outcome
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crosscheck.finding import Finding, Outcome
 from crosscheck.reference import U32, Reference
-from crosscheck.verdict import Finding, Outcome
 
 
 def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:

@@ -14,12 +14,13 @@ import torch
 from crosscheck.causes import likely_cause
 from crosscheck.compare import LANES, compare
 from crosscheck.environment import environment
+from crosscheck.finding import CouldNotRun, Finding
 from crosscheck.problem import Problem, canonical, is_floating
 from crosscheck.reference import measure
 from crosscheck.run_jax import output_structure, run_jax
 from crosscheck.run_torch import call_module, run_torch
 from crosscheck.tree import tensor_leaves
-from crosscheck.verdict import CouldNotRun, Finding, Verdict
+from crosscheck.verdict import Verdict
 
 
 def check(

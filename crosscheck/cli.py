@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from crosscheck.cases import CASES
 from crosscheck.environment import environment
+from crosscheck.finding import CouldNotRun, worst
 from crosscheck.report.json import as_dict, write_json
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import run_suite
-from crosscheck.verdict import CouldNotRun, worst
 
 WIDTH = 140  # where stdout is no terminal
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

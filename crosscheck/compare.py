@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crosscheck.finding import Finding, Outcome
 from crosscheck.problem import Arrays, Problem
 from crosscheck.reference import U32, U64, Reference, norm
-from crosscheck.verdict import Finding, Outcome
 
 CHAOS = 1e-3
 

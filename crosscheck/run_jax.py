@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from crosscheck.finding import CouldNotRun
 from crosscheck.problem import Arrays, Problem, gradient_name
-from crosscheck.verdict import CouldNotRun
 
 
 def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Arrays:

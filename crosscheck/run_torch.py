@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from crosscheck.finding import CouldNotRun
 from crosscheck.problem import Arrays, Problem, gradient_name
 from crosscheck.tree import tensor_leaves
-from crosscheck.verdict import CouldNotRun
 
 TorchFn = Callable[..., Any]
 _KNOWN_WARNINGS = ("TF32 acceleration on top of oneDNN", "LSTM with projections is not supported with oneDNN")

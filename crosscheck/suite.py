@@ -12,10 +12,11 @@ from multiprocessing import get_context
 from crosscheck.cases import Case, RecurrentCase
 from crosscheck.causes import likely_cause
 from crosscheck.compare import LANES, compare
+from crosscheck.finding import Finding, Outcome
 from crosscheck.problem import Arrays, Problem
 from crosscheck.reference import Reference, measure
 from crosscheck.sides import SIDES, Side
-from crosscheck.verdict import Finding, Outcome, Verdict
+from crosscheck.verdict import Verdict
 
 OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
 

@@ -11,7 +11,7 @@ import torch
 
 import crosscheck
 import jax_lstm
-from crosscheck.verdict import Outcome
+from crosscheck.finding import Outcome
 from jax_lstm import LSTMState
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from crosscheck import cli, suite
 from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.verdict import CouldNotRun, Outcome
+from crosscheck.finding import CouldNotRun, Outcome
 from tests import wrong_ports
 
 SMALL = RecurrentCase("small", "for tests", 3, 9, 4, 6)

@@ -10,11 +10,12 @@ import pytest
 
 from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.compare import LANES, compare
+from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.problem import Problem
 from crosscheck.reference import U32, Reference, measure, norm, relative
 from crosscheck.sides import SIDES, Side
 from crosscheck.suite import OWN_LIMIT, measure_case, run_side
-from crosscheck.verdict import Finding, Outcome, Verdict, worst
+from crosscheck.verdict import Verdict
 from tests import wrong_ports
 
 CASE = RecurrentCase("small", "for tests", 3, 9, 4, 6)

@@ -7,9 +7,9 @@ import pytest
 
 from crosscheck.cases import CASES
 from crosscheck.compare import LANES, compare
+from crosscheck.finding import Outcome
 from crosscheck.sides import SIDES
 from crosscheck.suite import measure_case
-from crosscheck.verdict import Outcome
 
 GPUS = [device for device in jax.devices() if device.platform == "gpu"]
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.compare import LANES, compare
+from crosscheck.finding import Outcome
 from crosscheck.problem import Problem
 from crosscheck.reference import norm
 from crosscheck.sides import SIDES
 from crosscheck.suite import measure_case, run_suite
-from crosscheck.verdict import Outcome
 
 QUICK = [
     name for name in CASES if not name.startswith("long-1") and name not in ("long-alive", "long-vanished", "text")

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from crosscheck.finding import Outcome, worst
 from crosscheck.suite import CaseResult
-from crosscheck.verdict import Outcome, worst
 
 
 def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.report.text import finding_text
 from crosscheck.suite import OWN_LIMIT, CaseResult
-from crosscheck.verdict import Finding, Outcome, worst
 
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
 

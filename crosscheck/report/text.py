@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from crosscheck.compare import LANES
-from crosscheck.verdict import Finding, Outcome, Verdict
+from crosscheck.finding import Finding, Outcome
 
 MEANING = {
     Outcome.AGREE: "Every difference is explained by rounding, given the condition of this problem.",
@@ -19,9 +21,8 @@ MEANING = {
 }
 
 
-def verdict_text(verdict: Verdict) -> str:
+def findings_text(outcome: Outcome, findings: Sequence[Finding], notes: Sequence[str], cause: str) -> str:
     """Several lines; the first holds the verdict."""
-    outcome, findings = verdict.outcome, verdict.findings
     quantities = len({finding.quantity for finding in findings})
     lanes = sorted({finding.lane for finding in findings})
     where = " and ".join(f"{LANES[lane].dtype} (lane {lane})" for lane in lanes)
@@ -34,9 +35,9 @@ def verdict_text(verdict: Verdict) -> str:
         lines += [f"  {finding_text(finding)}" for finding in same[:6]]
         if len(same) > 6:
             lines.append(f"  ... and {len(same) - 6} more")
-    if verdict.cause:
-        lines.append(f"likely cause: {verdict.cause}")
-    lines += [f"note: {note}" for note in verdict.notes]
+    if cause:
+        lines.append(f"likely cause: {cause}")
+    lines += [f"note: {note}" for note in notes]
     return "\n".join(lines)
 
 
