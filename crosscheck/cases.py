@@ -101,6 +101,7 @@ class RecurrentCase:
             output_names=("y", *(f"{name}_n" for name in self.state_names)),
             cotangents=tuple(cotangents),
             wrt=(*params, *inputs),
+            steps=self.steps,
             time_axes={"y": self.time_axis, "grad x": self.time_axis},
             slices={"grad x[t=0]": ("grad x", 0)} if self.loss == "last" else {},
         )
@@ -150,6 +151,7 @@ class TextCase:
             output_names=("logits", "loss"),
             cotangents=(np.zeros((1, self.steps, vocab_size)), np.ones(())),
             wrt=tuple(params),
+            steps=self.steps,
             time_axes={"logits": 1},
         )
 

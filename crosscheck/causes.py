@@ -25,11 +25,11 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
         )
     sizes = [_in_float32_roundings(f, reference) for f in exact]
     if 0.1 <= max(sizes) <= 30:
-        return "in float64 the error has the size of float32 rounding: something inside was computed in float32"
+        return "in float64 the error has the size of float32 rounding: on one side something was computed in float32"
     first = exact[0]
     if first.quantity.startswith("grad "):
         return (
-            f"outputs agree and gradients do not, first {first.quantity!r}: the backward pass is at fault, such as a "
+            f"no output is wrong and gradients are, first {first.quantity!r}: the backward pass is at fault, such as a "
             "stop_gradient, a truncation or a custom derivative"
         )
     if first.first_step == 0:
@@ -41,7 +41,7 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
             f"outputs agree up to step {first.first_step - 1} and differ at {first.first_step}: look at the recurrent "
             "product, the carried state, lengths and resets"
         )
-    return "outputs differ: look at gate order, transposed weights, biases and the initial state"
+    return f"{first.quantity!r} differs: look at layout (transposes, gate order), biases and initial states"
 
 
 def _in_float32_roundings(finding: Finding, reference: Reference) -> float:

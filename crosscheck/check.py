@@ -40,7 +40,7 @@ def check(
     """Judges whether a JAX function and a torch module compute the same outputs and the same gradients.
 
     The truth is the torch module in float64. Everything is compared in float64 and in float32, with limits measured
-    on this very problem; see `crosscheck.compare`.
+    on this very problem; see `crosscheck.compare`. The longest axis of the inputs, features aside, stands in for T.
 
     Args:
       jax_fn: ``jax_fn(params, *inputs)`` -> a pytree of arrays. It is jitted, and differentiated by jax.vjp.
@@ -69,7 +69,7 @@ def check(
     values: tuple[Any, ...] = jax.tree.map(canonical, tuple(inputs))
     names = _input_names(jax_fn, values, params)
     problem = Problem(params, values, names, (), (), ())
-    state_of_module = {name: canonical(a) for name, a in (buffers or {}).items()}
+    state_of_module = _canonical_buffers(buffers or {}, torch_module)
     run = partial(run_torch, torch_module, torch_fn=torch_fn, buffers=state_of_module, train=train)
 
     outputs, structure = _trial(torch_module, torch_fn, problem, state_of_module, train)
@@ -84,6 +84,7 @@ def check(
         names_out,
         _cotangents(cotangents, outputs, structure, seed),
         _wrt(wrt, params, dict(zip(names, jax.tree.leaves(values), strict=True))),
+        _steps(values),
     )
     unused: list[str] = []
     reference = measure(
@@ -124,6 +125,23 @@ def _canonical_params(params, module):
         if tuple(np.shape(params[name])) != shape:
             raise ValueError(f"params[{name!r}] must have shape {shape}; got {tuple(np.shape(params[name]))}.")
     return {name: canonical(params[name]) for name in shapes}
+
+
+def _canonical_buffers(buffers, module):
+    shapes = {name: tuple(b.shape) for name, b in module.named_buffers()}
+    for name, value in buffers.items():
+        if shapes.get(name) != tuple(np.shape(value)):
+            raise ValueError(
+                f"buffers[{name!r}] must be one of the module's {shapes or 'buffers, of which it has none'}; "
+                f"got shape {tuple(np.shape(value))}."
+            )
+    return {name: canonical(value) for name, value in buffers.items()}
+
+
+def _steps(inputs):
+    """T, not knowing which axis it is: the longest axis but the features' (the last of a floating-point array)."""
+    axes = (np.shape(leaf)[: -1 if is_floating(leaf) else None] for leaf in jax.tree.leaves(inputs))
+    return max((n for shape in axes for n in shape), default=1)
 
 
 def _input_names(jax_fn, inputs, params):

@@ -17,7 +17,7 @@ from crosscheck.report.json import as_dict, write_json
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import run_suite
 
-WIDTH = 140  # where stdout is no terminal
+WIDTH = 140  # at least; on a narrower terminal lines wrap, and nothing is cut
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -35,7 +35,7 @@ def standard_suite(
     """
     if context.invoked_subcommand is not None:
         return
-    output = Console(width=None if os.isatty(1) else WIDTH, soft_wrap=False)
+    output = Console(width=max(WIDTH, Console().width))
     if list_cases:
         for name, known in CASES.items():
             output.print(f"{name:14s} {known.description}", highlight=False, markup=False, soft_wrap=True)
@@ -56,6 +56,8 @@ def standard_suite(
                 progress.update(task, advance=1, description=f"{result[0].name}: {worst(r.outcome for r in result)}")
     except CouldNotRun as error:
         fail(str(error))
+    except Exception as error:  # a worker that was killed, a device out of memory: nothing was judged
+        fail(f"{type(error).__name__}: {error}")
     results.sort(key=lambda result: list(CASES).index(result[0].name))
     content = as_dict(results, environment())
     if json_file is not None:
@@ -72,7 +74,7 @@ def standard_suite(
 
 def fail(message: str) -> NoReturn:
     """One line on stderr, exit code 2."""
-    typer.echo(f"crosscheck: {message}", err=True)
+    typer.echo(f"crosscheck: {(message.splitlines() or [''])[0]}", err=True)
     raise typer.Exit(2)
 
 

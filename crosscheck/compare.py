@@ -60,7 +60,7 @@ def _judge(problem, reference, name, got, lane, note) -> Finding:
         text = f"shape {np.shape(got)}, expected {np.shape(truth)}"
         return Finding(name, lane.name, Outcome.DISAGREE, None, None, note=text)
     if str(got.dtype) != lane.dtype:
-        note = "; ".join(filter(None, (note, f"came back as {got.dtype}")))
+        note = _joined(note, f"came back as {got.dtype}")
     got = np.asarray(got, np.float64)
     odd = _nonfinite_mismatch(got, truth)
     if odd is not None:
@@ -73,26 +73,55 @@ def _judge(problem, reference, name, got, lane, note) -> Finding:
     difference = np.where(finite, got - np.where(finite, truth, 0.0), 0.0)
     size, error = norm(truth[finite]), norm(difference)
     floor = lane.factor * lane.tiny * math.sqrt(truth.size)
+    at = (problem, name, lane, difference, got, truth)
+    if not math.isfinite(size + error):
+        text = _joined(note, "the norm overflows float64")
+        return Finding(name, lane.name, Outcome.INCONCLUSIVE, None, None, note=text)
     if float(np.max(np.abs(truth[finite]), initial=0.0)) < lane.tiny:
+        floor += lane.factor * lane.unit * reference.response[name]
         if error <= floor:
-            text = "; ".join(filter(None, (note, f"the truth underflows {lane.dtype}: nothing to compare")))
-            return Finding(name, lane.name, Outcome.VACUOUS, None, None, norm=size, note=text)
-        return _disagreement(problem, name, lane, difference, got, truth, None, None, size, floor, note)
-    relative_limit = _relative_limit(reference, name, lane) + floor / size
+            text = f"the truth underflows {lane.dtype}, or is zero: nothing to compare"
+            return Finding(name, lane.name, Outcome.VACUOUS, None, None, norm=size, note=_joined(note, text))
+        text = f"the truth is zero; difference {error:.1e}, absolute limit {floor:.1e}"
+        return _disagreement(*at, None, None, size, floor, _joined(note, text))
+    known, limit = _known(reference, problem, name, lane), floor / size
+    limit += lane.factor * max(known.values())
+    doubt = _doubt(reference, name, lane, known, floor / size)
     relative_error = error / size
-    if reference.condition[name] * U32 > CHAOS:
-        text = f"κu = {reference.condition[name] * U32:.1e} > {CHAOS:g}: the problem amplifies rounding past deciding"
-        return Finding(name, lane.name, Outcome.INCONCLUSIVE, relative_error, relative_limit, norm=size, note=text)
-    if relative_error <= relative_limit:
-        return Finding(name, lane.name, Outcome.AGREE, relative_error, relative_limit, norm=size, note=note)
-    return _disagreement(problem, name, lane, difference, got, truth, relative_error, relative_limit, size, floor, note)
+    if doubt is not None:
+        outcome, text = doubt
+        return Finding(name, lane.name, outcome, relative_error, limit, norm=size, note=_joined(note, text))
+    if relative_error <= limit:
+        return Finding(name, lane.name, Outcome.AGREE, relative_error, limit, norm=size, note=note)
+    return _disagreement(*at, relative_error, limit, size, floor, note)
 
 
-def _relative_limit(reference: Reference, name: str, lane: Lane) -> float:
-    known = [reference.condition[name] * lane.unit, math.sqrt(reference.steps) / 4 * lane.unit]
+def _known(reference: Reference, problem: Problem, name: str, lane: Lane) -> dict[str, float]:
+    """What explains an error: the terms whose maximum, times K, is the limit."""
+    known = {"κu": reference.condition[name] * lane.unit, "√T/4·u": math.sqrt(problem.steps) / 4 * lane.unit}
     if lane.uses_own_error:
-        known.append(reference.own_error[name])
-    return lane.factor * max(known)
+        known["e_ref"] = reference.own_error[name]
+    return known
+
+
+def _doubt(reference, name, lane, known, relative_floor) -> tuple[Outcome, str] | None:
+    """Why no verdict can be given, if that is so: a limit so wide that a wrong program would be within it."""
+    roundings = reference.condition[name] * U32
+    if not roundings <= CHAOS:
+        text = f"κu = {roundings:.1e} > {CHAOS:g}: the problem amplifies rounding past deciding"
+        if roundings > 0.1:
+            text += "; or the quantity is zero but for cancellation, then leave it out"
+        return Outcome.INCONCLUSIVE, text
+    if lane.uses_own_error and not known["e_ref"] <= CHAOS:
+        text = f"e_ref = {known['e_ref']:.1e} > {CHAOS:g}: the reference itself is that far off in {lane.dtype}"
+        return Outcome.INCONCLUSIVE, text
+    if relative_floor > lane.factor * CHAOS:
+        return Outcome.VACUOUS, f"the truth is within rounding of the smallest {lane.dtype}: too little to compare"
+    return None
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 def _disagreement(problem, name, lane, difference, got, truth, error, limit, size, floor, note):

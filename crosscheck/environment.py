@@ -8,12 +8,27 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+import torch
+
+from crosscheck.run_jax import jax_lane
+from crosscheck.run_torch import full_precision
 
 PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "optax", "torch", "numpy")
 
 
 def environment() -> dict[str, Any]:
+    """Settings are read back from within the contexts in which the sides run."""
     device = jax.devices()[0]
+    with full_precision(), jax_lane("float64"):
+        precision = {
+            "jax matmul precision": jax.config.jax_default_matmul_precision,
+            "torch matmul precision": torch.get_float32_matmul_precision(),
+            "torch TF32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+            "torch threads": torch.get_num_threads(),
+        }
+        x64 = {"jax x64 in lane A": jax.config.jax_enable_x64}
+    with jax_lane("float32"):
+        x64["jax x64 in lane B"] = jax.config.jax_enable_x64
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -21,9 +36,7 @@ def environment() -> dict[str, Any]:
         **{name: version(name) for name in PACKAGES},
         "jax device": f"{device.platform} ({device.device_kind})",
         "torch device": "cpu",
-        "jax x64": "on in lane A, off in lane B",
-        "jax matmul precision": "highest (no TF32, no bfloat16)",
-        "torch matmul precision": "highest (TF32 off in matmul and cuDNN)",
-        "torch cpu paths": "oneDNN and native, both measured",
-        "torch threads": 1,
+        "torch oneDNN": torch.backends.mkldnn.is_available(),
+        **precision,
+        **x64,
     }

@@ -22,8 +22,8 @@ class Problem:
 
     params: weights by name. inputs: a tuple of pytrees of arrays; input_names name their leaves in order.
     cotangents: one array an output leaf, in the order of output_names. wrt: the params and inputs to differentiate by.
-    time_axes: the time axis of those quantities that have one. slices: extra quantities cut out of others, as
-    name -> (quantity, index along its time axis).
+    steps: T, over which rounding accumulates. time_axes: the time axis of those quantities that have one. slices:
+    extra quantities cut out of others, as name -> (quantity, index along its time axis).
     """
 
     params: Mapping[str, np.ndarray]
@@ -32,8 +32,15 @@ class Problem:
     output_names: tuple[str, ...]
     cotangents: tuple[np.ndarray, ...]
     wrt: tuple[str, ...]
+    steps: int = 1
     time_axes: Mapping[str, int] = field(default_factory=dict)
     slices: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        names = [*self.output_names, *map(gradient_name, self.wrt), *self.slices]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"output_names must differ from one another and from the gradients' names; got {twice}.")
 
     @property
     def input_leaves(self) -> dict[str, np.ndarray]:
@@ -42,11 +49,6 @@ class Problem:
     def with_leaves(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
         """The inputs' structure around other leaves, such as tensors."""
         return jax.tree.unflatten(jax.tree.structure(self.inputs), list(leaves))
-
-    @property
-    def steps(self) -> int:
-        """The longest axis of any input: T wherever a sequence is long enough for T to matter."""
-        return max((n for leaf in self.input_leaves.values() for n in np.shape(leaf)), default=1)
 
     def perturbed(self, rng: np.random.Generator, size: float) -> Problem:
         """Every floating-point number off by a factor 1 ± ``size``, signs at random."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crosscheck.finding import CouldNotRun
 from crosscheck.problem import Arrays, Problem
 
 U32 = 2.0**-24
@@ -24,7 +25,7 @@ class Reference:
     truth: Arrays
     condition: dict[str, float]  # κ: relative response per relative perturbation
     own_error: dict[str, float]  # e_ref, relative, in float32
-    steps: int
+    response: dict[str, float]  # absolute response per relative perturbation: all there is where the truth is zero
 
 
 def measure(
@@ -36,24 +37,35 @@ def measure(
     """Runs ``truth`` in float64 on the problem and on its perturbations, and each of the reference's float32 paths."""
     rng = np.random.default_rng([seed, 0x6B])
     values = problem.with_slices(truth(problem))
+    for name, value in values.items():
+        if value.dtype.kind == "f" and value.dtype != np.float64:
+            raise CouldNotRun(f"the reference gives {name} as {value.dtype} when run in float64: there is no truth.")
     condition = dict.fromkeys(values, 0.0)
+    response = dict.fromkeys(values, 0.0)
     for _ in range(DRAWS):
         moved = problem.with_slices(truth(problem.perturbed(rng, U32)))
         for name, value in values.items():
             condition[name] = max(condition[name], relative(moved[name], value) / U32)
+            response[name] = max(response[name], distance(moved[name], value) / U32)
     own_error = dict.fromkeys(values, 0.0)
     for path in float32_paths:
         narrow = problem.with_slices(path(problem))
         for name, value in values.items():
             own_error[name] = max(own_error[name], relative(narrow[name], value))
-    return Reference(values, condition, own_error, problem.steps)
+    return Reference(values, condition, own_error, response)
 
 
 def relative(a: np.ndarray, truth: np.ndarray) -> float:
-    """‖a − truth‖ / ‖truth‖ over the positions where both are finite; 0 where the truth is all zero."""
-    finite = np.isfinite(a) & np.isfinite(truth)
-    size = norm(truth[finite])
-    return norm(np.asarray(a, np.float64)[finite] - truth[finite]) / size if size else 0.0
+    """‖a − truth‖ / ‖truth‖ where the truth is finite; 0 where it is all zero, inf where a is not finite and it is."""
+    size = norm(truth[np.isfinite(truth)])
+    return distance(a, truth) / size if size else 0.0
+
+
+def distance(a: np.ndarray, truth: np.ndarray) -> float:
+    """‖a − truth‖ where the truth is finite."""
+    finite = np.isfinite(truth)
+    difference = np.asarray(a, np.float64)[finite] - truth[finite]
+    return norm(difference) if np.isfinite(difference).all() else float("inf")
 
 
 def norm(a: np.ndarray) -> float:

@@ -19,18 +19,19 @@ def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Arrays:
     Products run at the highest precision, and x64 mode is on for float64 alone. Results leave as NumPy inside the
     x64 context: outside of it an eager operation would round them.
     """
-    with _lane(dtype):
+    with jax_lane(dtype):
         return _run(fn, problem, dtype)
 
 
 def output_structure(fn: Callable[..., Any], problem: Problem) -> Any:
     """The tree structure of what ``fn`` returns, without running it."""
-    with _lane("float64"):
+    with jax_lane("float64"):
         return jax.tree.structure(jax.eval_shape(fn, dict(problem.params), *problem.inputs))
 
 
 @contextmanager
-def _lane(dtype: str) -> Iterator[None]:
+def jax_lane(dtype: str) -> Iterator[None]:
+    """The settings of a lane; what cannot run in it says so."""
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
         try:
             yield
@@ -39,14 +40,15 @@ def _lane(dtype: str) -> Iterator[None]:
 
 
 def _advice(message):
-    if "carry" in message:
-        return "the dtype of its loop's carry is fixed. Make the initial carry from the inputs' dtype."
+    first = message.splitlines()[0]
+    if "carry" in message and "float32" in message and "float64" in message:
+        return f"the dtype of its loop's carry is fixed. Make the initial carry from the inputs' dtype. ({first})"
     if "same dtypes" in message or "verifier errors" in message:
         return (
             "it mixes dtypes. Does it close over an array? JAX remembers it in the dtype of the x64 setting under "
-            "which it first met it: pass the array as an input instead."
+            f"which it first met it: pass the array as an input instead. ({first})"
         )
-    return message
+    return first
 
 
 def _run(fn, problem, dtype):
@@ -64,8 +66,8 @@ def _run(fn, problem, dtype):
     for name, output, cotangent in zip(problem.output_names, outputs, problem.cotangents, strict=True):
         if output.shape != np.shape(cotangent):
             raise CouldNotRun(
-                f"output {name} of the JAX function has shape {output.shape}, "
-                f"the torch module's has {np.shape(cotangent)}."
+                f"{name!r} has shape {output.shape} from the JAX function "
+                f"and {np.shape(cotangent)} from the torch module."
             )
     (gradients,) = pullback([np.asarray(c, o.dtype) for c, o in zip(problem.cotangents, outputs, strict=True)])
     result = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}

@@ -50,43 +50,57 @@ def run_torch(
     ``onednn=False`` takes torch's native CPU kernels. Names whose gradient torch gives as None count as zero and
     are added to ``unused``.
     """
-    kind = getattr(torch, dtype)
-    with full_precision(), torch.backends.mkldnn.flags(enabled=onednn):
-        adapter = _Adapter(copy.deepcopy(module), torch_fn).to(kind).train(train)
-        params = {name: _tensor(a, kind, name in problem.wrt) for name, a in problem.params.items()}
-        inputs = {name: _tensor(a, kind, name in problem.wrt) for name, a in problem.input_leaves.items()}
-        state = {f"module.{name}": a for name, a in params.items()}
-        state |= {f"module.{name}": _tensor(a, kind, False) for name, a in (buffers or {}).items()}
-        out = torch.func.functional_call(adapter, state, problem.with_leaves(list(inputs.values())))
-        outputs = tensor_leaves(out)
-        if problem.output_names and len(outputs) != len(problem.output_names):
-            raise CouldNotRun(f"the torch module returned {len(outputs)} tensors, expected {problem.output_names}.")
-        result = {name: o.detach().numpy() for name, o in zip(problem.output_names, outputs, strict=True)}
-        leaves = [params[name] if name in params else inputs[name] for name in problem.wrt]
-        pairs = [
-            (o, _tensor(c, o.dtype, False)) for o, c in zip(outputs, problem.cotangents, strict=True) if o.requires_grad
-        ]
-        gradients: tuple = (None,) * len(leaves)
-        if pairs and leaves:
-            roots, cotangents = zip(*pairs, strict=True)
-            gradients = torch.autograd.grad(roots, leaves, cotangents, allow_unused=True)
-        for name, leaf, gradient in zip(problem.wrt, leaves, gradients, strict=True):
-            if gradient is None and unused is not None and name not in unused:
-                unused.append(name)
-            result[gradient_name(name)] = (torch.zeros_like(leaf) if gradient is None else gradient).detach().numpy()
+    with full_precision(), torch.backends.mkldnn.flags(enabled=onednn), _could_not_run(dtype):
+        adapter = _Adapter(copy.deepcopy(module), torch_fn).to("cpu", getattr(torch, dtype)).train(train)
+        return _run(adapter, problem, getattr(torch, dtype), buffers or {}, unused)
+
+
+def _run(adapter, problem, kind, buffers, unused) -> Arrays:
+    params = {name: _tensor(a, kind, name in problem.wrt) for name, a in problem.params.items()}
+    inputs = {name: _tensor(a, kind, name in problem.wrt) for name, a in problem.input_leaves.items()}
+    state = {f"module.{name}": a for name, a in params.items()}
+    state |= {f"module.{name}": _tensor(a, kind, False) for name, a in buffers.items()}
+    fresh = [a.clone() for a in inputs.values()]  # no leaves, so that the module may work on them in place
+    outputs = tensor_leaves(torch.func.functional_call(adapter, state, problem.with_leaves(fresh)))
+    if len(outputs) != len(problem.output_names):
+        raise CouldNotRun(f"the torch module returned {len(outputs)} tensors, expected {problem.output_names}.")
+    result = {name: o.detach().numpy() for name, o in zip(problem.output_names, outputs, strict=True)}
+    leaves = [params[name] if name in params else inputs[name] for name in problem.wrt]
+    pairs = [(o, _tensor(c, o.dtype, False)) for o, c in zip(outputs, problem.cotangents, strict=True)]
+    pairs = [(o, c) for o, c in pairs if o.requires_grad]
+    gradients: tuple = (None,) * len(leaves)
+    if pairs and leaves:
+        roots, cotangents = zip(*pairs, strict=True)
+        gradients = torch.autograd.grad(roots, leaves, cotangents, allow_unused=True)
+    for name, leaf, gradient in zip(problem.wrt, leaves, gradients, strict=True):
+        if gradient is None and unused is not None and name not in unused:
+            unused.append(name)
+        result[gradient_name(name)] = (torch.zeros_like(leaf) if gradient is None else gradient).detach().numpy()
     return result
 
 
 @contextmanager
+def _could_not_run(dtype: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        advice = ""
+        if "dtype" in str(error) or "Double" in str(error):
+            advice = " Does it make tensors of a fixed dtype? Write x.new_zeros(...) for torch.zeros(...)."
+        first = str(error).splitlines()[0]
+        raise CouldNotRun(f"the torch module could not run in {dtype}: {first}.{advice}") from error
+
+
+@contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 anywhere, and one thread: on the small products of a time step a second one only waits."""
+    """No TF32 anywhere, gradients on, and one thread: on the products of a time step a second one only waits."""
     precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     threads = torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad():
             for text in _KNOWN_WARNINGS:
                 warnings.filterwarnings("ignore", message=text)
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,8 @@ from multiprocessing import get_context
 from crosscheck.cases import Case, RecurrentCase
 from crosscheck.causes import likely_cause
 from crosscheck.compare import LANES, compare
-from crosscheck.finding import Finding, Outcome
+from crosscheck.environment import environment
+from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.problem import Arrays, Problem
 from crosscheck.reference import Reference, measure
 from crosscheck.sides import SIDES, Side
@@ -78,6 +79,13 @@ def run_case(case: Case) -> list[CaseResult]:
     return results
 
 
+def overall(results: Sequence[CaseResult]) -> Outcome:
+    """The gravest outcome that was not expected, if there is one; else the gravest of those that are no control's."""
+    failed = [result.outcome for result in results if not result.ok]
+    judged = [result.outcome for result in results if result.expected is Outcome.AGREE]
+    return worst(failed or judged or [result.outcome for result in results])
+
+
 def measure_case(case: Case) -> tuple[Reference, str]:
     """The reference of a case, and the name of the side that is its truth.
 
@@ -106,4 +114,4 @@ def run_side(case: Case, side: Side, reference: Reference, truth_side: str) -> V
         own = lane.uses_own_error and side.name == "torch.nn.LSTM"
         findings += compare(case.problem, reference, run(case.problem, lane.dtype), lane, OWN_LIMIT if own else "")
     findings.sort(key=lambda f: list(reference.truth).index(f.quantity) if f.quantity in reference.truth else -1)
-    return Verdict(tuple(findings), notes, likely_cause(findings, reference))
+    return Verdict(tuple(findings), notes, likely_cause(findings, reference), environment())

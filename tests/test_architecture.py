@@ -90,6 +90,40 @@ def test_the_program_does_not_grow_with_time():
     assert lines[0] == lines[1]
 
 
+def loop_products(function, *arguments):
+    """Shapes of the results of the products inside loop bodies."""
+
+    def walk(jaxpr, inside):
+        for equation in jaxpr.eqns:
+            if inside and equation.primitive.name == "dot_general":
+                yield equation.outvars[0].aval.shape
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)  # closed or open
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner, inside or equation.primitive.name == "scan")
+
+    return sorted(walk(jax.make_jaxpr(function)(*arguments).jaxpr, False))
+
+
+@pytest.mark.parametrize("residuals", ["fast", "lean"])
+def test_the_loops_hold_the_recurrent_products_and_nothing_else(residuals):
+    """Gradients included: one [B, G] product a step forward, one [B, H] backward, and no weight gradient in a loop."""
+    params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
+    x = jnp.ones((2, 7, 3), jnp.float32)
+    loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x, residuals=residuals)[0] ** 2)
+    assert loop_products(jax.grad(loss, argnums=(0, 1)), params, x) == [(2, 5), (2, 20)]
+
+    def plain(p, x):
+        cell = {name.removesuffix("_l0"): a for name, a in p.items()}
+        zero = jax_lstm.LSTMState(jnp.zeros((2, 5)), jnp.zeros((2, 5)))
+        step = lambda state, x_t: (lambda new: (new, new.h))(jax_lstm.lstm_cell(cell, state, x_t))
+        return jnp.sum(jax.lax.scan(step, zero, x.swapaxes(0, 1))[1] ** 2)
+
+    control = loop_products(jax.grad(plain, argnums=(0, 1)), params, x)
+    assert (20, 5) in control
+    assert (20, 3) in control
+
+
 @pytest.mark.slow
 def test_compile_time_does_not_grow_with_time():
     """Within 20 %, the figure of the issue; the best of several, taken in turn, since machines are noisy."""

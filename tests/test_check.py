@@ -138,6 +138,29 @@ def test_the_users_module_is_left_alone():
     assert all(p.grad is None for p in module.parameters())
 
 
+def test_gradients_that_the_caller_turned_off_are_on_inside():
+    module, x = mlp(), RNG.normal(size=(4, 3))
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            verdict = crosscheck.check(jax_mlp, module, params_of(module), (x,))
+        assert verdict.ok, str(verdict)
+
+
+def test_a_module_that_works_in_place():
+    module = torch.nn.Sequential(torch.nn.ReLU(inplace=True), torch.nn.Linear(3, 2))
+    fn = lambda p, x: jax.nn.relu(x) @ p["1.weight"].T + p["1.bias"]
+    verdict = crosscheck.check(fn, module, params_of(module), (RNG.normal(size=(4, 3)),))
+    assert verdict.ok, str(verdict)
+
+
+def test_a_torch_module_of_fixed_dtype_could_not_run():
+    module = torch.nn.Linear(3, 2, bias=False)
+    fixed = lambda m, x: m(x) + torch.zeros(4, 3) @ m.weight.T
+    fn = lambda p, x: x @ p["weight"].T
+    with pytest.raises(crosscheck.CouldNotRun, match=r"torch module could not run in float64: .*x.new_zeros"):
+        crosscheck.check(fn, module, params_of(module), (RNG.normal(size=(4, 3)),), torch_fn=fixed)
+
+
 def test_bad_arguments():
     module, x = mlp(), RNG.normal(size=(4, 3))
     good = params_of(module)
@@ -148,6 +171,8 @@ def test_bad_arguments():
         (lambda: check(jax_mlp, module, good | {"a": x}, (x,)), ValueError, r"unknown \['a'\]"),
         (lambda: check(jax_mlp, module, good | {"0.bias": x}, (x,)), ValueError, r"params\['0.bias'\] must have shape \(5,\)"),
         (lambda: check(jax_mlp, module, good, (x,), output_names=["a", "b"]), ValueError, "output_names must name 1 outputs"),
+        (lambda: check(lambda p, x: (jax_mlp(p, x),) * 2, module, good, (x,), output_names=["y", "y"], torch_fn=lambda m, x: (m(x), m(x))), ValueError, "output_names must differ"),
+        (lambda: check(jax_mlp, module, good, (x,), buffers={"mean": x}), ValueError, r"buffers\['mean'\] must be one of"),
         (lambda: check(jax_mlp, module, good, (x,), wrt=["z"]), ValueError, "wrt must name .*; got 'z'"),
         (lambda: check(jax_mlp, module, good, (x,), cotangents=np.ones(3)), ValueError, r"must have shape \(4, 2\)"),
         (lambda: check(jax_mlp, module, good, (x,), cotangents=(x,)), ValueError, "cotangents must have the outputs' structure"),
@@ -178,8 +203,11 @@ def test_what_cannot_run_says_so():
             (x,),
             torch_fn=lambda m, x: x + 0 * m.weight[0, 0],
         )
+    other = lambda p, x: jax.lax.scan(lambda h, x_t: (h[:2], h), x[0], x)
+    with pytest.raises(crosscheck.CouldNotRun, match=r"in float64: (?!the dtype).*scan.*carry"):
+        crosscheck.check(other, module, params_of(module), (x,))
     wrong_shape = lambda p, x: (x[:2], x[:1])
-    with pytest.raises(crosscheck.CouldNotRun, match=r"output 0 of the JAX function has shape \(2, 3\)"):
+    with pytest.raises(crosscheck.CouldNotRun, match=r"'output 0' has shape \(2, 3\) from the JAX function"):
         crosscheck.check(wrong_shape, module, params_of(module), (x,))
 
 

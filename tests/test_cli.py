@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -78,6 +80,58 @@ def test_a_control_that_does_not_alarm_is_a_failure(run, monkeypatch):
     result = run("--case", "small")
     assert result.exit_code == 1
     assert result.stdout.rstrip().endswith("a control did not alarm")
+
+
+def test_controls_alone_do_not_close_with_agree(run, monkeypatch, tmp_path):
+    case = RecurrentCase("small", "", 3, 2500, 4, 6, loss="last", expect=Outcome.VACUOUS)
+    monkeypatch.setitem(CASES, "small", case)
+    file = tmp_path / "out.json"
+    result = run("--case", "small", "--json", str(file))
+    assert result.exit_code == 0
+    assert result.stdout.rstrip().endswith(": vacuous, as expected")
+    assert (json.loads(file.read_text())["ok"], json.loads(file.read_text())["verdict"]) == (True, "vacuous")
+
+
+def test_json_goes_through_a_link_and_into_a_pipe(run, tmp_path):
+    real, link, pipe = tmp_path / "real.json", tmp_path / "link.json", tmp_path / "pipe"
+    real.write_text("old")
+    link.symlink_to(real)
+    assert run("--case", "small", "--json", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert json.loads(real.read_text())["ok"]
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    reader.start()
+    assert run("--case", "small", "--json", str(pipe)).exit_code == 0
+    reader.join(timeout=10)
+    assert pipe.is_fifo()
+    assert json.loads(received[0])["ok"]
+
+
+def test_a_crash_is_no_verdict(run, monkeypatch):
+    def crash(case):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nand more lines")
+
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", suite.Side("jax_lstm", crash))
+    result = run("--case", "small")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "crosscheck: RuntimeError: RESOURCE_EXHAUSTED: out of memory"
+
+
+def test_a_narrow_terminal_cuts_nothing(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    row = next(line for line in run("--case", "small").stdout.splitlines() if line.startswith("small"))
+    assert "…" not in row
+    assert row.rstrip().endswith(" s")
+
+
+def test_several_cases_run_in_processes_and_come_back_in_order():
+    arguments = [sys.executable, "-m", "crosscheck", "--jobs", "2", "--case", "one-step", "--case", "notebook"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[0] for line in done.stdout.splitlines() if " agree " in line]
+    assert rows == ["notebook", "one-step"]
 
 
 def test_nan_is_valid_json(run, monkeypatch, tmp_path):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 
 from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.compare import LANES, compare
-from crosscheck.finding import Finding, Outcome, worst
+from crosscheck.finding import CouldNotRun, Finding, Outcome, worst
 from crosscheck.problem import Problem
 from crosscheck.reference import U32, Reference, measure, norm, relative
 from crosscheck.sides import SIDES, Side
@@ -45,7 +44,7 @@ def test_a_right_port_by_another_algorithm_agrees(measured):
 def test_causes_are_told_apart(measured):
     cause = lambda runner: judge(measured, runner).cause
     assert "from the first step on" in cause(wrong_ports.with_params(wrong_ports.igof))
-    assert "the backward pass is at fault" in cause(wrong_ports.scanned(wrong_ports.stop_gradient_on_h))
+    assert "no output is wrong and gradients are" in cause(wrong_ports.scanned(wrong_ports.stop_gradient_on_h))
     assert "computed in float32" in cause(wrong_ports.scanned(wrong_ports.float32_inside))
     assert "lower precision" in cause(wrong_ports.scanned(wrong_ports.bfloat16_product))
     assert "up to step 4 and differ at 5" in cause(wrong_ports.wrong_from_step_five)
@@ -78,9 +77,9 @@ def test_the_first_step_of_a_gradient_is_counted_from_the_end(measured):
     assert (finding.quantity, finding.first_step) == ("grad x", 3)
 
 
-def toy(truth, condition=1.0, steps=1, own_error=0.0) -> tuple[Problem, Reference]:
-    problem = Problem({}, (), (), ("y",), (np.zeros(np.shape(truth)),), ())
-    return problem, Reference({"y": np.asarray(truth)}, {"y": condition}, {"y": own_error}, steps)
+def toy(truth, condition=1.0, steps=1, own_error=0.0, response=0.0) -> tuple[Problem, Reference]:
+    problem = Problem({}, (), (), ("y",), (np.zeros(np.shape(truth)),), (), steps)
+    return problem, Reference({"y": np.asarray(truth)}, {"y": condition}, {"y": own_error}, {"y": response})
 
 
 def outcome(problem_and_reference, got, lane="A"):
@@ -115,6 +114,26 @@ def test_an_ill_conditioned_problem_is_inconclusive_whatever_the_port_says():
     chaotic = toy([1.0], condition=1e-2 / U32)
     assert outcome(chaotic, [1.0]) is Outcome.INCONCLUSIVE
     assert outcome(chaotic, [2.0]) is Outcome.INCONCLUSIVE
+
+
+def test_a_zero_that_rounding_moves_is_vacuous_within_that_rounding_alone():
+    """As the gradient of a bias that softmax cancels: zero in torch, and some 1e-17 in a right port."""
+    cancelled = toy([0.0], response=2.0)
+    assert outcome(cancelled, [64 * 2.0**-53]) is Outcome.VACUOUS
+    assert outcome(cancelled, [3 * 64 * 2.0**-53]) is Outcome.DISAGREE
+
+
+def test_a_limit_as_wide_as_the_quantity_decides_nothing():
+    assert outcome(toy([1.0], own_error=2e-3), [1.0], "B") is Outcome.INCONCLUSIVE
+    assert outcome(toy([1.0], own_error=2e-3), [1.0], "A") is Outcome.AGREE
+    assert outcome(toy([1.0], own_error=np.inf), [1.0], "B") is Outcome.INCONCLUSIVE
+    assert outcome(toy([1.0], condition=np.inf), [1.0]) is Outcome.INCONCLUSIVE
+    assert outcome(toy(np.full(10_000, 1.5e-38)), np.zeros(10_000), "B") is Outcome.VACUOUS
+
+
+def test_an_overflow_of_the_norm_never_agrees():
+    huge = np.full(4, 1.7e308)
+    assert outcome(toy(huge), huge * 0.5) is not Outcome.AGREE
 
 
 def test_nan_and_inf_must_sit_at_the_same_places():
@@ -169,6 +188,19 @@ def test_the_condition_is_measured():
     assert reference.condition["y"] == pytest.approx(7, rel=1e-3)
     assert reference.condition["k"] == 0.0
     assert reference.own_error["y"] == 0.0
+
+
+def test_a_reference_that_is_not_in_float64_is_no_truth():
+    problem = Problem({}, (), (), ("y",), (np.zeros(1),), ())
+    with pytest.raises(CouldNotRun, match="gives y as float32 when run in float64"):
+        measure(problem, lambda p: {"y": np.ones(1, np.float32)}, [])
+
+
+def test_names_of_quantities_must_differ():
+    """They are keys: a second "y" would hide the first."""
+    for names, wrt in ((("y", "y"), ()), (("grad x",), ("x",))):
+        with pytest.raises(ValueError, match="output_names must differ"):
+            Problem({}, (np.ones(1),), ("x",), names, (np.zeros(1),) * len(names), wrt)
 
 
 def test_cotangents_are_perturbed_too_and_integers_never():
@@ -230,4 +262,5 @@ def test_findings_order_and_ratio():
     agree = Finding("a", "A", Outcome.AGREE, 1e-16, 4e-16)
     assert agree.ratio == 0.25
     assert Finding("a", "A", Outcome.DISAGREE, None, None).ratio == float("inf")
-    partial(Verdict, (agree,))().first is agree  # noqa: B015
+    worse = replace(agree, verdict=Outcome.DISAGREE)
+    assert Verdict((agree, worse, worse)).first is worse

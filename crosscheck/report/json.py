@@ -5,39 +5,37 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from crosscheck.finding import Outcome, worst
-from crosscheck.suite import CaseResult
+from crosscheck.suite import CaseResult, overall
 
 
 def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:
     flat = [result for case in results for result in case]
-    failed = [result.outcome for result in flat if not result.ok]
     return {
-        "ok": not failed,
-        "verdict": str(worst(failed) if failed else Outcome.AGREE),
+        "ok": all(result.ok for result in flat),
+        "verdict": str(overall(flat)),
         "cases": [_case(result) for result in flat],
         "environment": environment,
     }
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes aside and renames, so that a reader never sees half a file. Raises OSError."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Writes aside and renames, so that a reader never sees half a file; a device or pipe is written to. OSError."""
+    text = json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(_plain(content), file, indent=1, allow_nan=False)
-            file.write("\n")
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
+        aside.write_text(text)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _case(result: CaseResult) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.report.text import finding_text
-from crosscheck.suite import OWN_LIMIT, CaseResult
+from crosscheck.suite import OWN_LIMIT, CaseResult, overall
 
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
 
@@ -53,14 +53,14 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
 def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
     """Counts, and the verdict as the last word."""
     flat = [result for case in results for result in case]
-    quantities = sum(len({f.quantity for f in r.verdict.findings}) for r in flat)
+    quantities = sum(len({f.quantity for f in r.verdict.findings if OWN_LIMIT not in f.note}) for r in flat)
     sides = ", ".join(dict.fromkeys(r.side for r in flat))
     failed = [r for r in flat if not r.ok]
     controls = len({r.name for r in flat if r.expected is not Outcome.AGREE})
     head = f"{len(results)} cases ({controls} control), sides {sides}, {quantities} quantities: "
+    outcome = overall(flat)
     if not failed:
-        return head + str(Outcome.AGREE)
-    outcome = worst(r.outcome for r in failed)
+        return head + (f"{outcome}" if controls < len(results) else f"{outcome}, as expected")
     return (
         f"{head}{len(failed)} not as expected, {outcome if outcome is not Outcome.AGREE else 'a control did not alarm'}"
     )
@@ -112,4 +112,4 @@ def _print_failure(result: CaseResult, console: Console) -> None:
     if verdict.cause:
         lines.append(f"  likely cause: {verdict.cause}")
     lines.append(f"  reproduce: {result.reproduce}")
-    console.print("\n".join(lines) + "\n", style="red", highlight=False, markup=False)
+    console.print("\n".join(lines) + "\n", style="red", highlight=False, markup=False, soft_wrap=True)

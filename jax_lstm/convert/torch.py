@@ -72,7 +72,7 @@ def _from_tensor(name: str, value: Any, dtype: Any) -> jax.Array:
         value = jnp.from_dlpack(value.contiguous()) if str(value.dtype) == "torch.bfloat16" else value.numpy()
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise TypeError(f"state_dict[{name!r}] must be a tensor or array; got {type(value).__name__}.")
-    if dtype is None and value.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+    if dtype is None and value.dtype == np.float64 and not jax.config.jax_enable_x64:
         raise ValueError(
             f"state_dict[{name!r}] is float64, which JAX would round to float32. Pass dtype=jnp.float32 to accept "
             "that, or enable x64: jax.config.update('jax_enable_x64', True)."
