@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_lstm.cell import GATE_ORDER
 from jax_lstm.network import Network
@@ -51,6 +52,9 @@ def init_lstm(
       forget_bias: the sum of the forget gate's two biases, a number or "chrono:N"; None leaves the style's own.
       dtype: floating-point dtype of every array.
 
+    Returns:
+      Arrays by torch's names, shapes and order, as `jax_lstm.network` lists them.
+
     Raises:
       ValueError, TypeError: naming the argument, what was expected and what came.
     """
@@ -76,6 +80,8 @@ def init_rnn(
 
 def init_network(key, network: Network, *, style="torch", forget_bias: ForgetBias = None, dtype=jnp.float32):
     """Every parameter of ``network``, each from its own key."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a floating-point dtype; got {jnp.dtype(dtype)}.")
     inits = initializers(network, style=style, forget_bias=forget_bias)
     keys = jax.random.split(key, len(inits))
     return {name: init(k, dtype) for k, (name, init) in zip(keys, inits.items(), strict=True)}
@@ -101,9 +107,13 @@ def check_network(network: Network) -> None:
     """Raises where a size or flag of ``network`` makes no network."""
     for name in ("input_size", "hidden_size", "num_layers"):
         value = getattr(network, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
-    if not isinstance(network.proj_size, int) or not 0 <= network.proj_size < network.hidden_size:
+    if (
+        isinstance(network.proj_size, bool)
+        or not isinstance(network.proj_size, (int, np.integer))
+        or not 0 <= network.proj_size < network.hidden_size
+    ):
         raise ValueError(
             f"proj_size must be 0 (none) or smaller than hidden_size = {network.hidden_size}; "
             f"got {network.proj_size!r}."
@@ -170,7 +180,7 @@ def _forget_rule(network, style, forget_bias):
         raise ValueError(f"forget_bias must be None where there is no forget-gate bias; got {forget_bias!r}.")
     if isinstance(forget_bias, str):
         return _chrono(network.hidden_size, _chrono_length(forget_bias))
-    if isinstance(forget_bias, bool) or not isinstance(forget_bias, (int, float)):
+    if isinstance(forget_bias, bool) or not isinstance(forget_bias, (int, float, np.number)):
         raise TypeError(f"forget_bias must be a number, 'chrono:N' or None; got {forget_bias!r}.")
     return lambda key: {"f": jnp.full(network.hidden_size, float(forget_bias))}
 

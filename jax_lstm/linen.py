@@ -12,17 +12,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.checks import require_same_shapes
 from jax_lstm.init import ForgetBias, initializers
 from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
-from jax_lstm.shells import cast, embed, feature_size, run_cell, uniform_init, zero_carry
+from jax_lstm.shells import cast, embed, feature_size, linear, run_cell, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
 
 
 class LSTM(nn.Module):
     """torch.nn.LSTM as a linen module; its options mean what they mean in :func:`jax_lstm.lstm`.
 
-    ``style`` and ``forget_bias`` choose the initial weights, see :func:`jax_lstm.init_lstm`.
+    ``style`` and ``forget_bias`` choose the initial weights, see :func:`jax_lstm.init_lstm`. ``deterministic`` may be
+    given here or to the call, which has precedence; without either there is no dropout.
     """
 
     hidden_size: int
@@ -43,20 +45,21 @@ class LSTM(nn.Module):
     backend: str = "auto"
     unroll: int = 1
     precision: Any = None
+    deterministic: bool | None = None
 
     @nn.compact
     def __call__(
         self,
         x: Any,
         state: LSTMState | None = None,
-        *,
         lengths: Any = None,
         reset: Any = None,
-        deterministic: bool = True,
+        deterministic: bool | None = None,
     ) -> tuple[jax.Array, LSTMState]:
         """Runs the layers; arguments, results and errors as :func:`jax_lstm.lstm`.
 
-        ``deterministic=False`` turns dropout on, with a key from the RNG collection "dropout".
+        ``deterministic=False`` turns dropout on, with a key from the RNG collection "dropout". Flax's lifted
+        transformations, such as flax.linen.vmap, want these arguments by position.
         """
         network = Network(
             "lstm",
@@ -68,9 +71,11 @@ class LSTM(nn.Module):
             self.proj_size,
         )
         inits = initializers(network, style=self.style, forget_bias=self.forget_bias)
+        _check_given(self, network.shapes())
         params = {name: self.param(name, init, self.param_dtype) for name, init in inits.items()}
         x, params = cast(self.dtype, (x, params))
-        dropout = 0.0 if deterministic else self.dropout
+        deterministic = self.deterministic if deterministic is None else deterministic
+        dropout = self.dropout if deterministic is False else 0.0
         return lstm(
             params,
             x,
@@ -112,6 +117,7 @@ class LSTMCell(nn.RNNCellBase):
         """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
         network = Network("lstm", feature_size(inputs), self.hidden_size, bias=self.bias)
         inits = initializers(network, style=self.style, forget_bias=self.forget_bias)
+        _check_given(self, network.cell_shapes())
         params = {
             name.removesuffix("_l0"): self.param(name.removesuffix("_l0"), init, self.param_dtype)
             for name, init in inits.items()
@@ -144,6 +150,7 @@ class SequenceModel(nn.Module):
     bidirectional: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    precision: Any = None
     lstm_options: Any = None
 
     def setup(self):
@@ -155,9 +162,10 @@ class SequenceModel(nn.Module):
             bidirectional=self.bidirectional,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            precision=self.precision,
             **(self.lstm_options or {}),
         )
-        self.fc = Linear(self.output_size, self.dtype, self.param_dtype)
+        self.fc = Linear(self.output_size, self.dtype, self.param_dtype, self.precision)
 
     def __call__(self, tokens: Any, state: LSTMState | None = None, **options) -> tuple[jax.Array, LSTMState]:
         """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
@@ -196,4 +204,10 @@ class Linear(nn.Module):
         weight = self.param("weight", init, (self.size, x.shape[-1]), self.param_dtype)
         bias = self.param("bias", init, (self.size,), self.param_dtype)
         x, weight, bias = cast(self.dtype, (x, weight, bias))
-        return jnp.matmul(x, weight.T, precision=self.precision) + bias
+        return linear(weight, bias, x, self.precision)
+
+
+def _check_given(module: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Flax hands a module the parameters that it declares and keeps quiet about others: so they are compared here."""
+    if "params" in module.variables and not module.is_initializing():
+        require_same_shapes(module.variables["params"], shapes, f"linen.{type(module).__name__}")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cell import LSTM, activate, advance
+from jax_lstm.checks import require_floating
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import OptionArguments, Options
 from jax_lstm.stack import run_stack
@@ -35,7 +36,7 @@ def lstm(
     unroll: int = 1,
     precision: Any = None,
 ) -> tuple[jax.Array, LSTMState]:
-    """A multi-layer LSTM over a sequence: torch.nn.LSTM's function, on torch.nn.LSTM's weights.
+    """A multi-layer LSTM over a sequence: torch.nn.LSTM's function, on torch.nn.LSTM's weights. Call it under jax.jit.
 
     Axes: T steps, D inputs, H hidden, P = proj_size or H, R = layers * directions.
 
@@ -51,10 +52,13 @@ def lstm(
       reset: bool, x's shape without D. True at t is a boundary between t-1 and t in both directions: each segment
         runs alone from ``state``.
       time_major: whether T is x's first axis.
-      dropout: probability of zeroing each output of every layer but the last; needs ``dropout_key``.
+      dropout: probability of zeroing each output of every layer but the last; needs ``dropout_key``. Under shard_map
+        give each shard its own key, by jax.random.fold_in of its axis_index.
       checkpoint_every: recompute the backward pass in chunks of so many steps; exact gradients, less memory.
-      truncate_every: stop gradients between steps k-1 and k, 2k-1 and 2k, ... in both directions.
-      residuals: what the backward pass keeps, "fast" (the gates) or "lean" (the cell states; gates recomputed).
+      truncate_every: stop gradients between steps k-1 and k, 2k-1 and 2k, ... in both directions; not in a row's
+        padding, through which its last state keeps its gradient.
+      residuals: what the backward pass keeps, "fast" (coefficients made of the gates) or "lean" (x, h and c; the
+        gates are recomputed). On CPU XLA may undo what lean saves; ``checkpoint_every`` saves there too.
       carry_dtype: dtype of the state within the loop and of the returned state; by default the compute dtype, and
         float32 where that is narrower.
       backend: "auto" or "scan".
@@ -126,30 +130,35 @@ def lstm_cell(params: Params, state: LSTMState, x: Any, *, precision: Any = None
     z = sum_step(params, x, state.h, precision)
     h, c = advance(activate(tuple(jnp.split(z, LSTM.num_gates, axis=-1))), state.c)
     if "weight_hr" in params:
-        h = jnp.matmul(h, params["weight_hr"].T, precision=precision)
+        h = step_product(params, x, h, "weight_hr", precision)
     wide = jnp.promote_types(jnp.result_type(state.h, state.c), jnp.float32)
     return LSTMState(h.astype(wide), c.astype(wide))
 
 
 def sum_step(params: Params, x: Any, h: Any, precision: Any) -> jax.Array:
     """Every gate's sum for one step, ``[*batch, G]``, accumulated in at least float32."""
+    z = step_product(params, x, x, "weight_ih", precision) + step_product(params, x, h, "weight_hh", precision)
+    for name in ("bias_ih", "bias_hh"):
+        if name in params:
+            z = z + jnp.broadcast_to(params[name], z.shape)
+    return z
+
+
+def step_product(params: Params, x: Any, a: Any, name: str, precision: Any) -> jax.Array:
+    """``a`` times the transpose of one weight in the compute dtype, as in the loop over time."""
     dtype = jnp.result_type(x, *params.values())
     wide = jnp.promote_types(dtype, jnp.float32)
-
-    def product(a, w):
-        return jnp.matmul(a.astype(dtype), w.T.astype(dtype), precision=precision, preferred_element_type=wide)
-
-    z = product(jnp.asarray(x), params["weight_ih"]) + product(h, params["weight_hh"])
-    return z + params["bias_ih"] + params["bias_hh"] if "bias_ih" in params else z
+    weight = jnp.asarray(params[name], dtype).T
+    return jnp.matmul(jnp.asarray(a, dtype), weight, precision=precision, preferred_element_type=wide)
 
 
 def check_step(x: Any, network, states: dict[str, tuple[Any, int]]) -> None:
     """Checks the input and state of a single step."""
-    if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"x must be a floating-point array [*batch, D]; got {getattr(x, 'dtype', type(x).__name__)}.")
+    require_floating("x", x, "[*batch, D]")
     if x.ndim < 1 or x.shape[-1] != network.input_size:
         raise ValueError(f"x must be [*batch, D] with D = {network.input_size}; got shape {tuple(x.shape)}.")
     for name, (value, width) in states.items():
+        require_floating(name, value, "[*batch, width]")
         expected = (*x.shape[:-1], width)
         if tuple(value.shape) != expected:
             raise ValueError(f"{name} must have shape {expected}; got {tuple(value.shape)}.")

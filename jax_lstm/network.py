@@ -16,9 +16,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-
 from jax_lstm.cell import LSTM
+from jax_lstm.checks import require_floating
 
 KINDS = {"lstm": LSTM.num_gates, "rnn": 1}
 _ENTRY = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
@@ -142,6 +141,8 @@ def _guess(params, kind, suffix="_l0"):
             f"params['weight_hh{suffix}'] must be [4H, H] for an LSTM, [4H, P] beside a weight_hr [P, H], or [H, H] "
             f"for an RNN; got shape {(wide, out)}. Is it transposed, or is weight_hr missing?"
         )
+    if projection is not None and out >= hidden:
+        raise ValueError(f"params['weight_hr{suffix}'] must be [P, H] with P < H; got shape {(out, hidden)}.")
     if found != kind:
         raise ValueError(
             f"params are an {found.upper()}'s (weight_hh{suffix} is {(wide, out)}); use jax_lstm.{found} or "
@@ -161,8 +162,7 @@ def _check_arrays(params):
                 f"params[{name!r}] must be an array; got {type(value).__name__}. "
                 "A Flax variables dict holds the weights under 'params'; jax_lstm.convert.from_torch reads torch's."
             )
-        if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(f"params[{name!r}] must be floating point; got dtype {value.dtype}.")
+        require_floating(f"params[{name!r}]", value, "")
 
 
 def _check_shapes(params, shapes):

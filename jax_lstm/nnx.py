@@ -13,15 +13,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_lstm.checks import require_same_shapes
 from jax_lstm.init import ForgetBias, initializers
 from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
-from jax_lstm.shells import cast, embed, run_cell, uniform_init, zero_carry
+from jax_lstm.shells import cast, embed, linear, run_cell, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
 
 
-def _params(module: nnx.Module, names) -> dict[str, jax.Array]:
-    return {name: getattr(module, name)[...] for name in names}
+def _params(module: nnx.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+    given = {name: value for name, value in vars(module).items() if isinstance(value, nnx.Param)}
+    require_same_shapes(given, shapes, f"nnx.{type(module).__name__}")
+    return {name: given[name][...] for name in shapes}
 
 
 class LSTM(nnx.Module):
@@ -147,8 +150,9 @@ class SequenceModel(nnx.Module):
         bidirectional: bool = False,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
+        precision: Any = None,
+        lstm_options: dict[str, Any] | None = None,
         rngs: nnx.Rngs,
-        **lstm_options: Any,
     ):
         self.embedding = Embedding(vocab_size, embedding_size, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.lstm = LSTM(
@@ -159,11 +163,13 @@ class SequenceModel(nnx.Module):
             bidirectional=bidirectional,
             dtype=dtype,
             param_dtype=param_dtype,
+            precision=precision,
             rngs=rngs,
-            **lstm_options,
+            **(lstm_options or {}),
         )
         width = self.lstm.network.directions * self.lstm.network.output_size
-        self.fc = Linear(width, output_size, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        options = {"dtype": dtype, "param_dtype": param_dtype, "precision": precision}
+        self.fc = Linear(width, output_size, **options, rngs=rngs)
 
     def __call__(self, tokens: Any, state: LSTMState | None = None, **options: Any) -> tuple[jax.Array, LSTMState]:
         """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
@@ -188,12 +194,12 @@ class Embedding(nnx.Module):
 class Linear(nnx.Module):
     """torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
 
-    def __init__(self, fan_in: int, size: int, *, dtype=None, param_dtype=jnp.float32, rngs: nnx.Rngs):
-        self.dtype = dtype
+    def __init__(self, fan_in: int, size: int, *, dtype=None, param_dtype=jnp.float32, precision=None, rngs: nnx.Rngs):
+        self.dtype, self.precision = dtype, precision
         init = uniform_init(fan_in)
         self.weight = nnx.Param(init(rngs.params(), (size, fan_in), param_dtype))
         self.bias = nnx.Param(init(rngs.params(), (size,), param_dtype))
 
     def __call__(self, x: Any) -> jax.Array:
         x, weight, bias = cast(self.dtype, (x, self.weight[...], self.bias[...]))
-        return jnp.matmul(x, weight.T) + bias
+        return linear(weight, bias, x, self.precision)

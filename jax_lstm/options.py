@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm.checks import refuse_torch
+
 BACKENDS = ("auto", "scan")
 RESIDUALS = ("fast", "lean")
 
@@ -52,6 +54,8 @@ class Options:
         for name in ("checkpoint_every", "truncate_every"):
             _check_positive(name, getattr(self, name), or_none=True)
         _check_positive("unroll", self.unroll)
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, (int, float, np.number)):
+            raise TypeError(f"dropout must be a number from 0 to 1; got {self.dropout!r}.")
         if not 0.0 <= self.dropout <= 1.0:
             raise ValueError(f"dropout must be a probability from 0 to 1; got {self.dropout}.")
         if self.dropout and self.dropout_key is None:
@@ -84,6 +88,7 @@ def _check_positive(name, value, or_none=False):
 
 
 def _check_lengths(lengths, batch, steps):
+    refuse_torch(lengths)
     lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
     if np.shape(lengths) != batch:
         raise ValueError(f"lengths must have x's batch shape {batch}; got shape {np.shape(lengths)}.")
@@ -97,6 +102,7 @@ def _check_lengths(lengths, batch, steps):
 
 
 def _check_reset(reset, shape, layout):
+    refuse_torch(reset)
     reset = reset if hasattr(reset, "dtype") else np.asarray(reset)
     if np.shape(reset) != shape:
         raise ValueError(f"reset must be {layout} = {shape}, one flag a step; got shape {np.shape(reset)}.")

@@ -132,7 +132,7 @@ def _push_forward(plan, primals, kept, tangents):
         _product(plan, d_x, weights.ih),
         _product(plan, x, d_weights.ih),
         _product(plan, before.h, d_weights.hh),
-        d_weights.bias,
+        _every_step(d_weights.bias, x.shape[:-1]),
     )
     d_projected = None
     if d_weights.hr is not None:
@@ -155,7 +155,7 @@ def _push_forward(plan, primals, kept, tangents):
         d_after = _where(events.valid, _cast(plan, LSTMState(d_h, d_c)), d_before, default=True)
         return d_after, LSTMState(d_after.h, None if plan.keep == "h" else d_after.c)
 
-    d_z = None if d_sums is None else _gatewise(cell, _every_step(d_sums, gates))
+    d_z = None if d_sums is None else _gatewise(cell, d_sums)
     steps = (coefficients, d_z, d_projected, events)
     d_last, d_states = jax.lax.scan(step, d_carry, steps, reverse=plan.reverse, unroll=plan.unroll)
 
@@ -182,7 +182,7 @@ def _states_before(plan, states, carry, origin, events, at_cut):
 
 def _sum_inputs(plan, weights, x):
     """The loop-free part of every gate's sum: [T, *batch, G]."""
-    return _add(_product(plan, x, weights.ih), weights.bias)
+    return _add(_product(plan, x, weights.ih), _every_step(weights.bias, x.shape[:-1]))
 
 
 def _recompute_gates(plan, weights, x, h_before):
@@ -215,8 +215,8 @@ def _gatewise(cell, z):
     return tuple(jnp.split(z, cell.num_gates, axis=-1))
 
 
-def _every_step(d_sums, gates):
-    return jnp.broadcast_to(d_sums, (*gates[0].shape[:-1], d_sums.shape[-1]))
+def _every_step(bias, leading):
+    return None if bias is None else jnp.broadcast_to(bias, (*leading, *bias.shape))
 
 
 def _restrict(plan, trace):

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import serialization
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_lstm.lstm import lstm_cell
 from jax_lstm.state import LSTMState
@@ -52,7 +54,28 @@ def embed(weight: jax.Array, tokens: Any) -> jax.Array:
         low, high, last = int(known.min()), int(known.max()), weight.shape[0] - 1
         if low < 0 or high > last:
             raise ValueError(f"tokens must lie between 0 and vocab_size - 1 = {last}; got {low} to {high}.")
-    return jnp.asarray(weight)[jnp.asarray(tokens)]
+    tokens = jnp.asarray(tokens)
+    sharding = jax.typeof(tokens).sharding  # on an explicit mesh the rows lie where their tokens do
+    sharded = any(axis is not None for axis in sharding.spec)
+    out = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec, None)) if sharded else None
+    return jnp.asarray(weight).at[tokens].get(out_sharding=out)
+
+
+def linear(weight: jax.Array, bias: jax.Array, x: jax.Array, precision: Any) -> jax.Array:
+    """``x [..., in]`` times ``weight [out, in]`` transposed, plus ``bias [out]``."""
+    y = jnp.matmul(x, weight.T, precision=precision)
+    return y + jnp.broadcast_to(bias, y.shape)
+
+
+def _state_dict(state: LSTMState) -> dict[str, Any]:
+    return {name: serialization.to_state_dict(getattr(state, name)) for name in ("h", "c")}
+
+
+def _from_state_dict(state: LSTMState, given: dict[str, Any]) -> LSTMState:
+    return LSTMState(*(serialization.from_state_dict(getattr(state, n), given[n], name=n) for n in ("h", "c")))
+
+
+serialization.register_serialization_state(LSTMState, _state_dict, _from_state_dict)
 
 
 def uniform_init(fan_in: int):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cell import Cell
+from jax_lstm.checks import require_floating
 from jax_lstm.chunks import recur_in_chunks
 from jax_lstm.network import Network
 from jax_lstm.options import Options
@@ -51,7 +52,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
                 unroll=options.unroll,
                 precision=options.precision,
             )
-            first = _first_state(plan, network, weights, steps, state, len(lasts))
+            first = _first_state(plan, network, weights, steps, events, state, len(lasts))
             trace = recur_in_chunks(options.checkpoint_every, plan, weights, steps, first, first, events)
             lasts.append(trace.last)
             traces.append(trace)
@@ -77,16 +78,19 @@ def _weights(params, suffix, dtype):
     return Weights(taken["weight_ih"], taken["weight_hh"], bias, taken.get("weight_hr"))
 
 
-def _first_state(plan, network, weights, steps, state, row):
+def _first_state(plan, network, weights, steps, events, state, row):
     """The state that row ``row`` starts from.
 
-    Zeros are made like a projected gate and not from a shape, and a given state is added to them: so the loop's
-    carry has the sharding type of what the loop adds to it, under shard_map and on explicit meshes too.
+    Zeros are made like a projected gate and not from a shape, with the type of every other operand added, and a given
+    state is added to them: so the loop's carry has the sharding type of what the loop puts into it, under shard_map
+    and on explicit meshes too. No value of an operand enters, and a compiler drops what is computed here.
     """
+    operands = jax.tree.leaves((weights, events))
+    zero = sum(jnp.zeros_like(jnp.max(a), dtype=plan.carry_dtype) for a in operands)
 
     def zeros(width):
         gate = jnp.einsum("...d,hd->...h", steps[0], weights.ih[:width], precision=plan.precision)
-        return jnp.zeros_like(gate, dtype=plan.carry_dtype)
+        return zero + jnp.zeros_like(gate, dtype=plan.carry_dtype)
 
     first = LSTMState(zeros(network.output_size), zeros(network.hidden_size) if plan.cell.has_cell_state else None)
     if state is None:
@@ -135,7 +139,7 @@ def _dropout(rate, key, steps):
     if rate == 1.0:
         return jnp.zeros_like(steps)
     kept = jax.random.bernoulli(key, 1.0 - rate, steps.shape)
-    return jnp.where(kept, steps / (1.0 - rate), jnp.zeros_like(steps))
+    return steps * (kept.astype(steps.dtype) / (1.0 - rate))  # a product: a select would want one sharding of both
 
 
 def _rows(states):
@@ -152,10 +156,7 @@ def _all_states(traces: list[Trace], valid, time_axis):
 
 def _check_input(x, network, options):
     layout = "[T, *batch, D]" if options.time_major else "[*batch, T, D]"
-    if not hasattr(x, "dtype") or not hasattr(x, "shape"):
-        raise TypeError(f"x must be an array {layout}; got {type(x).__name__}.")
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"x must be floating point; got dtype {x.dtype}. Embed tokens first, or write x.astype(...).")
+    require_floating("x", x, layout)
     if x.ndim < 2:
         raise ValueError(f"x must be {layout}, at least [T, D]; got shape {tuple(x.shape)}.")
     if x.shape[-1] != network.input_size:
@@ -177,10 +178,7 @@ def _check_state(state, network, batch, has_cell_state):
     for name, width in widths.items():
         label = f"state.{name}" if has_cell_state else name
         value = getattr(state, name)
-        if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(
-                f"{label} must be a floating-point array; got {getattr(value, 'dtype', type(value).__name__)}."
-            )
+        require_floating(label, value, "[layers * directions, *batch, width]")
         if tuple(value.shape) != (rows, *batch, width):
             raise ValueError(
                 f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}; "

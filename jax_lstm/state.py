@@ -1,7 +1,7 @@
 """The recurrent state, by name.
 
 Flax carries ``(c, h)`` and torch ``(h, c)``; a swap raises nothing and only bends the numbers. So the state
-here is no tuple: it cannot be unpacked or built by position alone in the wrong order without being read.
+here is no tuple: it cannot be unpacked, and no pair is taken for it. Write ``LSTMState(h=..., c=...)``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LSTMState:
     """Hidden state ``h`` and cell state ``c`` of an LSTM; a JAX pytree.
 

@@ -1,4 +1,4 @@
-"""Strict by default: x64 on, rank promotion is an error, eight CPU devices for the sharding tests."""
+"""x64 on, and eight CPU devices for the sharding tests. Warnings are errors, by pyproject.toml."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
@@ -28,11 +29,16 @@ CASES = {
     "no steps": (P, X[:, :0], {}, ValueError, r"at least one step; got shape \(4, 0, 3\), T = 0"),
     "no steps, time-major": (P, X[:0], {"time_major": True}, ValueError, "T = 0"),
     "integer x": (P, X.astype(int), {}, TypeError, "x must be floating point; got dtype int64"),
-    "x is a list": (P, [[1.0]], {}, TypeError, r"x must be an array .*; got list"),
+    "x is a list": (P, [[1.0]], {}, TypeError, r"x must be a floating-point array .*; got list"),
+    "x of torch": (P, torch.ones(4, 6, 3), {}, TypeError, r"a torch tensor came .*convert\.from_torch"),
+    "params of torch": (torch.nn.LSTM(3, 5).state_dict(), X, {}, TypeError, r"a torch tensor came .*convert\.from_torch"),
+    "lengths of torch": (P, X, {"lengths": torch.ones(4)}, TypeError, "a torch tensor came"),
+    "dropout as text": (P, X, {"dropout": "0.5"}, TypeError, "dropout must be a number from 0 to 1; got '0.5'"),
+    "a wide projection": ({"weight_ih_l0": X[0, :4], "weight_hh_l0": jnp.ones((4, 3)), "weight_hr_l0": jnp.ones((3, 1))}, X, {}, ValueError, "with P < H"),
     "state as a pair": (P, X, {"state": (H, H)}, TypeError, r"state must be a jax_lstm.LSTMState or None; got tuple"),
     "state.h": (P, X, {"state": LSTMState(H[:1], H)}, ValueError, r"state.h must be .* = \(4, 4, 5\); got .*\(1, 4, 5\)"),
     "state.c": (P, X, {"state": LSTMState(H, H[:, :1])}, ValueError, r"state.c must be .*; got shape \(4, 1, 5\)"),
-    "state of ints": (P, X, {"state": LSTMState(H.astype(int), H)}, TypeError, "state.h must be a floating-point"),
+    "state of ints": (P, X, {"state": LSTMState(H.astype(int), H)}, TypeError, "state.h must be floating point; got dtype int64"),
     "params is a list": ([1], X, {}, TypeError, "params must be a flat dict of arrays by torch's names; got list"),
     "params of Flax": ({"params": dict(P)}, X, {}, TypeError, r"params\['params'\] must be an array; got dict"),
     "params of ints": ({n: a.astype(int) for n, a in P.items()}, X, {}, TypeError, "must be floating point; got dtype"),
@@ -98,7 +104,15 @@ def test_cells_refuse():
         (cell, X[:, 0], None, TypeError, "state must be an LSTMState; got None"),
         (cell, X[:, 0], (H[0], H[0]), TypeError, "state must be a jax_lstm.LSTMState"),
         (cell, X[:, 0, :2], state, ValueError, r"x must be \[\*batch, D\] with D = 3; got shape \(4, 2\)"),
-        (cell, X[:, 0].astype(int), state, TypeError, "x must be a floating-point array"),
+        (cell, X[:, 0].astype(int), state, TypeError, "x must be floating point"),
+        (cell, X[:, 0], LSTMState(H[0], None), TypeError, "state.c must be a floating-point array .*got NoneType"),
+        (
+            cell,
+            X[:, 0],
+            LSTMState(H[0].astype(int), H[0]),
+            TypeError,
+            "state.h must be floating point; got dtype int64",
+        ),
         (cell, X[:2, 0], state, ValueError, r"state.h must have shape \(2, 5\); got \(4, 5\)"),
         (without(cell, "weight_ih"), X[:, 0], state, ValueError, "params lacks 'weight_ih'"),
         (without(cell, "bias_hh"), X[:, 0], state, ValueError, "params lacks 'bias_hh'"),
@@ -108,6 +122,9 @@ def test_cells_refuse():
             jax_lstm.lstm_cell(params, given, x)
     with pytest.raises(ValueError, match="are an LSTM's"):
         jax_lstm.rnn_cell(cell, H[0], X[:, 0])
+    rnn = {n.removesuffix("_l0"): a for n, a in RNN.items()}
+    with pytest.raises(TypeError, match=r"h must be a floating-point array .*got NoneType"):
+        jax_lstm.rnn_cell(rnn, None, X[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -119,6 +136,7 @@ def test_cells_refuse():
         ({"style": "tf"}, ValueError, "style must be one of 'torch', 'flax', 'keras', 'haiku'; got 'tf'"),
         ({"forget_bias": "chrono"}, ValueError, "forget_bias must be a number, 'chrono:N'"),
         ({"forget_bias": [1]}, TypeError, "forget_bias must be a number"),
+        ({"proj_size": True}, ValueError, "proj_size must be 0"),
         ({"forget_bias": 1.0, "bias": False}, ValueError, "forget_bias must be None"),
     ],
 )

@@ -39,8 +39,9 @@ def test_narrow_dtypes_come_in_as_they_are(dtype):
         np.testing.assert_array_equal(convert.to_torch(params)[name].astype(np.float32), tensor.float())
 
 
-def test_the_memory_is_not_shared():
-    theirs = module()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_memory_is_not_shared(dtype):
+    theirs = torch.nn.LSTM(64, 64, dtype=dtype)
     params = convert.from_torch(theirs.state_dict())
     before = np.array(params["weight_ih_l0"])
     with torch.no_grad():
@@ -65,10 +66,15 @@ def test_a_float64_checkpoint_is_not_rounded_in_silence():
     state = module(dtype=torch.float64).state_dict()
     with jax.enable_x64(False):
         with pytest.raises(
-            ValueError, match=r"\['weight_ih_l0'\] is float64, which JAX would round .*dtype=jnp.float32"
+            ValueError, match=r"\['weight_ih_l0'\] is to be float64, which JAX would round .*dtype=jnp.float32"
         ):
             convert.from_torch(state)
+        with pytest.raises(ValueError, match="is to be float64"):
+            convert.from_torch(module().state_dict(), dtype=jnp.float64)
         assert convert.from_torch(state, dtype=jnp.float32)["weight_ih_l0"].dtype == jnp.float32
+        with pytest.raises(ValueError, match=r"\['n'\] has integers over 32 bits"):
+            convert.from_torch({"n": torch.tensor([2**40 + 5])})
+        assert convert.from_torch({"n": torch.tensor([7])}, dtype=jnp.float32)["n"].dtype == jnp.int32
 
 
 def test_bad_state_dicts():
@@ -76,6 +82,8 @@ def test_bad_state_dicts():
         convert.from_torch(module())
     with pytest.raises(ValueError, match=r"prefix 'rnn\.' matches no entry of state_dict; it has weight_ih_l0"):
         convert.from_torch(module().state_dict(), prefix="rnn.")
+    with pytest.raises(ValueError, match=r"prefix 'lstm' ends within a name; write it with its dot, such as 'lstm\.'"):
+        convert.from_torch({"lstm.weight_ih_l0": np.ones(1)}, prefix="lstm")
     with pytest.raises(TypeError, match=r"state_dict\['a'\] must be a tensor or array; got int"):
         convert.from_torch({"a": 3})
     with pytest.raises(ValueError, match="both an entry 'a' and entries below it"):

@@ -89,22 +89,58 @@ def test_linen_dtype_is_the_compute_dtype():
     assert (y.dtype, state.c.dtype) == (jnp.bfloat16, jnp.float32)
 
 
+def products(function, *arguments):
+    """Parameters of every product of the traced function, loop bodies included."""
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                yield equation.params
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)  # closed or open
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner)
+
+    return list(walk(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
 @pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
 def test_precision_reaches_every_product(options):
     params = jax_lstm.init_lstm(KEYS[0], D, H, 2, bidirectional=True, proj_size=2)
     x = jnp.ones((B, T, D), jnp.float32)
-
-    def precisions(jaxpr):
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "dot_general" and equation.invars[0].aval.ndim > 1:
-                yield equation.params["precision"]
-            for value in equation.params.values():
-                inner = getattr(value, "jaxpr", value)  # closed or open
-                if hasattr(inner, "eqns"):
-                    yield from precisions(inner)
-
-    run = lambda p: jnp.sum(jax_lstm.lstm(p, x, precision="highest", **options)[0])
-    found = list(precisions(jax.make_jaxpr(jax.grad(run))(params).jaxpr))
-    highest = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
+    found = products(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, precision="highest", **options)[0])), params)
     assert len(found) > 20
-    assert {p for p in found if p != highest} == set()
+    assert {p["precision"] for p in found} == {(jax.lax.Precision.HIGHEST,) * 2}
+
+
+def test_bfloat16_products_accumulate_in_float32():
+    params = jax_lstm.init_lstm(KEYS[0], D, H, proj_size=2, dtype=jnp.bfloat16)
+    x = jnp.ones((B, T, D), jnp.bfloat16)
+    inside = [p for p in products(lambda p: jax_lstm.lstm(p, x), params) if p["preferred_element_type"] is not None]
+    assert len(inside) >= 3
+    kinds = [p["preferred_element_type"] for p in inside]
+    assert kinds.count(jnp.float32) >= 3
+
+
+@pytest.mark.parametrize("proj_size", [0, 3])
+def test_a_step_is_the_loops_step_in_bfloat16_too(proj_size):
+    params = jax_lstm.init_lstm(KEYS[0], D, H, proj_size=proj_size, dtype=jnp.bfloat16)
+    x = jax.random.normal(KEYS[1], (B, 2, D), jnp.bfloat16)
+    _, last = jax_lstm.lstm(params, x)
+    cell = {name.removesuffix("_l0"): a for name, a in params.items()}
+    state = LSTMState(jnp.zeros((B, proj_size or H), jnp.float32), jnp.zeros((B, H), jnp.float32))
+    for t in range(2):
+        state = jax_lstm.lstm_cell(cell, state, x[:, t])
+    for got, expected in ((state.h, last.h[0]), (state.c, last.c[0])):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)  # float32 accumulation, bfloat16 is 4e-3
+
+
+def test_ranks_and_dtypes_need_no_promotion():
+    """Works where a project has switched JAX's implicit broadcasting and promotion off."""
+    with jax.numpy_rank_promotion("raise"):
+        params, x = problem(jnp.float32)
+        jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, lengths=[1, 2, 8], truncate_every=3)[0]))(params)
+        cell = {n.removesuffix("_l0"): a for n, a in jax_lstm.init_lstm(KEYS[0], D, H).items()}
+        jax_lstm.lstm_cell(cell, LSTMState(jnp.zeros((B, H)), jnp.zeros((B, H))), x[:, 0])
+        linen.SequenceModel(7, 3, 5, 4).init(KEYS[0], jnp.zeros((B, T), int))

@@ -159,3 +159,73 @@ def test_dropout_is_drawn_from_the_dropout_rng_and_only_then():
 def test_state_is_no_pair():
     with pytest.raises(TypeError):
         _h, _c = LSTMState(1, 2)
+
+
+BOTH_WAYS = {"num_layers": 2, "bidirectional": True}
+MISFITS = {
+    "surplus layers": (BOTH_WAYS, {}, "'weight_ih_l0_reverse'.*which its options do not call for"),
+    "surplus biases": ({}, {"bias": False}, "'bias_ih_l0', 'bias_hh_l0', which its options do not call for"),
+    "missing layers": ({}, BOTH_WAYS, "lack 'weight_ih_l0_reverse'"),
+    "another size": ({"proj_size": 2}, {}, r"params\['weight_hh_l0'\] .* must have shape \(20, 5\); got \(20, 2\)"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_weights_that_the_options_do_not_fit_are_refused(name):
+    """Flax by itself is quiet about parameters that a module does not ask for, and the numbers are then wrong."""
+    given, options, message = MISFITS[name]
+    params = jax_lstm.init_lstm(jax.random.key(0), 3, 5, **given)
+    with pytest.raises(ValueError, match=message):
+        linen.LSTM(5, **options).apply({"params": params}, X)
+    shell = nnx.LSTM(3, 5, **options, rngs=flax_nnx.Rngs(0))
+    for missing in set(jax_lstm.init_lstm(jax.random.key(0), 3, 5, **options)) - set(params):
+        delattr(shell, missing)
+    for surplus, value in params.items():
+        setattr(shell, surplus, flax_nnx.Param(value))
+    with pytest.raises(ValueError, match=message):
+        shell(X)
+    cell = {n.removesuffix("_l0"): a for n, a in params.items()}
+    if name == "surplus biases":
+        carry = LSTMState(jnp.zeros((4, 5)), jnp.zeros((4, 5)))
+        with pytest.raises(ValueError, match="'bias_ih', 'bias_hh', which its options do not call for"):
+            linen.LSTMCell(5, bias=False).apply({"params": cell}, carry, X[:, 0])
+
+
+def test_features_that_the_weights_do_not_fit_are_refused():
+    variables = linen.LSTM(5).init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"must have shape \(20, 2\); got \(20, 3\).*features of x"):
+        linen.LSTM(5).apply(variables, X[..., :2])
+
+
+def test_under_flaxs_lifted_transformations():
+    lengths = jnp.array([6, 2, 0, 1])
+    variables = linen.LSTM(5, **F64).init(jax.random.key(0), X)
+    expected = linen.LSTM(5, **F64).apply(variables, X, lengths=lengths)[0]
+    remat = flax.linen.remat(linen.LSTM)(5, **F64)
+    np.testing.assert_array_equal(remat.apply(variables, X, None, lengths)[0], expected)
+    over_batch = flax.linen.vmap(
+        linen.LSTM, in_axes=(0, None, 0), variable_axes={"params": None}, split_rngs={"params": False}
+    )(5, **F64)
+    np.testing.assert_allclose(over_batch.apply(variables, X, None, lengths)[0], expected, rtol=1e-13)
+    noisy = flax.linen.remat(linen.LSTM)(5, 2, dropout=0.5, deterministic=False, **F64)
+    deep = linen.LSTM(5, 2, **F64).init(jax.random.key(0), X)
+    y = noisy.apply(deep, X, rngs={"dropout": jax.random.key(1)})[0]
+    assert not np.array_equal(y, linen.LSTM(5, 2, **F64).apply(deep, X)[0])
+
+
+def test_a_state_can_be_serialised():
+    state = LSTMState(jnp.arange(3.0), jnp.ones(2))
+    back = flax.serialization.from_bytes(jax.tree.map(jnp.zeros_like, state), flax.serialization.to_bytes(state))
+    jax.tree.map(np.testing.assert_array_equal, back, state)
+
+
+def test_precision_reaches_the_models_every_product():
+    model = linen.SequenceModel(7, 3, 5, 4, precision="highest")
+    variables = model.init(jax.random.key(0), TOKENS)
+    shell = nnx.SequenceModel(7, 3, 5, 4, precision="highest", rngs=flax_nnx.Rngs(0))
+    for run in (lambda: model.apply(variables, TOKENS)[0], lambda: shell(TOKENS)[0]):
+        text = str(jax.make_jaxpr(run)())
+        assert text.count("dot_general") >= 3
+        assert text.count("dot_general") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") + text.count(
+            "precision=Precision.HIGHEST"
+        )

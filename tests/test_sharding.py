@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jax_lstm
-from jax_lstm import LSTMState
+from jax_lstm import LSTMState, linen
 
 B, T, D, H = 16, 6, 3, 4
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -110,3 +110,38 @@ def test_shard_map_over_an_ensemble_of_parameters():
 
     run = jax.shard_map(local, mesh=mesh, in_specs=(P("model"), P()), out_specs=P("model"))
     close(jax.jit(run)(ensemble, X), jax.vmap(lambda p: jax_lstm.lstm(p, X)[0])(ensemble))
+
+
+@pytest.mark.parametrize("name", ["weight_hh_l0", "bias_hh_l0", "weight_hr_l0", "reset", "lengths"])
+def test_shard_map_where_one_operand_alone_differs(name):
+    """The loop's carry takes its sharding type from every operand, not from x alone."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    params = jax_lstm.init_lstm(KEYS[0], D, H, proj_size=2, dtype=jnp.float64)
+    x = X[:2]
+    many = {
+        "reset": jax.random.bernoulli(KEYS[2], 0.3, (8, 2, T)),
+        "lengths": jax.random.randint(KEYS[2], (8, 2), 0, T),
+    }
+    varying = many.get(name, params[name][None] * jnp.arange(1.0, 9).reshape(8, *(1,) * params[name].ndim)
+                       if name in params else None)  # fmt: skip
+
+    def run(value):
+        if name in params:
+            return jax_lstm.lstm(params | {name: value}, x)[0]
+        return jax_lstm.lstm(params, x, **{name: value})[0]
+
+    sharded = jax.shard_map(lambda v: run(v[0])[None], mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    close(jax.jit(sharded)(varying), jax.vmap(run)(varying))
+
+
+def test_explicit_mesh_with_dropout_and_an_embedding():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    tokens = jax.random.randint(KEYS[1], (B, T), 0, 7)
+    model = linen.SequenceModel(7, D, H, 5, num_layers=2, dropout=0.5)
+    variables = model.init(KEYS[0], tokens)
+    run = jax.jit(lambda v, t, k: model.apply(v, t, deterministic=False, rngs={"dropout": k})[0])
+    expected = run(variables, tokens, KEYS[2])
+    with jax.set_mesh(mesh):
+        logits = run(jax.device_put(variables, P()), jax.device_put(tokens, P("data")), KEYS[2])
+        assert jax.typeof(logits).sharding.spec[0] == "data"
+    np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import torch_ref
 
@@ -59,11 +59,36 @@ def test_packed_sequences(options, enforce_sorted):
     lengths = torch.tensor([6, 4, 4, 1] if enforce_sorted else [4, 1, 6, 4])
     packed = pack_padded_sequence(x, lengths, first, enforce_sorted)
     (got, state), (expected, last) = ours(packed), theirs(packed)
-    assert_same(got.data, expected.data)
+    assert_same(tuple(got), tuple(expected))
     assert_same(state, last)
     y, state = ours(x, lengths=lengths)
     assert_same(y, pad_packed_sequence(expected, first)[0])
     assert_same(state, last)
+
+
+def test_a_packed_order_of_ones_own():
+    """Rows of one length may be packed in any order; the output has the input's."""
+    ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, {})
+    order = torch.tensor([2, 3, 0, 1])
+    x = torch.randn(6, 4, 3, dtype=torch.float64)
+    plain = pack_padded_sequence(x[:, order], torch.tensor([6, 4, 4, 1]))
+    packed = PackedSequence(plain.data, plain.batch_sizes, order, torch.argsort(order))
+    assert_same(tuple(ours(packed)[0]), tuple(theirs(packed)[0]))
+
+
+def test_bad_arguments():
+    rnn, lstm, x, h = torch_ref.RNN(3, 5), torch_ref.LSTM(3, 5), torch.randn(6, 4, 3), torch.randn(1, 4, 5)
+    for call, error, message in (
+        (lambda: rnn(x, (h,)), TypeError, "hx must be h_0"),
+        (lambda: lstm(x, h), TypeError, r"hx must be \(h_0, c_0\)"),
+        (lambda: lstm(x, (h,)), ValueError, "hx must hold 2 tensors; got 1"),
+        (lambda: torch_ref.LSTM(3, 5, 0), ValueError, "num_layers must be at least 1"),
+        (lambda: torch_ref.LSTM(3, 5, proj_size=5), ValueError, "proj_size must be"),
+        (lambda: torch_ref.RNN(3, 5, nonlinearity="gelu"), ValueError, "nonlinearity must be"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+    assert repr(lstm).startswith("LSTM(3, 5, num_layers=1")
 
 
 def test_lengths_of_zero_and_bad_lengths():

@@ -40,6 +40,8 @@ class _Recurrent(nn.Module):
             raise ValueError(f"dropout must be a probability from 0 to 1; got {dropout}.")
         if not 0 <= proj_size < hidden_size:
             raise ValueError(f"proj_size must be 0 or smaller than hidden_size = {hidden_size}; got {proj_size}.")
+        if min(input_size, hidden_size, num_layers) < 1:
+            raise ValueError(f"sizes and num_layers must be at least 1; got {(input_size, hidden_size, num_layers)}.")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.bidirectional, self.proj_size = bidirectional, proj_size
@@ -61,6 +63,11 @@ class _Recurrent(nn.Module):
         bound = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bidirectional={self.bidirectional}"
+        )
 
     def _suffixes(self):
         return ("", "_reverse") if self.bidirectional else ("",)
@@ -111,13 +118,20 @@ class _Recurrent(nn.Module):
     def _run_packed(self, packed, state):
         x, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
         y, last = self._run(x, state, lengths)
-        enforce_sorted = packed.sorted_indices is None
-        return pack_padded_sequence(y, lengths, self.batch_first, enforce_sorted), last
+        order = packed.sorted_indices
+        if order is not None:  # the packed input's own order: among rows of one length another sort may differ
+            y, lengths = y.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
+        data, batch_sizes, _, _ = pack_padded_sequence(y, lengths, self.batch_first)
+        return PackedSequence(data, batch_sizes, order, packed.unsorted_indices), last
 
     def _check_state(self, state, batch, like) -> State:
         shapes = [(len(self._rows()), *batch, width) for width in self._widths()]
         if state is None:
             return tuple(like.new_zeros(shape) for shape in shapes)
+        if not isinstance(state, tuple) or not all(isinstance(part, Tensor) for part in state):
+            raise TypeError(f"hx must be {'(h_0, c_0)' if len(shapes) == 2 else 'h_0'}, tensors; got {type(state)}.")
+        if len(state) != len(shapes):
+            raise ValueError(f"hx must hold {len(shapes)} tensors; got {len(state)}.")
         for name, part, shape in zip("hc", state, shapes, strict=False):
             if tuple(part.shape) != shape:
                 raise ValueError(f"{name} must have shape {shape}; got {tuple(part.shape)}.")

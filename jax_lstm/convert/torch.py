@@ -16,7 +16,7 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
     Args:
       state_dict: names to torch tensors (any device) or arrays.
       prefix: take only the entries under this prefix, such as "encoder.lstm.", and strip it.
-      dtype: floating-point dtype to cast to; None keeps each entry's own.
+      dtype: dtype to cast floating-point entries to; None keeps each entry's own.
 
     Returns:
       A dict of jax arrays, copied and never sharing torch's memory. Dotted names become nested dicts:
@@ -24,7 +24,7 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
 
     Raises:
       TypeError: ``state_dict`` is no mapping of names to arrays.
-      ValueError: nothing is under ``prefix``; an entry is float64 and JAX's x64 mode is off.
+      ValueError: nothing is under ``prefix``, or it lacks its dot; a 64-bit entry would lose bits with x64 off.
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(
@@ -33,6 +33,10 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
     taken = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if not taken:
         raise ValueError(f"prefix {prefix!r} matches no entry of state_dict; it has {', '.join(state_dict) or 'none'}.")
+    if any(not name or name.startswith(".") for name in taken):
+        raise ValueError(
+            f"prefix {prefix!r} ends within a name; write it with its dot, such as {prefix.rstrip('.') + '.'!r}."
+        )
     tree: dict[str, Any] = {}
     for name, value in taken.items():
         *path, leaf = name.split(".")
@@ -72,9 +76,13 @@ def _from_tensor(name: str, value: Any, dtype: Any) -> jax.Array:
         value = jnp.from_dlpack(value.contiguous()) if str(value.dtype) == "torch.bfloat16" else value.numpy()
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise TypeError(f"state_dict[{name!r}] must be a tensor or array; got {type(value).__name__}.")
-    if dtype is None and value.dtype == np.float64 and not jax.config.jax_enable_x64:
+    floating = jnp.issubdtype(value.dtype, jnp.floating)
+    wanted = jnp.dtype(dtype) if dtype is not None and floating else value.dtype
+    if wanted == np.float64 and not jax.config.jax_enable_x64:
         raise ValueError(
-            f"state_dict[{name!r}] is float64, which JAX would round to float32. Pass dtype=jnp.float32 to accept "
-            "that, or enable x64: jax.config.update('jax_enable_x64', True)."
+            f"state_dict[{name!r}] is to be float64, which JAX would round to float32. Pass dtype=jnp.float32 to "
+            "accept that, or enable x64: jax.config.update('jax_enable_x64', True)."
         )
-    return jnp.array(value, dtype=dtype, copy=True)
+    if not floating and not jax.config.jax_enable_x64 and np.any(np.asarray(value) != np.asarray(value, np.int32)):
+        raise ValueError(f"state_dict[{name!r}] has integers over 32 bits; enable x64 to keep them.")
+    return jnp.array(value, dtype=wanted if floating else None, copy=True)

@@ -1,0 +1,48 @@
+"""Checks of arguments, each an error that names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def require_floating(name: str, value: Any, layout: str) -> None:
+    """TypeError unless ``value`` is a real floating-point array that JAX can read."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise TypeError(f"{name} must be a floating-point array {layout}; got {type(value).__name__}.")
+    if not is_floating(value):
+        raise TypeError(f"{name} must be floating point; got dtype {value.dtype}. Write {name}.astype(...).")
+
+
+def is_floating(value: Any) -> bool:
+    refuse_torch(value)
+    return bool(jnp.issubdtype(value.dtype, jnp.floating))
+
+
+def refuse_torch(value: Any) -> None:
+    """torch tensors have a shape and a dtype too, but none that JAX can read."""
+    if type(value).__module__.partition(".")[0] == "torch":
+        raise TypeError(
+            "a torch tensor came where a JAX or NumPy array is expected; jax_lstm.convert.from_torch reads a state "
+            "dict, tensor.numpy() anything else."
+        )
+
+
+def require_same_shapes(given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], owner: str) -> None:
+    """ValueError where ``given`` parameters are not the ones, by name and shape, that a module's options call for."""
+    for name, shape in shapes.items():
+        if name not in given:
+            raise ValueError(f"params of {owner} lack {name!r} {shape}; got {', '.join(given)}.")
+        if tuple(given[name].shape) != shape:
+            raise ValueError(
+                f"params[{name!r}] of {owner} must have shape {shape}; got {tuple(given[name].shape)}. "
+                "Do its sizes, and the features of x, fit these weights?"
+            )
+    surplus = [name for name in given if name not in shapes]
+    if surplus:
+        raise ValueError(
+            f"params of {owner} have {', '.join(map(repr, surplus))}, which its options do not call for. "
+            "Set num_layers, bidirectional, bias and proj_size as the weights have them."
+        )
