@@ -86,7 +86,7 @@ def _first_state(plan, network, weights, steps, events, state, row):
     and on explicit meshes too. No value of an operand enters, and a compiler drops what is computed here.
     """
     operands = jax.tree.leaves((weights, events))
-    zero = sum(jnp.zeros_like(jnp.max(a), dtype=plan.carry_dtype) for a in operands)
+    zero = sum(jnp.zeros_like(jnp.sum(a), dtype=plan.carry_dtype) for a in operands)
 
     def zeros(width):
         gate = jnp.einsum("...d,hd->...h", steps[0], weights.ih[:width], precision=plan.precision)

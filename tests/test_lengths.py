@@ -70,6 +70,13 @@ def test_what_is_in_the_padding_reaches_nothing(network, bad, options):
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(clean))
 
 
+def test_an_empty_batch():
+    params, x, _ = problem(num_layers=2, bidirectional=True)
+    y, last = jax_lstm.lstm(params, x[:0], lengths=LENGTHS[:0], reset=np.ones((0, T), bool))
+    assert y.shape == (0, T, 2 * H)
+    assert last.c.shape == (4, 0, H)
+
+
 def test_lengths_under_jit_count_as_clipped():
     params, x, state = problem()
     run = jax.jit(lambda n: jax_lstm.lstm(params, x, state, lengths=n)[0])
