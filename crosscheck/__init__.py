@@ -1,7 +1,38 @@
-"""Proves that a JAX function and a torch module are the same function, gradients included, or says where they part."""
+"""Proves that a JAX function and a torch module are the same function, gradients included, or says where they part.
 
-from crosscheck.check import assert_agree, check
-from crosscheck.finding import CouldNotRun, Finding, Outcome
-from crosscheck.verdict import Verdict
+Names are imported when they are first used: the pytest plugin lives in this package, and a test run that does not
+cross-check must not wait for two frameworks.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crosscheck.finding import CouldNotRun, Finding, Outcome
+    from crosscheck.pair import assert_agree, check
+    from crosscheck.verdict import Verdict
+
+_HOME = {
+    "CouldNotRun": "finding",
+    "Finding": "finding",
+    "Outcome": "finding",
+    "Verdict": "verdict",
+    "assert_agree": "pair",
+    "check": "pair",
+}
 
 __all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,8 @@ on every output: a layout mistake cannot hide behind an equal size, a zero or a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,7 @@ class RecurrentCase:
 
     ``loss`` is "all" (random cotangents on y, h_n and c_n) or "last" (on y's last step alone).
     ``chrono`` draws forget biases log U(1, T-1) and input biases minus that (Tallec & Ollivier 2018).
+    ``weights``, by torch's names, take the place of drawn ones: those of a checkpoint.
     """
 
     name: str
@@ -44,6 +46,7 @@ class RecurrentCase:
     chrono: bool = False
     expect: Outcome = Outcome.AGREE
     seed: int = 0
+    weights: Mapping[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -82,6 +85,8 @@ class RecurrentCase:
             for name in params:
                 if name.startswith("bias"):
                     params[name] = self._chrono_bias(rng, name)
+        if self.weights is not None:
+            params = {name: np.asarray(self.weights[name], np.float64) for name in params}
         out, batch = self.proj_size or self.hidden_size, () if self.batch is None else (self.batch,)
         directions = 2 if self.bidirectional else 1
         layout = (lambda n: (self.steps, *batch, n)) if self.time_axis == 0 else (lambda n: (*batch, self.steps, n))

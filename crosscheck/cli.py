@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from crosscheck.cases import CASES
+from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
 from crosscheck.environment import environment
-from crosscheck.finding import CouldNotRun, worst
+from crosscheck.finding import worst
 from crosscheck.report.json import as_dict, write_json
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import run_suite
 
-WIDTH = 140  # at least; on a narrower terminal lines wrap, and nothing is cut
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -35,29 +33,22 @@ def standard_suite(
     """
     if context.invoked_subcommand is not None:
         return
-    output = Console(width=max(WIDTH, Console().width))
+    console = output()
     if list_cases:
         for name, known in CASES.items():
-            output.print(f"{name:14s} {known.description}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{name:14s} {known.description}", highlight=False, markup=False, soft_wrap=True)
         return
     for name in case or ():
         if name not in CASES:
             fail(f"unknown case {name!r}; known: {', '.join(CASES)}")
-    if json_file is not None and (json_file.is_dir() or not os.access(json_file.parent, os.W_OK)):
-        fail(f"--json {json_file}: not a file in a folder that can be written to")
+    check_json_file(json_file)
     chosen = [CASES[name] for name in dict.fromkeys(case or CASES)]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results = []
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"{len(chosen)} cases", total=len(chosen))
-            for result in run_suite(chosen, jobs):
-                results.append(result)
-                progress.update(task, advance=1, description=f"{result[0].name}: {worst(r.outcome for r in result)}")
-    except CouldNotRun as error:
-        fail(str(error))
-    except Exception as error:  # a worker that was killed, a device out of memory: nothing was judged
-        fail(f"{type(error).__name__}: {error}")
+    with failures_in_one_line(), progress() as bar:
+        task = bar.add_task(f"{len(chosen)} cases", total=len(chosen))
+        for result in run_suite(chosen, jobs):
+            results.append(result)
+            bar.update(task, advance=1, description=f"{result[0].name}: {worst(r.outcome for r in result)}")
     results.sort(key=lambda result: list(CASES).index(result[0].name))
     content = as_dict(results, environment())
     if json_file is not None:
@@ -65,17 +56,11 @@ def standard_suite(
             write_json(json_file, content)
         except OSError as error:
             fail(f"--json {json_file}: {error.strerror}")
-    print_table(results, output)
+    print_table(results, console)
     settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
-    output.print(settings + "\n", highlight=False, markup=False)
-    output.print(closing_line(results), style="green" if content["ok"] else "red", highlight=False, markup=False)
+    console.print(settings + "\n", highlight=False, markup=False)
+    console.print(closing_line(results), style="green" if content["ok"] else "red", highlight=False, markup=False)
     raise typer.Exit(0 if content["ok"] else 1)
-
-
-def fail(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
-    typer.echo(f"crosscheck: {(message.splitlines() or [''])[0]}", err=True)
-    raise typer.Exit(2)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""The subcommands, one file each; `crosscheck.cli` registers them."""

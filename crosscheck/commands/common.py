@@ -1,0 +1,53 @@
+"""What the commands share: where output goes, files that can be written, one line for what cannot run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from crosscheck.finding import CouldNotRun
+
+WIDTH = 140  # at least; on a narrower terminal lines wrap, and nothing is cut
+
+
+def output() -> Console:
+    """stdout, for tables and verdicts."""
+    return Console(width=max(WIDTH, Console().width))
+
+
+def progress() -> Progress:
+    """A bar on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    typer.echo(f"crosscheck: {(message.splitlines() or [''])[0]}", err=True)
+    raise typer.Exit(2)
+
+
+@contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """Whatever stops a command from judging ends it with one line and exit code 2. Open no progress bar around it."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except CouldNotRun as error:
+        fail(str(error))
+    except Exception as error:  # a worker that was killed, a device out of memory: nothing was judged
+        fail(f"{type(error).__name__}: {error}")
+
+
+def check_json_file(path: Path | None) -> None:
+    """Before any work: can --json be written?"""
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        fail(f"--json {path}: not a file in a folder that can be written to")
