@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from crosscheck.finding import Outcome
-from crosscheck.problem import Problem
+from crosscheck.parts import Cut, gate_cuts
+from crosscheck.problem import Problem, gradient_name
 from crosscheck.text import encoded_text
 
 
@@ -64,17 +65,21 @@ class RecurrentCase:
         """Parameter shapes, as torch declares them."""
         gates, out = (4 if self.kind == "lstm" else 1), self.proj_size or self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
-        for layer in range(self.num_layers):
-            for suffix in ("", "_reverse") if self.bidirectional else ("",):
-                wide = self.input_size if layer == 0 else out * (2 if self.bidirectional else 1)
-                end = f"_l{layer}{suffix}"
-                shapes["weight_ih" + end] = (gates * self.hidden_size, wide)
-                shapes["weight_hh" + end] = (gates * self.hidden_size, out)
-                if self.bias:
-                    shapes["bias_ih" + end] = shapes["bias_hh" + end] = (gates * self.hidden_size,)
-                if self.proj_size:
-                    shapes["weight_hr" + end] = (self.proj_size, self.hidden_size)
+        for layer, suffix in self.layers_and_directions():
+            wide = self.input_size if layer == 0 else out * (2 if self.bidirectional else 1)
+            end = f"_l{layer}{suffix}"
+            shapes["weight_ih" + end] = (gates * self.hidden_size, wide)
+            shapes["weight_hh" + end] = (gates * self.hidden_size, out)
+            if self.bias:
+                shapes["bias_ih" + end] = shapes["bias_hh" + end] = (gates * self.hidden_size,)
+            if self.proj_size:
+                shapes["weight_hr" + end] = (self.proj_size, self.hidden_size)
         return shapes
+
+    def layers_and_directions(self) -> list[tuple[int, str]]:
+        """(layer, suffix) of each row of a state, in torch's order."""
+        suffixes = ("", "_reverse") if self.bidirectional else ("",)
+        return [(layer, suffix) for layer in range(self.num_layers) for suffix in suffixes]
 
     @cached_property
     def problem(self) -> Problem:
@@ -107,9 +112,18 @@ class RecurrentCase:
             cotangents=tuple(cotangents),
             wrt=(*params, *inputs),
             steps=self.steps,
-            time_axes={"y": self.time_axis, "grad x": self.time_axis},
-            slices={"grad x[t=0]": ("grad x", 0)} if self.loss == "last" else {},
+            cuts=self._cuts(params),
         )
+
+    def _cuts(self, params) -> dict[str, Cut]:
+        """Steps of y and dx, gate blocks of every gradient, layers and directions of the states."""
+        steps = Cut(self.time_axis, "t", used=None if self.lengths is None else max(self.lengths))
+        rows = Cut(0, "row", tuple(f"l{layer}{end}" for layer, end in self.layers_and_directions()))
+        states = [name for s in self.state_names for name in (f"{s}_n", gradient_name(f"{s}0"))]
+        gates = gate_cuts(params) if self.kind == "lstm" else {}
+        cuts = {"y": steps, "grad x": steps} if self.steps > 1 else {}
+        cuts |= dict.fromkeys(states, rows) if self.rows > 1 else {}
+        return cuts | {gradient_name(name): cut for name, cut in gates.items()}
 
     def _chrono_bias(self, rng, name):
         """b_ih holds the draw and b_hh what a default initialisation would: two biases that differ."""
@@ -157,7 +171,7 @@ class TextCase:
             cotangents=(np.zeros((1, self.steps, vocab_size)), np.ones(())),
             wrt=tuple(params),
             steps=self.steps,
-            time_axes={"logits": 1},
+            cuts={"logits": Cut(1, "t"), **{gradient_name(name): cut for name, cut in gate_cuts(params).items()}},
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crosscheck.finding import Finding, Outcome
+from crosscheck.parts import WHOLE
 from crosscheck.reference import U32, Reference
 
 
@@ -48,4 +49,5 @@ def _in_float32_roundings(finding: Finding, reference: Reference) -> float:
     """The error in units of κu: one float32 rounding, amplified as the problem amplifies it."""
     if finding.error is None:
         return float("inf")
-    return finding.error / (max(reference.condition.get(finding.quantity, 1.0), 1.0) * U32)
+    known = reference.known.get(finding.quantity, {}).get(WHOLE)
+    return finding.error / (max(float(known.condition[0, 0]) if known else 1.0, 1.0) * U32)

@@ -1,25 +1,29 @@
 """The criterion: is the port's error explained by rounding, given the condition of the problem?
 
-    ‖port − truth64‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth64‖ + K · tiny · √n
+    ‖port − truth64‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth64‖ + K · tiny · √n        (without √n in the max-norm)
 
-Lane A ("meaning"): the port in float64, u = 2^-53, no e_ref, K = 64; separates a wrong function from rounding by seven
-decades. Lane B ("precision"): the port in float32, u = 2^-24, K = 8; sees TF32, bfloat16 and dtype leaks. Where κu is
-over 1e-3 in float32, nothing can be decided: INCONCLUSIVE. Where the truth is under the smallest normal number of the
-lane's dtype there is nothing to compare: VACUOUS.
+for every quantity and every slice of it, in the 2-norm and in the max-norm. Lane A ("meaning"): the port in float64,
+u = 2^-53, no e_ref, K = 64; separates a wrong function from rounding by seven decades. Lane B ("precision"): the port
+in float32, u = 2^-24, K = 8; sees TF32, bfloat16 and dtype leaks. Where κu is over 1e-3 in float32, nothing can be
+decided: INCONCLUSIVE. Where the truth is under the smallest normal number of the lane's dtype there is nothing to
+compare: VACUOUS. NaN and inf must stand at the same positions.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crosscheck.finding import Finding, Outcome
-from crosscheck.problem import Arrays, Problem
-from crosscheck.reference import U32, U64, Reference, norm
+from crosscheck.finding import SEVERITY, Finding, Outcome, Rows
+from crosscheck.norms import NORMS, row_norms
+from crosscheck.parts import CONSTANT, WHOLE, Cut
+from crosscheck.problem import Arrays, Problem, is_gradient
+from crosscheck.reference import U32, U64, Known, Reference, cut_up, difference
 
 CHAOS = 1e-3
+MADE_UP = 2**10  # times what rounding near the smallest number may do: beyond, a port's "nothing" is something
+_AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
 
 
 @dataclass(frozen=True)
@@ -39,119 +43,134 @@ LANES = {"A": Lane("A", "float64", U64, 64.0, False), "B": Lane("B", "float32", 
 
 
 def compare(problem: Problem, reference: Reference, result: Arrays, lane: Lane, note: str = "") -> list[Finding]:
-    """One finding a quantity, in the truth's order; names on one side only are findings too."""
-    result = problem.with_slices(result)
-    findings = [
-        _judge(problem, reference, name, result[name], lane, note)
-        if name in result
-        else Finding(name, lane.name, Outcome.DISAGREE, None, None, note="missing from the port's results")
-        for name in reference.truth
-    ]
+    """One finding for each part of each quantity, in the truth's order; names on one side only are findings too."""
+    findings: list[Finding] = []
+    for name, truth in reference.truth.items():
+        if name not in result:
+            findings.append(_refused(name, lane, "missing from the port's results"))
+        elif np.shape(result[name]) != np.shape(truth):
+            findings.append(_refused(name, lane, f"shape {np.shape(result[name])}, expected {np.shape(truth)}"))
+        else:
+            findings += _Quantity(problem, reference, name, result[name], lane, note).findings()
     extra = [name for name in result if name not in reference.truth]
-    return findings + [
-        Finding(name, lane.name, Outcome.DISAGREE, None, None, note="the reference has no such quantity")
-        for name in extra
-    ]
+    return findings + [_refused(name, lane, "the reference has no such quantity") for name in extra]
 
 
-def _judge(problem, reference, name, got, lane, note) -> Finding:
-    truth = reference.truth[name]
-    if np.shape(got) != np.shape(truth):
-        text = f"shape {np.shape(got)}, expected {np.shape(truth)}"
-        return Finding(name, lane.name, Outcome.DISAGREE, None, None, note=text)
-    if str(got.dtype) != lane.dtype:
-        note = _joined(note, f"came back as {got.dtype}")
-    got = np.asarray(got, np.float64)
-    odd = _nonfinite_mismatch(got, truth)
-    if odd is not None:
-        text = "NaN or inf where the truth has none, or the reverse"
-        return Finding(
-            name, lane.name, Outcome.DISAGREE, None, None, index=odd, got=float(got[odd]), expected=float(truth[odd]),
-            note=text,
-        )  # fmt: skip
-    finite = np.isfinite(truth)
-    difference = np.where(finite, got - np.where(finite, truth, 0.0), 0.0)
-    size, error = norm(truth[finite]), norm(difference)
-    floor = lane.factor * lane.tiny * math.sqrt(truth.size)
-    at = (problem, name, lane, difference, got, truth)
-    if not math.isfinite(size + error):
-        text = _joined(note, "the norm overflows float64")
-        return Finding(name, lane.name, Outcome.INCONCLUSIVE, None, None, note=text)
-    if float(np.max(np.abs(truth[finite]), initial=0.0)) < lane.tiny:
-        floor += lane.factor * lane.unit * reference.response[name]
-        if error <= floor:
-            text = f"the truth underflows {lane.dtype}, or is zero: nothing to compare"
-            return Finding(name, lane.name, Outcome.VACUOUS, None, None, norm=size, note=_joined(note, text))
-        text = f"the truth is zero; difference {error:.1e}, absolute limit {floor:.1e}"
-        return _disagreement(*at, None, None, size, floor, _joined(note, text))
-    known, limit = _known(reference, problem, name, lane), floor / size
-    limit += lane.factor * max(known.values())
-    doubt = _doubt(reference, name, lane, known, floor / size)
-    relative_error = error / size
-    if doubt is not None:
-        outcome, text = doubt
-        return Finding(name, lane.name, outcome, relative_error, limit, norm=size, note=_joined(note, text))
-    if relative_error <= limit:
-        return Finding(name, lane.name, Outcome.AGREE, relative_error, limit, norm=size, note=note)
-    return _disagreement(*at, relative_error, limit, size, floor, note)
+def _refused(name, lane, text, **where):
+    return Finding(name, lane.name, Outcome.DISAGREE, None, None, note=text, **where)
 
 
-def _known(reference: Reference, problem: Problem, name: str, lane: Lane) -> dict[str, float]:
-    """What explains an error: the terms whose maximum, times K, is the limit."""
-    known = {"κu": reference.condition[name] * lane.unit, "√T/4·u": math.sqrt(problem.steps) / 4 * lane.unit}
-    if lane.uses_own_error:
-        known["e_ref"] = reference.own_error[name]
-    return known
+class _Quantity:
+    """One quantity of the port against the truth."""
+
+    def __init__(self, problem: Problem, reference: Reference, name: str, got: np.ndarray, lane: Lane, note: str):
+        self.problem, self.reference, self.name, self.lane, self.note = problem, reference, name, lane, note
+        self.dtype = got.dtype
+        self.got = np.asarray(got, np.float64)
+        self.truth = reference.truth[name]
+        self.cut: Cut | None = problem.cuts.get(name)
+
+    def findings(self) -> list[Finding]:
+        odd = _nonfinite_mismatch(self.got, self.truth)
+        if odd is not None:
+            at = {"index": odd, "got": float(self.got[odd]), "expected": float(self.truth[odd])}
+            return [_refused(self.name, self.lane, "NaN or inf where the truth has none, or the reverse", **at)]
+        found = []
+        if self.truth.dtype.kind == "f" and str(self.dtype) != self.lane.dtype:
+            found.append(_refused(self.name, self.lane, f"came back as {self.dtype}, in a run in {self.lane.dtype}"))
+        self.off = difference(self.got, self.truth)
+        constant = self.reference.constants.get(self.name)
+        for part, rows in cut_up(self.off, self.cut, constant).items():
+            found.append(self._judge(part, rows, self.reference.known[self.name][part]))
+        return found
+
+    def _judge(self, part: str, rows: np.ndarray, known: Known) -> Finding:
+        lane, size = self.lane, known.size
+        distance = row_norms(rows)
+        floor = lane.factor * lane.tiny * np.array([[np.sqrt(rows.shape[1])], [1.0]])
+        explained = self._explained(known)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error, faint = distance / size, floor / size
+            limit = lane.factor * explained + faint
+        outcomes = np.where(error <= limit, _AGREE, _DISAGREE)
+        outcomes[(faint > lane.factor * CHAOS) & (distance <= MADE_UP * floor)] = _VACUOUS
+        outcomes[self._undecidable(known)] = _INCONCLUSIVE
+        nothing = np.broadcast_to(size[1] < lane.tiny, size.shape)
+        absolute = MADE_UP * floor + lane.factor * lane.unit * known.response
+        outcomes[nothing] = np.where(distance <= absolute, _VACUOUS, _DISAGREE)[nothing]
+        outcomes[~np.isfinite(size + distance)] = _INCONCLUSIVE
+        by, row = _most_telling(outcomes, error, limit)
+        finding = Finding(
+            self.name,
+            lane.name,
+            SEVERITY[int(outcomes[by, row])],
+            None if nothing[by, row] or not np.isfinite(error[by, row]) else float(error[by, row]),
+            None if nothing[by, row] or not np.isfinite(limit[by, row]) else float(limit[by, row]),
+            part=part,
+            slice=self.cut.label(row) if self.cut is not None and part == self.cut.kind else part * (part == CONSTANT),
+            by=NORMS[by],
+            norm=float(size[0, row]),
+            note=self.note,
+        )
+        worst_rows = outcomes.max(axis=0)
+        kept = Rows(worst_rows, error[0], limit[0], size[0], worst_rows != _AGREE)
+        if rows.shape[0] > 1:
+            counts = {str(outcome): kept.count(outcome) for outcome in SEVERITY}
+            finding = replace(finding, counts={name: n for name, n in counts.items() if n})
+        finding = replace(finding, rows=kept, note=_joined(self.note, self._why(finding, known, by, row, distance)))
+        return self._located(finding, worst_rows) if finding.verdict is Outcome.DISAGREE else finding
+
+    def _explained(self, known: Known) -> np.ndarray:
+        """What rounding may do: the largest of the terms, which K multiplies."""
+        accumulated = np.sqrt(self.problem.steps) / 4 * self.lane.unit
+        explained = np.maximum(known.condition * self.lane.unit, accumulated)
+        return np.maximum(explained, known.own_error) if self.lane.uses_own_error else explained
+
+    def _undecidable(self, known: Known) -> np.ndarray:
+        """Where the limit would be so wide that a wrong program is within it."""
+        chaotic = ~(known.condition * U32 <= CHAOS)
+        return chaotic | ~(known.own_error <= CHAOS) if self.lane.uses_own_error else chaotic
+
+    def _why(self, finding, known, by, row, distance) -> str:
+        roundings, own = known.condition[by, row] * U32, known.own_error[by, row]
+        if finding.verdict is Outcome.INCONCLUSIVE:
+            if not np.isfinite(known.size[by, row] + distance[by, row]):
+                return "the norm overflows float64"
+            if roundings <= CHAOS:
+                return f"e_ref = {own:.1e} > {CHAOS:g}: the reference itself is that far off in {self.lane.dtype}"
+            text = f"κu = {roundings:.1e} > {CHAOS:g}: the problem amplifies rounding past deciding"
+            or_zero = "; or the quantity is zero but for cancellation, then leave it out"
+            return text + or_zero * bool(roundings > 0.1)
+        if finding.verdict is Outcome.VACUOUS:
+            if finding.error is not None:
+                return f"the truth is within rounding of the smallest {self.lane.dtype}: too little to compare"
+            return f"the truth underflows {self.lane.dtype}, or is zero: nothing to compare"
+        if finding.verdict is Outcome.DISAGREE and finding.error is None:
+            return f"the truth is zero; difference {distance[by, row]:.1e}"
+        return ""
+
+    def _located(self, finding: Finding, rows: np.ndarray) -> Finding:
+        """Adds where the difference is largest, and at which step it starts, in the order of computation."""
+        index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(self.off)), self.off.shape))
+        first = None
+        if self.cut is not None and finding.part == "t":
+            wrong = np.flatnonzero(rows == _DISAGREE)
+            first = self.cut.step(int(wrong[-1] if is_gradient(self.name) else wrong[0]))
+        got, expected = float(self.got[index]), float(self.truth[index])
+        return replace(finding, index=index, got=got, expected=expected, first_step=first)
 
 
-def _doubt(reference, name, lane, known, relative_floor) -> tuple[Outcome, str] | None:
-    """Why no verdict can be given, if that is so: a limit so wide that a wrong program would be within it."""
-    roundings = reference.condition[name] * U32
-    if not roundings <= CHAOS:
-        text = f"κu = {roundings:.1e} > {CHAOS:g}: the problem amplifies rounding past deciding"
-        if roundings > 0.1:
-            text += "; or the quantity is zero but for cancellation, then leave it out"
-        return Outcome.INCONCLUSIVE, text
-    if lane.uses_own_error and not known["e_ref"] <= CHAOS:
-        text = f"e_ref = {known['e_ref']:.1e} > {CHAOS:g}: the reference itself is that far off in {lane.dtype}"
-        return Outcome.INCONCLUSIVE, text
-    if relative_floor > lane.factor * CHAOS:
-        return Outcome.VACUOUS, f"the truth is within rounding of the smallest {lane.dtype}: too little to compare"
-    return None
+def _most_telling(outcomes, error, limit) -> tuple[int, int]:
+    """(norm, row) of the gravest outcome, and among those of the largest error in units of its limit."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(error / limit, nan=0.0)
+    ratio[outcomes != outcomes.max()] = -1.0
+    by, row = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    return int(by), int(row)
 
 
 def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def _disagreement(problem, name, lane, difference, got, truth, error, limit, size, floor, note):
-    index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(difference)), difference.shape))
-    return Finding(
-        name,
-        lane.name,
-        Outcome.DISAGREE,
-        error,
-        limit,
-        norm=size,
-        index=index,
-        got=float(got[index]),
-        expected=float(truth[index]),
-        first_step=_first_step(problem, name, difference, truth, limit or 0.0, floor),
-        note=note,
-    )
-
-
-def _first_step(problem, name, difference, truth, limit, floor):
-    """The first step whose own relative error is over the limit, in the direction in which the quantity is computed."""
-    base = name.removeprefix("grad ")
-    axis = problem.time_axes.get(name)
-    if axis is None:
-        return None
-    steps = range(difference.shape[axis])
-    for t in steps if base == name else reversed(steps):
-        if norm(np.take(difference, t, axis)) > limit * norm(np.take(truth, t, axis)) + floor:
-            return t
-    return None
 
 
 def _nonfinite_mismatch(got, truth):
@@ -160,3 +179,6 @@ def _nonfinite_mismatch(got, truth):
     if same.all():
         return None
     return tuple(int(i) for i in np.argwhere(~same)[0])
+
+
+__all__ = ["CHAOS", "CONSTANT", "LANES", "WHOLE", "Lane", "compare"]

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from crosscheck.causes import likely_cause
-from crosscheck.compare import LANES, compare
 from crosscheck.environment import environment
-from crosscheck.finding import CouldNotRun, Finding
+from crosscheck.finding import CouldNotRun
+from crosscheck.judge import judge
 from crosscheck.problem import Problem, canonical, is_floating
 from crosscheck.reference import measure
 from crosscheck.run_jax import output_structure, run_jax
@@ -93,13 +93,9 @@ def check(
         [partial(run, dtype="float32", onednn=onednn) for onednn in (True, False)],
         seed=seed,
     )
-    findings: list[Finding] = []
-    for lane in LANES.values():
-        findings += compare(problem, reference, run_jax(jax_fn, problem, lane.dtype), lane)
-    order = {name: n for n, name in enumerate(reference.truth)}
-    findings.sort(key=lambda f: order.get(f.quantity, -1))
+    findings = judge(problem, reference, partial(run_jax, jax_fn))
     notes = tuple(f"torch gives no gradient for {name!r} (None); it counts as zero" for name in unused)
-    return Verdict(tuple(findings), notes, likely_cause(findings, reference), environment())
+    return Verdict(findings, notes, likely_cause(findings, reference), environment())
 
 
 def assert_agree(*arguments: Any, **options: Any) -> Verdict:

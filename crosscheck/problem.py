@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from crosscheck.parts import Cut
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -22,8 +24,7 @@ class Problem:
 
     params: weights by name. inputs: a tuple of pytrees of arrays; input_names name their leaves in order.
     cotangents: one array an output leaf, in the order of output_names. wrt: the params and inputs to differentiate by.
-    steps: T, over which rounding accumulates. time_axes: the time axis of those quantities that have one. slices:
-    extra quantities cut out of others, as name -> (quantity, index along its time axis).
+    steps: T, over which rounding accumulates. cuts: how quantities fall into slices, by their names.
     """
 
     params: Mapping[str, np.ndarray]
@@ -33,11 +34,10 @@ class Problem:
     cotangents: tuple[np.ndarray, ...]
     wrt: tuple[str, ...]
     steps: int = 1
-    time_axes: Mapping[str, int] = field(default_factory=dict)
-    slices: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
     def __post_init__(self):
-        names = [*self.output_names, *map(gradient_name, self.wrt), *self.slices]
+        names = [*self.output_names, *map(gradient_name, self.wrt)]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"output_names must differ from one another and from the gradients' names; got {twice}.")
@@ -63,13 +63,9 @@ class Problem:
             cotangents=tuple(map(off, self.cotangents)),
         )
 
-    def with_slices(self, quantities: Arrays) -> Arrays:
-        cut = {
-            name: np.take(quantities[whole], index, axis=self.time_axes[whole])
-            for name, (whole, index) in self.slices.items()
-            if whole in quantities
-        }
-        return {**quantities, **cut}
+    def scaled(self, factor: float) -> Problem:
+        """The same with cotangents times ``factor``; exact for a power of two."""
+        return replace(self, cotangents=tuple(factor * a for a in self.cotangents))
 
 
 def is_floating(a: Any) -> bool:
@@ -92,3 +88,7 @@ def canonical(a: Any) -> np.ndarray:
 
 def gradient_name(name: str) -> str:
     return f"grad {name}"
+
+
+def is_gradient(quantity: str) -> bool:
+    return quantity.startswith("grad ")

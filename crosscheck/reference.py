@@ -1,31 +1,56 @@
-"""The truth and how well it can be known: float64 values, the condition of each quantity, the reference's own error.
+"""The truth and how well it can be known: float64 values, the condition of each part, the reference's own error.
 
 κ is measured, not derived: every weight, input and cotangent is moved by one float32 rounding up or down at random, and
 κu is the largest relative response of three such draws in float64. e_ref is the largest error of the reference's own
-float32 paths. Both are computed once a problem and shared by all sides.
+float32 paths. Both are computed once a problem, for every part of every quantity in both norms, and shared by all
+sides. A time step takes the largest κ and e_ref among its neighbours: a few numbers in three draws are no sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from crosscheck.finding import CouldNotRun
-from crosscheck.problem import Arrays, Problem
+from crosscheck.norms import row_norms
+from crosscheck.parts import CONSTANT, WHOLE, Cut
+from crosscheck.problem import Arrays, Problem, is_gradient
 
 U32 = 2.0**-24
 U64 = 2.0**-53
+TINY32 = float(np.finfo(np.float32).tiny)
 DRAWS = 3
+NEIGHBOURS = 8  # time steps on either side
+SHIFT = 60  # cotangents times 2^60 lift gradients over the smallest float32
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of the rows of one part of a quantity, [2 norms, rows]: what the limits are made of.
+
+    size: the truth's norm. condition: relative response per relative perturbation. response: the same, absolute, which
+    is all there is where the truth is zero. own_error: e_ref, relative, in float32.
+    """
+
+    size: np.ndarray
+    condition: np.ndarray
+    response: np.ndarray
+    own_error: np.ndarray
 
 
 @dataclass(frozen=True)
 class Reference:
+    """truth by name; known by name and part; ``shifted`` is the same for cotangents times 2^``power``, where needed."""
+
     truth: Arrays
-    condition: dict[str, float]  # κ: relative response per relative perturbation
-    own_error: dict[str, float]  # e_ref, relative, in float32
-    response: dict[str, float]  # absolute response per relative perturbation: all there is where the truth is zero
+    known: dict[str, dict[str, Known]]
+    constants: dict[str, np.ndarray]  # masks of what never moves, of those quantities that have such numbers
+    run: Callable[[Problem], Arrays] | None = None  # the truth's, for probes
+    power: int = 0
+    shifted: Reference | None = None
 
 
 def measure(
@@ -35,42 +60,111 @@ def measure(
     seed: int = 0,
 ) -> Reference:
     """Runs ``truth`` in float64 on the problem and on its perturbations, and each of the reference's float32 paths."""
-    rng = np.random.default_rng([seed, 0x6B])
-    values = problem.with_slices(truth(problem))
+    values = truth(problem)
     for name, value in values.items():
         if value.dtype.kind == "f" and value.dtype != np.float64:
             raise CouldNotRun(f"the reference gives {name} as {value.dtype} when run in float64: there is no truth.")
-    condition = dict.fromkeys(values, 0.0)
-    response = dict.fromkeys(values, 0.0)
+    rng = np.random.default_rng([seed, 0x6B])
+    responses: dict[str, dict[str, np.ndarray]] = {name: {} for name in values}
+    moving: dict[str, np.ndarray] = {}
     for _ in range(DRAWS):
-        moved = problem.with_slices(truth(problem.perturbed(rng, U32)))
+        moved = truth(problem.perturbed(rng, U32))
         for name, value in values.items():
-            condition[name] = max(condition[name], relative(moved[name], value) / U32)
-            response[name] = max(response[name], distance(moved[name], value) / U32)
-    own_error = dict.fromkeys(values, 0.0)
-    for path in float32_paths:
-        narrow = problem.with_slices(path(problem))
-        for name, value in values.items():
-            own_error[name] = max(own_error[name], relative(narrow[name], value))
-    return Reference(values, condition, own_error, response)
+            off = difference(moved[name], value)
+            moving[name] = moving.get(name, False) | (off != 0)
+            for part, rows in cut_up(off, problem.cuts.get(name)).items():
+                responses[name][part] = np.maximum(responses[name].get(part, 0.0), row_norms(rows) / U32)
+    constants = {name: _constant(value, moving[name]) for name, value in values.items()}
+    reference = Reference(
+        values,
+        {name: _known(values[name], problem.cuts.get(name), constants[name], responses[name]) for name in values},
+        {name: mask for name, mask in constants.items() if mask is not None},
+        truth,
+    )
+    return _with_shift(problem, _with_own_error(problem, reference, float32_paths), float32_paths)
 
 
-def relative(a: np.ndarray, truth: np.ndarray) -> float:
-    """‖a − truth‖ / ‖truth‖ where the truth is finite; 0 where it is all zero, inf where a is not finite and it is."""
-    size = norm(truth[np.isfinite(truth)])
-    return distance(a, truth) / size if size else 0.0
+def cut_up(a: np.ndarray, cut: Cut | None, constant: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Part -> rows [m, n]. ``constant`` masks what goes into a part of its own."""
+    moving = a if constant is None else np.where(constant, 0.0, a)
+    parts = {WHOLE: moving.reshape(1, -1)}
+    if constant is not None:
+        parts[CONSTANT] = np.where(constant, a, 0.0).reshape(1, -1)
+    if cut is not None:
+        parts[cut.kind] = cut.rows(moving)
+    return parts
 
 
-def distance(a: np.ndarray, truth: np.ndarray) -> float:
-    """‖a − truth‖ where the truth is finite."""
+def difference(a: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """a − truth in float64; 0 where the truth is NaN or inf, which is compared by position."""
     finite = np.isfinite(truth)
-    difference = np.asarray(a, np.float64)[finite] - truth[finite]
-    return norm(difference) if np.isfinite(difference).all() else float("inf")
+    return np.where(finite, np.asarray(a, np.float64) - np.where(finite, truth, 0.0), 0.0)
 
 
-def norm(a: np.ndarray) -> float:
-    """The 2-norm with its exponent scaled out, so that squares of small numbers do not underflow."""
-    scale = float(np.max(np.abs(a), initial=0.0))
-    if scale == 0.0 or not np.isfinite(scale):
-        return scale
-    return scale * float(np.linalg.norm(np.ravel(a / scale)))
+def finite(truth: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(truth), truth, 0.0)
+
+
+def _constant(truth, moving):
+    """The mask of numbers that are not zero and never move; None where there are none, or where nothing moves."""
+    mask = ~moving & (truth != 0) & np.isfinite(truth)
+    return mask if mask.any() and moving.any() else None
+
+
+def _known(truth, cut, constant, responses) -> dict[str, Known]:
+    known = {}
+    for part, rows in cut_up(finite(truth), cut, constant).items():
+        size = row_norms(rows)
+        response = responses.get(part, np.zeros_like(size))
+        condition = np.divide(response, size, out=np.zeros_like(size), where=size > 0)
+        known[part] = Known(size, _over_neighbours(condition, part), response, np.zeros_like(size))
+    return known
+
+
+def _with_own_error(problem, reference, float32_paths) -> Reference:
+    """e_ref: what the float32 paths err by, beyond what underflow alone may do."""
+    errors = {name: {part: k.own_error for part, k in parts.items()} for name, parts in reference.known.items()}
+    for path in float32_paths:
+        narrow = path(problem)
+        for name, value in reference.truth.items():
+            off = difference(narrow[name], value)
+            for part, rows in cut_up(off, problem.cuts.get(name), reference.constants.get(name)).items():
+                floor = 8 * TINY32 * np.array([[np.sqrt(rows.shape[1])], [1.0]])
+                beyond, size = np.maximum(row_norms(rows) - floor, 0.0), reference.known[name][part].size
+                error = np.divide(beyond, size, out=np.zeros_like(size), where=size > 0)
+                errors[name][part] = np.maximum(errors[name][part], error)
+    known = {
+        name: {part: replace(k, own_error=_over_neighbours(errors[name][part], part)) for part, k in parts.items()}
+        for name, parts in reference.known.items()
+    }
+    return replace(reference, known=known)
+
+
+def _over_neighbours(values, part):
+    return maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest") if part == "t" else values
+
+
+def _with_shift(problem, reference, float32_paths) -> Reference:
+    """Where gradients fade in float32 and not in float64: the reference for cotangents times a power of two."""
+    sizes = [(known.size[1], name) for name, parts in reference.known.items() for known in parts.values()]
+    fading = any(is_gradient(n) and np.any((size > 0) & (size < TINY32 * 2**10)) for size, n in sizes)
+    largest = max((float(size.max(initial=0.0)) for size, n in sizes if is_gradient(n)), default=0.0)
+    if not fading or not 0.0 < largest < 2.0**60:
+        return reference
+    power = min(SHIFT, int(100 - np.ceil(np.log2(largest))))
+    factor = 2.0**power
+
+    def lifted(name, known):
+        up = factor if is_gradient(name) else 1.0
+        return replace(known, size=known.size * up, response=known.response * up)
+
+    shifted = Reference(
+        {name: value * factor if is_gradient(name) else value for name, value in reference.truth.items()},
+        {
+            name: {part: lifted(name, replace(k, own_error=np.zeros_like(k.size))) for part, k in parts.items()}
+            for name, parts in reference.known.items()
+        },
+        reference.constants,
+        power=power,
+    )
+    return replace(reference, power=power, shifted=_with_own_error(problem.scaled(factor), shifted, float32_paths))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from crosscheck.finding import CouldNotRun
@@ -53,28 +56,87 @@ def _advice(message):
 
 def _run(fn, problem, dtype):
     floats, rest = _split(problem, dtype)
-
-    def call(floats):
-        values = {**floats, **rest}
-        params = {name: values[name] for name in problem.params}
-        out = fn(params, *problem.with_leaves([values[_input(name)] for name in problem.input_names]))
-        return jax.tree.leaves(out)
-
-    outputs, pullback = jax.vjp(jax.jit(call), floats)
-    if len(outputs) != len(problem.output_names):
-        raise CouldNotRun(f"the JAX function returned {len(outputs)} arrays, expected {problem.output_names}.")
-    for name, output, cotangent in zip(problem.output_names, outputs, problem.cotangents, strict=True):
-        if output.shape != np.shape(cotangent):
-            raise CouldNotRun(
-                f"{name!r} has shape {output.shape} from the JAX function "
-                f"and {np.shape(cotangent)} from the torch module."
-            )
-    (gradients,) = pullback([np.asarray(c, o.dtype) for c, o in zip(problem.cotangents, outputs, strict=True)])
+    cotangents = [np.asarray(c, dtype) for c in problem.cotangents]
+    layout = _Layout(
+        tuple(problem.params),
+        problem.input_names,
+        jax.tree.structure(problem.inputs),
+        problem.output_names,
+        tuple((name, _Frozen(np.asarray(a))) for name, a in rest.items()),
+    )
+    make = _program if _is_hashable(fn) else _program.__wrapped__
+    outputs, gradients = make(fn, layout)(floats, cotangents)
     result = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}
     for name in problem.wrt:
         key = name if name in problem.params else _input(name)
         result[gradient_name(name)] = np.asarray(gradients[key])
     return result
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a compiled program depends on beside its arguments: runs that share it compile once a dtype."""
+
+    params: tuple[str, ...]
+    input_names: tuple[str, ...]
+    inputs: Any
+    output_names: tuple[str, ...]
+    rest: tuple[tuple[str, _Frozen], ...]
+
+
+class _Frozen:
+    """An array that stays concrete inside jit, so that a function may branch on it; equal by content."""
+
+    def __init__(self, value: np.ndarray):
+        self.value = value
+        self._key = (value.dtype.str, value.shape, value.tobytes())
+
+    def __eq__(self, other):
+        return isinstance(other, _Frozen) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+
+@lru_cache(maxsize=16)
+def _program(fn, layout: _Layout):
+    """(floats, cotangents) -> (outputs, gradients by name), jitted."""
+    rest = {name: frozen.value for name, frozen in layout.rest}
+
+    def call(floats):
+        values = {**floats, **rest}
+        params = {name: values[name] for name in layout.params}
+        inputs = jax.tree.unflatten(layout.inputs, [values[_input(name)] for name in layout.input_names])
+        return jax.tree.leaves(fn(params, *inputs))
+
+    def value_and_pullback(floats, cotangents):
+        outputs, pullback = jax.vjp(call, floats)
+        if len(outputs) != len(layout.output_names):
+            raise CouldNotRun(f"the JAX function returned {len(outputs)} arrays, expected {layout.output_names}.")
+        for name, output, cotangent in zip(layout.output_names, outputs, cotangents, strict=True):
+            if output.shape != cotangent.shape:
+                raise CouldNotRun(
+                    f"{name!r} has shape {output.shape} from the JAX function "
+                    f"and {cotangent.shape} from the torch module."
+                )
+        (gradients,) = pullback([_cotangent(c, o) for c, o in zip(cotangents, outputs, strict=True)])
+        return outputs, gradients
+
+    return jax.jit(value_and_pullback)
+
+
+def _cotangent(cotangent, output):
+    if jnp.issubdtype(output.dtype, jnp.floating):
+        return cotangent.astype(output.dtype)
+    return np.zeros(output.shape, jax.dtypes.float0)
+
+
+def _is_hashable(fn):
+    try:
+        hash(fn)
+    except TypeError:
+        return False
+    return True
 
 
 def _input(name):

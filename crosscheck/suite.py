@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 
 from crosscheck.cases import Case, RecurrentCase
 from crosscheck.causes import likely_cause
-from crosscheck.compare import LANES, compare
+from crosscheck.compare import LANES, Lane
 from crosscheck.environment import environment
-from crosscheck.finding import Finding, Outcome, worst
+from crosscheck.finding import Outcome, worst
+from crosscheck.judge import Windows, judge
 from crosscheck.problem import Arrays, Problem
 from crosscheck.reference import Reference, measure
 from crosscheck.sides import SIDES, Side
 from crosscheck.verdict import Verdict
+from crosscheck.windows import SIZES, cut_into_windows
 
 OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
 
@@ -68,12 +70,12 @@ def run_suite(cases: Iterable[Case], jobs: int = 1) -> Iterator[list[CaseResult]
 def run_case(case: Case) -> list[CaseResult]:
     """Every side on one case. Truth and condition are measured once; their time is shared out among the sides."""
     started = time.perf_counter()
-    reference, truth_side = measure_case(case)
+    measured = measure_case(case)
     shared = (time.perf_counter() - started) / len(SIDES)
     results = []
     for side in SIDES.values():
         started = time.perf_counter()
-        verdict = run_side(case, side, reference, truth_side)
+        verdict = run_side(measured, side)
         seconds = shared + time.perf_counter() - started
         results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds))
     return results
@@ -86,8 +88,39 @@ def overall(results: Sequence[CaseResult]) -> Outcome:
     return worst(failed or judged or [result.outcome for result in results])
 
 
-def measure_case(case: Case) -> tuple[Reference, str]:
-    """The reference of a case, and the name of the side that is its truth.
+@dataclass(frozen=True)
+class Measured:
+    """A case's reference, the side that is its truth, and, once asked for, its windows with their references."""
+
+    case: Case
+    reference: Reference
+    truth_side: str
+
+    @cached_property
+    def windows(self) -> list[tuple[RecurrentCase, Problem, Reference, str]]:
+        if not isinstance(self.case, RecurrentCase):
+            return []
+        cut = [cut_into_windows(self.case, self.case.problem, size) for size in SIZES if size <= self.case.steps]
+        return [(small, problem, *measure_problem(small, problem)) for small, problem in cut]
+
+    def windows_of(self, side: Side) -> list[Windows]:
+        return [
+            Windows(small.steps, problem, reference, side.runner(small), lanes_of(side, truth))
+            for small, problem, reference, truth in self.windows
+        ]
+
+
+def lanes_of(side: Side, truth_side: str) -> tuple[Lane, ...]:
+    """The truth is not compared with itself."""
+    return tuple(lane for lane in LANES.values() if not (side.name == truth_side and lane.name == "A"))
+
+
+def measure_case(case: Case) -> Measured:
+    return Measured(case, *measure_problem(case, case.problem))
+
+
+def measure_problem(case: Case, problem: Problem) -> tuple[Reference, str]:
+    """The reference of a problem of a case's network, and the name of the side that is its truth.
 
     That is torch.nn.LSTM in float64, except where torch refuses a row of length 0. e_ref is the larger error of
     torch.nn's two float32 paths on CPU, oneDNN's and its native one.
@@ -98,20 +131,19 @@ def measure_case(case: Case) -> tuple[Reference, str]:
     paths: list[Callable[[Problem], Arrays]] = [
         partial(torch_nn, dtype="float32", onednn=onednn) for onednn in (True, False)
     ]
-    reference = measure(case.problem, partial(truth, dtype="float64"), paths, seed=case.seed)
-    return reference, truth_side
+    return measure(problem, partial(truth, dtype="float64"), paths, seed=case.seed), truth_side
 
 
-def run_side(case: Case, side: Side, reference: Reference, truth_side: str) -> Verdict:
-    """Both lanes of one side. The truth is not compared with itself."""
-    run = side.runner(case)
-    findings: list[Finding] = []
-    notes: tuple[str, ...] = ()
-    for lane in LANES.values():
-        if lane.name == "A" and side.name == truth_side:
-            notes += (f"{side.name} in float64 is the truth of this case; lane A has nothing to judge",)
-            continue
-        own = lane.uses_own_error and side.name == "torch.nn.LSTM"
-        findings += compare(case.problem, reference, run(case.problem, lane.dtype), lane, OWN_LIMIT if own else "")
-    findings.sort(key=lambda f: list(reference.truth).index(f.quantity) if f.quantity in reference.truth else -1)
-    return Verdict(tuple(findings), notes, likely_cause(findings, reference), environment())
+def run_side(measured: Measured, side: Side) -> Verdict:
+    """All lanes of one side."""
+    case, reference, lanes = measured.case, measured.reference, lanes_of(side, measured.truth_side)
+    notes = (f"{side.name} in float64 is the truth of this case; lane A has nothing to judge",) * (len(lanes) == 1)
+    findings = judge(
+        case.problem,
+        reference,
+        side.runner(case),
+        lanes,
+        partial(measured.windows_of, side),
+        OWN_LIMIT if side.name == "torch.nn.LSTM" else "",
+    )
+    return Verdict(findings, notes, likely_cause(findings, reference), environment())

@@ -20,7 +20,7 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        return worst(finding.verdict for finding in self.findings)
+        return worst(finding.final for finding in self.findings)
 
     @property
     def ok(self) -> bool:
@@ -29,7 +29,7 @@ class Verdict:
     @property
     def first(self) -> Finding | None:
         """The first finding that is as grave as the verdict: outputs come before gradients, lane A before lane B."""
-        return next((f for f in self.findings if f.verdict is self.outcome), None)
+        return next((f for f in self.findings if f.final is self.outcome), None)
 
     def __str__(self) -> str:
         return findings_text(self.outcome, self.findings, self.notes, self.cause)

@@ -6,10 +6,11 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from crosscheck.finding import Finding
 from crosscheck.suite import CaseResult, overall
 
 
@@ -49,8 +50,13 @@ def _case(result: CaseResult) -> dict[str, Any]:
         "notes": list(result.verdict.notes),
         "seconds": round(result.seconds, 3),
         "reproduce": result.reproduce,
-        "findings": [asdict(finding) | {"ok": finding.ok} for finding in result.verdict.findings],
+        "findings": [_finding(finding) for finding in result.verdict.findings],
     }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    """Slices are in it as counts and by the worst of them; all of them would be a number for every step."""
+    return asdict(replace(finding, rows=None)) | {"ok": finding.ok}
 
 
 def _plain(value: Any) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from crosscheck.finding import Finding, Outcome, worst
-from crosscheck.report.text import finding_text
+from crosscheck.report.text import finding_text, reach_text
 from crosscheck.suite import OWN_LIMIT, CaseResult, overall
 
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
@@ -43,7 +44,7 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
         table.add_row(case[0].name, label, *cells, f"{sum(r.seconds for r in case):.1f} s")
     console.print(table)
     console.print()
-    _print_slices(results, console)
+    _print_reach(results, console)
     for case in results:
         for result in case:
             if not result.ok:
@@ -76,11 +77,11 @@ def _worst_in(case: Sequence[CaseResult], lane: str) -> tuple[str, str]:
     ]
     if not judged:
         return "", ""
-    gravest = worst(finding.verdict for _, finding in judged)
-    grave = [(r, f) for r, f in judged if f.verdict is gravest]
+    gravest = worst(finding.final for _, finding in judged)
+    grave = [(r, f) for r, f in judged if f.final is gravest]
     result, finding = max(grave, key=lambda pair: (pair[0].side == OURS, pair[1].ratio))
     side = "" if result.side == OURS else f" ({result.side})"
-    return _figures(finding), finding.quantity + side
+    return _figures(finding), finding.label + side
 
 
 def _figures(finding: Finding) -> str:
@@ -89,16 +90,20 @@ def _figures(finding: Finding) -> str:
     return f"{finding.error:.1e} / {finding.limit:.1e}"
 
 
-def _print_slices(results, console: Console) -> None:
-    """How much is left of a gradient at the far end: what the long cases are about."""
+def _print_reach(results, console: Console) -> None:
+    """How far gradients reach back, where they fade: what the long cases are about."""
     for case in results:
-        for finding in case[0].verdict.findings:
-            if finding.lane == "A" and "[t=0]" in finding.quantity:
+        result = next((r for r in case if r.side == OURS), case[0])
+        for finding in result.verdict.findings:
+            if finding.lane == "A" and finding.part == "t" and finding.quantity == "grad x" and _fades(finding):
                 console.print(
-                    f"{case[0].name}: ‖{finding.quantity}‖ = {finding.norm:.2e} in float64, {finding.verdict}",
-                    highlight=False,
-                    markup=False,
+                    f"{case[0].name}: {reach_text(result.verdict.findings, finding)}", highlight=False, markup=False
                 )
+
+
+def _fades(finding: Finding) -> bool:
+    sizes = finding.rows.size if finding.rows is not None else np.ones(1)
+    return bool(sizes[0] < 1e-3 * sizes[-1])
 
 
 def _print_failure(result: CaseResult, console: Console) -> None:
@@ -106,9 +111,10 @@ def _print_failure(result: CaseResult, console: Console) -> None:
     lines = [f"{result.name}, side {result.side}: {verdict.outcome}, expected {result.expected}"]
     if first is not None:
         lines.append(f"  first wrong quantity: {finding_text(first)}")
-    others = [f for f in verdict.findings if f.verdict is verdict.outcome and f is not first]
+    same = [f for f in verdict.findings if f.final is verdict.outcome]
+    others = dict.fromkeys(f"{f.quantity} [{f.lane}]" for f in same if first is None or f.quantity != first.quantity)
     if others:
-        lines.append(f"  and {len(others)} more: " + ", ".join(f"{f.quantity} [{f.lane}]" for f in others[:8]))
+        lines.append(f"  and {len(others)} more: " + ", ".join(list(others)[:8]))
     if verdict.cause:
         lines.append(f"  likely cause: {verdict.cause}")
     lines.append(f"  reproduce: {result.reproduce}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from crosscheck.compare import LANES
 from crosscheck.finding import Finding, Outcome
 
@@ -24,32 +26,66 @@ MEANING = {
 def findings_text(outcome: Outcome, findings: Sequence[Finding], notes: Sequence[str], cause: str) -> str:
     """Several lines; the first holds the verdict."""
     quantities = len({finding.quantity for finding in findings})
-    lanes = sorted({finding.lane for finding in findings})
+    lanes = sorted({finding.lane for finding in findings if finding.lane in LANES})
     where = " and ".join(f"{LANES[lane].dtype} (lane {lane})" for lane in lanes)
     lines = [f"{outcome}: {quantities} quantities in {where or 'no lane'}", MEANING[outcome]]
     if outcome is Outcome.AGREE:
-        nearest = [max((f for f in findings if f.lane == lane), key=lambda f: f.ratio) for lane in lanes]
+        sure = [[f for f in findings if f.lane == lane and f.ok] for lane in lanes]
+        nearest = [max(found, key=lambda f: f.ratio) for found in sure if found]
         lines += [f"  nearest to its limit: {finding_text(finding)}" for finding in nearest]
     else:
-        same = [finding for finding in findings if finding.verdict is outcome]
-        lines += [f"  {finding_text(finding)}" for finding in same[:6]]
-        if len(same) > 6:
-            lines.append(f"  ... and {len(same) - 6} more")
+        same = [finding for finding in findings if finding.final is outcome]
+        shown = [next(f for f in same if f.quantity == name) for name in dict.fromkeys(f.quantity for f in same)]
+        lines += [f"  {finding_text(finding)}" for finding in shown[:6]]
+        if len(shown) > 6:
+            lines.append(f"  ... and {len(shown) - 6} more quantities")
+    lines += [f"  not decided by lane {f.lane}: {finding_text(f)}" for f in _doubts(findings)]
     if cause:
         lines.append(f"likely cause: {cause}")
     lines += [f"note: {note}" for note in notes]
     return "\n".join(lines)
 
 
+def _doubts(findings: Sequence[Finding]) -> list[Finding]:
+    """Of what other lanes have settled, one finding a lane and outcome: the one with most slices in doubt."""
+    doubts: dict[tuple, Finding] = {}
+    for finding in (f for f in findings if f.settled):
+        key = (finding.lane, finding.verdict)
+        if key not in doubts or _in_doubt(finding) > _in_doubt(doubts[key]):
+            doubts[key] = finding
+    return list(doubts.values())
+
+
+def _in_doubt(finding: Finding) -> int:
+    return finding.counts.get(str(finding.verdict), 0)
+
+
 def finding_text(finding: Finding) -> str:
     """One line: quantity, error against limit, and on a disagreement where and what."""
-    parts = [f"{finding.quantity} [{finding.lane}]"]
+    parts = [f"{finding.label} [{finding.lane}]"]
     if finding.error is not None and finding.limit is not None:
-        parts.append(f"error {finding.error:.1e}, limit {finding.limit:.1e}")
+        norm = " in the max-norm" if finding.by == "max-norm" else ""
+        parts.append(f"error {finding.error:.1e}, limit {finding.limit:.1e}{norm}")
+    if len(finding.counts) > 1:
+        parts.append("slices: " + ", ".join(f"{n} {name}" for name, n in finding.counts.items()))
     if finding.index is not None:
         parts.append(f"largest at index {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}")
     if finding.first_step is not None:
         parts.append(f"first time step that differs: {finding.first_step}")
     if finding.note:
         parts.append(finding.note)
+    if finding.settled:
+        parts.append(f"settled {finding.settled}")
     return "; ".join(parts)
+
+
+def reach_text(findings: Sequence[Finding], truth: Finding) -> str:
+    """How far back a gradient reaches: its norm at both ends, and the steps that are too small for each lane."""
+    name, sizes = truth.quantity, truth.rows.size if truth.rows is not None else np.zeros(1)
+    text = f"‖{name}‖ falls from {sizes[-1]:.2e} at the last step to {sizes[0]:.2e} at t=0"
+    for finding in findings:
+        if finding.quantity == name and finding.part == "t" and finding.rows is not None:
+            empty = finding.rows.count(Outcome.VACUOUS)
+            where = f"; vacuous in lane {finding.lane} at {empty} of {sizes.size} steps"
+            text += where * bool(empty) + f" (settled {finding.settled})" * bool(finding.settled)
+    return text

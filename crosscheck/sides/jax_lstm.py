@@ -25,7 +25,8 @@ def function(case: Case):
     if case.kind == "rnn":
 
         def rnn(params, x, h0):
-            return jax_lstm.rnn(params, x, h0, nonlinearity=case.nonlinearity, time_major=case.time_major)
+            options = {"nonlinearity": case.nonlinearity, "time_major": case.time_major}
+            return jax_lstm.rnn(params, x, h0, lengths=lengths, **options)
 
         return rnn
     module = linen.LSTM(

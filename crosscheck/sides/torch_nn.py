@@ -6,6 +6,7 @@ outputs and their initial state.
 
 from __future__ import annotations
 
+import jax
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -34,9 +35,9 @@ def packed(lengths: torch.Tensor, time_major: bool):
     def call(module, x, states):
         some = x.index_select(batch_axis, rows)
         packed = pack_padded_sequence(some, lengths[rows], not time_major, enforce_sorted=False)
-        y, last = module(packed, tuple(a[:, rows] for a in states))
+        y, last = module(packed, jax.tree.map(lambda a: a[:, rows], states))
         y, _ = pad_packed_sequence(y, not time_major, total_length=x.shape[time_axis])
         whole = x.new_zeros(*x.shape[:2], y.shape[-1]).index_copy(batch_axis, rows, y)
-        return whole, tuple(a.index_copy(1, rows, b) for a, b in zip(states, last, strict=True))
+        return whole, jax.tree.map(lambda a, b: a.index_copy(1, rows, b), states, last)
 
     return call

@@ -1,0 +1,149 @@
+"""All that is asked of one side on one problem, lane by lane, and what a lane in doubt is settled by.
+
+Lane A and lane B on the problem itself. The homogeneity probe: a pullback is linear, so that cotangents times 2^20
+give gradients times 2^20, bit for bit. Where gradients fade out of float32, lane B again with cotangents times a power
+of two ("B shifted"). Where the problem amplifies rounding past deciding, short windows that start from the reference's
+own states (`crosscheck.windows`), in both lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crosscheck.compare import LANES, Lane, compare
+from crosscheck.finding import SEVERITY, Finding, Outcome
+from crosscheck.problem import Arrays, Problem, is_gradient
+from crosscheck.reference import Reference
+
+Run = Callable[[Problem, str], Arrays]  # (problem, dtype) -> outputs and gradients by name
+PROBE = 20
+SHIFTED = replace(LANES["B"], name="B shifted")
+_NORMAL = 2.0**-900  # below, a rounding of a subnormal may be another one after scaling
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A problem cut into windows that start from the reference's states, and its own reference."""
+
+    steps: int
+    problem: Problem
+    reference: Reference
+    run: Run  # of the side that is judged
+    lanes: tuple[Lane, ...] = tuple(LANES.values())
+
+
+def judge(
+    problem: Problem,
+    reference: Reference,
+    run: Run,
+    lanes: Iterable[Lane] = tuple(LANES.values()),
+    windows: Callable[[], Sequence[Windows]] = tuple,
+    note_b: str = "",
+) -> tuple[Finding, ...]:
+    """Findings in the truth's order; ``windows`` is asked for only where something could not be decided."""
+    found: list[Finding] = []
+    for lane in lanes:
+        result = run(problem, lane.dtype)
+        found += compare(problem, reference, result, lane, note_b if lane.name == "B" else "")
+        if lane.name == "A":
+            found += _homogeneity(problem, reference, run, result)
+    if reference.shifted is not None and any(f.lane == "B" and f.verdict is Outcome.VACUOUS for f in found):
+        found += _shifted(problem, reference, run, found)
+    if any(f.verdict is Outcome.INCONCLUSIVE for f in found):
+        found += [finding for window in windows() for finding in _forced(window)]
+    order = {name: n for n, name in enumerate(reference.truth)}
+    return tuple(sorted(settled(found), key=lambda f: order.get(f.quantity, -1)))
+
+
+def _homogeneity(problem: Problem, reference: Reference, run: Run, result: Arrays) -> list[Finding]:
+    """Gradients at 2^20 times the cotangents, in float64. A reference that is not linear itself asks nothing."""
+    names = [name for name in result if is_gradient(name) and name in reference.truth]
+    if not names:
+        return []
+    lifted = problem.scaled(2.0**PROBE)
+    errors = _nonlinearities(names, result, run(lifted, "float64"))
+    if any(errors.values()) and reference.run is not None:
+        own = _nonlinearities(names, reference.truth, reference.run(lifted))
+        names = [name for name in names if own[name] == 0.0]
+    findings = []
+    for name in names:
+        verdict = Outcome.DISAGREE if errors[name] else Outcome.AGREE
+        text = f"2^{PROBE} times the cotangents do not give 2^{PROBE} times the gradient" if errors[name] else ""
+        findings.append(Finding(name, "A linear", verdict, errors[name], 0.0, by="max-norm", note=text))
+    return findings
+
+
+def _nonlinearities(names, small, large):
+    return {name: nonlinearity(small[name], large.get(name)) for name in names}
+
+
+def nonlinearity(small: np.ndarray, large: np.ndarray | None) -> float:
+    """The largest difference of 2^20 · small and large, relative to the largest number; 0 where all bits agree."""
+    if large is None or np.shape(small) != np.shape(large):
+        return float("inf")
+    expected = small * 2.0**PROBE
+    known = np.isfinite(expected) & (np.abs(small) > _NORMAL)
+    if not known.any() or np.array_equal(large[known], expected[known]):
+        return 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.max(np.abs(large[known] - expected[known])) / np.max(np.abs(expected[known]))
+    return float(off) if np.isfinite(off) else float("inf")
+
+
+def _shifted(problem, reference, run, found) -> list[Finding]:
+    """Of gradients that were in part vacuous in lane B: the same at larger cotangents."""
+    doubtful = {f.quantity for f in found if f.lane == "B" and f.verdict is Outcome.VACUOUS and is_gradient(f.quantity)}
+    lifted = problem.scaled(2.0**reference.shifted.power)
+    result = run(lifted, SHIFTED.dtype)
+    known = replace(
+        reference.shifted, truth={name: a for name, a in reference.shifted.truth.items() if name in doubtful}
+    )
+    result = {name: a for name, a in result.items() if name in doubtful}
+    text = f"cotangents times 2^{reference.shifted.power}"
+    return compare(lifted, known, result, SHIFTED, text)
+
+
+def _forced(window: Windows) -> list[Finding]:
+    findings = []
+    for lane in window.lanes:
+        name = f"{lane.name} {window.steps}-step"
+        result = window.run(window.problem, lane.dtype)
+        findings += compare(window.problem, window.reference, result, replace(lane, name=name))
+    return findings
+
+
+def settled(findings: Sequence[Finding]) -> list[Finding]:
+    """Marks what one lane could not decide and another did.
+
+    Vacuous slices of lane B by "B shifted" or lane A; inconclusive ones by all windows.
+    """
+    by_key = {(f.quantity, f.part, f.lane): f for f in findings}
+    forced = [f for f in findings if f.lane.endswith("-step")]
+    windows_agree = bool(forced) and all(f.ok for f in forced)
+    return [_settle(f, by_key, windows_agree) for f in findings]
+
+
+def _settle(finding: Finding, by_key, windows_agree: bool) -> Finding:
+    rows = finding.rows
+    if rows is None or finding.verdict in (Outcome.AGREE, Outcome.DISAGREE):
+        return finding
+    open_rows, words = rows.rest.copy(), []
+    inconclusive = rows.outcomes == SEVERITY.index(Outcome.INCONCLUSIVE)
+    if windows_agree and inconclusive.any():
+        words.append("by windows from the reference's states")
+        open_rows &= ~inconclusive
+    vacuous = rows.outcomes == SEVERITY.index(Outcome.VACUOUS)
+    if finding.lane in ("B", "B shifted"):
+        for lane in ("B shifted", "A"):
+            other = by_key.get((finding.quantity, finding.part, lane))
+            if other is None or other.rows is None or lane == finding.lane:
+                continue
+            done = open_rows & vacuous & (other.rows.outcomes == SEVERITY.index(Outcome.AGREE))
+            if done.any():
+                words.append(f"{int(done.sum())} of {done.size} by lane {lane}" if done.size > 1 else f"by lane {lane}")
+            open_rows &= ~done
+    kept = replace(rows, rest=open_rows)
+    return replace(finding, rows=kept, settled="" if open_rows.any() else ", ".join(words))

@@ -1,0 +1,52 @@
+"""Teacher forcing: the same network over many short windows, each of which starts from the reference's own states.
+
+A chaotic model disagrees with itself after some hundred steps, but not within one. All windows are the rows of one
+batch: one step each, every step of the sequence among them, and a few steps each, so that what carries over between
+steps and the order of outputs and gradients in time are compared as well. Cotangents are random. What is specific to a
+position in the whole sequence is out of reach; the steps before chaos sets in are compared end to end for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from crosscheck.cases import RecurrentCase
+from crosscheck.parts import Cut, gate_cuts
+from crosscheck.problem import Problem, gradient_name
+from crosscheck.trajectory import trajectory
+
+SIZES = (1, 4)
+MOST_ROWS = 20_000
+
+
+def cut_into_windows(case: RecurrentCase, problem: Problem, size: int) -> tuple[RecurrentCase, Problem]:
+    """A batch-first case whose rows are the windows, and its problem; the slices of y and dx are the windows."""
+    rows = trajectory(case, problem)
+    total, batch = rows[0].inputs.shape[:2]
+    starts = np.arange(0, total - size + 1, size)
+    stride = -(-starts.size * batch // MOST_ROWS)
+    starts = starts[::stride]
+    x = np.concatenate([rows[0].inputs[s : s + size].swapaxes(0, 1) for s in starts])
+    firsts = []
+    for k in range(len(rows[0].states)):
+        per_row = [row.states[k][starts + size if row.suffix else starts] for row in rows]
+        firsts.append(np.stack([a.reshape(-1, a.shape[-1]) for a in per_row]))
+    lengths = None
+    if case.lengths is not None:
+        left = np.clip(np.asarray(case.lengths)[None, :] - starts[:, None], 0, size)
+        lengths = tuple(int(n) for n in left.ravel())
+    small = replace(case, batch=len(x), steps=size, time_major=False, lengths=lengths, loss="all")
+    rng = np.random.default_rng([case.seed, size])
+    y = (len(x), size, rows[0].states[0].shape[-1] * (2 if case.bidirectional else 1))
+    by_window = tuple(str(s) for s in starts)
+    of_y, of_state = Cut(0, "t", by_window), Cut(1, "t", by_window)
+    states = {n: of_state for s in case.state_names for n in (f"{s}_n", gradient_name(f"{s}0"))}
+    gates = gate_cuts(problem.params) if case.kind == "lstm" else {}
+    return small, replace(
+        problem,
+        inputs=(x, tuple(firsts) if case.kind == "lstm" else firsts[0]),
+        cotangents=tuple(rng.normal(size=shape) for shape in (y, *(a.shape for a in firsts))),
+        cuts={"y": of_y, "grad x": of_y, **states, **{gradient_name(n): cut for n, cut in gates.items()}},
+    )
