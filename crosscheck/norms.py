@@ -15,7 +15,7 @@ def row_norms(rows: np.ndarray) -> np.ndarray:
     scale = np.max(np.abs(rows), axis=1, initial=0.0)
     safe = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     scaled = rows / safe[:, None]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a norm may overflow where the numbers do not
         euclid = safe * np.sqrt(np.einsum("mn,mn->m", scaled, scaled))
     return np.stack([np.where(np.isfinite(scale), euclid, scale), scale])
 

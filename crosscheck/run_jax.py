@@ -58,11 +58,12 @@ def _run(fn, problem, dtype):
     floats, rest = _split(problem, dtype)
     cotangents = [np.asarray(c, dtype) for c in problem.cotangents]
     layout = _Layout(
+        dtype,
         tuple(problem.params),
         problem.input_names,
         jax.tree.structure(problem.inputs),
         problem.output_names,
-        tuple((name, _Frozen(np.asarray(a))) for name, a in rest.items()),
+        tuple((name, _Frozen(np.array(a))) for name, a in rest.items()),
     )
     make = _program if _is_hashable(fn) else _program.__wrapped__
     outputs, gradients = make(fn, layout)(floats, cotangents)
@@ -75,8 +76,12 @@ def _run(fn, problem, dtype):
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a compiled program depends on beside its arguments: runs that share it compile once a dtype."""
+    """What a compiled program depends on beside its arguments.
 
+    The dtype is in it for what stays concrete: JAX remembers an array in the dtype of the setting that it first met.
+    """
+
+    dtype: str
     params: tuple[str, ...]
     input_names: tuple[str, ...]
     inputs: Any

@@ -10,8 +10,9 @@ import pytest
 from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.compare import LANES, compare
 from crosscheck.finding import CouldNotRun, Finding, Outcome, worst
+from crosscheck.norms import norm, row_norms
 from crosscheck.problem import Problem
-from crosscheck.reference import U32, Reference, measure, norm, relative
+from crosscheck.reference import U32, Known, Reference, finite, measure
 from crosscheck.sides import SIDES, Side
 from crosscheck.suite import OWN_LIMIT, measure_case, run_side
 from crosscheck.verdict import Verdict
@@ -26,7 +27,7 @@ def measured():
 
 
 def judge(measured, runner):
-    return run_side(CASE, Side("port", runner), *measured)
+    return run_side(measured, Side("port", runner))
 
 
 @pytest.mark.parametrize("name", wrong_ports.WRONG)
@@ -70,16 +71,19 @@ def test_a_disagreement_says_where_and_what(measured):
 
 
 def test_the_first_step_of_a_gradient_is_counted_from_the_end(measured):
-    reference, _ = measured
+    reference = measured.reference
     result = {name: np.array(a) for name, a in reference.truth.items()}
     result["grad x"][:, :4] *= 1.01
-    (finding,) = [f for f in compare(CASE.problem, reference, result, LANES["A"]) if not f.ok]
-    assert (finding.quantity, finding.first_step) == ("grad x", 3)
+    whole, slices = [f for f in compare(CASE.problem, reference, result, LANES["A"]) if not f.ok]
+    assert (whole.label, slices.quantity, slices.first_step) == ("grad x", "grad x", 3)
+    assert slices.counts == {"agree": 5, "disagree": 4}
 
 
 def toy(truth, condition=1.0, steps=1, own_error=0.0, response=0.0) -> tuple[Problem, Reference]:
     problem = Problem({}, (), (), ("y",), (np.zeros(np.shape(truth)),), (), steps)
-    return problem, Reference({"y": np.asarray(truth)}, {"y": condition}, {"y": own_error}, {"y": response})
+    size = row_norms(finite(np.asarray(truth)).reshape(1, -1))
+    known = Known(size, *(np.full_like(size, a) for a in (condition, response, own_error)))
+    return problem, Reference({"y": np.asarray(truth)}, {"y": {"whole": known}}, {})
 
 
 def outcome(problem_and_reference, got, lane="A"):
@@ -93,7 +97,7 @@ def test_the_limit_is_the_formula():
     for condition, steps, own_error in ((5.0, 1, 0.0), (0.0, 400, 0.0), (1.0, 1, 1e-5)):
         known = toy(truth, condition, steps, own_error)
         for lane, unit, factor in (("A", 2.0**-53, 64), ("B", 2.0**-24, 8)):
-            limit = factor * max(condition * unit, np.sqrt(steps) / 4 * unit, own_error if lane == "B" else 0)
+            limit = factor * unit * max(condition, np.sqrt(steps) / 4, own_error / U32)
             assert outcome(known, truth + np.array([0, 0.9 * limit]), lane) is Outcome.AGREE
             assert outcome(known, truth + np.array([0, 1.1 * limit]), lane) is Outcome.DISAGREE
 
@@ -157,9 +161,10 @@ def test_names_and_shapes_are_matched_strictly():
         assert note in bad[0].note
 
 
-def test_a_float32_result_in_the_float64_lane_is_said():
-    (finding,) = compare(*toy([1.0, 3.0]), {"y": np.array([1.0, 3.0], np.float32)}, LANES["A"])
-    assert "came back as float32" in finding.note
+def test_a_float32_result_in_the_float64_lane_disagrees_though_its_numbers_are_right():
+    leak, values = compare(*toy([1.0, 3.0]), {"y": np.array([1.0, 3.0], np.float32)}, LANES["A"])
+    assert (leak.verdict, values.verdict) == (Outcome.DISAGREE, Outcome.AGREE)
+    assert "came back as float32, in a run in float64" in leak.note
 
 
 def test_an_empty_comparison_is_no_success():
@@ -176,8 +181,9 @@ def test_the_gravest_outcome_wins():
 def test_norms_do_not_underflow():
     tiny = np.full(4, 1e-200)
     assert norm(tiny) == pytest.approx(2e-200, rel=1e-15)
-    assert relative(tiny * 1.5, tiny) == pytest.approx(0.5)
     assert np.linalg.norm(tiny) == 0.0
+    both = row_norms(np.stack([tiny, 1e200 * np.arange(4)]))
+    np.testing.assert_allclose(both, [[2e-200, 14**0.5 * 1e200], [1e-200, 3e200]])
 
 
 def test_the_condition_is_measured():
@@ -185,9 +191,10 @@ def test_the_condition_is_measured():
     problem = Problem({}, (np.full(100, 1.3),), ("x",), ("y", "k"), (np.zeros(100), np.zeros(1)), ())
     run = lambda p: {"y": p.inputs[0] ** 7, "k": np.ones(1)}
     reference = measure(problem, run, [run])
-    assert reference.condition["y"] == pytest.approx(7, rel=1e-3)
-    assert reference.condition["k"] == 0.0
-    assert reference.own_error["y"] == 0.0
+    known = {name: reference.known[name]["whole"] for name in "yk"}
+    np.testing.assert_allclose(known["y"].condition, 7, rtol=1e-3)
+    assert not known["k"].condition.any()
+    assert not known["y"].own_error.any()
 
 
 def test_a_reference_that_is_not_in_float64_is_no_truth():
@@ -217,22 +224,23 @@ def test_both_of_torchs_float32_paths_enter_its_own_error():
     paths = [run(problem, "float32", onednn=onednn) for onednn in (True, False)]
     assert any(not np.array_equal(paths[0][name], paths[1][name]) for name in paths[0])
     truth = run(problem, "float64")
-    reference, _ = measure_case(CASES["long-1000"])
+    reference = measure_case(CASES["long-1000"]).reference
     for name, value in truth.items():
-        assert reference.own_error[name] == max(relative(path[name], value) for path in paths)
+        worse = max(norm(path[name] - value) / norm(value) for path in paths)
+        assert reference.known[name]["whole"].own_error[0, 0] == pytest.approx(worse, rel=1e-6)
 
 
 def test_the_truth_is_not_compared_with_itself(measured):
-    verdict = run_side(CASE, SIDES["torch.nn.LSTM"], *measured)
+    verdict = run_side(measured, SIDES["torch.nn.LSTM"])
     assert {f.lane for f in verdict.findings} == {"B"}
     assert all(OWN_LIMIT in f.note for f in verdict.findings)
     assert "is the truth of this case" in verdict.notes[0]
 
 
 def test_with_an_empty_row_the_reference_is_the_truth():
-    reference, side = measure_case(CASES["lengths"])
-    assert side == "torch_ref"
-    assert {f.lane for f in run_side(CASES["lengths"], SIDES["torch.nn.LSTM"], reference, side).findings} == {"A", "B"}
+    measured = measure_case(CASES["lengths"])
+    assert measured.truth_side == "torch_ref"
+    assert {f.lane for f in run_side(measured, SIDES["torch.nn.LSTM"]).findings} == {"A", "A linear", "B"}
 
 
 @pytest.mark.parametrize("name", [n for n, c in CASES.items() if isinstance(c, RecurrentCase)])
@@ -253,7 +261,7 @@ def test_gradients_alive_after_10000_steps_and_gone_in_the_control():
     for name, alive in (("long-alive", True), ("long-vanished", False)):
         case = CASES[name]
         truth = SIDES["torch.nn.LSTM"].runner(case)(case.problem, "float64")
-        size = norm(case.problem.with_slices(truth)["grad x[t=0]"])
+        size = norm(truth["grad x"][:, 0])
         assert (size > 1e-6) == alive
         assert alive or size == 0.0
 
