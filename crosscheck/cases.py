@@ -25,7 +25,8 @@ class RecurrentCase:
     """A recurrent network over a random sequence.
 
     ``loss`` is "all" (random cotangents on y, h_n and c_n) or "last" (on y's last step alone).
-    ``chrono`` draws forget biases log U(1, T-1) and input biases minus that (Tallec & Ollivier 2018).
+    ``forget_bias`` "chrono" draws forget biases log U(1, T-1) and input biases minus that (Tallec & Ollivier 2018); a
+    number is added to the forget biases.
     ``weights``, by torch's names, take the place of drawn ones: those of a checkpoint.
     """
 
@@ -44,7 +45,7 @@ class RecurrentCase:
     time_major: bool = False
     lengths: tuple[int, ...] | None = None
     loss: str = "all"
-    chrono: bool = False
+    forget_bias: str | float | None = None
     expect: Outcome = Outcome.AGREE
     seed: int = 0
     weights: Mapping[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
@@ -86,10 +87,10 @@ class RecurrentCase:
         rng = np.random.default_rng([self.seed, self.steps, self.input_size, self.hidden_size])
         bound = 1 / np.sqrt(self.hidden_size)
         params = {name: rng.uniform(-bound, bound, shape) for name, shape in self.shapes().items()}
-        if self.chrono:
+        if self.forget_bias is not None:
             for name in params:
-                if name.startswith("bias"):
-                    params[name] = self._chrono_bias(rng, name)
+                if name.startswith("bias_ih"):
+                    params[name] = self._with_forget_bias(rng, params[name])
         if self.weights is not None:
             params = {name: np.asarray(self.weights[name], np.float64) for name in params}
         out, batch = self.proj_size or self.hidden_size, () if self.batch is None else (self.batch,)
@@ -125,14 +126,15 @@ class RecurrentCase:
         cuts |= dict.fromkeys(states, rows) if self.rows > 1 else {}
         return cuts | {gradient_name(name): cut for name, cut in gates.items()}
 
-    def _chrono_bias(self, rng, name):
-        """b_ih holds the draw and b_hh what a default initialisation would: two biases that differ."""
-        size = self.hidden_size
-        bias = rng.uniform(-1, 1, 4 * size) / np.sqrt(size)
-        if name.startswith("bias_ih"):
-            forget = np.log(rng.uniform(1, self.steps - 1, size))
-            bias[:size], bias[size : 2 * size] = -forget, forget
-        return bias
+    def _with_forget_bias(self, rng, bias):
+        """In b_ih alone; b_hh stays what a default initialisation would draw: two biases that differ."""
+        i, f, *rest = np.split(bias, 4)
+        if self.forget_bias == "chrono":
+            f = np.log(rng.uniform(1, self.steps - 1, self.hidden_size))
+            i = -f
+        else:
+            f = f + float(self.forget_bias)  # type: ignore[arg-type]
+        return np.concatenate((i, f, *rest))
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ CASES: dict[str, Case] = {
             "10,000 steps, loss on the last one, chrono bias: gradients reach step 0",
             **_LONG,
             loss="last",
-            chrono=True,
+            forget_bias="chrono",
         ),
         RecurrentCase(
             "long-vanished",

@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from crosscheck.cases import CASES
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
-from crosscheck.environment import environment
+from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress, write_results
+from crosscheck.commands.gradients import gradients
 from crosscheck.finding import worst
-from crosscheck.report.json import as_dict, write_json
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import run_suite
 
@@ -50,17 +49,15 @@ def standard_suite(
             results.append(result)
             bar.update(task, advance=1, description=f"{result[0].name}: {worst(r.outcome for r in result)}")
     results.sort(key=lambda result: list(CASES).index(result[0].name))
-    content = as_dict(results, environment())
-    if json_file is not None:
-        try:
-            write_json(json_file, content)
-        except OSError as error:
-            fail(f"--json {json_file}: {error.strerror}")
+    content = write_results(json_file, results)
     print_table(results, console)
     settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
     console.print(settings + "\n", highlight=False, markup=False)
     console.print(closing_line(results), style="green" if content["ok"] else "red", highlight=False, markup=False)
     raise typer.Exit(0 if content["ok"] else 1)
+
+
+app.command()(gradients)
 
 
 def main() -> None:

@@ -118,15 +118,17 @@ def _forced(window: Windows) -> list[Finding]:
 def settled(findings: Sequence[Finding]) -> list[Finding]:
     """Marks what one lane could not decide and another did.
 
-    Vacuous slices of lane B by "B shifted" or lane A; inconclusive ones by all windows.
+    Vacuous slices of lane B by "B shifted" or lane A; inconclusive ones by all windows. A side without lane A is the
+    truth itself, and needs none.
     """
     by_key = {(f.quantity, f.part, f.lane): f for f in findings}
     forced = [f for f in findings if f.lane.endswith("-step")]
     windows_agree = bool(forced) and all(f.ok for f in forced)
-    return [_settle(f, by_key, windows_agree) for f in findings]
+    is_truth = all(f.lane != "A" for f in findings)
+    return [_settle(f, by_key, windows_agree, is_truth) for f in findings]
 
 
-def _settle(finding: Finding, by_key, windows_agree: bool) -> Finding:
+def _settle(finding: Finding, by_key, windows_agree: bool, is_truth: bool) -> Finding:
     rows = finding.rows
     if rows is None or finding.verdict in (Outcome.AGREE, Outcome.DISAGREE):
         return finding
@@ -144,6 +146,9 @@ def _settle(finding: Finding, by_key, windows_agree: bool) -> Finding:
             done = open_rows & vacuous & (other.rows.outcomes == SEVERITY.index(Outcome.AGREE))
             if done.any():
                 words.append(f"{int(done.sum())} of {done.size} by lane {lane}" if done.size > 1 else f"by lane {lane}")
+            open_rows &= ~done
+        if is_truth and (done := open_rows & vacuous & (rows.size >= LANES["A"].tiny)).any():
+            words.append(f"{int(done.sum())} of {done.size} by float64, in which this side is the truth")
             open_rows &= ~done
     kept = replace(rows, rest=open_rows)
     return replace(finding, rows=kept, settled="" if open_rows.any() else ", ".join(words))

@@ -26,13 +26,17 @@ OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One side on one case. ``ok`` where the outcome is the expected one: a control is expected not to agree."""
+    """One side on one case. ``ok`` where the outcome is the expected one: a control is expected not to agree.
+
+    ``reproduce`` is the command that gives this result again.
+    """
 
     name: str
     side: str
     expected: Outcome
     verdict: Verdict
     seconds: float
+    reproduce: str
 
     @property
     def outcome(self) -> Outcome:
@@ -41,10 +45,6 @@ class CaseResult:
     @property
     def ok(self) -> bool:
         return self.outcome is self.expected
-
-    @property
-    def reproduce(self) -> str:
-        return f"crosscheck --case {self.name}"
 
 
 def run_suite(cases: Iterable[Case], jobs: int = 1) -> Iterator[list[CaseResult]]:
@@ -67,8 +67,9 @@ def run_suite(cases: Iterable[Case], jobs: int = 1) -> Iterator[list[CaseResult]
             raise
 
 
-def run_case(case: Case) -> list[CaseResult]:
+def run_case(case: Case, reproduce: str = "") -> list[CaseResult]:
     """Every side on one case. Truth and condition are measured once; their time is shared out among the sides."""
+    command = reproduce or f"crosscheck --case {case.name}"
     started = time.perf_counter()
     measured = measure_case(case)
     shared = (time.perf_counter() - started) / len(SIDES)
@@ -77,7 +78,7 @@ def run_case(case: Case) -> list[CaseResult]:
         started = time.perf_counter()
         verdict = run_side(measured, side)
         seconds = shared + time.perf_counter() - started
-        results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds))
+        results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds, command))
     return results
 
 

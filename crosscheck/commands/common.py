@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from crosscheck.environment import environment
 from crosscheck.finding import CouldNotRun
+from crosscheck.report.json import as_dict, write_json
+from crosscheck.suite import CaseResult
 
 WIDTH = 140  # at least; on a narrower terminal lines wrap, and nothing is cut
 
@@ -45,6 +48,17 @@ def failures_in_one_line() -> Iterator[None]:
         fail(str(error))
     except Exception as error:  # a worker that was killed, a device out of memory: nothing was judged
         fail(f"{type(error).__name__}: {error}")
+
+
+def write_results(path: Path | None, results: Sequence[Sequence[CaseResult]]) -> dict[str, Any]:
+    """The content of --json, written where a path is given; what goes wrong ends the command."""
+    content = as_dict(results, environment())
+    if path is not None:
+        try:
+            write_json(path, content)
+        except OSError as error:
+            fail(f"--json {path}: {error.strerror}")
+    return content
 
 
 def check_json_file(path: Path | None) -> None:

@@ -45,10 +45,13 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
     console.print(table)
     console.print()
     _print_reach(results, console)
-    for case in results:
-        for result in case:
-            if not result.ok:
-                _print_failure(result, console)
+    print_failures(results, console)
+
+
+def print_failures(results: Sequence[Sequence[CaseResult]], console: Console) -> None:
+    for result in (result for case in results for result in case):
+        if not result.ok:
+            _print_failure(result, console)
 
 
 def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:

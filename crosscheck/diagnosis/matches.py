@@ -1,0 +1,5 @@
+"""Placeholder until the catalogue is merged."""
+
+
+def matches(port, dtype):
+    return []

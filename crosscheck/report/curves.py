@@ -1,0 +1,63 @@
+"""Error against time as a table: a line for each stretch of the sequence, at its worst step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.table import Table
+
+from crosscheck.finding import SEVERITY, Finding, Outcome
+from crosscheck.reference import TINY32
+
+STRETCHES = 10
+
+
+def curve_table(title: str, findings: Sequence[Finding], quantity: str) -> Table:
+    """Stretches of time down, lanes across: error and limit at that step of a stretch that is nearest to its limit."""
+    curves = {f.lane: f for f in findings if f.quantity == quantity and f.part == "t" and f.rows is not None}
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("steps", no_wrap=True)
+    table.add_column(f"‖{quantity}‖", no_wrap=True)
+    for lane in curves:
+        table.add_column(f"{lane}: err / limit", no_wrap=True)
+    if not curves:
+        return table
+    sizes = next(iter(curves.values())).rows.size  # type: ignore[union-attr]
+    for stretch in np.array_split(np.arange(sizes.size), min(STRETCHES, sizes.size)):
+        low, high = sizes[stretch].min(), sizes[stretch].max()
+        cells = [_cell(f, stretch) for f in curves.values()]
+        table.add_row(f"{stretch[0]} to {stretch[-1]}", f"{low:.1e} to {high:.1e}", *cells)
+    return table
+
+
+def _cell(finding: Finding, stretch: np.ndarray) -> str:
+    rows = finding.rows
+    assert rows is not None
+    outcomes = rows.outcomes[stretch]
+    judged = stretch[outcomes != SEVERITY.index(Outcome.VACUOUS)]
+    empty = stretch.size - judged.size
+    if not judged.size:
+        return "vacuous"
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(rows.error[judged] / rows.limit[judged])
+    t = judged[int(np.argmax(ratio))]
+    worst = SEVERITY[int(outcomes.max())]
+    text = f"{rows.error[t]:.1e} / {rows.limit[t]:.1e}"
+    text += f" {worst}" * (worst in (Outcome.DISAGREE, Outcome.INCONCLUSIVE))
+    return text + f" ({empty} vacuous)" * bool(empty)
+
+
+def survival_text(truth: Finding) -> str:
+    """How far a gradient survives going back in time: the rate at which it falls, and where float32 loses it."""
+    sizes = truth.rows.size if truth.rows is not None else np.ones(1)
+    alive = np.flatnonzero(sizes > 0)
+    if alive.size < 2:
+        return f"‖{truth.quantity}‖ is zero at {sizes.size - alive.size} of {sizes.size} steps"
+    first, last = int(alive[0]), int(alive[-1])
+    rate = float(np.exp((np.log(sizes[last]) - np.log(sizes[first])) / max(last - first, 1)))
+    faded = int(np.sum(sizes < TINY32))
+    text = f"‖{truth.quantity}‖: {sizes[last]:.2e} at step {last}, {sizes[first]:.2e} at step {first}, "
+    text += f"a factor {1 / rate:.4g} a step going back; "
+    text += f"zero even in float64 before step {first}; " * (first > 0)
+    return text + f"below the smallest float32 at {faded} of {sizes.size} steps ({100 * faded / sizes.size:.1f} %)"
