@@ -106,8 +106,8 @@ def finite(truth: np.ndarray) -> np.ndarray:
 
 
 def _constant(truth, moving):
-    """The mask of numbers that are not zero and never move; None where there are none, or where nothing moves."""
-    mask = ~moving & (truth != 0) & np.isfinite(truth)
+    """The mask of numbers that never move, and not for being tiny; None where there are none, or nothing moves."""
+    mask = ~moving & (np.abs(truth) > 2.0**-900) & np.isfinite(truth)
     return mask if mask.any() and moving.any() else None
 
 

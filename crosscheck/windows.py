@@ -22,13 +22,13 @@ MOST_ROWS = 20_000
 
 
 def cut_into_windows(case: RecurrentCase, problem: Problem, size: int) -> tuple[RecurrentCase, Problem]:
-    """A batch-first case whose rows are the windows, and its problem; the slices of y and dx are the windows."""
+    """A case whose rows are the windows, and its problem; the slices of y, dx and states are the windows."""
     rows = trajectory(case, problem)
     total, batch = rows[0].inputs.shape[:2]
     starts = np.arange(0, total - size + 1, size)
     stride = -(-starts.size * batch // MOST_ROWS)
     starts = starts[::stride]
-    x = np.concatenate([rows[0].inputs[s : s + size].swapaxes(0, 1) for s in starts])
+    x = np.concatenate([rows[0].inputs[s : s + size] for s in starts], axis=1)
     firsts = []
     for k in range(len(rows[0].states)):
         per_row = [row.states[k][starts + size if row.suffix else starts] for row in rows]
@@ -37,16 +37,19 @@ def cut_into_windows(case: RecurrentCase, problem: Problem, size: int) -> tuple[
     if case.lengths is not None:
         left = np.clip(np.asarray(case.lengths)[None, :] - starts[:, None], 0, size)
         lengths = tuple(int(n) for n in left.ravel())
-    small = replace(case, batch=len(x), steps=size, time_major=False, lengths=lengths, loss="all")
+    time_major = case.time_major and case.batch is not None
+    small = replace(case, batch=x.shape[1], steps=size, time_major=time_major, lengths=lengths, loss="all")
     rng = np.random.default_rng([case.seed, size])
-    y = (len(x), size, rows[0].states[0].shape[-1] * (2 if case.bidirectional else 1))
+    y = np.empty((*x.shape[:2], rows[0].states[0].shape[-1] * (2 if case.bidirectional else 1)))
+    if not time_major:
+        x, y = x.swapaxes(0, 1), y.swapaxes(0, 1)
     by_window = tuple(str(s) for s in starts)
-    of_y, of_state = Cut(0, "t", by_window), Cut(1, "t", by_window)
+    of_y, of_state = Cut(1 - small.time_axis, "t", by_window), Cut(1, "t", by_window)
     states = {n: of_state for s in case.state_names for n in (f"{s}_n", gradient_name(f"{s}0"))}
     gates = gate_cuts(problem.params) if case.kind == "lstm" else {}
     return small, replace(
         problem,
         inputs=(x, tuple(firsts) if case.kind == "lstm" else firsts[0]),
-        cotangents=tuple(rng.normal(size=shape) for shape in (y, *(a.shape for a in firsts))),
+        cotangents=tuple(rng.normal(size=shape) for shape in (y.shape, *(a.shape for a in firsts))),
         cuts={"y": of_y, "grad x": of_y, **states, **{gradient_name(n): cut for n, cut in gates.items()}},
     )

@@ -22,12 +22,9 @@ class Diagnosis:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        place = (self.place.text,) if self.place is not None else ()
-        return (
-            *(f"behaves exactly like {match}" for match in self.matches),
-            *place,
-            *([self.trouble] * bool(self.trouble)),
-        )
+        like = [f"behaves exactly like {match}" for match in self.matches]
+        place = [self.place.text] if self.place is not None else []
+        return (*like, *place, *filter(None, [self.trouble]))
 
 
 def diagnose(port: Port, findings: Sequence[Finding]) -> Diagnosis | None:
