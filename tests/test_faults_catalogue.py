@@ -246,6 +246,27 @@ def test_reversed_time_is_what_the_reverse_direction_reads():
     assert np.array_equal(got[..., 4:], expected[:, ::-1, 4:])
 
 
+def test_a_step_is_told_where_it_is():
+    """Layer, direction, and a time that runs backward in the reverse direction, over the padding too."""
+    seen = []
+
+    def step(w, x, state, at):
+        seen.append(at)
+        return open_step(w, x, state)
+
+    case = replace(BOTH, batch=2, steps=3, lengths=(2, 1))
+    faulty.runner(replace(NONE, step=step), case)(case.problem, "float64")
+    rows = [(layer, reverse) for layer in (0, 1) for reverse in (False, True)]
+    assert seen == [(*row, t, 2) for row in rows for t in ((2, 1, 0) if row[1] else (0, 1, 2))]
+
+
+def test_a_gradient_one_step_late_is_shifted_along_time():
+    for case in (PLAIN, OTHERS[2]):
+        got, expected = (np.moveaxis(a["grad x"], case.time_axis, 0) for a in (wrong("dx-late", case), right(case)))
+        assert not got[0].any()
+        assert np.array_equal(got[1:], expected[:-1])
+
+
 def test_the_open_step_is_the_reference_bit_for_bit():
     """With nothing exchanged; and in its outputs with a product of its own that narrows nothing."""
     as_it_is = faulty.runner(replace(NONE, step=open_step), BOTH)

@@ -31,7 +31,7 @@ class FaultyLSTM(torch_ref.LSTM):
         self.fault, self.case = fault, case
         self._read: Params = {}
 
-    def forward(self, x: Tensor, hx: State, lengths=None):  # type: ignore[override]
+    def forward(self, x: Tensor, hx: State):  # type: ignore[override]
         fault, case = self.fault, self.case
         self._read = {name: getattr(self, name) for name in case.shapes()}
         if fault.weights is not None:
