@@ -107,13 +107,16 @@ class _Recurrent(nn.Module):
             outputs = []
             for suffix in self._suffixes():
                 first = tuple(part[len(lasts)] for part in state)
-                weights = self._weights(layer, suffix)
-                output, last = run(self._step(), weights, steps, first, valid, bool(suffix))
+                output, last = self._run_row(layer, suffix, steps, first, valid)
                 lasts.append(last)
                 outputs.append(output)
             steps = torch.cat(outputs, dim=-1)
         y = steps.transpose(0, 1) if batched and self.batch_first else steps
         return y, tuple(torch.stack(parts) for parts in zip(*lasts, strict=True))
+
+    def _run_row(self, layer: int, suffix: str, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
+        """One layer in one direction, as :func:`torch_ref.loop.run`; a subclass may run it in another way."""
+        return run(self._step(), self._weights(layer, suffix), x, state, valid, bool(suffix))
 
     def _run_packed(self, packed, state):
         x, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)

@@ -1,0 +1,15 @@
+"""The catalogue of faults, by name: what a checker of LSTM ports must catch, one planted mistake each."""
+
+from __future__ import annotations
+
+from crosscheck.faults import backward, cell, layout, precision, results, sequence, states
+from crosscheck.faults.fault import Fault
+
+_TOPICS = (layout, states, cell, sequence, precision, backward, results)
+_ALL: tuple[Fault, ...] = tuple(fault for topic in _TOPICS for fault in topic.FAULTS)
+
+FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}
+
+if len(FAULTS) != len(_ALL):
+    twice = sorted({fault.name for fault in _ALL if sum(fault.name == other.name for other in _ALL) > 1})
+    raise ValueError(f"faults must have names of their own; given twice: {', '.join(twice)}.")

@@ -1,0 +1,90 @@
+"""The reference with a fault: torch_ref.LSTM, called as ever, with the fault's hooks in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import torch_ref
+from crosscheck.cases import RecurrentCase
+from crosscheck.faults.fault import At, Fault, Params, State, steps_of
+from crosscheck.problem import Arrays
+from crosscheck.run_torch import run_torch
+from torch_ref.cell import Weights
+from torch_ref.loop import run
+
+
+class FaultyLSTM(torch_ref.LSTM):
+    """``forward(x, (h_0, c_0))`` -> ``y, (h_n, c_n)`` in the case's layout; lengths are the case's."""
+
+    def __init__(self, fault: Fault, case: RecurrentCase):
+        super().__init__(
+            case.input_size,
+            case.hidden_size,
+            case.num_layers,
+            case.bias,
+            bidirectional=case.bidirectional,
+            proj_size=case.proj_size,
+        )
+        self.fault, self.case = fault, case
+        self._read: Params = {}
+
+    def forward(self, x: Tensor, hx: State):  # type: ignore[override]
+        fault, case = self.fault, self.case
+        self._read = {name: getattr(self, name) for name in case.shapes()}
+        if fault.weights is not None:
+            self._read = fault.weights(dict(self._read), case)
+        x = x.transpose(0, case.time_axis)
+        if fault.inputs is not None:
+            x, hx = fault.inputs(x, hx, case)
+        y, last = super().forward(x, hx, case.lengths)
+        if fault.outputs is not None:
+            y, last = fault.outputs(y, last, case)
+        return y.transpose(0, case.time_axis), last
+
+    def _weights(self, layer: int, suffix: str) -> Weights:
+        return Weights(*(self._read.get(f"{name}_l{layer}{suffix}") for name in Weights._fields))  # type: ignore[arg-type]
+
+    def _run_row(self, layer, suffix, x, state, valid):
+        weights = self._weights(layer, suffix)
+        at = At(layer, bool(suffix), 0, steps_of(self.case))
+
+        def right(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> tuple[Tensor, State]:
+            return run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
+
+        if self.fault.direction is None:
+            return right(x, state, valid, at.reverse)
+        return self.fault.direction(right, x, state, valid, at)
+
+    def _step_from(self, at: At, steps: int, reverse: bool) -> Callable[[Weights, Tensor, State], State]:
+        """The step of a loop over ``steps``, which tells the fault's own step the time."""
+        faulty = self.fault.step
+        if faulty is None:
+            return self._step()
+        times = iter(range(steps)[:: -1 if reverse else 1])
+        return lambda weights, x, state: faulty(weights, x, state, at._replace(t=next(times)))
+
+
+def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Arrays]:
+    """As the runner of a side: (problem, dtype, **options of run_torch) -> named outputs and gradients.
+
+    The problem is the case's, or one of the same shapes. Raises ValueError where the fault does not apply to the case.
+    """
+    lacking = fault.lacks(case)
+    if lacking:
+        raise ValueError(
+            f"fault {fault.name!r} makes no difference in case {case.name!r}, which lacks: {', '.join(lacking)}. "
+            "Ask fault.applies(case) first."
+        )
+    module = FaultyLSTM(fault, case)
+
+    def call(module: torch.nn.Module, x: Tensor, states: State):
+        return module(x, states)
+
+    def run_fault(problem, dtype: str, **options) -> Arrays:
+        arrays = run_torch(module, problem, dtype, torch_fn=call, **options)
+        return arrays if fault.gradients is None else fault.gradients(arrays, case)
+
+    return run_fault

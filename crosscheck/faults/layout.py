@@ -1,0 +1,160 @@
+"""Faults of layout: weights read in another order, transposed, left out, added to or taken from another place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from crosscheck.cases import RecurrentCase
+from crosscheck.faults.fault import Fault, Params, wrong_outputs
+
+GATES = "ifgo"
+_GATED = ("weight_ih", "weight_hh", "bias")
+_misread = partial(wrong_outputs, layout=True)
+
+
+def _arrays(prefixes: str | tuple[str, ...], change: Callable[[Tensor], Tensor]) -> Callable:
+    """A ``weights`` hook: ``change`` on every array whose name begins so."""
+
+    def weights(params: Params, case: RecurrentCase) -> Params:
+        return {name: change(a) if name.startswith(prefixes) else a for name, a in params.items()}
+
+    return weights
+
+
+def blocks_as(order: str, a: Tensor) -> Tensor:
+    """[4H, ...] in the order i f g o, read as if it were in ``order``: its blocks, put where their readers look."""
+    blocks = a.chunk(4)
+    return torch.cat([blocks[order.index(gate)] for gate in GATES])
+
+
+def _igfo(prefixes: str | tuple[str, ...], order: str = "igfo") -> Callable:
+    return _arrays(prefixes, lambda a: blocks_as(order, a))
+
+
+def _order(order: str, known: str = "") -> Fault:
+    departure = f"gates read in the order {' '.join(order)}{known}"
+    return _misread(f"gate-order-{order}", departure, weights=_igfo(_GATED, order))
+
+
+def _transposed(block: Tensor) -> Tensor:
+    return torch.cat([gate.T for gate in block.chunk(4)])
+
+
+def _candidate_transposed(a: Tensor) -> Tensor:
+    i, f, g, o = a.chunk(4)
+    return torch.cat((i, f, g.T, o))
+
+
+def _interleaved(a: Tensor) -> Tensor:
+    """[4H, ...] read as [H, 4, ...]: the four gates of the first unit, then those of the second."""
+    return a.reshape(-1, 4, *a.shape[1:]).transpose(0, 1).reshape(a.shape)
+
+
+def _forget_bias(amount: float) -> Callable:
+    def add(a: Tensor) -> Tensor:
+        i, f, g, o = a.chunk(4)
+        return torch.cat((i, f + amount, g, o))
+
+    return _arrays("bias_ih", add)
+
+
+def _ih_twice(params: Params, case: RecurrentCase) -> Params:
+    return {name: params[name.replace("bias_hh", "bias_ih")] for name in params}
+
+
+def _other_direction(params: Params, case: RecurrentCase) -> Params:
+    def other(name: str) -> str:
+        return name.removesuffix("_reverse") if name.endswith("_reverse") else f"{name}_reverse"
+
+    return {name: params[other(name)] for name in params}
+
+
+def _first_layers_recurrence(params: Params, case: RecurrentCase) -> Params:
+    def source(name: str) -> str:
+        suffix = "_reverse" if name.endswith("_reverse") else ""
+        return f"weight_hh_l0{suffix}" if name.startswith("weight_hh") else name
+
+    return {name: params[source(name)] for name in params}
+
+
+def _one_off(size: float) -> Callable:
+    """The largest number of weight_hh_l0, the gate's weight that matters most, off by a relative ``size``."""
+
+    def weights(params: Params, case: RecurrentCase) -> Params:
+        a = params["weight_hh_l0"]
+        factor = torch.ones_like(a)
+        factor.view(-1)[a.detach().abs().argmax()] += size
+        return params | {"weight_hh_l0": a * factor}
+
+    return weights
+
+
+def _first_two_swapped(a: Tensor) -> Tensor:
+    """The first two entries of the last axis, exchanged."""
+    return torch.cat((a[..., 1:2], a[..., :1], a[..., 2:]), dim=-1)
+
+
+FAULTS = (
+    _order("igfo", ", as Haiku stores them"),
+    _order("iofg", ", as ONNX stores them"),
+    _order("figo", ": i and f swapped"),
+    _order("ifog", ": g and o swapped"),
+    _order("ofgi", ": i and o swapped"),
+    _order("gifo"),
+    _misread("gate-order-weight_ih", "gates read in the order i g f o in weight_ih alone", weights=_igfo("weight_ih")),
+    _misread("gate-order-weight_hh", "gates read in the order i g f o in weight_hh alone", weights=_igfo("weight_hh")),
+    _misread("gate-order-bias", "gates read in the order i g f o in the biases alone", "bias", weights=_igfo("bias")),
+    _misread(
+        "gates-interleaved",
+        "gates read unit by unit, four rows each",
+        "two units",
+        weights=_arrays(_GATED, _interleaved),
+    ),
+    _misread(
+        "weight_hh-transposed",
+        "weight_hh transposed in every gate",
+        "no projection",
+        "two units",
+        weights=_arrays("weight_hh", _transposed),
+    ),
+    _misread(
+        "weight_hh-g-transposed",
+        "weight_hh transposed in the gate g alone",
+        "no projection",
+        "two units",
+        weights=_arrays("weight_hh", _candidate_transposed),
+    ),
+    _misread(
+        "weight_ih-reshaped",
+        "weight_ih stored as [in, 4H] and reshaped to [4H, in], not transposed",
+        "two features",
+        weights=_arrays("weight_ih", lambda a: a.T.reshape(a.shape)),
+    ),
+    _misread("bias_hh-dropped", "bias_hh left out", "bias", weights=_arrays("bias_hh", torch.zeros_like)),
+    _misread("bias_hh-doubled", "bias_hh added twice", "bias", weights=_arrays("bias_hh", lambda a: 2 * a)),
+    _misread("bias_ih-dropped", "bias_ih left out", "bias", weights=_arrays("bias_ih", torch.zeros_like)),
+    _misread("bias_ih-twice", "bias_ih in the place of bias_hh", "bias", weights=_ih_twice),
+    _misread("forget-bias-plus-one", "1 added to the forget gate's bias", "bias", weights=_forget_bias(1.0)),
+    _misread("forget-bias-minus-one", "1 taken from the forget gate's bias", "bias", weights=_forget_bias(-1.0)),
+    _misread(
+        "directions-swapped", "the weights of the two directions swapped", "both directions", weights=_other_direction
+    ),
+    _misread(
+        "weight_hh-of-first-layer",
+        "weight_hh of the first layer in every layer",
+        "two layers",
+        weights=_first_layers_recurrence,
+    ),
+    _misread(
+        "units-swapped",
+        "the first two columns of weight_hh swapped",
+        "two units",
+        weights=_arrays("weight_hh", _first_two_swapped),
+    ),
+    wrong_outputs("one-weight-1e-3", "one number of weight_hh_l0 off by a part in 1,000", weights=_one_off(1e-3)),
+    wrong_outputs("one-weight-1e-5", "one number of weight_hh_l0 off by a part in 100,000", weights=_one_off(1e-5)),
+)

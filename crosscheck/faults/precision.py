@@ -1,0 +1,83 @@
+"""Faults of precision: products and states narrower than the dtype, and float32 inside a float64 program.
+
+Those of lane B change float32 alone, as a GPU's TF32 does; in float64 they are the reference bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from crosscheck.cases import RecurrentCase
+from crosscheck.faults.fault import At, Params, State, wrong_gradients, wrong_outputs
+from crosscheck.faults.parts import bfloat16, float16, open_step, own_product, tf32
+from torch_ref.cell import Weights, lstm_step
+
+Step = Callable[[Weights, Tensor, State, At], State]
+
+
+def in_float32(step: Step) -> Step:
+    """``step`` where the state is float32, the right step where it is not."""
+
+    def chosen(w: Weights, x: Tensor, state, at: At):
+        return step(w, x, state, at) if x.dtype == torch.float32 else lstm_step(w, x, state)
+
+    return chosen
+
+
+def _products(**parts: Any) -> Step:
+    return in_float32(partial(open_step, **parts))
+
+
+def _carry(narrow: Callable[[Tensor], Tensor]) -> Step:
+    def step(w: Weights, x: Tensor, state, at: At):
+        h, c = lstm_step(w, x, state)
+        return narrow(h), narrow(c)
+
+    return in_float32(step)
+
+
+def _cell_in_float32(w: Weights, x: Tensor, state, at: At):
+    narrow = Weights(*(None if a is None else a.float() for a in w))  # type: ignore[arg-type]
+    h, c = lstm_step(narrow, x.float(), tuple(a.float() for a in state))  # type: ignore[arg-type]
+    return h.to(x.dtype), c.to(x.dtype)
+
+
+def _tanh_in_float32(z: Tensor) -> Tensor:
+    return torch.tanh(z.float()).to(z.dtype)
+
+
+def _weights_in_bfloat16(params: Params, case: RecurrentCase) -> Params:
+    return {name: a + (bfloat16(a) - a).detach() for name, a in params.items()}
+
+
+_TF32 = own_product(narrow=tf32, narrow_back=tf32)
+_BFLOAT16 = own_product(narrow=bfloat16, narrow_back=bfloat16)
+_FLOAT16 = own_product(narrow=float16, narrow_back=float16)
+
+FAULTS = (
+    wrong_outputs("tf32", "TF32 products", lane="B", step=_products(product=_TF32)),
+    wrong_outputs(
+        "tf32-inputs", "TF32 products of the inputs alone", lane="B", step=_products(product=_TF32, recurrent=linear)
+    ),
+    wrong_outputs("bfloat16", "bfloat16 products", lane="B", step=_products(product=_BFLOAT16)),
+    wrong_outputs("float16", "float16 products", lane="B", step=_products(product=_FLOAT16)),
+    wrong_outputs("bfloat16-carry", "h and c kept in bfloat16 between steps", lane="B", step=_carry(bfloat16)),
+    wrong_outputs("float16-carry", "h and c kept in float16 between steps", lane="B", step=_carry(float16)),
+    wrong_outputs("float32-leak", "a cell that always computes in float32", step=_cell_in_float32),
+    wrong_outputs(
+        "float32-tanh", "a tanh that always computes in float32", step=partial(open_step, tanh=_tanh_in_float32)
+    ),
+    wrong_outputs("bfloat16-weights", "weights that were stored as bfloat16", weights=_weights_in_bfloat16),
+    wrong_gradients(
+        "tf32-backward",
+        "TF32 products in the backward pass alone",
+        lane="B",
+        step=_products(product=own_product(narrow_back=tf32)),
+    ),
+)
