@@ -73,7 +73,7 @@ def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
     errors = _screen(step, variants, rules)
     flat = errors.ravel()
     order = np.argsort(flat, kind="stable")
-    far = int(np.searchsorted(flat[order], APART * flat[order[0]], side="right"))
+    far = int(np.searchsorted(flat[order], APART * max(flat[order[0]], np.finfo(float).eps), side="right"))
     scored = []
     for place in [*order[: min(far, KEPT)], *order[far : far + 1]]:
         v, r, t, g, b = np.unravel_index(place, errors.shape)
@@ -98,9 +98,9 @@ def predict(candidate: Candidate, step: Step) -> Pair:
 
 
 def distance(got: Pair, expected: Pair) -> float:
-    """The larger relative 2-norm error of the two."""
+    """The larger relative 2-norm error of the two; absolute where zeros are expected."""
     pairs = zip(got, expected, strict=True)
-    return max(float(np.linalg.norm(a - b) / max(np.linalg.norm(b), np.finfo(float).tiny)) for a, b in pairs)
+    return max(float(np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0)) for a, b in pairs)
 
 
 def _variants(layout: Layout) -> tuple[bool, ...]:
@@ -127,8 +127,7 @@ def _screen(step: Step, variants, rules) -> np.ndarray:
 def _distances(got: Pair, expected: Sequence[np.ndarray]) -> np.ndarray:
     """:func:`distance` over leading axes."""
     parts = [
-        np.sqrt(((a - b) ** 2).sum((-1, -2)) / max((b * b).sum(), np.finfo(float).tiny))
-        for a, b in zip(got, expected, strict=True)
+        np.sqrt(((a - b) ** 2).sum((-1, -2))) / (np.linalg.norm(b) or 1.0) for a, b in zip(got, expected, strict=True)
     ]
     return np.maximum(*parts)
 

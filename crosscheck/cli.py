@@ -10,6 +10,7 @@ import typer
 
 from crosscheck.cases import CASES
 from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
+from crosscheck.commands.notebook import notebook
 from crosscheck.environment import environment
 from crosscheck.finding import worst
 from crosscheck.report.json import as_dict, write_json
@@ -61,6 +62,9 @@ def standard_suite(
     console.print(settings + "\n", highlight=False, markup=False)
     console.print(closing_line(results), style="green" if content["ok"] else "red", highlight=False, markup=False)
     raise typer.Exit(0 if content["ok"] else 1)
+
+
+app.command()(notebook)
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ import numpy as np
 
 from crosscheck.candidates import Pair, Scored, Step, count, equivalent, rank
 from crosscheck.conventions import TORCH_ORDER
-from crosscheck.layouts import Layout, Shape, layouts, other_orders, sizes, with_other_orders
+from crosscheck.layouts import Layout, Shape, layouts, other_orders, sizes, with_one_order, with_other_orders
 from crosscheck.problem import canonical
 from crosscheck.weight_map import Candidate, RunnerUp, WeightMap
 
 BATCH = 3
-BUDGET = 1_500_000  # candidates, some two seconds; beyond it arrays a gate are taken to be in one order in every group
+BUDGET = 1_500_000  # candidates: some two seconds
 Cell = Callable[[Any, Any, tuple[Any, Any]], tuple[Any, Any]]
 
 
@@ -70,7 +70,7 @@ def discover(
         except Exception as error:  # of several possible sizes only the right ones need to run
             failure = failure or error
             continue
-        possible = _within_budget(possible)
+        possible = _in_other_orders(possible)
         ranked += rank(step, possible)
         tried += count(possible)
     if not ranked:
@@ -95,11 +95,11 @@ def _flatten(params_like):
     return [leaf for _, leaf in paths], structure, names, tuple(tuple(leaf.shape) for _, leaf in paths)
 
 
-def _within_budget(possible: Sequence[Layout]) -> list[Layout]:
-    """The layouts with arrays a gate in every order, if that makes few enough candidates."""
-    if sum(count([layout]) * prod(map(len, other_orders(layout))) for layout in possible) > BUDGET:
-        return list(possible)
-    return [ordered for layout in possible for ordered in with_other_orders(layout)]
+def _in_other_orders(possible: Sequence[Layout]) -> list[Layout]:
+    """With arrays a gate in every order, if that makes few enough candidates; else in one order in every group."""
+    every = sum(count([layout]) * prod(map(len, other_orders(layout))) for layout in possible)
+    orders = with_other_orders if every <= BUDGET else with_one_order
+    return [ordered for layout in possible for ordered in orders(layout)]
 
 
 def _observe(fn: Cell, like: Sequence[Any], structure, input_size: int, hidden_size: int, seed: int) -> Step:

@@ -141,10 +141,19 @@ def other_orders(layout: Layout) -> list[list[tuple[int, ...]]]:
 
 
 def with_other_orders(layout: Layout) -> Iterator[Layout]:
+    """The layout with every order of the arrays in each group."""
     for chosen in product(*other_orders(layout)):
         if layout.joint:
             chosen = (chosen[0], chosen[0], *chosen[2:])
         yield layout.ordered(chosen)
+
+
+def with_one_order(layout: Layout) -> Iterator[Layout]:
+    """Fewer: all groups of arrays a gate are in one order, and only that against a fused group is tried."""
+    fused = [group.fused for group in layout.groups]
+    mixed = any(fused) and not all(fused)
+    for order in list(permutations(range(4)))[: None if mixed else 1]:
+        yield layout.ordered([order] * len(fused))
 
 
 def _matrices(shapes, input_size, hidden_size) -> Iterator[tuple[Stored, Stored]]:
