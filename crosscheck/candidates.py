@@ -72,10 +72,12 @@ def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
     rules = RULES[len(layouts[0].biases)]
     errors = _screen(step, variants, rules)
     flat = errors.ravel()
-    order = np.argsort(flat, kind="stable")
-    far = int(np.searchsorted(flat[order], APART * max(flat[order[0]], np.finfo(float).eps), side="right"))
+    limit = APART * max(flat.min(), np.finfo(float).eps)
+    near, rest = np.flatnonzero(flat <= limit), np.where(flat <= limit, np.inf, flat)
+    if len(near) > KEPT:
+        near = near[np.argpartition(flat[near], KEPT)[:KEPT]]
     scored = []
-    for place in [*order[: min(far, KEPT)], *order[far : far + 1]]:
+    for place in [*near, *([rest.argmin()] if rest.min() < np.inf else [])]:
         v, r, t, g, b = np.unravel_index(place, errors.shape)
         layout, transposed = variants[v]
         found = Candidate(layout, Convention(GATES[g], transposed, rules[r]), ORDERS[t], ORDERS[b])
@@ -109,16 +111,16 @@ def _variants(layout: Layout) -> tuple[bool, ...]:
 
 def _screen(step: Step, variants, rules) -> np.ndarray:
     """Errors [variant, bias rule, order taken, gate order, order returned], on the first few units."""
-    came = [a[:, :UNITS] for a in step.came]
+    came = [a[:, :UNITS].ravel() for a in step.came]
     errors = np.empty((len(variants), len(rules), 2, len(GATES), 2))
-    units = np.array([rule.forget for rule in rules]).reshape(-1, 1, 1, 1)
+    units = np.array([rule.forget for rule in rules])[:, None]
     for taken, (h, c) in enumerate((step.given, step.given[::-1])):
         for rows, sums in _sums(step, variants, rules, h):
-            opened, bent, kept = _sigmoid(sums), np.tanh(sums), _sigmoid(sums + units)
+            opened, bent, kept = _sigmoid(sums), np.tanh(sums), _sigmoid(sums + units) * c[:, :UNITS].ravel()
             for n, gates in enumerate(GATES):
                 i, f, g, o = (gates.index(gate) for gate in TORCH_ORDER)
-                new_c = kept[..., f, :] * c[:, :UNITS] + opened[..., i, :] * bent[..., g, :]
-                new_h = opened[..., o, :] * np.tanh(new_c)
+                new_c = kept[f] + opened[i] * bent[g]
+                new_h = opened[o] * np.tanh(new_c)
                 errors[rows, :, taken, n, 0] = _distances((new_h, new_c), came)
                 errors[rows, :, taken, n, 1] = _distances((new_c, new_h), came)
     return errors
@@ -126,37 +128,39 @@ def _screen(step: Step, variants, rules) -> np.ndarray:
 
 def _distances(got: Pair, expected: Sequence[np.ndarray]) -> np.ndarray:
     """:func:`distance` over leading axes."""
-    parts = [
-        np.sqrt(((a - b) ** 2).sum((-1, -2))) / (np.linalg.norm(b) or 1.0) for a, b in zip(got, expected, strict=True)
-    ]
-    return np.maximum(*parts)
+    off = [(a - b, np.linalg.norm(b) or 1.0) for a, b in zip(got, expected, strict=True)]
+    return np.maximum(*(np.sqrt(np.einsum("...n,...n", d, d)) / norm for d, norm in off))
 
 
 def _sums(step: Step, variants, rules, h) -> Iterator[tuple[slice, np.ndarray]]:
-    """The sums inside the gates, a chunk of variants at a time: [variant, rule, B, stored block, unit]."""
+    """The sums inside the gates, a chunk of variants at a time: [stored block, variant, rule, B * unit]."""
     from_x, at_x = _unique([(layout.input, False) for layout, _ in variants], step.leaves, step.x)
     from_h, at_h = _unique([(layout.recurrent, transposed) for layout, transposed in variants], step.leaves, h)
     factors = np.array([(rule.ih, rule.hh) for rule in rules], float)
-    added = np.zeros((len(rules), len(variants), 1, 1, 1))
+    added = []
     for n in range(len(variants[0][0].biases)):
-        blocks, at = _unique([(layout.biases[n], False) for layout, _ in variants], step.leaves, None)
-        added = added + np.multiply.outer(factors[:, n], blocks[at])
+        blocks, at = _unique([(layout.biases[n], False) for layout, _ in variants], step.leaves, np.ones((len(h), 1)))
+        added.append((blocks, at, factors[:, n, None]))
     for start in range(0, len(variants), CHUNK):
         rows = slice(start, start + CHUNK)
-        products = from_x[at_x[rows]] + from_h[at_h[rows]]
-        yield rows, products[:, None] + added[:, rows].swapaxes(0, 1)
+        sums = (from_x[:, at_x[rows]] + from_h[:, at_h[rows]])[:, :, None] + np.zeros((len(rules), 1))
+        for blocks, at, factor in added:
+            sums += blocks[:, at[rows], None] * factor
+        yield rows, sums
 
 
 def _unique(stored: Sequence[tuple[Stored, bool]], leaves, operand) -> tuple[np.ndarray, np.ndarray]:
-    """What each different array contributes, [n, B, 4, UNITS], and where each of ``stored`` is in that."""
+    """What each different array contributes, [4, n, B * unit], and where each of ``stored`` is among them.
+
+    A matrix contributes its product with ``operand`` [B, in], a bias itself in every row.
+    """
     keys = {key: n for n, key in enumerate(dict.fromkeys(stored))}
     parts = []
     for group, transposed in keys:
         blocks = group.take(leaves)
-        blocks = blocks.swapaxes(1, 2) if transposed else blocks
-        few = blocks[:, :UNITS]
-        parts.append(few[None] if operand is None else np.einsum("bk,guk->bgu", operand, few))
-    return np.stack(parts), np.array([keys[key] for key in stored])
+        blocks = blocks[..., None] if blocks.ndim == 2 else blocks.swapaxes(1, 2) if transposed else blocks
+        parts.append(np.einsum("bk,guk->gbu", operand, blocks[:, :UNITS]).reshape(4, -1))
+    return np.stack(parts, axis=1), np.array([keys[key] for key in stored])
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
