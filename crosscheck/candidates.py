@@ -44,10 +44,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Scored:
-    """``place``: in the order of plainness, for those that cannot be told apart."""
-
     candidate: Candidate
-    place: int
     error: float
     prediction: Pair
 
@@ -64,7 +61,7 @@ def count(layouts: Sequence[Layout]) -> int:
 
 
 def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
-    """The best candidates in full, and the first one that is far off.
+    """The best candidates in full, in the order of ``layouts``, and the first one that is far off.
 
     ``layouts`` have the same sizes, and with them the same number of biases; plain ones come first.
     """
@@ -75,14 +72,14 @@ def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
     limit = APART * max(flat.min(), np.finfo(float).eps)
     near, rest = np.flatnonzero(flat <= limit), np.where(flat <= limit, np.inf, flat)
     if len(near) > KEPT:
-        near = near[np.argpartition(flat[near], KEPT)[:KEPT]]
+        near = np.sort(near[np.argpartition(flat[near], KEPT)[:KEPT]])
     scored = []
     for place in [*near, *([rest.argmin()] if rest.min() < np.inf else [])]:
         v, r, t, g, b = np.unravel_index(place, errors.shape)
         layout, transposed = variants[v]
         found = Candidate(layout, Convention(GATES[g], transposed, rules[r]), ORDERS[t], ORDERS[b])
         prediction = predict(found, step)
-        scored.append(Scored(found, int(place), distance(prediction, step.came), prediction))
+        scored.append(Scored(found, distance(prediction, step.came), prediction))
     return scored
 
 

@@ -149,13 +149,12 @@ def _told(out: Any) -> str:
 
 
 def _best_two(ranked: Sequence[Scored]) -> tuple[Scored, Scored]:
-    """The plainest of the best, and the best that computes something else. Candidates that cannot be told apart, such
-    as those that add the same two biases in another order, are one.
+    """The best, and the best of those that compute something else. Candidates that cannot be told apart, such as those
+    that add the same two biases in another order, are one.
     """
     best = min(ranked, key=lambda one: one.error)
-    same = [one for one in ranked if equivalent(one, best)]
     others = [one for one in ranked if not equivalent(one, best)]
-    return min(same, key=lambda one: one.place), min(others, key=lambda one: one.error)
+    return best, min(others, key=lambda one: one.error)
 
 
 def _tidied(candidate: Candidate) -> Candidate:

@@ -162,6 +162,10 @@ class WeightMap:
         facts = self.found.facts(self.names)
         if self.decided:
             lines = [f"This cell is an LSTM cell: {facts.pop('gates')}."]
+        elif self.error <= SMALL:
+            lines = [
+                f"Not decided: two explanations of this cell are too near to one another. One: {facts.pop('gates')}."
+            ]
         else:
             lines = [
                 f"Not decided: no one of {self.candidates:,} candidates explains this cell. The nearest one has error "

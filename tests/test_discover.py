@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 import crosscheck
 from crosscheck.conventions import BiasRule
+from crosscheck.weight_map import RunnerUp
 from tests.own_cells import Library, sigmoid
 
 FORGET = {0: BiasRule.AS_STORED, 1: BiasRule.FORGET_PLUS_ONE, -1: BiasRule.FORGET_MINUS_ONE}
@@ -161,8 +163,8 @@ def hard_sigmoid(z):
 
 @pytest.mark.parametrize(
     "library",
-    [Library(1, gate=hard_sigmoid), Library(1, forget=0.5), Library(1, gate=lambda z: sigmoid(z) * (1 + 1e-4))],
-    ids=["hard sigmoid", "half added to the forget gate", "off by 1e-4"],
+    [Library(1, gate=hard_sigmoid), Library(1, forget=0.5), Library(1, gate=lambda z: sigmoid(z) * (1 + 5e-5))],
+    ids=["hard sigmoid", "half added to the forget gate", "off by 5e-5"],
 )
 def test_what_is_no_such_cell_is_undecided(library):
     found = crosscheck.discover(library, library.stored())
@@ -174,6 +176,16 @@ def test_what_is_no_such_cell_is_undecided(library):
     for convert in (found.to_torch, found.from_torch):
         with pytest.raises(ValueError, match="is not decided and converts nothing"):
             convert(library.stored())
+
+
+def test_a_rival_that_is_near_leaves_it_undecided():
+    library = Library(2)
+    found = crosscheck.discover(library, library.stored())
+    assert found.decided
+    rival = replace(found, runner_up=RunnerUp("another gate order", 999 * 1e-12), error=1e-12)
+    assert not rival.decided
+    assert str(rival).startswith("Not decided: two explanations of this cell are too near to one another.")
+    assert replace(rival, error=0.99e-12).decided
 
 
 def test_the_largest_search_is_quick():

@@ -125,6 +125,34 @@ def test_a_departure_in_the_corrected_class(run):
     assert "the corrected class does not agree with torch.nn.LSTM" in done.stdout
 
 
+def test_a_corrected_class_that_departs_from_the_names_alone(run):
+    """It computes an LSTM, as its own state dict has it, but not with the layers that the equations name."""
+
+    class Renamed(Variant):
+        def lstm_state_dict(self):
+            self.i, self.f = self.f, self.i
+            try:
+                return super().lstm_state_dict()
+            finally:
+                self.i, self.f = self.f, self.i
+
+    done = run(None, Renamed(layers=("i", "f", "c_", "o")))
+    assert done.exit_code == 1
+    assert "the corrected class agrees with torch.nn.LSTM" in done.stdout
+    assert "the corrected class departs from the equations: (1) the forget gate uses layer i, not f" in done.stdout
+
+
+def test_a_corrected_class_with_wrong_weights_for_others(run):
+    class Doubled(Variant):
+        def lstm_state_dict(self):
+            return {name: 2 * a for name, a in super().lstm_state_dict().items()}
+
+    done = run(None, Doubled())
+    assert done.exit_code == 1
+    assert "the corrected class follows the equations" in done.stdout
+    assert "the corrected class does not agree with jax_lstm.lstm" in done.stdout
+
+
 def test_gradients_that_contradict_the_outputs(run):
     class Detached(Variant):
         def forward(self, x, h, c):
@@ -137,6 +165,7 @@ def test_gradients_that_contradict_the_outputs(run):
     done = run(Detached(collected="c"))
     assert done.exit_code == 1
     assert "its gradients contradict its outputs; layers without a gradient: i, c_" in done.stdout
+    assert "gates use" not in done.stdout
 
 
 def test_what_cannot_run_exits_2_in_one_line(run, tmp_path):
