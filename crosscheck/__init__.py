@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crosscheck.discovery import discover
     from crosscheck.finding import CouldNotRun, Finding, Outcome
     from crosscheck.pair import assert_agree, check
     from crosscheck.verdict import Verdict
@@ -21,9 +22,10 @@ _HOME = {
     "Verdict": "verdict",
     "assert_agree": "pair",
     "check": "pair",
+    "discover": "discovery",
 }
 
-__all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check"]
+__all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check", "discover"]
 
 
 def __getattr__(name: str) -> Any:

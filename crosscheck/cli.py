@@ -11,6 +11,7 @@ import typer
 from crosscheck.cases import CASES
 from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress, write_results
 from crosscheck.commands.gradients import gradients
+from crosscheck.commands.notebook import notebook
 from crosscheck.finding import worst
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import run_suite
@@ -57,7 +58,8 @@ def standard_suite(
     raise typer.Exit(0 if content["ok"] else 1)
 
 
-app.command()(gradients)
+for command in (gradients, notebook):
+    app.command()(command)
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def as_lstm(problem: Problem, truth: Arrays) -> tuple[RecurrentCase, Problem] | 
 
 def _canonical(case: RecurrentCase, problem: Problem, leaves) -> Problem | None:
     like = case.problem
-    x, (h, c) = like.inputs
+    _, (h, c) = like.inputs
     states = leaves[1:] or [np.zeros_like(h), np.zeros_like(c)]
     if [np.shape(a) for a in states] != [h.shape, c.shape]:
         return None
@@ -67,9 +67,8 @@ def _canonical(case: RecurrentCase, problem: Problem, leaves) -> Problem | None:
 
 def _same(case, canonical, problem, truth) -> bool:
     expected = torch_ref.runner(case)(replace(canonical, wrt=()), "float64")
-    if any(
-        np.shape(truth[name]) != expected[own].shape for name, own in zip(problem.output_names, OUTPUTS, strict=True)
-    ):
+    names = zip(problem.output_names, OUTPUTS, strict=True)
+    if any(np.shape(truth[name]) != expected[own].shape for name, own in names):
         return False
     y, own = truth[problem.output_names[0]], expected["y"]
     first = np.take(own, 0, case.time_axis)[..., : case.proj_size or case.hidden_size]

@@ -9,12 +9,13 @@ from crosscheck.diagnosis.matches import matches
 from crosscheck.diagnosis.place import Place, backward_place, forward_place
 from crosscheck.diagnosis.port import Port
 from crosscheck.finding import Finding, Outcome
+from crosscheck.judge import PROBE
 from crosscheck.problem import is_gradient
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """place: of the first departure. matches: what the port behaves exactly like, most specific first."""
+    """place: of the first departure. matches: sentences that say what the port behaves like."""
 
     place: Place | None
     matches: tuple[str, ...] = ()
@@ -22,9 +23,8 @@ class Diagnosis:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        like = [f"behaves exactly like {match}" for match in self.matches]
         place = [self.place.text] if self.place is not None else []
-        return (*like, *place, *filter(None, [self.trouble]))
+        return (*self.matches, *place, *filter(None, [self.trouble]))
 
 
 def diagnose(port: Port, findings: Sequence[Finding]) -> Diagnosis | None:
@@ -39,7 +39,8 @@ def diagnose(port: Port, findings: Sequence[Finding]) -> Diagnosis | None:
             place = forward_place(port, findings, dtype)
         else:
             place = backward_place(port, findings, dtype)
-        return Diagnosis(place, tuple(matches(port, dtype)))
+        lifted = all(f.lane.endswith("linear") for f in bad)
+        return Diagnosis(place, tuple(matches(port, dtype, 2.0**PROBE if lifted else 1.0)))
     except Exception as error:  # a port that runs at its own sizes only
         first = (str(error).splitlines() or [""])[0]
         return Diagnosis(None, trouble=f"no diagnosis: the port could not be run on other inputs ({first})")

@@ -23,6 +23,7 @@ class Port:
     case: RecurrentCase
     problem: Problem
     runner: Callable[[RecurrentCase], Run]
+    stateless: bool = False  # it takes no initial states: they are zero
 
     def run(self, case: RecurrentCase, problem: Problem, dtype: str = "float64") -> Arrays:
         return self.runner(case)(problem, dtype)

@@ -1,0 +1,96 @@
+"""``crosscheck notebook``: the teaching notebook's LSTM class against its equations, from behaviour alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output
+from crosscheck.environment import environment
+from crosscheck.notebook import SMALL, Behaviour, Explained, NotebookResult, examine_notebook, notebook_classes
+from crosscheck.report.json import write_json
+
+
+def notebook(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+) -> None:
+    """Name what the teaching notebook's LSTM class does other than its equations, from its behaviour alone.
+
+    Exit code 0: the published class shows both known departures, the corrected one none, and it agrees with
+    jax_lstm.lstm and torch.nn.LSTM; 1: anything else; 2: could not run.
+    """
+    check_json_file(json_file)
+    with failures_in_one_line():
+        result = examine_notebook(*notebook_classes())
+    if json_file is not None:
+        try:
+            write_json(json_file, _as_dict(result))
+        except OSError as error:
+            fail(f"--json {json_file}: {error.strerror}")
+    console = output()
+    console.print(_table(result))
+    console.print()
+    for line in sentences(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if result.ok else 1)
+
+
+def sentences(result: NotebookResult) -> list[str]:
+    """What was found, in words; the last line is the verdict."""
+    lines = _told("the published class", result.published) + _told("the corrected class", result.corrected)
+    for agreement in result.agreements:
+        word = "agrees" if agreement.ok else "does not agree"
+        figures = f"error {agreement.error:.1e}, limit {SMALL:.0e}"
+        lines.append(f"the corrected class {word} with {agreement.other} on its weights: {figures}")
+    if result.ok:
+        return [*lines, "both departures of the published class found, and none in the corrected one"]
+    return [*lines, "not as expected: both departures in the published class, and none in the corrected one"]
+
+
+def _told(name: str, found: Behaviour) -> list[str]:
+    lines = []
+    for question, explained in (("the states h and c", found.gates), ("the collected hidden states", found.collected)):
+        if not explained.decided:
+            nearest = f"the nearest, {explained.found}, errs by {explained.error:.1e}"
+            lines.append(f"{name}: no explanation fits {question}; {nearest}")
+    if found.gates.decided and not found.gradients_agree:
+        zero = ", ".join(found.unused) or "none"
+        lines.append(f"{name}: its gradients contradict its outputs; layers without a gradient: {zero}")
+    if found.departures:
+        numbered = "; ".join(f"({n}) {words}" for n, words in enumerate(found.departures, 1))
+        return [*lines, f"{name} departs from the equations: {numbered}"]
+    return lines or [f"{name} follows the equations"]
+
+
+def _table(result: NotebookResult) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("class", "question", "found", "error", "next best", "error", "equations", "error"):
+        table.add_column(title, no_wrap=True)
+    for name, found in (("as published", result.published), ("corrected", result.corrected)):
+        table.add_row(name, "layers that feed gates f i c_ o", *_cells(found.gates))
+        table.add_row(name, "collected hidden states", *_cells(found.collected))
+    return table
+
+
+def _cells(explained: Explained) -> tuple[str, ...]:
+    found = explained.found if explained.decided else f"none (nearest {explained.found})"
+    pairs = (
+        (found, explained.error),
+        (explained.runner_up, explained.runner_up_error),
+        (explained.equations, explained.equations_error),
+    )
+    return tuple(cell for words, error in pairs for cell in (words, f"{error:.1e}"))
+
+
+def _as_dict(result: NotebookResult) -> dict[str, Any]:
+    classes = {"published": result.published, "corrected": result.corrected}
+    told = {
+        name: asdict(found) | {"explained": found.explained, "departures": found.departures}
+        for name, found in classes.items()
+    }
+    agreements = [asdict(agreement) | {"ok": agreement.ok} for agreement in result.agreements]
+    return {"ok": result.ok, **told, "agreements": agreements, "environment": environment()}

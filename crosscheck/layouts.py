@@ -1,0 +1,243 @@
+"""Where a library keeps the weights of an LSTM cell: every layout that the shapes of its arrays allow.
+
+H hidden, D inputs. Matrices may be one fused array for the input and one for the state, one joint array over [x, h] or
+[h, x], or one array a gate in place of each; biases may be there once, twice or not at all, fused, stacked or per gate.
+Leading axes of 1 are dropped. Only which leaf may be what is decided here; what a block means is for the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, permutations, product
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How to see a matrix [out, in] or a bias [out], with a gate axis before it if fused, in one leaf.
+
+    The leaf is reshaped to ``view``, its axes are put into the order ``axes``, and ``part`` is cut out: (n,) the nth
+    along the first axis, (start, stop) those columns. ``final`` where a square block's other orientation is a form
+    of its own; else a search must try the transpose as well.
+    """
+
+    view: Shape
+    axes: tuple[int, ...]
+    words: str
+    final: bool = False
+    part: tuple[int, ...] = ()
+
+    def of(self, leaf: np.ndarray) -> np.ndarray:
+        """A view into ``leaf``, so that it can also be written to; ``leaf`` must be contiguous."""
+        whole = leaf.reshape(self.view).transpose(self.axes)
+        if len(self.part) == 1:
+            return whole[self.part[0]]
+        return whole[..., slice(*self.part)] if self.part else whole
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Four blocks [4, H, in] or [4, H]: in one fused leaf, or in four, a gate each."""
+
+    leaves: tuple[int, ...]
+    form: Form
+
+    @property
+    def fused(self) -> bool:
+        return len(self.leaves) == 1
+
+    def take(self, leaves: Sequence[np.ndarray]) -> np.ndarray:
+        found = [self.form.of(np.ascontiguousarray(leaves[n])) for n in self.leaves]
+        return found[0] if self.fused else np.stack(found)
+
+    def put(self, leaves: Sequence[np.ndarray], blocks: np.ndarray) -> None:
+        for n, block in zip(self.leaves, blocks[None] if self.fused else blocks, strict=True):
+            self.form.of(leaves[n])[...] = block
+
+    def ordered(self, order: Sequence[int]) -> Stored:
+        return replace(self, leaves=tuple(self.leaves[n] for n in order))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A complete reading of the leaves, up to what the blocks mean."""
+
+    input_size: int
+    hidden_size: int
+    input: Stored
+    recurrent: Stored
+    biases: tuple[Stored, ...]
+
+    @property
+    def joint(self) -> bool:
+        return self.input.leaves == self.recurrent.leaves
+
+    @property
+    def groups(self) -> tuple[Stored, ...]:
+        return (self.input, self.recurrent, *self.biases)
+
+    def ordered(self, orders: Sequence[Sequence[int]]) -> Layout:
+        """Each group's arrays in another order; a fused group stays as it is."""
+        pairs = zip(self.groups, orders, strict=True)
+        groups = [group if group.fused else group.ordered(order) for group, order in pairs]
+        return replace(self, input=groups[0], recurrent=groups[1], biases=tuple(groups[2:]))
+
+    def take(self, leaves: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """By torch's names and in torch's shapes, the blocks still in stored order."""
+        hidden = self.hidden_size
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        taken = {name: group.take(leaves) for name, group in zip(names, self.groups, strict=False)}
+        return {name: np.array(blocks.reshape(4 * hidden, *blocks.shape[2:])) for name, blocks in taken.items()}
+
+    def put(self, leaves: Sequence[np.ndarray], cell: dict[str, np.ndarray]) -> None:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        for name, group in zip(names, self.groups, strict=False):
+            group.put(leaves, cell[name].reshape(4, self.hidden_size, *cell[name].shape[1:]))
+
+
+def sizes(shapes: Sequence[Shape], input_size: int | None, hidden_size: int | None) -> list[tuple[int, int]]:
+    """All (D, H) for which the leaves hold as many numbers as a cell with no, one or two biases."""
+    total = sum(int(np.prod(shape)) for shape in shapes)
+    hiddens = {d // part for shape in shapes for d in shape for part in (1, 4, 8) if d and d % part == 0}
+    found = set()
+    for hidden, biases in product(hiddens, range(3)):
+        wide, rest = divmod(total, 4 * hidden)
+        size = wide - hidden - biases
+        if rest == 0 and size > 0 and input_size in (None, size) and hidden_size in (None, hidden):
+            found.add((size, hidden))
+    return sorted(found)
+
+
+def layouts(shapes: Sequence[Shape], input_size: int, hidden_size: int) -> list[Layout]:
+    """Every layout of these sizes that uses each leaf, arrays a gate being in the same gate order in every group.
+
+    Which of two biases is the input's cannot be seen in what a cell computes: they come as the two matrices come.
+    """
+    found = []
+    for inputs, recurrent in _matrices(shapes, input_size, hidden_size):
+        used = {*inputs.leaves, *recurrent.leaves}
+        rest = tuple(n for n in range(len(shapes)) if n not in used)
+        for biases in _biases(shapes, rest, hidden_size):
+            if recurrent.leaves < inputs.leaves and len({bias.leaves for bias in biases}) == 2:
+                biases = biases[::-1]
+            found.append(Layout(input_size, hidden_size, inputs, recurrent, biases))
+    return list(dict.fromkeys(found))
+
+
+def other_orders(layout: Layout) -> list[list[tuple[int, ...]]]:
+    """The orders to try of the arrays in each group. One group keeps its order, a fused one if there is one: all orders
+    of the gates are tried anyway, and so only orders against one another count.
+    """
+    kept: list[tuple[int, ...]] = [(0, 1, 2, 3)]
+    fixed = next((n for n, group in enumerate(layout.groups) if group.fused), 0)
+    return [
+        kept if group.fused or n == fixed or (n == 1 and layout.joint) else list(permutations(range(4)))
+        for n, group in enumerate(layout.groups)
+    ]
+
+
+def with_other_orders(layout: Layout) -> Iterator[Layout]:
+    """The layout with every order of the arrays in each group."""
+    for chosen in product(*other_orders(layout)):
+        if layout.joint:
+            chosen = (chosen[0], chosen[0], *chosen[2:])
+        yield layout.ordered(chosen)
+
+
+def with_one_order(layout: Layout) -> Iterator[Layout]:
+    """Fewer: all groups of arrays a gate are in one order, and only that against a fused group is tried."""
+    fused = [group.fused for group in layout.groups]
+    mixed = any(fused) and not all(fused)
+    for order in list(permutations(range(4)))[: None if mixed else 1]:
+        yield layout.ordered([order] * len(fused))
+
+
+def _matrices(shapes, input_size, hidden_size) -> Iterator[tuple[Stored, Stored]]:
+    for inputs in _groups(shapes, range(len(shapes)), lambda s, one: _matrix(s, hidden_size, input_size, one)):
+        rest = [n for n in range(len(shapes)) if n not in inputs.leaves]
+        for recurrent in _groups(shapes, rest, lambda s, one: _matrix(s, hidden_size, hidden_size, one)):
+            yield inputs, recurrent
+    wide = input_size + hidden_size
+    for joint in _groups(shapes, range(len(shapes)), lambda s, one: _matrix(s, hidden_size, wide, one)):
+        for words, x, h in (
+            ("[x, h]", (0, input_size), (input_size, wide)),
+            ("[h, x]", (hidden_size, wide), (0, hidden_size)),
+        ):
+            form = replace(joint.form, words=f"{joint.form.words} on {words}", final=False)
+            yield replace(joint, form=replace(form, part=x)), replace(joint, form=replace(form, part=h))
+
+
+def _biases(shapes, rest: tuple[int, ...], hidden_size) -> Iterator[tuple[Stored, ...]]:
+    """Up to two biases, each leaf of ``rest`` being in one of them. Of two biases a gate, each is four leaves in a row
+    or every other leaf.
+    """
+    if not rest:
+        yield ()
+        return
+    for group in _groups(shapes, rest, lambda s, one: _bias(s, hidden_size, one)):
+        if rest[0] not in group.leaves or (len(rest) == 8 and group.leaves not in (rest[:4], rest[::2])):
+            continue
+        others = tuple(n for n in rest if n not in group.leaves)
+        if len(group.form.view) == 3:  # both at once
+            if not others:
+                halves = enumerate(("first half", "second half"))
+                yield tuple(replace(group, form=replace(group.form, words=words, part=(n,))) for n, words in halves)
+            continue
+        for more in _biases(shapes, others, hidden_size):
+            if len(more) < 2:
+                yield (group, *more)
+
+
+def _groups(shapes, among: Sequence[int], forms) -> Iterator[Stored]:
+    """Single fused leaves, then fours of one shape. ``forms(shape, one)``: what such a leaf can be."""
+    for n in among:
+        yield from (Stored((n,), form) for form in forms(shapes[n], True))
+    by_shape: dict[Shape, list[int]] = {}
+    for n in among:
+        by_shape.setdefault(shapes[n], []).append(n)
+    for shape, same in by_shape.items():
+        for form in forms(shape, False):
+            yield from (Stored(four, form) for four in combinations(same, 4))
+
+
+def _matrix(shape: Shape, out: int, wide: int, fused: bool) -> Iterator[Form]:
+    """The forms in which one leaf is a matrix [out, wide], or four of them if ``fused``."""
+    for s in _without_leading_ones(shape):
+        if not fused:
+            if s == (out, wide):
+                yield Form((out, wide), (0, 1), "[out, in]", final=True)
+            if s == (wide, out):
+                yield Form((wide, out), (1, 0), "[in, out]", final=True)
+            continue
+        if s == (4 * out, wide):
+            yield Form((4, out, wide), (0, 1, 2), "[out, in]")
+        if s == (wide, 4 * out):
+            yield Form((wide, 4, out), (1, 2, 0), "[in, out]")
+        if s == (4, out, wide):
+            yield Form((4, out, wide), (0, 1, 2), "[gate, out, in]", final=True)
+        if s == (4, wide, out):
+            yield Form((4, wide, out), (0, 2, 1), "[gate, in, out]", final=True)
+        if s == (wide, 4, out):
+            yield Form((wide, 4, out), (1, 2, 0), "[in, gate, out]")
+
+
+def _bias(shape: Shape, out: int, fused: bool) -> Iterator[Form]:
+    for s in _without_leading_ones(shape):
+        if not fused:
+            if s == (out,):
+                yield Form((out,), (0,), "[out]")
+        elif s in ((4 * out,), (4, out)):
+            yield Form((4, out), (0, 1), "[out]" if len(s) == 1 else "[gate, out]")
+        elif s in ((8 * out,), (2, 4 * out), (2, 4, out)):
+            yield Form((2, 4, out), (0, 1, 2), "both")
+
+
+def _without_leading_ones(shape: Shape) -> Iterator[Shape]:
+    yield shape
+    while shape and shape[0] == 1:
+        shape = shape[1:]
+        yield shape
