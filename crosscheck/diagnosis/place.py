@@ -56,7 +56,7 @@ def forward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place:
     step = cut.step(int(where[-1] if rows[n][1] else where[0]))
     found = wrong_gates(port, case, problem, n, dtype) if case.kind == "lstm" else []
     names = " and ".join(WORDS[gate] for gate in found)
-    how = f"of {wrong.shape[1]} steps, each run alone from the reference's states, {where.size} are wrong"
+    how = f"{where.size} of {wrong.shape[1]} steps are wrong when run alone from the reference's states"
     return _place(port, step, n, found, names, how)
 
 
