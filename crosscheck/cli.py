@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from crosscheck.cases import CASES
+from crosscheck.commands.checkpoint import checkpoint
 from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
 from crosscheck.environment import environment
 from crosscheck.finding import worst
@@ -17,6 +18,7 @@ from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import run_suite
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(checkpoint)
 
 
 @app.callback(invoke_without_command=True)
