@@ -25,7 +25,7 @@ _ENTRY = re.compile(
     re.DOTALL,
 )
 _REWRITTEN = re.compile(  # weight norm, pruning, spectral norm and dropped weights keep a weight under other names
-    r"(?P<before>(?:.*\.)?)(?:parametrizations\.)?(?P<entry>weight_(?:ih|hh)_l[0-9]+(?:_reverse)?)"
+    r"(?P<before>(?:.*\.)?)(?P<entry>weight_(?:ih|hh)_l[0-9]+(?:_reverse)?)"
     r"(?:_raw|_orig|_g|_v|\.original[0-9]*)",
     re.DOTALL,
 )
@@ -95,8 +95,9 @@ def look(arrays: Mapping[str, np.ndarray], prefix: str = "") -> list[Found | Ski
         if match := _ENTRY.fullmatch(name):
             groups.setdefault((match["before"], match["layer"] is not None), {})[match["entry"]] = array
         elif match := _REWRITTEN.fullmatch(name):
-            groups.setdefault((match["before"], True), {})
-            rewritten.setdefault((match["before"], True), {})[name] = array
+            key = (match["before"].removesuffix("parametrizations."), True)
+            groups.setdefault(key, {})
+            rewritten.setdefault(key, {})[name] = array
     entries = [
         _read(before[:-1], is_stack, params, rewritten.get((before, is_stack), {}))
         for (before, is_stack), params in groups.items()
