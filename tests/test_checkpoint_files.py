@@ -59,6 +59,9 @@ def test_other_byte_orders_and_slashes_of_an_archive(tmp_path):
     array = read_arrays(tmp_path / "a.npz")["encoder.w"]
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, [0, 1, 2])
+    np.savez(tmp_path / "a.npz", **{"a/b": np.ones(1), "a.b": np.ones(1)})
+    with pytest.raises(BadFile, match="differ in slashes and dots alone"):
+        read_arrays(tmp_path / "a.npz")
 
 
 class Evil:

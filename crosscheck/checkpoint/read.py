@@ -37,7 +37,11 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
     if reader is None:
         known = ", ".join(READERS)
         raise BadFile(path, f"its ending is {path.suffix or 'missing'!r}", f"Known formats, by ending, are {known}")
-    return {name.replace("/", "."): array for name, array in reader(path).items()}
+    arrays = reader(path)
+    dotted = {name.replace("/", "."): array for name, array in arrays.items()}
+    if len(dotted) < len(arrays):
+        raise BadFile(path, "it has names that differ in slashes and dots alone", "Rename its arrays")
+    return dotted
 
 
 def _check(path: Path) -> None:
