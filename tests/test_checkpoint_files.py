@@ -135,11 +135,16 @@ def script() -> bytes:
         ("a.pt", torch_bytes({"a.b": torch.ones(1), "a": {"b": torch.ones(1)}}), "two tensors called 'a.b'"),
         ("a.pt", torch_bytes(torch.ones(1).expand(2**20, 2**20)), "stretched to shape (1048576, 1048576)"),
         ("a.safetensors", b"abc", "safetensors cannot read it"),
-        ("a.safetensors", safetensors_header(b"{}", 2**62), "header too large"),
-        ("a.safetensors", safetensors_header(b'{"w":{"dtype":"F32","shape":[99],"data_offsets":[0,396]}}'), "metadata"),
+        ("a.safetensors", safetensors_header(b"{}", 2**62), "safetensors cannot read it"),
+        (
+            "a.safetensors",
+            safetensors_header(b'{"w":{"dtype":"F32","shape":[99],"data_offsets":[0,396]}}'),
+            "safetensors cannot",
+        ),
         ("a.npz", b"PK\x03\x04 and no more", "numpy cannot read it"),
         ("a.npz", b"what is this?", "it is a pickle"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # random weights are no names of tests
 )
 def test_bad_files_are_refused_in_one_line(name, content, words, tmp_path):
     path = tmp_path / f"l\n{name}"
