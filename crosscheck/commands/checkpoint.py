@@ -44,8 +44,8 @@ def checkpoint(
     Finds nn.LSTM stacks and LSTMCells at any prefix. No code in the file is run: one that would need it is refused.
     Exit code 0: every LSTM agrees; 1: not; 2: could not run, and nothing was written.
     """
-    _check_targets(file, export_to, json_file)
     with failures_in_one_line():
+        _check_targets(file, export_to, json_file)
         found, skipped = _read(file, prefix)
     results = []
     with failures_in_one_line(), progress() as bar:
