@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from crosscheck.cases import CASES
+from crosscheck.commands.checkpoint import checkpoint
 from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress, write_results
 from crosscheck.commands.gradients import gradients
 from crosscheck.commands.notebook import notebook
@@ -58,7 +59,7 @@ def standard_suite(
     raise typer.Exit(0 if content["ok"] else 1)
 
 
-for command in (gradients, notebook):
+for command in (checkpoint, gradients, notebook):
     app.command()(command)
 
 

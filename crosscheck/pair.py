@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,9 @@ from crosscheck.causes import likely_cause
 from crosscheck.environment import environment
 from crosscheck.finding import CouldNotRun
 from crosscheck.judge import judge
+from crosscheck.lstm_pair import LstmPair, cuts_of
 from crosscheck.problem import Problem, canonical, is_floating
+from crosscheck.recognize import as_lstm
 from crosscheck.reference import measure
 from crosscheck.run_jax import output_structure, run_jax
 from crosscheck.run_torch import call_module, run_torch
@@ -87,21 +90,32 @@ def check(
         _steps(values),
     )
     unused: list[str] = []
-    reference = measure(
-        problem,
-        partial(run, dtype="float64", unused=unused),
-        [partial(run, dtype="float32", onednn=onednn) for onednn in (True, False)],
-        seed=seed,
-    )
-    findings = judge(problem, reference, partial(run_jax, jax_fn))
-    notes = tuple(f"torch gives no gradient for {name!r} (None); it counts as zero" for name in unused)
-    return Verdict(findings, notes, likely_cause(findings, reference), environment())
+    truth = partial(run, dtype="float64", unused=unused)
+    paths = [partial(run, dtype="float32", onednn=onednn) for onednn in (True, False)]
+    lstm = as_lstm(problem, truth(problem))
+    problem = replace(problem, cuts=cuts_of(problem, lstm))
+    reference = measure(problem, truth, paths, seed=seed)
+    pair = None if lstm is None else LstmPair(*lstm, partial(run_jax, jax_fn), truth, paths, problem)
+    windows = tuple if pair is None else pair.windows
+    findings = judge(problem, reference, partial(run_jax, jax_fn), windows=windows)
+    notes = [f"torch gives no gradient for {name!r} (None); it counts as zero" for name in unused]
+    lines: tuple[str, ...] = ()
+    if pair is not None:
+        findings = (*pair.premise(), *findings)
+        lines = pair.diagnosis(findings)
+        notes += pair.notes()
+    return Verdict(findings, tuple(notes), likely_cause(findings, reference), lines, environment())
 
 
 def assert_agree(*arguments: Any, **options: Any) -> Verdict:
     """As :func:`check`, raising AssertionError with the verdict in words unless it is "agree"."""
     __tracebackhide__ = True
-    verdict = check(*arguments, **options)
+    return require_agreement(check(*arguments, **options))
+
+
+def require_agreement(verdict: Verdict) -> Verdict:
+    """The verdict itself if it is "agree"; AssertionError with it in words if not."""
+    __tracebackhide__ = True
     if not verdict.ok:
         raise AssertionError(str(verdict))
     return verdict

@@ -12,9 +12,11 @@ from multiprocessing import get_context
 from crosscheck.cases import Case, RecurrentCase
 from crosscheck.causes import likely_cause
 from crosscheck.compare import LANES, Lane
+from crosscheck.diagnosis import Port, diagnose
 from crosscheck.environment import environment
-from crosscheck.finding import Outcome, worst
+from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.judge import Windows, judge
+from crosscheck.premises import premise
 from crosscheck.problem import Arrays, Problem
 from crosscheck.reference import Reference, measure
 from crosscheck.sides import SIDES, Side
@@ -91,11 +93,15 @@ def overall(results: Sequence[CaseResult]) -> Outcome:
 
 @dataclass(frozen=True)
 class Measured:
-    """A case's reference, the side that is its truth, and, once asked for, its windows with their references."""
+    """A case's reference, the side that is its truth, and once asked for its windows and what degenerates it."""
 
     case: Case
     reference: Reference
     truth_side: str
+
+    @cached_property
+    def premise(self) -> tuple[Finding, ...]:
+        return premise(self.case, self.case.problem)
 
     @cached_property
     def windows(self) -> list[tuple[RecurrentCase, Problem, Reference, str]]:
@@ -147,4 +153,7 @@ def run_side(measured: Measured, side: Side) -> Verdict:
         partial(measured.windows_of, side),
         OWN_LIMIT if side.name == "torch.nn.LSTM" else "",
     )
-    return Verdict(findings, notes, likely_cause(findings, reference), environment())
+    findings = (*measured.premise, *findings)
+    found = diagnose(Port(case, case.problem, side.runner), findings) if isinstance(case, RecurrentCase) else None
+    lines = found.lines if found is not None else ()
+    return Verdict(findings, notes, likely_cause(findings, reference), lines, environment())

@@ -16,6 +16,7 @@ class Verdict:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
     cause: str = ""
+    diagnosis: tuple[str, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -32,4 +33,4 @@ class Verdict:
         return next((f for f in self.findings if f.final is self.outcome), None)
 
     def __str__(self) -> str:
-        return findings_text(self.outcome, self.findings, self.notes, self.cause)
+        return findings_text(self.outcome, self.findings, self.notes, self.cause, self.diagnosis)

@@ -24,7 +24,7 @@ def wrong_gates_at(port: Port, problem: Problem, step: int, dtype: str) -> tuple
     """(row, gates) of the first wrong forward row at ``step``; None where a sequence that ends there is right."""
     case = replace(port.case, batch=-(-SAMPLES // port.case.hidden_size), steps=step + 1, lengths=None, loss="all")
     case = replace(case, weights=problem.params)
-    fresh = case.problem
+    fresh = port.draw(case)
     result = port.run(case, fresh, dtype)
     for n, row in enumerate(trajectory(case, fresh)):
         if row.suffix:

@@ -51,11 +51,7 @@ def probe(port: Port) -> tuple[RecurrentCase, Problem]:
     if case.lengths is not None and batch is not None:
         lengths = tuple(max(1, round(n * steps / case.steps)) if n else 0 for n in case.lengths[:batch])
     small = replace(case, batch=batch, steps=steps, lengths=lengths, loss="all", weights=port.problem.params)
-    problem = small.problem
-    if port.stateless:
-        x, (h, c) = problem.inputs
-        problem = replace(problem, inputs=(x, (np.zeros_like(h), np.zeros_like(c))), wrt=(*problem.params, "x"))
-    return small, problem
+    return small, port.draw(small)
 
 
 def _alike(faults: Iterable[Fault], case, problem, got) -> Iterator[tuple[Fault, bool]]:

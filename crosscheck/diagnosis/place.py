@@ -39,6 +39,8 @@ class Place:
 
 def forward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place:
     """Of a port with a wrong output."""
+    if port.stateless:
+        return _within_the_sequence(port, findings, dtype)
     case, problem = cut_into_windows(port.case, port.problem, 1)
     result, true = port.run(case, problem, dtype), truth(case, problem)
     rows = port.case.layers_and_directions()
@@ -62,15 +64,17 @@ def forward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place:
 
 def _within_the_sequence(port: Port, findings, dtype) -> Place:
     step = next((f.first_step for f in findings if f.quantity == "y" and f.first_step is not None), None)
+    alone = f"{ALONE}, " * (not port.stateless)
     if step is None:
-        return Place(f"{ALONE}: what is wrong is how outputs or states are arranged, not how they are computed")
+        return Place(f"{alone}no step of y is wrong: states are arranged wrongly, rather than computed wrongly")
     found = None
     if port.case.kind == "lstm" and port.case.batch is not None:
         found = wrong_gates_at(port, port.problem, step, dtype)
     if found is None:
-        return Place(f"first wrong at step {step}; {ALONE}, and so is a sequence that ends there", step)
+        return Place(f"first wrong at step {step}; {alone}and so is a sequence that ends at that step", step)
     row, gates = found
-    return _place(port, step, row, gates, " or ".join(WORDS[gate] for gate in gates), f"{ALONE}, but not in its place")
+    names = " or ".join(WORDS[gate] for gate in gates)
+    return _place(port, step, row, gates, names, f"{alone}read off random sequences that end at that step")
 
 
 def _place(port: Port, step: int, row: int, gates: Sequence[str], names: str, how: str) -> Place:
@@ -84,7 +88,8 @@ def backward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place
     bad = [f for f in findings if f.final is Outcome.DISAGREE and is_gradient(f.quantity)]
     step = next((f.first_step for f in bad if f.first_step is not None), None)
     at = "" if step is None else f"going back, the gradient of x is first wrong at step {step}; "
-    for size in range(1, min(port.case.steps, LONGEST_WINDOW) + 1):
+    sizes = () if port.stateless else range(1, min(port.case.steps, LONGEST_WINDOW) + 1)
+    for size in sizes:
         case, problem = cut_into_windows(port.case, port.problem, size)
         result, true = port.run(case, problem, dtype), truth(case, problem)
         wrong = [n for n in true if is_gradient(n) and not off(result[n], true[n]) <= 10 * size * WRONG[dtype]]
@@ -95,7 +100,8 @@ def backward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place
             text += f"; gates {', '.join(gates)}" * bool(gates)
             return Place(text, step, gates=tuple(gates))
     names = ", ".join(dict.fromkeys(f.quantity for f in bad[:6]))
-    return Place(f"{at}windows of up to {LONGEST_WINDOW} steps are right; over the whole sequence {names} differ", step)
+    within = f"windows of up to {LONGEST_WINDOW} steps are right; " * bool(sizes)
+    return Place(f"{at}{within}over the whole sequence {names} differ", step)
 
 
 def _proportion(name, got, expected) -> str:

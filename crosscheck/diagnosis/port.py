@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,14 @@ class Port:
     problem: Problem
     runner: Callable[[RecurrentCase], Run]
     stateless: bool = False  # it takes no initial states: they are zero
+
+    def draw(self, case: RecurrentCase) -> Problem:
+        """A random problem of a case, with zero states where the port takes none."""
+        problem = case.problem
+        if not self.stateless:
+            return problem
+        x, states = problem.inputs
+        return replace(problem, inputs=(x, tuple(map(np.zeros_like, states))), wrt=(*problem.params, "x"))
 
     def run(self, case: RecurrentCase, problem: Problem, dtype: str = "float64") -> Arrays:
         return self.runner(case)(problem, dtype)

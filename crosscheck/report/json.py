@@ -47,6 +47,7 @@ def _case(result: CaseResult) -> dict[str, Any]:
         "verdict": str(result.outcome),
         "expected": str(result.expected),
         "cause": result.verdict.cause,
+        "diagnosis": list(result.verdict.diagnosis),
         "notes": list(result.verdict.notes),
         "seconds": round(result.seconds, 3),
         "reproduce": result.reproduce,

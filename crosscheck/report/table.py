@@ -118,7 +118,8 @@ def _print_failure(result: CaseResult, console: Console) -> None:
     others = dict.fromkeys(f"{f.quantity} [{f.lane}]" for f in same if first is None or f.quantity != first.quantity)
     if others:
         lines.append(f"  and {len(others)} more: " + ", ".join(list(others)[:8]))
-    if verdict.cause:
+    lines += [f"  diagnosis: {line}" for line in verdict.diagnosis]
+    if verdict.cause and not verdict.diagnosis:
         lines.append(f"  likely cause: {verdict.cause}")
     lines.append(f"  reproduce: {result.reproduce}")
     console.print("\n".join(lines) + "\n", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -23,7 +23,9 @@ MEANING = {
 }
 
 
-def findings_text(outcome: Outcome, findings: Sequence[Finding], notes: Sequence[str], cause: str) -> str:
+def findings_text(
+    outcome: Outcome, findings: Sequence[Finding], notes: Sequence[str], cause: str, diagnosis: Sequence[str] = ()
+) -> str:
     """Several lines; the first holds the verdict."""
     quantities = len({finding.quantity for finding in findings})
     lanes = sorted({finding.lane for finding in findings if finding.lane in LANES})
@@ -40,7 +42,8 @@ def findings_text(outcome: Outcome, findings: Sequence[Finding], notes: Sequence
         if len(shown) > 6:
             lines.append(f"  ... and {len(shown) - 6} more quantities")
     lines += [f"  not decided by lane {f.lane}: {finding_text(f)}" for f in _doubts(findings)]
-    if cause:
+    lines += [f"diagnosis: {line}" for line in diagnosis]
+    if cause and not diagnosis:
         lines.append(f"likely cause: {cause}")
     lines += [f"note: {note}" for note in notes]
     return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""A found LSTM as a case of the suite: its real weights, random inputs."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from crosscheck.cases import RecurrentCase
+from crosscheck.checkpoint.find import Found
+
+
+def case_of(found: Found) -> RecurrentCase:
+    """The LSTM over a batch of sequences whose sizes differ from the network's and from one another.
+
+    A transposed or swapped axis then meets a size that does not fit, unless the network itself has two equal ones.
+    A cell runs as one layer over time.
+    """
+    network = found.network
+    taken = {network.input_size, network.hidden_size, network.output_size, network.directions * network.output_size}
+    steps = next(n for n in count(20) if n not in taken)
+    batch = next(n for n in count(3) if n not in taken | {steps})
+    return RecurrentCase(
+        found.name,
+        f"{found.kind} of a checkpoint",
+        batch,
+        steps,
+        network.input_size,
+        network.hidden_size,
+        num_layers=network.num_layers,
+        bias=network.bias,
+        bidirectional=network.bidirectional,
+        proj_size=network.proj_size,
+        weights=found.stack_params,
+    )

@@ -1,0 +1,190 @@
+"""``crosscheck checkpoint``: the LSTMs of a checkpoint file, cross-checked on their real weights and exported."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crosscheck.checkpoint import BadFile, CannotExport, Found, Skipped, case_of, export, look, read_arrays
+from crosscheck.checkpoint.errors import listed, printable
+from crosscheck.checkpoint.export import check_out
+from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
+from crosscheck.environment import environment
+from crosscheck.finding import worst
+from crosscheck.report.json import as_dict, write_json
+from crosscheck.report.table import closing_line, print_table
+from crosscheck.suite import CaseResult, run_case
+
+
+def checkpoint(
+    file: Annotated[Path, typer.Argument(help="A .safetensors, .pt, .pth, .bin, .ckpt (torch.save) or .npz file.")],
+    prefix: Annotated[str, typer.Option(help="Only LSTMs at or below this name, such as model.encoder.")] = "",
+    export_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="OUT",
+            help="Write the LSTMs as Flax parameters into a new folder: params.safetensors and an orbax directory.",
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results to this file.")
+    ] = None,
+) -> None:
+    """Find every torch LSTM in a checkpoint, cross-check each on its real weights, and export them to Flax.
+
+    Finds nn.LSTM stacks and LSTMCells at any prefix. No code in the file is run: one that would need it is refused.
+    Exit code 0: every LSTM agrees; 1: not; 2: could not run, and nothing was written.
+    """
+    with failures_in_one_line():
+        _check_targets(file, export_to, json_file)
+        found, skipped = _read(file, prefix)
+    results = []
+    with failures_in_one_line(), progress() as bar:
+        task = bar.add_task(f"{len(found)} LSTMs", total=len(found))
+        for lstm in found:
+            bar.update(task, description=lstm.name)
+            results.append(run_case(case_of(lstm)))
+            bar.update(task, advance=1, description=f"{lstm.name}: {worst(r.outcome for r in results[-1])}")
+    content = as_dict(results, environment())
+    content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
+    content["checkpoint"] = _as_dict(file, found, skipped, export_to)
+    _write(found, export_to, json_file, content)
+    _print(found, skipped, results, content, output())
+    raise typer.Exit(0 if content["ok"] else 1)
+
+
+def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None:
+    check_json_file(json_file)
+    if json_file is not None and json_file.exists() and file.exists() and json_file.samefile(file):
+        fail(f"--json {json_file}: that is the checkpoint itself")
+    if out is not None:
+        try:
+            check_out(out)
+        except CannotExport as error:
+            fail(f"--export {error}")
+
+
+def _read(file: Path, prefix: str) -> tuple[list[Found], list[Skipped]]:
+    """What can be checked and what cannot; ends the command where there is nothing to check."""
+    try:
+        arrays = read_arrays(file)
+    except BadFile as error:
+        fail(str(error))
+    entries = look(arrays, prefix)
+    found = [entry for entry in entries if isinstance(entry, Found)]
+    skipped = [entry for entry in entries if isinstance(entry, Skipped)]
+    if not found:
+        fail(_nothing(file, prefix, arrays, skipped))
+    return found, skipped
+
+
+def _nothing(file: Path, prefix: str, arrays: dict[str, np.ndarray], skipped: list[Skipped]) -> str:
+    """Why there is no LSTM to check, and what there is instead."""
+    if skipped:
+        others = "; ".join(f"{s.kind} at {s.name!r}: {s.reason}" for s in skipped[:4])
+        more = f"; and {len(skipped) - 4} more" if len(skipped) > 4 else ""
+        return f"{printable(str(file))}: no LSTM that can be checked. {others}{more}"
+    known = [entry.name for entry in look(arrays)]
+    if prefix and known:
+        return f"--prefix {printable(prefix)}: there is no LSTM at or below it; known prefixes: {listed(known)}"
+    shapes = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
+    return f"{printable(str(file))}: no LSTM in it; found instead: {listed(shapes) or 'no arrays at all'}"
+
+
+def _write(found: list[Found], out: Path | None, json_file: Path | None, content: dict[str, Any]) -> None:
+    """Both or neither."""
+    if out is not None:
+        with failures_in_one_line():
+            try:
+                export(found, out)
+            except CannotExport as error:
+                fail(f"--export {error}")
+            except OSError as error:
+                fail(f"--export {out}: {error.strerror or error}")
+    if json_file is not None:
+        try:
+            write_json(json_file, content)
+        except OSError as error:
+            if out is not None:
+                shutil.rmtree(out)
+            fail(f"--json {json_file}: {error.strerror}")
+
+
+def _print(
+    found: list[Found],
+    skipped: list[Skipped],
+    results: Sequence[Sequence[CaseResult]],
+    content: dict[str, Any],
+    console: Console,
+) -> None:
+    console.width += max(len(lstm.name) for lstm in found)  # long names are not cut
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+    console.print(_table(found))
+    console.print()
+    for entry in skipped:
+        line = f"not checked: {entry.name} ({entry.kind}): {entry.reason}"
+        console.print(line, style="red" if entry.is_lstm else "", **plain)
+    if skipped:
+        console.print()
+    print_table(results, console)
+    settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
+    console.print(settings + "\n", highlight=False, markup=False)
+    if out := content["checkpoint"]["export"]:
+        lines = (
+            f"exported to {printable(out)}: {len(found)} LSTM{'s' * (len(found) > 1)}, as params.safetensors and orbax/"
+        )
+        console.print(f"{lines}; their verdict is {content['verdict']}", **plain)
+    unchecked = [entry.name for entry in skipped if entry.is_lstm]
+    missing = f"; but not every LSTM could be checked: {listed(unchecked)}" if unchecked else ""
+    console.print(closing_line(results) + missing, style="green" if content["ok"] else "red", **plain)
+
+
+def _table(found: Sequence[Found]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    numbers = ("inputs", "hidden", "projection", "layers", "directions")
+    for title in ("LSTM", "kind", *numbers, "bias", "dtype", "weight_ih", "weight_hh", "parameters"):
+        table.add_column(title, no_wrap=True, justify="right" if title in (*numbers, "parameters") else "left")
+    for lstm in found:
+        network, params = lstm.network, lstm.stack_params
+        sizes = (network.input_size, network.hidden_size, network.proj_size or "-")
+        options = (network.num_layers, network.directions, "yes" if network.bias else "no")
+        shapes = (list(params["weight_ih_l0"].shape), list(params["weight_hh_l0"].shape))
+        total = f"{sum(array.size for array in params.values()):,}"
+        cells = (lstm.name, lstm.kind, *sizes, *options, _dtypes(lstm), *shapes, total)
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
+
+
+def _dtypes(lstm: Found) -> str:
+    return ", ".join(dict.fromkeys(str(array.dtype) for array in lstm.params.values()))
+
+
+def _as_dict(file: Path, found: Sequence[Found], skipped: Sequence[Skipped], out: Path | None) -> dict[str, Any]:
+    return {
+        "file": printable(str(file)),
+        "export": None if out is None else printable(str(out)),
+        "lstms": [
+            {
+                "prefix": printable(lstm.prefix),
+                "kind": lstm.kind,
+                "input_size": lstm.network.input_size,
+                "hidden_size": lstm.network.hidden_size,
+                "num_layers": lstm.network.num_layers,
+                "bias": lstm.network.bias,
+                "bidirectional": lstm.network.bidirectional,
+                "proj_size": lstm.network.proj_size,
+                "params": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in lstm.params.items()},
+            }
+            for lstm in found
+        ],
+        "skipped": [{"prefix": printable(s.prefix), "kind": s.kind, "reason": s.reason} for s in skipped],
+    }
