@@ -11,6 +11,7 @@ import typer
 from crosscheck.cases import CASES
 from crosscheck.commands.checkpoint import checkpoint
 from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress, write_results
+from crosscheck.commands.faults import faults
 from crosscheck.commands.gradients import gradients
 from crosscheck.commands.notebook import notebook
 from crosscheck.finding import worst
@@ -59,7 +60,7 @@ def standard_suite(
     raise typer.Exit(0 if content["ok"] else 1)
 
 
-for command in (checkpoint, gradients, notebook):
+for command in (checkpoint, faults, gradients, notebook):
     app.command()(command)
 
 

@@ -2,7 +2,7 @@
 
 Nothing can be set at that step but the whole history before it, so many random sequences end there. What c' is off by
 is explained by one gate if it is that gate's partner times some function of that gate's own pre-activation: c · φ(z_f),
-g · φ(z_i) or i · φ(z_g). The gate whose φ, in steps, leaves least unexplained is named, if it stands out.
+g · φ(z_i) or i · φ(z_g). The gate whose φ leaves least unexplained is named, if it stands out.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from crosscheck.diagnosis.port import WRONG, Port
 from crosscheck.problem import Problem
 from crosscheck.trajectory import gates, trajectory
 
-SAMPLES = 4096  # numbers of c', over batch and hidden units
-BINS = 24
+ROWS = (32, 512)  # at least and at most so many sequences
+NUMBERS = 200_000  # of sequences times steps, where that leaves enough of them
+BINS = 8
 STANDS_OUT = 0.5  # of the variance that the runner-up leaves
 
 
 def wrong_gates_at(port: Port, problem: Problem, step: int, dtype: str) -> tuple[int, list[str]] | None:
     """(row, gates) of the first wrong forward row at ``step``; None where a sequence that ends there is right."""
-    case = replace(port.case, batch=-(-SAMPLES // port.case.hidden_size), steps=step + 1, lengths=None, loss="all")
+    batch = int(np.clip(NUMBERS // (step + 1), *ROWS))
+    case = replace(port.case, batch=batch, steps=step + 1, lengths=None, loss="all")
     case = replace(case, weights=problem.params)
     fresh = port.draw(case)
     result = port.run(case, fresh, dtype)
@@ -52,13 +54,13 @@ def _explain(away, gate, c) -> list[str]:
 
 
 def _unexplained(away, partner, z) -> float:
-    """What partner · φ(z) leaves of ``away``, φ linear in each of several bins."""
-    away, partner, z = away.ravel(), partner.ravel(), z.ravel()
-    bins = np.searchsorted(np.quantile(z, np.linspace(0, 1, BINS + 1)[1:-1]), z)
+    """What partner · φ(z) leaves of ``away`` [N, H], φ of each unit linear in each of several bins."""
     left = 0.0
-    for n in range(BINS):
-        inside = bins == n
-        features = np.stack([partner[inside], (partner * z)[inside]], 1)
-        found, *_ = np.linalg.lstsq(features, away[inside], rcond=None)
-        left += float(np.sum((away[inside] - features @ found) ** 2))
+    for unit in range(away.shape[1]):
+        y, p, at = away[:, unit], partner[:, unit], z[:, unit]
+        bins = np.searchsorted(np.quantile(at, np.linspace(0, 1, BINS + 1)[1:-1]), at)
+        for inside in (bins == n for n in range(BINS)):
+            features = np.stack([p[inside], (p * at)[inside]], 1)
+            found, *_ = np.linalg.lstsq(features, y[inside], rcond=None)
+            left += float(np.sum((y[inside] - features @ found) ** 2))
     return left / float(np.sum(away**2))

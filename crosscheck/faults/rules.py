@@ -50,7 +50,7 @@ def _nan_to_zero(port: np.ndarray, reference: np.ndarray) -> bool:
 
 def _assert_close(port: np.ndarray, reference: np.ndarray) -> bool:
     try:
-        torch.testing.assert_close(torch.from_numpy(port), torch.from_numpy(reference))
+        torch.testing.assert_close(torch.tensor(port), torch.tensor(reference))
     except AssertionError:
         return False
     return True

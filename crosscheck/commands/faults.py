@@ -1,0 +1,140 @@
+"""``crosscheck faults``: does the verdict see every known mistake, and nothing else?"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
+from crosscheck.environment import environment
+from crosscheck.faults.bench import bench_cases
+from crosscheck.faults.catalogue import FAULTS
+from crosscheck.faults.mutants import MUTANTS
+from crosscheck.faults.rules import RULES
+from crosscheck.faults.score import Score, run, tasks
+from crosscheck.report.json import write_json
+
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+
+
+def faults(
+    quick: Annotated[bool, typer.Option("--quick", help="Short sequences and fewer right configurations.")] = False,
+    list_faults: Annotated[bool, typer.Option("--list", help="List the faults and stop.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Run in so many processes.")] = min(os.cpu_count() or 1, 4),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+) -> None:
+    """Plant every fault of the catalogue in the reference and count how many the verdict sees: the kill score.
+
+    Beside it: false alarms over right sides and random right configurations, the kill score of tolerance rules in use
+    elsewhere on the same results, and mutants of the comparer itself. Exit code 0: every fault killed, no false alarm,
+    every mutant noticed; 1: not; 2: could not run.
+    """
+    console = output()
+    if list_faults:
+        for fault in FAULTS.values():
+            console.print(f"{fault.name:26s} {fault.kind:9s}  {fault.description}", **PLAIN)
+        return
+    check_json_file(json_file)
+    started = time.perf_counter()
+    work = tasks(quick)
+    found = []
+    with failures_in_one_line(), progress() as bar:
+        task = bar.add_task(f"{len(FAULTS)} faults", total=len(work))
+        for trials in run(work, jobs):
+            found.append(trials)
+            bar.update(task, advance=1)
+    score = Score(found)
+    if json_file is not None:
+        try:
+            write_json(json_file, as_dict(score, quick, time.perf_counter() - started))
+        except OSError as error:
+            fail(f"--json {json_file}: {error.strerror}")
+    _print(score, quick, console)
+    raise typer.Exit(0 if score.ok else 1)
+
+
+def _print(score: Score, quick: bool, console: Console) -> None:
+    cases = [case.name for case in bench_cases(quick)]
+    console.print(_rules_table(score, cases))
+    console.print()
+    case, fault, ratio = score.weakest
+    console.print(f"hardest to see: {fault} in case {case}, {ratio:.3g} times its limit", **PLAIN)
+    for name, how in sorted(score.noticed.items()):
+        said = f"noticed: {how}" if how else "NOT NOTICED"
+        console.print(f"comparer that {MUTANTS[name].description}: {said}", **PLAIN)
+    console.print()
+    for name, where in score.survivors.items():
+        console.print(f"survivor: {name} ({FAULTS[name].description}): {'; '.join(where)}", style="red", **PLAIN)
+    for (case, side), outcome in score.false_alarms.items():
+        console.print(f"false alarm: {side} in case {case}: {outcome}", style="red", **PLAIN)
+    configurations = {case for case, _ in score.right if case not in cases}
+    killed = f"killed {len(FAULTS) - len(score.survivors)} of {len(FAULTS)} faults"
+    alarms = f"{len(score.false_alarms)} false alarms in {len(score.right)} verdicts on right sides"
+    mutants = f"{len(MUTANTS) - len(score.unnoticed)} of {len(MUTANTS)} broken comparers noticed"
+    line = f"{killed}; {alarms}, {len(configurations)} random configurations among them; {mutants}: "
+    console.print(line + ("ok" if score.ok else "NOT ok"), style="green" if score.ok else "red", **PLAIN)
+
+
+def _rules_table(score: Score, cases: list[str]) -> Table:
+    """A line a case: how many faults of outputs and of gradients, and how many right sides, each rule rejects."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("rejected, of tried", "", "crosscheck", *RULES):
+        table.add_column(title, no_wrap=True, justify="left" if title in ("rejected, of tried", "") else "right")
+    for case in cases:
+        for n, kind in enumerate(KINDS):
+            others = (_share(*score.killed_by_rule(rule, case, kind)) for rule in RULES)
+            words = {"right": "right sides"}.get(kind, f"faults of {kind}")
+            table.add_row("" if n else case, words, _share(*_own(score, case, kind)), *others)
+    return table
+
+
+KINDS = ("outputs", "gradients", "right")
+
+
+def _share(rejected: int, tried: int) -> str:
+    return f"{rejected} / {tried}"
+
+
+def _own(score: Score, case: str, kind: str) -> tuple[int, int]:
+    if kind == "right":
+        outcomes = [str(o) for (c, _), o in score.right.items() if c == case]
+        return sum(o != "agree" for o in outcomes), len(outcomes)
+    outcomes = [str(o) for n, tried in score.faults.items() for c, o in tried if c == case and FAULTS[n].kind == kind]
+    return sum(o == "disagree" for o in outcomes), len(outcomes)
+
+
+def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
+    cases = [case.name for case in bench_cases(quick)]
+    return {
+        "ok": score.ok,
+        "verdict": "agree" if score.ok else "disagree",
+        "cases": [],
+        "faults": [
+            {
+                "name": name,
+                "description": FAULTS[name].description,
+                "kind": FAULTS[name].kind,
+                "killed": name not in score.survivors,
+                "outcomes": {case: str(outcome) for case, outcome in sorted(tried)},
+            }
+            for name, tried in score.faults.items()
+        ],
+        "survivors": score.survivors,
+        "false_alarms": [{"case": c, "side": side, "verdict": str(o)} for (c, side), o in score.false_alarms.items()],
+        "right_verdicts": len(score.right),
+        "rules": {rule: {case: _rule(score, rule, case) for case in cases} for rule in RULES},
+        "mutants": dict(sorted(score.noticed.items())),
+        "seconds": round(seconds, 1),
+        "environment": environment(),
+    }
+
+
+def _rule(score: Score, rule: str, case: str) -> dict[str, dict[str, int]]:
+    counts = {kind: score.killed_by_rule(rule, case, kind) for kind in KINDS}
+    return {kind: {"rejected": rejected, "tried": tried} for kind, (rejected, tried) in counts.items()}
