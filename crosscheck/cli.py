@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from crosscheck.cases import CASES
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
+from crosscheck.cases import CASES, Case
+from crosscheck.commands.common import (
+    check_json_file,
+    check_report_folder,
+    fail,
+    failures_in_one_line,
+    output,
+    progress,
+)
 from crosscheck.environment import environment
 from crosscheck.finding import worst
 from crosscheck.report.json import as_dict, write_json
 from crosscheck.report.table import closing_line, print_table
-from crosscheck.suite import run_suite
+from crosscheck.suite import CaseResult, run_suite
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -25,6 +33,9 @@ def standard_suite(
     case: Annotated[list[str] | None, typer.Option(help="Run only this case; may be repeated.")] = None,
     list_cases: Annotated[bool, typer.Option("--list", help="List the cases and stop.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page with every curve and limit to DIR/index.html.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Run cases in so many processes.")] = min(os.cpu_count() or 1, 4),
 ) -> None:
     """Cross-check jax_lstm, torch_ref and torch.nn.LSTM: outputs and gradients, in float64 and float32.
@@ -42,8 +53,9 @@ def standard_suite(
         if name not in CASES:
             fail(f"unknown case {name!r}; known: {', '.join(CASES)}")
     check_json_file(json_file)
+    check_report_folder(report)
     chosen = [CASES[name] for name in dict.fromkeys(case or CASES)]
-    results = []
+    results: list[list[CaseResult]] = []
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task(f"{len(chosen)} cases", total=len(chosen))
         for result in run_suite(chosen, jobs):
@@ -56,11 +68,27 @@ def standard_suite(
             write_json(json_file, content)
         except OSError as error:
             fail(f"--json {json_file}: {error.strerror}")
+    if report is not None:
+        _write_report(report, results, content["environment"], chosen)
     print_table(results, console)
     settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
     console.print(settings + "\n", highlight=False, markup=False)
     console.print(closing_line(results), style="green" if content["ok"] else "red", highlight=False, markup=False)
     raise typer.Exit(0 if content["ok"] else 1)
+
+
+def _write_report(folder: Path, results: list[list[CaseResult]], settings: dict[str, Any], chosen: list[Case]) -> None:
+    from crosscheck.report.page import write_page  # drawing is slow to import, and most runs draw nothing
+    from crosscheck.report.suite_page import suite_page
+
+    named = chosen if len(chosen) < len(CASES) else []
+    command = " ".join(["crosscheck", *(f"--case {shlex.quote(case.name)}" for case in named)])
+    with failures_in_one_line():
+        try:
+            file = write_page(suite_page(results, settings, command), folder)
+        except OSError as error:
+            fail(f"--report {folder}: {error.strerror}")
+    typer.echo(f"report: {file}", err=True)
 
 
 def main() -> None:
