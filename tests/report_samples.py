@@ -11,7 +11,7 @@ from crosscheck.verdict import Verdict
 PARAMETERS = [f"{name}_l{k}{end}" for k in (0, 1) for end in ("", "_reverse") for name in ("weight_ih", "bias_hh")]
 SIZES = {"A": 1e-15, "B": 1e-6}
 ENVIRONMENT = {"python": "3.11", "jax device": "cpu (a device with quite a long name)", "torch TF32": False}
-HOSTILE = "<script>alert('$x$')</script>&\"'"
+HOSTILE = "\"'><script>alert('$x$')</script>&"
 
 
 def rows_of(error, limit, outcome=None) -> Rows:

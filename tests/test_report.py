@@ -108,7 +108,7 @@ def test_a_case_is_told_in_full_and_stands_open_where_it_failed(text, read):
 
 def test_a_side_that_failed_is_drawn_and_comes_first():
     ours, theirs = samples.results()[1]
-    swapped = [[replace(ours, side="torch_ref"), replace(theirs, side="jax_lstm")]]
+    swapped = [[replace(theirs, side="jax_lstm"), replace(ours, side="torch_ref")]]
     read = Reader(render(page_of(swapped)))
     assert sum(tag == "svg" for tag, _ in read.tags) == 8
     assert read.text.index("torch_ref: what was found") < read.text.index("jax_lstm: what was found")
@@ -153,7 +153,12 @@ def test_names_cannot_smuggle_anything_in():
     read = Reader(render(replace(page, title=name)))
     assert not {tag for tag, _ in read.tags} & {"script", "alert"}
     assert read.text.count("alert('$x$')") > 10
-    assert "mathdefault" not in read.text
+
+
+def test_a_name_is_drawn_to_the_letter():
+    name = "<b>$x$</b>"
+    for svg in (heat_map(samples.gates("A", names=[name])), curve([replace(samples.steps("A")[0], quantity=name)])):
+        assert "&lt;b&gt;$x$&lt;/b&gt;" in re.sub(r'aria-label="[^"]*"', "", svg)
 
 
 def test_the_same_results_give_the_same_page(text):

@@ -177,7 +177,7 @@ def heat_map(findings: Sequence[Finding]) -> str:
     axes.set_xlim(0, len(GATES))
     axes.set_ylim(len(findings), 0)
     axes.set_xticks(np.arange(len(GATES)) + 0.5, GATES)
-    axes.set_yticks(np.arange(len(findings)) + 0.5, names, parse_math=False)
+    axes.set_yticks(np.arange(len(findings)) + 0.5, names)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=4)
     axes.spines[:].set_visible(False)
     _scale(figure, height)
