@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from crosscheck.cases import CASES
+from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.commands.checkpoint import checkpoint
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress, write_results
+from crosscheck.commands.common import (
+    check_json_file,
+    check_report_folder,
+    fail,
+    failures_in_one_line,
+    output,
+    progress,
+    write_report,
+    write_results,
+)
 from crosscheck.commands.faults import faults
 from crosscheck.commands.gradients import gradients
 from crosscheck.commands.notebook import notebook
-from crosscheck.finding import worst
+from crosscheck.finding import Outcome, worst
 from crosscheck.report.table import closing_line, print_table
-from crosscheck.suite import run_suite
+from crosscheck.shrink import reproduction, shrink
+from crosscheck.sides import SIDES
+from crosscheck.suite import CaseResult, run_suite
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -27,6 +40,12 @@ def standard_suite(
     case: Annotated[list[str] | None, typer.Option(help="Run only this case; may be repeated.")] = None,
     list_cases: Annotated[bool, typer.Option("--list", help="List the cases and stop.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page with every curve and limit to DIR/index.html.")
+    ] = None,
+    shrink_failure: Annotated[
+        bool, typer.Option("--shrink", help="Reduce a failing case to the smallest one that still fails.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Run cases in so many processes.")] = min(os.cpu_count() or 1, 4),
 ) -> None:
     """Cross-check jax_lstm, torch_ref and torch.nn.LSTM: outputs and gradients, in float64 and float32.
@@ -44,8 +63,9 @@ def standard_suite(
         if name not in CASES:
             fail(f"unknown case {name!r}; known: {', '.join(CASES)}")
     check_json_file(json_file)
+    check_report_folder(report)
     chosen = [CASES[name] for name in dict.fromkeys(case or CASES)]
-    results = []
+    results: list[list[CaseResult]] = []
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task(f"{len(chosen)} cases", total=len(chosen))
         for result in run_suite(chosen, jobs):
@@ -53,11 +73,30 @@ def standard_suite(
             bar.update(task, advance=1, description=f"{result[0].name}: {worst(r.outcome for r in result)}")
     results.sort(key=lambda result: list(CASES).index(result[0].name))
     content = write_results(json_file, results)
+    named = chosen if len(chosen) < len(CASES) else []
+    command = " ".join(["crosscheck", *(f"--case {shlex.quote(case.name)}" for case in named)])
+    write_report(report, results, content["environment"], command)
     print_table(results, console)
     settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
     console.print(settings + "\n", highlight=False, markup=False)
     console.print(closing_line(results), style="green" if content["ok"] else "red", highlight=False, markup=False)
+    if shrink_failure and not content["ok"]:
+        _print_shrunk(results, console)
     raise typer.Exit(0 if content["ok"] else 1)
+
+
+def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
+    """The smallest case that still fails, as Python, of the first side that disagrees."""
+    bad = (r for case in results for r in case if not r.ok and r.outcome is Outcome.DISAGREE)
+    result = next((r for r in bad if isinstance(CASES[r.name], RecurrentCase)), None)
+    if result is None:
+        console.print("\n--shrink: no recurrent case disagrees", highlight=False)
+        return
+    with failures_in_one_line(), progress() as bar:
+        task = bar.add_task(f"shrinking {result.name}", total=None)
+        small = shrink(CASES[result.name], SIDES[result.side], lambda case: bar.update(task, advance=1))
+    text = f"\nsmallest case that still fails ({result.name}, side {result.side}):\n{reproduction(small, result.side)}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 for command in (checkpoint, faults, gradients, notebook):

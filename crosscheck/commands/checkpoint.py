@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,15 @@ from rich.text import Text
 from crosscheck.checkpoint import BadFile, CannotExport, Found, Skipped, case_of, export, look, read_arrays
 from crosscheck.checkpoint.errors import listed, printable
 from crosscheck.checkpoint.export import check_out
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
+from crosscheck.commands.common import (
+    check_json_file,
+    check_report_folder,
+    fail,
+    failures_in_one_line,
+    output,
+    progress,
+    write_report,
+)
 from crosscheck.environment import environment
 from crosscheck.finding import worst
 from crosscheck.report.json import as_dict, write_json
@@ -38,6 +47,9 @@ def checkpoint(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results to this file.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page with every curve and limit to DIR/index.html.")
+    ] = None,
 ) -> None:
     """Find every torch LSTM in a checkpoint, cross-check each on its real weights, and export them to Flax.
 
@@ -46,20 +58,27 @@ def checkpoint(
     """
     with failures_in_one_line():
         _check_targets(file, export_to, json_file)
+        check_report_folder(report)
         found, skipped = _read(file, prefix)
     results = []
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task(f"{len(found)} LSTMs", total=len(found))
         for lstm in found:
             bar.update(task, description=lstm.name)
-            results.append(run_case(case_of(lstm)))
+            results.append(run_case(case_of(lstm), _command(file, lstm)))
             bar.update(task, advance=1, description=f"{lstm.name}: {worst(r.outcome for r in results[-1])}")
     content = as_dict(results, environment())
     content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
     content["checkpoint"] = _as_dict(file, found, skipped, export_to)
     _write(found, export_to, json_file, content)
+    write_report(report, results, content["environment"], f"crosscheck checkpoint {printable(shlex.quote(str(file)))}")
     _print(found, skipped, results, content, output())
     raise typer.Exit(0 if content["ok"] else 1)
+
+
+def _command(file: Path, lstm: Found) -> str:
+    prefix = f" --prefix {shlex.quote(lstm.name)}" * bool(lstm.prefix)
+    return printable(f"crosscheck checkpoint {shlex.quote(str(file))}{prefix}")
 
 
 def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None:

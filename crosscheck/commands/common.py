@@ -61,7 +61,33 @@ def write_results(path: Path | None, results: Sequence[Sequence[CaseResult]]) ->
     return content
 
 
+def write_report(
+    folder: Path | None, results: Sequence[Sequence[CaseResult]], settings: dict[str, Any], command: str
+) -> None:
+    """The page of --report, where a folder is given; what goes wrong ends the command."""
+    if folder is None:
+        return
+    from crosscheck.report.page import write_page  # drawing is slow to import, and most runs draw nothing
+    from crosscheck.report.suite_page import suite_page
+
+    with failures_in_one_line():
+        try:
+            file = write_page(suite_page(results, settings, command), folder)
+        except OSError as error:
+            fail(f"--report {folder}: {error.strerror}")
+    typer.echo(f"report: {file}", err=True)
+
+
 def check_json_file(path: Path | None) -> None:
     """Before any work: can --json be written?"""
     if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
         fail(f"--json {path}: not a file in a folder that can be written to")
+
+
+def check_report_folder(path: Path | None) -> None:
+    """Before any work: can --report be written? The folder itself, or where there is none, the one to make it in."""
+    if path is None:
+        return
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists() or folder.is_symlink())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK) or (path / "index.html").is_dir():
+        fail(f"--report {path}: not a folder that can be made and written to")

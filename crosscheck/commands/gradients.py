@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from crosscheck.cases import RecurrentCase
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress, write_results
+from crosscheck.commands.common import (
+    check_json_file,
+    check_report_folder,
+    fail,
+    failures_in_one_line,
+    output,
+    progress,
+    write_report,
+    write_results,
+)
 from crosscheck.finding import worst
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.report.table import closing_line, print_failures
@@ -28,6 +37,9 @@ def gradients(
     loss: Annotated[str, typer.Option(help="'last': a loss on the last step alone; 'all': on every output.")] = "last",
     seed: Annotated[int, typer.Option(min=0, help="Of weights, inputs and cotangents.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page with every curve and limit to DIR/index.html.")
+    ] = None,
 ) -> None:
     """Gradients over one long sequence: jax_lstm and torch.nn.LSTM, float64 and float32, error against time.
 
@@ -37,6 +49,7 @@ def gradients(
     """
     case = _case(length, hidden, forget_bias, loss, seed)
     check_json_file(json_file)
+    check_report_folder(report)
     command = f"crosscheck gradients --length {length} --hidden {hidden} --loss {loss} --seed {seed}"
     command += f" --forget-bias {forget_bias}" * (forget_bias is not None)
     results: list[CaseResult] = []
@@ -63,7 +76,8 @@ def gradients(
             vacuous = f"{finding.counts.get('vacuous', 0)} steps vacuous, settled {finding.settled}"
             where = f"{result.side}, {finding.quantity}, lane {finding.lane}"
             console.print(f"{where}: {vacuous}", highlight=False, markup=False)
-    write_results(json_file, [results])
+    content = write_results(json_file, [results])
+    write_report(report, [results], content["environment"], command)
     print_failures([results], console)
     console.print(closing_line([results]), highlight=False, markup=False)
     raise typer.Exit(0 if worst(r.outcome for r in results) == "agree" else 1)

@@ -50,10 +50,8 @@ def tasks(quick: bool) -> list[tuple[Callable[..., Trials], tuple]]:
     cases = bench_cases(quick)
     names = list(FAULTS)
     chunks = [names[n : n + CHUNK] for n in range(0, len(names), CHUNK)]
-    found: list[tuple[Callable[..., Trials], tuple]] = [
-        (try_faults, (case, chunk)) for case in cases for chunk in chunks
-    ]
-    found += [(try_mutants, (cases[0],))]
+    found: list[tuple[Callable[..., Trials], tuple]] = [(try_mutants, (cases[0],))]  # the longest ones first
+    found += [(try_faults, (case, chunk)) for case in reversed(cases) for chunk in chunks]
     found += [(try_right, ([case], True)) for case in cases]
     configurations = list(random_cases(RANDOM[quick]))
     found += [(try_right, (configurations[n : n + 4], False)) for n in range(0, len(configurations), 4)]

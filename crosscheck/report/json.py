@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from crosscheck.finding import Finding
+from crosscheck.report.files import write_whole
 from crosscheck.suite import CaseResult, overall
 
 
@@ -25,18 +25,8 @@ def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes aside and renames, so that a reader never sees half a file; a device or pipe is written to. OSError."""
-    text = json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        path.write_text(text)
-        return
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Whole or not at all; a device or pipe is written to. OSError."""
+    write_whole(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def _case(result: CaseResult) -> dict[str, Any]:

@@ -40,11 +40,14 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
         outcome, ok = worst(r.outcome for r in case), all(r.ok for r in case)
         expected = outcome is not Outcome.AGREE and ok
         label = Text(f"{outcome}{' (expected)' if expected else ''}", "green" if ok else STYLE[outcome])
-        cells = [cell for lane in "AB" for cell in _worst_in(case, lane)]
+        cells = [cell for lane in "AB" for cell in worst_in(case, lane)]
         table.add_row(case[0].name, label, *cells, f"{sum(r.seconds for r in case):.1f} s")
     console.print(table)
     console.print()
-    _print_reach(results, console)
+    for case in results:
+        reach = reach_of(case)
+        if reach:
+            console.print(f"{case[0].name}: {reach}", highlight=False, markup=False)
     print_failures(results, console)
 
 
@@ -70,7 +73,7 @@ def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
     )
 
 
-def _worst_in(case: Sequence[CaseResult], lane: str) -> tuple[str, str]:
+def worst_in(case: Sequence[CaseResult], lane: str) -> tuple[str, str]:
     """Error and limit of the finding that the row shows, and its name, with the side where it is not ours."""
     judged = [
         (result, finding)
@@ -93,15 +96,11 @@ def _figures(finding: Finding) -> str:
     return f"{finding.error:.1e} / {finding.limit:.1e}"
 
 
-def _print_reach(results, console: Console) -> None:
-    """How far gradients reach back, where they fade: what the long cases are about."""
-    for case in results:
-        result = next((r for r in case if r.side == OURS), case[0])
-        for finding in result.verdict.findings:
-            if finding.lane == "A" and finding.part == "t" and finding.quantity == "grad x" and _fades(finding):
-                console.print(
-                    f"{case[0].name}: {reach_text(result.verdict.findings, finding)}", highlight=False, markup=False
-                )
+def reach_of(case: Sequence[CaseResult]) -> str:
+    """How far gradients reach back, where they fade, a line a gradient: what the long cases are about."""
+    findings = next((r for r in case if r.side == OURS), case[0]).verdict.findings
+    inputs = [f for f in findings if f.lane == "A" and f.part == "t" and f.quantity == "grad x" and _fades(f)]
+    return "\n".join(reach_text(findings, finding) for finding in inputs)
 
 
 def _fades(finding: Finding) -> bool:

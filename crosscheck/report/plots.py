@@ -1,0 +1,250 @@
+"""Two drawings of a finding's slices: error against t inside the limit's band, and a heat map of gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from crosscheck.finding import SEVERITY, Finding, Outcome, Rows
+from crosscheck.parts import GATES
+from crosscheck.problem import is_gradient
+from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RULE, drawing, inline_svg
+
+WIDTH = 4.6  # inches; the page scales the whole
+PANEL = 1.9
+BINS = 400  # a curve of more steps than this is thinned out
+FAINTEST, DARKEST = -3.0, 3.0  # decades of error / limit that shades tell apart
+_AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
+_STRIP: dict[int, dict[str, Any]] = {
+    _VACUOUS: {"facecolor": "none", "edgecolor": MUTED, "hatch": "//////"},
+    _INCONCLUSIVE: {"facecolor": "none", "edgecolor": MUTED, "hatch": "......"},
+    _DISAGREE: {"facecolor": BAD, "edgecolor": BAD},
+}
+
+
+def ratios(rows: Rows) -> np.ndarray:
+    """Error in units of its limit, [slices]; -1 where there was nothing to compare."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(rows.error == 0, 0.0, rows.error / rows.limit)
+    ratio[(rows.outcomes == _VACUOUS) | np.isnan(ratio)] = -1.0
+    return ratio
+
+
+def thinned(rows: Rows, bins: int = BINS) -> np.ndarray:
+    """The slices to draw, in order: of every bin the one of the largest error / limit, and the one of gravest outcome.
+
+    No peak is lost: the worst slice of all is the worst of its bin.
+    """
+    total = rows.error.size
+    if total <= bins:
+        return np.arange(total)
+    of, ratio = np.arange(total) * bins // total, ratios(rows)
+    ends = np.flatnonzero(np.diff(of, append=bins))
+    nearest, gravest = np.lexsort((ratio, of)), np.lexsort((ratio, rows.outcomes, of))
+    return np.unique(np.concatenate((nearest[ends], gravest[ends])))
+
+
+@drawing()
+def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
+    """Error against time step on a log axis, a panel a finding, the limit as the upper edge of a band; inline SVG.
+
+    findings: of the part "t", of one lane, in the order wanted. Errors and limits are those of the 2-norm, relative to
+    the truth's norm in the same step. Steps that were vacuous or inconclusive are marked along the foot.
+    ValueError where a finding has no time steps.
+    """
+    for finding in findings:
+        if finding.part != "t" or finding.rows is None:
+            raise ValueError(f"a curve needs findings of the part 't' with their rows; got {finding.label!r}.")
+    height = 0.3 + PANEL * len(findings) + 0.18
+    figure = Figure(figsize=(WIDTH, height))
+    seen: set[int] = set()
+    for n, finding in enumerate(findings):
+        foot = height - 0.3 - PANEL * (n + 1) + 0.34
+        axes = figure.add_axes((0.6 / WIDTH, foot / height, 1 - 0.75 / WIDTH, (PANEL - 0.64) / height))
+        seen |= _panel(axes, finding, bins)
+    steps = findings[0].lane.endswith("-step")
+    axes.set_xlabel(f"window of {findings[0].lane.split()[-1]}, in order" if steps else "time step t", labelpad=2)
+    keys = [Line2D([], [], color=ACCENT, lw=1.3, label="error"), Patch(facecolor=BAND, label="within the limit")]
+    keys += [Patch(label=str(SEVERITY[k]), **_STRIP[k]) for k in sorted(seen)]
+    figure.legend(
+        handles=keys, loc="upper left", ncols=len(keys), frameon=False, borderpad=0, handlelength=1.4, columnspacing=1.2
+    )
+    names = ", ".join(f.quantity for f in findings)
+    return inline_svg(figure, f"Error against time step of {names} in lane {findings[0].lane}, and its limit")
+
+
+def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
+    """Draws one finding; returns the outcomes marked along its foot."""
+    assert finding.rows is not None
+    rows, t = finding.rows, thinned(finding.rows, bins)
+    error, limit, outcomes = rows.error[t], rows.limit[t], rows.outcomes[t]
+    drawn = (outcomes != _VACUOUS) & ~np.isnan(error)
+    low, high = _span(error[drawn], limit[drawn], outcomes[drawn])
+    shown = np.where(drawn, np.clip(error, low, high), np.nan)
+    edge = np.where(drawn, np.clip(limit, low, high), np.nan)
+    axes.fill_between(t, low, edge, color=BAND, lw=0)
+    axes.plot(t, edge, color=MUTED, lw=0.9)
+    axes.plot(t, shown, color=ACCENT, lw=1.1)
+    alone = drawn & ~np.append(drawn[1:], False) & ~np.append(False, drawn[:-1])
+    axes.plot(t[alone], shown[alone], ".", color=ACCENT, ms=3)
+    wrong = drawn & (outcomes == _DISAGREE)
+    axes.plot(t[wrong], shown[wrong], ".", color=BAD, ms=5 if wrong.sum() < 50 else 2.5)
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.set_xlim(-0.5, rows.error.size - 0.5)
+    axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.grid(axis="y", color=RULE, lw=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if not drawn.any():
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "nothing to compare in any step", transform=axes.transAxes, ha="center", color=MUTED)
+    way = "adjoint" if is_gradient(finding.quantity) else "forward"
+    axes.set_title(f"{finding.quantity} ({way})", loc="left", fontsize=9.5, pad=5)
+    axes.set_title(_nearest(finding), loc="right", fontsize=8.5, color=MUTED, pad=5)
+    return _strip(axes, rows, bins)
+
+
+def _span(error, limit, outcomes) -> tuple[float, float]:
+    """The y-axis: all errors, and the limits wherever something was decided, with room for the strip below them."""
+    decided = outcomes != _INCONCLUSIVE
+    numbers = np.concatenate((error, limit[decided] if decided.any() else limit))
+    numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
+    if not numbers.size:
+        return 1e-16, 1.0
+    low, high = float(max(numbers.min(), numbers.max() * 1e-20)), float(numbers.max())
+    return low / 2 * (low / high) ** 0.12, high * 2
+
+
+def _nearest(finding: Finding) -> str:
+    assert finding.rows is not None
+    ratio = ratios(finding.rows)
+    worst = int(np.argmax(ratio))
+    if ratio[worst] < 0:
+        return ""
+    where = "window" if finding.lane.endswith("-step") else "t ="
+    return f"worst {number(ratio[worst])} × limit at {where} {worst:,}"
+
+
+def _strip(axes: Axes, rows: Rows, bins: int) -> set[int]:
+    """Along the foot: where a step did not simply agree, by the gravest outcome of each bin."""
+    total = rows.error.size
+    edges = np.unique(np.arange(min(bins, total) + 1) * total // min(bins, total))
+    gravest = np.maximum.reduceat(rows.outcomes, edges[:-1])
+    starts = np.flatnonzero(np.diff(gravest, prepend=-1))
+    ends = np.append(starts[1:], gravest.size)
+    seen = set()
+    for start, end in zip(starts, ends, strict=True):
+        outcome = int(gravest[start])
+        if outcome == _AGREE:
+            continue
+        seen.add(outcome)
+        left, right = edges[start] - 0.5, edges[end] - 0.5
+        axes.axvspan(left, right, 0, 0.07, lw=0.5 if outcome == _DISAGREE else 0, **_STRIP[outcome])
+    return seen
+
+
+@drawing()
+def heat_map(findings: Sequence[Finding]) -> str:
+    """Parameters by gates: the error of each block of a gradient in units of its limit, in the 2-norm; inline SVG.
+
+    findings: of the part "gate", of one lane. Shades are a log scale, from nothing at 1/1000 of the limit to the
+    darkest at 1000 times the limit; a frame marks blocks that disagree. ValueError where a finding has no gates.
+    """
+    for finding in findings:
+        if finding.part != "gate" or finding.rows is None or finding.rows.error.size != len(GATES):
+            raise ValueError(f"a heat map needs findings of the part 'gate' with their rows; got {finding.label!r}.")
+    names = [_shortened(finding.quantity.removeprefix("grad ")) for finding in findings]
+    margin = min(0.15 + 0.078 * max(map(len, names)), 2.4)
+    height = 0.3 + 0.27 * len(findings) + 0.62
+    figure = Figure(figsize=(WIDTH, height))
+    box = (margin / WIDTH, 0.62 / height, 1 - (margin + 0.1) / WIDTH, 0.27 * len(findings) / height)
+    axes = figure.add_axes(box)
+    for row, finding in enumerate(findings):
+        _cells(axes, row, finding)
+    axes.set_xlim(0, len(GATES))
+    axes.set_ylim(len(findings), 0)
+    axes.set_xticks(np.arange(len(GATES)) + 0.5, GATES)
+    axes.set_yticks(np.arange(len(findings)) + 0.5, names)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=4)
+    axes.spines[:].set_visible(False)
+    _scale(figure, height)
+    return inline_svg(figure, f"Gradient error by parameter and gate in lane {findings[0].lane}, in units of its limit")
+
+
+def _cells(axes: Axes, row: int, finding: Finding) -> None:
+    assert finding.rows is not None
+    for gate, ratio in enumerate(ratios(finding.rows)):
+        outcome = finding.rows.outcomes[gate]
+        wrong = outcome == _DISAGREE
+        _shaded(axes, gate, row, ratio)
+        if wrong:
+            axes.add_patch(Rectangle((gate + 0.03, row + 0.06), 0.94, 0.88, facecolor="none", edgecolor=BAD, lw=1.6))
+        text = number(ratio) if ratio >= 0 else "no limit" if wrong else str(SEVERITY[outcome])
+        if outcome == _INCONCLUSIVE:
+            text = str(Outcome.INCONCLUSIVE)
+        colour = PAPER if _shade(ratio) > 0.5 else INK
+        weight = "bold" if wrong else "normal"
+        axes.text(gate + 0.5, row + 0.52, text, ha="center", va="center", color=colour, weight=weight, fontsize=9)
+
+
+def _shaded(axes: Axes, x: float, y: float, ratio: float) -> None:
+    axes.add_patch(Rectangle((x + 0.01, y + 0.03), 0.98, 0.94, facecolor=HEAT, alpha=_shade(ratio), lw=0))
+
+
+def _shade(ratio: float) -> float:
+    """Opacity; of a ratio at the limit just under the middle, so that what is over it stands out."""
+    if ratio <= 0:
+        return 0.0
+    place = float(np.clip((np.log10(ratio) - FAINTEST) / (DARKEST - FAINTEST), 0.0, 1.0))
+    return round(0.04 + 0.66 * place if place <= 0.5 else 0.2 + 0.8 * place, 3)
+
+
+def _scale(figure: Figure, height: float) -> None:
+    """The key: a shade a decade."""
+    decades = np.arange(int(FAINTEST), int(DARKEST) + 1)
+    axes = figure.add_axes((0.95 / WIDTH, 0.3 / height, 1 - 1.05 / WIDTH, 0.16 / height))
+    for n, decade in enumerate(decades):
+        _shaded(axes, n, 0, 10.0**decade)
+    axes.set_xlim(0, decades.size)
+    axes.set_ylim(1, 0)
+    texts = [number(10.0**decade) for decade in decades]
+    axes.set_xticks(np.arange(decades.size) + 0.5, ["≤ " + texts[0], *texts[1:-1], "≥ " + texts[-1]], fontsize=8.5)
+    axes.set_yticks([0.5], ["error / limit"], fontsize=8.5)
+    axes.tick_params(length=0, pad=4)
+    axes.spines[:].set_visible(False)
+
+
+def number(ratio: float) -> str:
+    """Two digits in little room."""
+    if not np.isfinite(ratio):
+        return "∞"
+    if ratio >= 9999.5:
+        digits, power = f"{ratio:.0e}".split("e")
+        return f"{digits}e{int(power)}"
+    if ratio >= 9.5:
+        return f"{ratio:.0f}"
+    if 0 < ratio < 0.00095:
+        return "< 0.001"
+    return f"{ratio:.2g}"
+
+
+def _shortened(name: str, most: int = 28) -> str:
+    """Cut in the middle; the table beside the map has the whole."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+
+
+__all__ = ["BINS", "curve", "heat_map", "number", "ratios", "thinned"]

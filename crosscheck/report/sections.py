@@ -1,0 +1,125 @@
+"""What a page says about one verdict: its words, its drawings, and every finding with its limit beside the error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crosscheck.compare import LANES
+from crosscheck.finding import SEVERITY, Finding, Outcome
+from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
+from crosscheck.report.plots import BINS, curve, heat_map, number
+from crosscheck.report.text import finding_text
+from crosscheck.verdict import Verdict
+
+TONES: dict[Outcome, Tone] = {
+    Outcome.AGREE: "good",
+    Outcome.VACUOUS: "doubt",
+    Outcome.INCONCLUSIVE: "doubt",
+    Outcome.DISAGREE: "bad",
+}
+
+
+def outcome_cell(outcome: Outcome, expected: Outcome = Outcome.AGREE) -> Cell:
+    """An outcome with its sign. What a control is expected to show is good, and any other outcome of it is bad."""
+    if expected is Outcome.AGREE:
+        return Cell(str(outcome), TONES[outcome])
+    if outcome is expected:
+        return Cell(f"{outcome} (expected)", "good")
+    return Cell(f"{outcome} (expected: {expected})", "bad")
+
+
+def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True) -> tuple[Section, ...]:
+    """Words, diagnosis, drawings where ``drawn``, and all findings behind a line; ``side`` stands before each title."""
+    said = str(verdict)
+    diagnosis = getattr(verdict, "diagnosis", "")
+    sections: list[Section] = [Words(_titled(side, "what was found"), said)]
+    if diagnosis and diagnosis not in said:
+        sections.append(Words(_titled(side, "diagnosis"), diagnosis))
+    if drawn:
+        sections += figures(verdict.findings, side)
+    return (*sections, findings_fold(verdict.findings, side))
+
+
+def figures(findings: Sequence[Finding], side: str = "") -> list[Section]:
+    """In each lane error against t, then in each lane the gates of every gradient; none where there are no slices."""
+    with_rows = [f for f in findings if f.rows is not None]
+    lanes = sorted({f.lane for f in with_rows}, key=lambda lane: (lane.endswith("-step"), lane))
+    drawings: list[Section] = []
+    for lane in lanes:
+        steps = [f for f in with_rows if f.lane == lane and f.part == "t"]
+        if steps:
+            drawings.append(
+                Figure(_titled(side, f"error against t, {lane_name(lane)}"), curve(steps), _curve_caption(steps))
+            )
+    for lane in lanes:
+        gates = [f for f in with_rows if f.lane == lane and f.part == "gate"]
+        if gates:
+            title = _titled(side, f"gradients by gate, {lane_name(lane)}")
+            drawings.append(Figure(title, heat_map(gates), _heat_caption(gates)))
+    return drawings
+
+
+def lane_name(lane: str) -> str:
+    """ "float64 (lane A)", "float32 (lane B shifted)"."""
+    return f"{LANES[lane[0]].dtype} (lane {lane})" if lane[:1] in LANES else f"lane {lane}"
+
+
+def _heat_caption(findings: Sequence[Finding]) -> str:
+    text = "Each block's error in units of its limit, in the 2-norm."
+    if any(f.verdict is Outcome.DISAGREE for f in findings):
+        text += " Blocks in a frame disagree."
+    worst = max(findings, key=lambda f: (SEVERITY.index(f.verdict), f.ratio))
+    return f"{text} Worst in either norm:\n  {finding_text(worst)}"
+
+
+def _curve_caption(findings: Sequence[Finding]) -> str:
+    text = "In the 2-norm, relative to the truth's in the same step. "
+    longest = max(f.rows.error.size for f in findings if f.rows is not None)
+    if longest > BINS:
+        text += f"{longest:,} steps in {BINS} bins, of each the step nearest to its limit: no peak is left out. "
+    return "\n  ".join((text + "Worst in either norm:", *map(finding_text, findings)))
+
+
+def findings_fold(findings: Sequence[Finding], side: str = "") -> Fold:
+    """A table with a row a finding. A note that all findings of a lane share is said once, above."""
+    shared = {}
+    for lane in dict.fromkeys(f.lane for f in findings):
+        notes = {f.note for f in findings if f.lane == lane}
+        if len(notes) == 1 and notes != {""}:
+            shared[lane] = notes.pop()
+    rows = tuple(_row(f, "" if f.lane in shared else f.note) for f in findings)
+    columns = ("quantity", "lane", "verdict", "error", "limit", "error / limit", "remarks")
+    said = tuple(Words("", f"Lane {lane}: {note}.") for lane, note in shared.items())
+    table = Table("", columns, rows, numeric=("error", "limit", "error / limit"))
+    return Fold(_titled(side, f"all {len(rows)} findings, every error beside its limit"), (*said, table))
+
+
+def _row(finding: Finding, note: str) -> tuple[str | Cell, ...]:
+    both = finding.error is not None and finding.limit is not None
+    remarks = []
+    if len(finding.counts) > 1:
+        remarks.append(", ".join(f"{n:,} {name}" for name, n in finding.counts.items()))
+    if finding.by == "max-norm":
+        remarks.append("max-norm")
+    if finding.index is not None:
+        remarks.append(f"at {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}")
+    if finding.first_step is not None:
+        remarks.append(f"first time step that differs: {finding.first_step}")
+    remarks += [note] * bool(note) + [f"settled {finding.settled}"] * bool(finding.settled)
+    return (
+        finding.label,
+        finding.lane,
+        Cell(str(finding.verdict), "good" if finding.settled else TONES[finding.verdict]),
+        _figure(finding.error),
+        _figure(finding.limit),
+        number(finding.ratio) if both and finding.limit else "",
+        "; ".join(remarks),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}" if value else "0"
+
+
+def _titled(side: str, text: str) -> str:
+    return f"{side}: {text}" if side else text[:1].upper() + text[1:]

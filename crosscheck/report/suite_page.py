@@ -1,0 +1,87 @@
+"""The standard suite as a page: the verdict, a table with a row a case, and every case in full behind a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from crosscheck.finding import Outcome, worst
+from crosscheck.report.page import Cell, Fold, Page, Section, Table, Words
+from crosscheck.report.sections import outcome_cell, verdict_sections
+from crosscheck.report.table import OURS, closing_line, reach_of, worst_in
+from crosscheck.report.text import MEANING
+from crosscheck.suite import CaseResult, overall
+
+LIMITS = """\
+Truth is the reference in float64. Lane A runs a side in float64: an error over its limit means that the two compute \
+different things. Lane B runs it in float32: an error over its limit means that precision is lost.
+‖port − truth‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth‖ + K · tiny · √n
+u is the rounding of the lane's dtype. κu is how much the truth moves when every weight, input and cotangent is moved \
+by one rounding, measured. e_ref is what the reference itself errs by, measured in float32 and scaled by 2^-29 in lane \
+A. K is 64 in lane A and 8 in lane B. Errors and limits on this page are divided by ‖truth‖. Each quantity is judged as a whole and slice \
+by slice: time steps of outputs and input gradients, gates i f g o of weight gradients.
+Vacuous: there was nothing to compare. Inconclusive: the problem amplifies rounding past deciding. Neither is a \
+success, unless another lane settled it."""
+
+
+def suite_page(
+    results: Sequence[Sequence[CaseResult]], environment: Mapping[str, Any], command: str = "crosscheck"
+) -> Page:
+    """results: a list a case, a result a side. A case that is not as expected stands open."""
+    done, _, verdict = closing_line(results).rpartition(": ")
+    anchors = [f"case-{n}" for n in range(1, len(results) + 1)]
+    sections: list[Section] = [_summary(results, anchors)]
+    sections += [_case(case, anchor) for case, anchor in zip(results, anchors, strict=True)]
+    sections.append(Fold("How the limits are made", (Words("", LIMITS),)))
+    flat = [result for case in results for result in case]
+    return Page(
+        title="Cross-check of " + ", ".join(dict.fromkeys(result.side for result in flat)),
+        ok=all(result.ok for result in flat),
+        verdict=verdict,
+        summary=f"{_meaning(flat)}\n{done}",
+        sections=tuple(sections),
+        environment=environment,
+        command=command,
+    )
+
+
+def _meaning(flat: Sequence[CaseResult]) -> str:
+    failed = [f"  {result.name}, {result.side}: {_outcome([result]).text}" for result in flat if not result.ok]
+    outcome = overall(flat)
+    if not failed:
+        controls = all(result.expected is not Outcome.AGREE for result in flat)
+        return "Controls only: each showed what it must show." if controls else MEANING[outcome]
+    silent = "A control must not agree, and one did: what it is there to show was not seen."
+    more = [f"  and {len(failed) - 6} more"] * (len(failed) > 6)
+    return "\n".join((silent if outcome is Outcome.AGREE else MEANING[outcome], *failed[:6], *more))
+
+
+def _summary(results: Sequence[Sequence[CaseResult]], anchors: Sequence[str]) -> Table:
+    lanes = ("float64: error / limit", "worst quantity", "float32: error / limit", "worst quantity")
+    columns = ("case", "verdict", *lanes, "time")
+    rows: list[tuple[str | Cell, ...]] = []
+    for case, anchor in zip(results, anchors, strict=True):
+        seconds = sum(result.seconds for result in case)
+        cells = [cell for lane in "AB" for cell in worst_in(case, lane)]
+        rows.append((Cell(case[0].name, to=anchor), _outcome(case), *cells, f"{seconds:.1f} s"))
+    return Table("Cases", columns, tuple(rows), numeric=("time",))
+
+
+def _outcome(case: Sequence[CaseResult]) -> Cell:
+    """The gravest outcome that was not expected, if there is one; else the gravest."""
+    surprising = [result for result in case if not result.ok]
+    return outcome_cell(worst(result.outcome for result in surprising or case), case[0].expected)
+
+
+def _case(case: Sequence[CaseResult], anchor: str) -> Fold:
+    """All sides of a case, what is not as expected first; drawings of ours and of those."""
+    sections: list[Section] = []
+    for result in sorted(case, key=lambda result: result.ok):
+        sections += verdict_sections(result.verdict, result.side, drawn=result.side == OURS or not result.ok)
+    reach = reach_of(case)
+    if reach:
+        sections.insert(0, Words("How far gradients reach", reach))
+    sections.append(Words("Reproduce", case[0].reproduce, code=True))
+    notes = tuple(f"{dtype}: {worst_in(case, lane)[0]}" for dtype, lane in (("float64", "A"), ("float32", "B")))
+    ok = all(result.ok for result in case)
+    return Fold(case[0].name, tuple(sections), _outcome(case), notes, open=not ok, anchor=anchor)

@@ -1,0 +1,340 @@
+"""The page: what stands on it, that nothing on it points outside or can be smuggled in, and how it is written."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from crosscheck import cli, suite
+from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.finding import Outcome
+from crosscheck.report.page import Cell, Fold, Page, Table, Words, render, write_page
+from crosscheck.report.plots import BINS, curve, heat_map, ratios, thinned
+from crosscheck.report.suite_page import suite_page
+from tests import report_samples as samples
+from tests import wrong_ports
+
+VOID = {"meta", "br"}
+
+
+class Reader(HTMLParser):
+    """Start tags with their attributes, texts in order, and table rows as tuples of texts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.rows, self.open = [], [], [], []
+        self.feed(text)
+        assert self.open == []  # every element is closed
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append(())
+        if tag in ("td", "th"):
+            self.rows[-1] += ("",)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.texts.append(data)
+        if "td" in self.open or ("th" in self.open and "tr" in self.open):
+            self.rows[-1] = (*self.rows[-1][:-1], self.rows[-1][-1] + data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def page_of(results):
+    return suite_page(results, samples.ENVIRONMENT, "crosscheck --case fine")
+
+
+@pytest.fixture(scope="module")
+def text():
+    return render(page_of(samples.results()))
+
+
+@pytest.fixture(scope="module")
+def read(text):
+    return Reader(text)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setitem(CASES, "small", RecurrentCase("small", "for tests", 3, 9, 4, 6))
+    return lambda *arguments: CliRunner().invoke(cli.app, ["--case", "small", *map(str, arguments)])
+
+
+def test_the_verdict_comes_first(read):
+    title, verdict = "Cross-check of jax_lstm, torch_ref", "1 not as expected, disagree"
+    assert read.text.startswith(f"{title}: {verdict} {title} {verdict} ")  # <title>, then the page
+    order = [read.text.index(words) for words in (verdict, "late, jax_lstm: disagree", "Cases", "fine")]
+    assert order == sorted(order)
+    assert read.text.endswith("(a device with quite a long name) torch TF32 False Reproduce crosscheck --case fine")
+
+
+def test_every_limit_stands_beside_its_error(read):
+    for result in (r for case in samples.results() for r in case):
+        for f in result.verdict.findings:
+            numbers = ("", "") if f.error is None else (f"{f.error:.1e}", f"{f.limit:.1e}")
+            assert any(row[:5] == (f.label, f.lane, str(f.verdict), *numbers) for row in read.rows), f.label
+
+
+def test_a_case_is_told_in_full_and_stands_open_where_it_failed(text, read):
+    summaries = {row[0]: row for row in read.rows if row[0] in ("fine", "late", "faded")}
+    assert [row[1] for row in summaries.values()] == ["agree", "disagree", "vacuous (expected)"]
+    opened = re.findall(r'<details( open)?>\s*<summary><span class="name">(fine|late|faded)<', text)
+    assert opened == [("", "fine"), (" open", "late"), ("", "faded")]
+    for words in ("a cause that was found", "crosscheck --case late", "a note on this side"):
+        assert words in read.text
+    drawings = [attributes["aria-label"] for tag, attributes in read.tags if tag == "svg"]
+    assert len(drawings) == 2 * 4 + 2  # in each lane curve and map of jax_lstm, the faded case has no gates
+    assert sum("time step" in label for label in drawings) == 6
+
+
+def test_a_side_that_failed_is_drawn_and_comes_first():
+    ours, theirs = samples.results()[1]
+    swapped = [[replace(theirs, side="jax_lstm"), replace(ours, side="torch_ref")]]
+    read = Reader(render(page_of(swapped)))
+    assert sum(tag == "svg" for tag, _ in read.tags) == 8
+    assert read.text.index("torch_ref: what was found") < read.text.index("jax_lstm: what was found")
+
+
+def test_a_diagnosis_is_shown_once():
+    class Diagnosed(type(samples.results()[0][0].verdict)):
+        diagnosis = "behaves like gate order i g f o\n  runner-up: 0.46"
+
+    (ours, _) = samples.results()[1]
+    told = replace(ours, verdict=Diagnosed(ours.verdict.findings))
+    read = Reader(render(page_of([[told]])))
+    assert read.text.count("behaves like gate order i g f o") == 1
+    assert "jax_lstm: diagnosis" in read.text
+
+
+def test_nothing_points_outside(text, read):
+    assert "://" not in text
+    assert "@import" not in text
+    assert not {tag for tag, _ in read.tags} & {"script", "link", "img", "iframe", "object", "image", "base", "form"}
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+    for tag, attributes in read.tags:
+        assert not attributes.keys() & {"src", "srcset", "action", "data", "xlink:href"}
+        assert not [name for name in attributes if name.startswith("on")]
+        assert attributes.get("href", "#").startswith("#"), tag
+    policy = [a["content"] for tag, a in read.tags if tag == "meta" and "http-equiv" in a]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_ids_are_unique_and_every_reference_finds_its_own(text, read):
+    ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 20
+    targets = set(re.findall(r"url\(#([^)]*)\)", text)) | {a["href"][1:] for _, a in read.tags if "href" in a}
+    assert targets <= set(ids)
+
+
+def test_names_cannot_smuggle_anything_in():
+    name = samples.HOSTILE
+    findings = samples.gates("A", names=[name, f"grad {name} and a tail that is cut out of the middle"])
+    steps = [replace(f, quantity=name, note=name) for f in samples.steps("A")]
+    page = suite_page([[samples.result(name, findings + steps, side=name, cause=name)]], {name: name}, name)
+    read = Reader(render(replace(page, title=name)))
+    assert not {tag for tag, _ in read.tags} & {"script", "alert"}
+    assert read.text.count("alert('$x$')") > 10
+
+
+def test_a_name_is_drawn_to_the_letter():
+    name = "<b>$x$</b>"
+    for svg in (heat_map(samples.gates("A", names=[name])), curve([replace(samples.steps("A")[0], quantity=name)])):
+        assert "&lt;b&gt;$x$&lt;/b&gt;" in re.sub(r'aria-label="[^"]*"', "", svg)
+
+
+def test_the_same_results_give_the_same_page(text):
+    assert render(page_of(samples.results())) == text
+
+
+def test_other_sections_and_their_mistakes():
+    table = Table("numbers", ("a", "b"), (("1", Cell("2", "bad")),))
+    page = Page("t", False, "v", "s", (Fold("closed", (table, Words("said", "x\n    y = 1", code=True))),))
+    read = Reader(render(page))
+    assert ("1", "2") in read.rows
+    assert "x\n    y = 1" in read.texts
+    with pytest.raises(ValueError, match="a row of 1 for 2 columns"):
+        Table("numbers", ("a", "b"), (("1",),))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_thinning_drops_no_peak(seed):
+    rng = np.random.default_rng(seed)
+    total = int(rng.integers(BINS + 1, 12_000))
+    rows = samples.rows_of(
+        rng.lognormal(sigma=2, size=total), rng.lognormal(sigma=2, size=total), rng.integers(0, 4, total)
+    )
+    kept, of = thinned(rows), np.arange(total) * BINS // total
+    assert kept.size <= 2 * BINS
+    assert (np.diff(kept) > 0).all()
+    for n in range(BINS):
+        inside = kept[of[kept] == n]
+        assert ratios(rows)[inside].max() == ratios(rows)[of == n].max()
+        assert rows.outcomes[inside].max() == rows.outcomes[of == n].max()
+
+
+def points(svg, colour):
+    """The lines of that colour, [n, 2] each; y points down."""
+    paths = re.findall(rf'<path d="M ([^"]*?)"[^>]*style="fill: none; stroke: var\(--{colour}\)', svg)
+    return [np.array(re.findall(r"-?[\d.]+", path), float).reshape(-1, 2) for path in paths]
+
+
+def test_a_single_step_over_its_limit_is_seen_in_ten_thousand():
+    error, limit = np.full(10_000, 1e-7), np.full(10_000, 1e-6)
+    error[7_321] = 1e-2
+    finding = samples.finding_of("y", "B", "t", samples.rows_of(error, limit))
+    svg = curve([finding])
+    line = points(svg, "accent")[0]  # the last one is the legend's
+    top = line[np.argmin(line[:, 1])]
+    assert (line[:, 1] < np.median(line[:, 1]) - 50).sum() == 1
+    span = line[-1, 0] - line[0, 0]
+    assert (top[0] - line[0, 0]) / span == pytest.approx(0.7321, abs=0.001)
+    assert "worst 1e4 × limit at t = 7,321" in svg
+    assert ">disagree<" in svg
+    assert ">disagree<" not in curve([samples.finding_of("y", "B", "t", samples.rows_of(error[:7_000], limit[:7_000]))])
+
+
+def test_vacuous_steps_are_marked_and_not_drawn():
+    faded = samples.steps("A", total=1_000, vacuous_until=800)
+    svg = curve(faded)
+    assert ">vacuous<" in svg
+    assert ">inconclusive<" not in svg
+    whole, part, _ = points(svg, "accent")
+    assert np.ptp(part[:, 0]) == pytest.approx(0.2 * np.ptp(whole[:, 0]), rel=0.05)
+    nothing = curve([samples.finding_of("y", "A", "t", samples.rows_of(np.zeros(9), np.ones(9), np.ones(9, int)))])
+    assert "nothing to compare in any step" in nothing
+
+
+def test_windows_are_not_called_time_steps():
+    forced = [replace(f, lane="A 4-step") for f in samples.steps("A", total=20)]
+    assert "window of 4-step" in curve(forced)
+    assert "time step t" not in curve(forced)
+
+
+def test_the_heat_map_darkens_with_the_error_and_frames_what_disagrees():
+    ladder = 10.0 ** np.arange(-4, 4)
+    findings = [
+        samples.finding_of(f"grad p{k}", "A", "gate", samples.rows_of(part, np.ones(4)))
+        for k, part in enumerate((ladder[:4], ladder[4:]))
+    ]
+    svg = heat_map(findings)
+    shades = [float(s or 1) for s in re.findall(r"fill: var\(--heat\)(?:; opacity: ([\d.]+))?", svg)][:8]
+    assert shades == sorted(shades)
+    assert shades[1] < shades[3] < shades[5] < shades[7]
+    assert svg.count("stroke: var(--bad)") == 3
+    for number in ("&lt; 0.001", ">0.1<", ">1<", ">10<", ">1000<"):
+        assert number in svg
+    unknown = samples.rows_of([np.nan, 1, 1, np.inf], np.ones(4), [1, 2, 0, 3])
+    shown = heat_map([samples.finding_of("grad p", "A", "gate", unknown)])
+    for word in (">vacuous<", ">inconclusive<", ">∞<"):
+        assert word in shown
+
+
+def test_drawings_refuse_what_has_no_slices():
+    (y, _), gate = samples.steps("A"), samples.gates("A")[0]
+    with pytest.raises(ValueError, match="a curve needs findings of the part 't'"):
+        curve([gate])
+    with pytest.raises(ValueError, match="a heat map needs findings of the part 'gate'"):
+        heat_map([y])
+    with pytest.raises(ValueError, match="with their rows"):
+        curve([replace(y, rows=None)])
+
+
+def test_the_command_writes_the_same_page_twice_but_for_times(run, tmp_path):
+    pages = []
+    for folder in (tmp_path / "a" / "b", tmp_path):
+        result = run("--report", folder)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.rstrip().endswith(": agree")
+        assert str(folder / "index.html") in result.stderr
+        pages.append(re.sub(r"\d+\.\d s", "# s", (folder / "index.html").read_text()))
+    assert pages[0] == pages[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "index.html"}
+    assert "crosscheck --case small" in pages[0]
+
+
+def test_a_wrong_port_gets_its_page_and_exit_code_1(run, monkeypatch, tmp_path):
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", wrong_ports.SIDES["stop_gradient on h"])
+    assert run("--report", tmp_path).exit_code == 1
+    read = Reader((tmp_path / "index.html").read_text())
+    assert "1 not as expected, disagree" in read.text
+    assert ("grad weight_ih_l0", "A", "disagree") in {row[:3] for row in read.rows}
+    assert ("y", "A", "agree") in {row[:3] for row in read.rows}
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(run, monkeypatch, tmp_path):
+    file, taken = tmp_path / "file", tmp_path / "taken"
+    file.write_text("kept")
+    (taken / "index.html").mkdir(parents=True)
+    loose = tmp_path / "loose"
+    loose.symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(cli, "run_suite", lambda *_: pytest.fail("it ran"))
+    for folder in (file, file / "sub" / "sub", taken, loose):
+        result = run("--report", folder)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == f"crosscheck: --report {folder}: not a folder that can be made and written to\n"
+    assert file.read_text() == "kept"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "taken", "loose"}
+
+
+def test_a_full_disk_leaves_the_old_page_and_nothing_else(run, monkeypatch, tmp_path):
+    (tmp_path / "index.html").write_text("old")
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    result = run("--report", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == f"crosscheck: --report {tmp_path}: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+    assert (tmp_path / "index.html").read_text() == "old"
+
+
+def test_write_page_makes_the_folder_and_refuses_a_file(tmp_path):
+    page = Page("t", True, "agree", "s", ())
+    file = write_page(page, tmp_path / "new" / "folder")
+    assert file == tmp_path / "new" / "folder" / "index.html"
+    with pytest.raises(NotADirectoryError, match="a file, where a folder is needed"):
+        write_page(page, file)
+
+
+def test_the_installed_package_has_the_template():
+    root = Path(__file__).parent.parent
+    shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    data = [p for p in (root / "crosscheck" / "report").iterdir() if p.is_file() and p.suffix != ".py"]
+    assert len(data) == 2
+    for path in data:
+        assert any(path.match(pattern) for pattern in shipped["crosscheck.report"])
+
+
+def test_controls_alone_and_a_silent_control():
+    faded = samples.results()[2]
+    page = page_of([faded])
+    assert (page.ok, page.verdict) == (True, "vacuous, as expected")
+    assert page.summary.startswith("Controls only")
+    silent = [replace(samples.results()[0][0], expected=Outcome.VACUOUS)]
+    page = page_of([silent])
+    assert not page.ok
+    assert "one did" in page.summary
+    assert "agree (expected: vacuous)" in render(page)
+    page = page_of([[faded[0], replace(silent[0], name="faded", side="torch_ref")]])
+    assert page.sections[0].rows[0][1] == Cell("agree (expected: vacuous)", "bad")

@@ -1,0 +1,134 @@
+"""The page in a real browser: phone and desktop, light and dark, from a file, without a script of its own."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from crosscheck.report.page import write_page
+from crosscheck.report.suite_page import suite_page
+from tests import report_samples as samples
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; on Debian: apt-get install chromium")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-extensions", "--hide-scrollbars"),
+)
+PHONE, DESKTOP = (390, 844), (1280, 900)
+SCHEMES = {"dark": 0, "light": 1}
+POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+MEASURE = """<script>
+document.querySelectorAll("details").forEach(d => d.open = true);
+const seen = c => {
+  const n = c.match(/[\\d.]+/g).map(Number); return n.length > 3 && n[3] === 0 ? null : n.slice(0, 3) };
+const behind = e => { for (; e; e = e.parentElement) {
+  const c = seen(getComputedStyle(e).backgroundColor); if (c) return c } return [255, 255, 255] };
+const texts = [...document.querySelectorAll("h1,h2,h3,p,th,td,dt,dd,pre,a,figcaption,.sign,.note,summary,svg text")];
+parent.document.documentElement.dataset.measured = JSON.stringify({
+  window: innerWidth,
+  wide: document.documentElement.scrollWidth,
+  drawings: [...document.querySelectorAll("svg")].map(s => s.getBoundingClientRect()).map(b => [b.width, b.height]),
+  columns: new Set([...document.querySelectorAll("figure")].map(f => f.getBoundingClientRect().left)).size,
+  letters: Math.min(...[...document.querySelectorAll("svg text")].map(t => t.getBoundingClientRect().height)),
+  boxes: [...document.querySelectorAll(".scroll")].filter(b => b.scrollWidth > b.clientWidth).length,
+  texts: texts.filter(e => e.textContent.trim()).map(e => [
+    e.tagName, seen(getComputedStyle(e)[e.tagName === "text" ? "fill" : "color"]), behind(e), e.textContent.trim()]),
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    content = suite_page(samples.results(), samples.ENVIRONMENT, "crosscheck --case " + "a-very-long-name" * 12)
+    return write_page(content, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def browse(tmp_path):
+    def browse(file, size, scheme, *arguments):
+        look = [f"--window-size={size[0]},{size[1]}", f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}"]
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *look, *arguments, file.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return browse
+
+
+def measured(browse, tmp_path, text, size, scheme):
+    """What a script that is added to the page sees; None where it does not run.
+
+    In a frame: a browser's window has a least width, and a phone is narrower.
+    """
+    frame = tmp_path / "frame.html"
+    inside = html.escape(text.replace("</body>", MEASURE + "</body>"))
+    frame.write_text(
+        '<!doctype html><html><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"></head><body>'
+        f'<iframe width="{size[0]}" height="{size[1]}" style="border: 0" srcdoc="{inside}"></iframe></body></html>'
+    )
+    found = re.search(r'<html[^>]* data-measured="([^"]*)"', browse(frame, DESKTOP, scheme, "--dump-dom"))
+    return json.loads(html.unescape(found[1])) if found else None
+
+
+def luminance(colour):
+    c = np.asarray(colour) / 255
+    return float(np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722))
+
+
+def contrast(a, b):
+    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(("size", "scheme", "columns"), [(PHONE, "dark", 1), (DESKTOP, "light", 2)])
+def test_it_fits_the_screen_and_can_be_read(page, browse, tmp_path, size, scheme, columns):
+    text = page.read_text()
+    assert POLICY in text
+    found = measured(browse, tmp_path, text.replace(POLICY, ""), size, scheme)
+    assert found["window"] == size[0]
+    assert found["wide"] <= size[0]
+    assert found["columns"] == columns
+    assert found["boxes"] > 0  # what is too wide scrolls in a box of its own
+    assert len(found["drawings"]) == 10
+    assert min(min(box) for box in found["drawings"]) > 100
+    assert max(box[0] for box in found["drawings"]) < size[0]
+    assert found["letters"] >= 9
+    assert len(found["texts"]) > 300
+    poor = [(tag, words) for tag, ink, paper, words in found["texts"] if tag != "text" and contrast(ink, paper) < 4.5]
+    assert poor == []
+    axes = [
+        ink for tag, ink, _, words in found["texts"] if tag == "text" and re.fullmatch(r"[\d,]+|y \(forward\)", words)
+    ]
+    assert len(axes) > 20
+    assert min(contrast(ink, found["texts"][0][2]) for ink in axes) > 4.5
+
+
+def test_the_measurement_sees_a_page_that_is_too_wide(page, browse, tmp_path):
+    text = page.read_text().replace(POLICY, "").replace("overflow-x: auto", "overflow-x: visible")
+    assert measured(browse, tmp_path, text, PHONE, "light")["wide"] > PHONE[0]
+
+
+def test_its_own_policy_lets_no_script_run(page, browse, tmp_path):
+    assert measured(browse, tmp_path, page.read_text(), PHONE, "light") is None
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_light_and_dark_differ(page, browse, tmp_path, size):
+    ground = {}
+    for scheme in SCHEMES:
+        shot = tmp_path / f"{scheme}.png"
+        browse(page, size, scheme, f"--screenshot={shot}")
+        pixels = matplotlib.image.imread(shot)[..., :3]
+        assert pixels.shape[:2] == size[::-1]
+        ground[scheme] = float(np.median(pixels))
+        assert pixels.std() > 0.05  # something is on it
+    assert ground["dark"] < 0.2
+    assert ground["light"] > 0.9
