@@ -149,7 +149,8 @@ def test_names_cannot_smuggle_anything_in():
     name = samples.HOSTILE
     findings = samples.gates("A", names=[name, f"grad {name} and a tail that is cut out of the middle"])
     steps = [replace(f, quantity=name, note=name) for f in samples.steps("A")]
-    page = suite_page([[samples.result(name, findings + steps, side=name, cause=name)]], {name: name}, name)
+    drawn = samples.result(name, findings + steps, cause=name)
+    page = suite_page([[drawn, replace(drawn, side=name)]], {name: name}, name)
     read = Reader(render(replace(page, title=name)))
     assert not {tag for tag, _ in read.tags} & {"script", "alert"}
     assert read.text.count("alert('$x$')") > 10
@@ -225,7 +226,7 @@ def test_vacuous_steps_are_marked_and_not_drawn():
 
 def test_windows_are_not_called_time_steps():
     forced = [replace(f, lane="A 4-step") for f in samples.steps("A", total=20)]
-    assert "window of 4-step" in curve(forced)
+    assert "4-step window, in order" in curve(forced)
     assert "time step t" not in curve(forced)
 
 
