@@ -88,13 +88,14 @@ def standard_suite(
 def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
     """The smallest case that still fails, as Python, of the first side that disagrees."""
     bad = (r for case in results for r in case if not r.ok and r.outcome is Outcome.DISAGREE)
-    result = next((r for r in bad if isinstance(CASES[r.name], RecurrentCase)), None)
-    if result is None:
+    found = ((r, case) for r in bad if isinstance(case := CASES[r.name], RecurrentCase))
+    result, whole = next(found, (None, None))
+    if result is None or whole is None:
         console.print("\n--shrink: no recurrent case disagrees", highlight=False)
         return
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task(f"shrinking {result.name}", total=None)
-        small = shrink(CASES[result.name], SIDES[result.side], lambda case: bar.update(task, advance=1))
+        small = shrink(whole, SIDES[result.side], lambda case: bar.update(task, advance=1))
     text = f"\nsmallest case that still fails ({result.name}, side {result.side}):\n{reproduction(small, result.side)}"
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -115,13 +115,12 @@ def test_a_side_that_failed_is_drawn_and_comes_first():
 
 
 def test_a_diagnosis_is_shown_once():
-    class Diagnosed(type(samples.results()[0][0].verdict)):
-        diagnosis = "behaves like gate order i g f o\n  runner-up: 0.46"
-
     (ours, _) = samples.results()[1]
-    told = replace(ours, verdict=Diagnosed(ours.verdict.findings))
+    lines = ("behaves exactly like the reference with gates in the order i g f o", "first wrong at step 3")
+    told = replace(ours, verdict=replace(ours.verdict, diagnosis=lines))
     read = Reader(render(page_of([[told]])))
-    assert read.text.count("behaves like gate order i g f o") == 1
+    for line in lines:
+        assert read.text.count(line) == 1
     assert "jax_lstm: diagnosis" in read.text
 
 
@@ -149,7 +148,8 @@ def test_names_cannot_smuggle_anything_in():
     name = samples.HOSTILE
     findings = samples.gates("A", names=[name, f"grad {name} and a tail that is cut out of the middle"])
     steps = [replace(f, quantity=name, note=name) for f in samples.steps("A")]
-    page = suite_page([[samples.result(name, findings + steps, side=name, cause=name)]], {name: name}, name)
+    drawn = samples.result(name, findings + steps, cause=name)
+    page = suite_page([[drawn, replace(drawn, side=name)]], {name: name}, name)
     read = Reader(render(replace(page, title=name)))
     assert not {tag for tag, _ in read.tags} & {"script", "alert"}
     assert read.text.count("alert('$x$')") > 10
@@ -225,7 +225,7 @@ def test_vacuous_steps_are_marked_and_not_drawn():
 
 def test_windows_are_not_called_time_steps():
     forced = [replace(f, lane="A 4-step") for f in samples.steps("A", total=20)]
-    assert "window of 4-step" in curve(forced)
+    assert "4-step window, in order" in curve(forced)
     assert "time step t" not in curve(forced)
 
 

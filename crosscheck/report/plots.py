@@ -69,8 +69,8 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
         foot = height - 0.3 - PANEL * (n + 1) + 0.34
         axes = figure.add_axes((0.6 / WIDTH, foot / height, 1 - 0.75 / WIDTH, (PANEL - 0.64) / height))
         seen |= _panel(axes, finding, bins)
-    steps = findings[0].lane.endswith("-step")
-    axes.set_xlabel(f"window of {findings[0].lane.split()[-1]}, in order" if steps else "time step t", labelpad=2)
+    windows = findings[0].lane.endswith("-step")
+    axes.set_xlabel(f"{findings[0].lane.split()[-1]} window, in order" if windows else "time step t", labelpad=2)
     keys = [Line2D([], [], color=ACCENT, lw=1.3, label="error"), Patch(facecolor=BAND, label="within the limit")]
     keys += [Patch(label=str(SEVERITY[k]), **_STRIP[k]) for k in sorted(seen)]
     figure.legend(

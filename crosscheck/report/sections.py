@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from crosscheck.compare import LANES
 from crosscheck.finding import SEVERITY, Finding, Outcome
@@ -30,11 +31,9 @@ def outcome_cell(outcome: Outcome, expected: Outcome = Outcome.AGREE) -> Cell:
 
 def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True) -> tuple[Section, ...]:
     """Words, diagnosis, drawings where ``drawn``, and all findings behind a line; ``side`` stands before each title."""
-    said = str(verdict)
-    diagnosis = getattr(verdict, "diagnosis", "")
-    sections: list[Section] = [Words(_titled(side, "what was found"), said)]
-    if diagnosis and diagnosis not in said:
-        sections.append(Words(_titled(side, "diagnosis"), diagnosis))
+    sections: list[Section] = [Words(_titled(side, "what was found"), str(replace(verdict, diagnosis=())))]
+    if verdict.diagnosis:
+        sections.insert(0, Words(_titled(side, "diagnosis"), "\n".join(verdict.diagnosis)))
     if drawn:
         sections += figures(verdict.findings, side)
     return (*sections, findings_fold(verdict.findings, side))

@@ -18,8 +18,9 @@ different things. Lane B runs it in float32: an error over its limit means that 
 ‖port − truth‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth‖ + K · tiny · √n
 u is the rounding of the lane's dtype. κu is how much the truth moves when every weight, input and cotangent is moved \
 by one rounding, measured. e_ref is what the reference itself errs by, measured in float32 and scaled by 2^-29 in lane \
-A. K is 64 in lane A and 8 in lane B. Errors and limits on this page are divided by ‖truth‖. Each quantity is judged as a whole and slice \
-by slice: time steps of outputs and input gradients, gates i f g o of weight gradients.
+A. K is 64 in lane A and 8 in lane B. Errors and limits on this page are divided by ‖truth‖. Each quantity is judged \
+as a whole and slice by slice, in the 2-norm and the max-norm: time steps of outputs and input gradients, gates i f g \
+o of weight gradients.
 Vacuous: there was nothing to compare. Inconclusive: the problem amplifies rounding past deciding. Neither is a \
 success, unless another lane settled it."""
 
