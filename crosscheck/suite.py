@@ -38,7 +38,7 @@ class CaseResult:
     expected: Outcome
     verdict: Verdict
     seconds: float
-    reproduce: str
+    reproduce: str = ""
 
     @property
     def outcome(self) -> Outcome:

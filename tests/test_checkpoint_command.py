@@ -56,7 +56,7 @@ def judged(monkeypatch):
         monkeypatch.setattr(
             command,
             "run_case",
-            lambda case: [CaseResult(case.name, "jax_lstm", Outcome.AGREE, Verdict((finding,)), 0.0)],
+            lambda case, reproduce: [CaseResult(case.name, "jax_lstm", Outcome.AGREE, Verdict((finding,)), 0.0)],
         )
 
     return judge

@@ -64,7 +64,8 @@ def test_a_wrong_port_exits_1_and_is_explained(name, run, monkeypatch, tmp_path)
         "largest at index [",
         "got ",
         "expected ",
-        "likely cause: ",
+        "diagnosis: behaves exactly like the reference with " + wrong_ports.NAMES[name],
+        "diagnosis: first wrong at step 0" if quantity == "y" else "diagnosis: going back, the gradient of x is",
         "reproduce: crosscheck --case small",
     ):
         assert words in result.stdout
@@ -73,6 +74,7 @@ def test_a_wrong_port_exits_1_and_is_explained(name, run, monkeypatch, tmp_path)
     assert result.stdout.rstrip().endswith("disagree")
     content = json.loads(file.read_text())
     assert (content["ok"], content["verdict"]) == (False, "disagree")
+    assert "behaves exactly like" in content["cases"][0]["diagnosis"][0]
 
 
 def test_a_control_that_does_not_alarm_is_a_failure(run, monkeypatch):

@@ -99,5 +99,10 @@ WRONG = {
     "dropped bias": (with_params(without_bias_hh), "y"),
     "stop_gradient on h": (scanned(stop_gradient_on_h), "grad weight_ih_l0"),
 }
+NAMES = {
+    "gate order": "gates read in the order i g f o",
+    "dropped bias": "bias_hh left out",
+    "stop_gradient on h": "a stop_gradient on h between steps",
+}
 SIDES = {name: Side(name, runner) for name, (runner, _) in WRONG.items()}
 RIGHT_SCAN = Side("plain scan", scanned(lstm_cell))
