@@ -53,7 +53,7 @@ def _named(case: RecurrentCase, **change) -> RecurrentCase:
     lengths = change.get("lengths", case.lengths)
     if lengths is not None:
         steps, batch = change.get("steps", case.steps), change.get("batch", case.batch)
-        lengths = tuple(min(n, steps) for n in lengths[:batch])
+        lengths = tuple(max(n * steps // case.steps, min(n, 1)) for n in lengths[:batch])
         change["lengths"] = lengths
     return replace(case, name="shrunk", **change)
 

@@ -59,7 +59,14 @@ def gates(lane, wrong=None, names=PARAMETERS) -> list[Finding]:
 
 
 def result(name, findings, side="jax_lstm", expected=Outcome.AGREE, cause="") -> CaseResult:
-    return CaseResult(name, side, expected, Verdict(tuple(findings), ("a note on this side",), cause), 1.25)
+    return CaseResult(
+        name,
+        side,
+        expected,
+        Verdict(tuple(findings), ("a note on this side",), cause),
+        1.25,
+        f"crosscheck --case {name}",
+    )
 
 
 def results() -> list[list[CaseResult]]:

@@ -30,7 +30,8 @@ WORDS = {
 
 
 def wrong_gates(port: Port, case: RecurrentCase, problem: Problem, row: int, dtype: str) -> list[str]:
-    """Keys of WORDS; ``case`` and ``problem`` are of one step, batch-first, and ``row`` is a layer and direction."""
+    """Keys of WORDS; ``case`` and ``problem`` are of one step, and ``row`` is a layer and direction."""
+    case, problem = _without_padding(case, problem)
     limit = WRONG[dtype] * SLACK
     known = trajectory(case, problem)[row]
     true = gates(case, problem, known, 0)
@@ -44,6 +45,20 @@ def wrong_gates(port: Port, case: RecurrentCase, problem: Problem, row: int, dty
     if _differ(candidate, true["i"] * true["g"], limit):
         found += _input_or_candidate(port, case, problem, row, known, (runs[0][1], forget * c), dtype, limit)
     return found + _output(case, runs, true, limit)
+
+
+def _without_padding(case: RecurrentCase, problem: Problem) -> tuple[RecurrentCase, Problem]:
+    """Rows of length 0 keep their state, and are no step."""
+    if case.lengths is None:
+        return case, problem
+    rows = np.flatnonzero(case.lengths)
+    x, states = problem.inputs
+    y, *last = problem.cotangents
+    of_batch = lambda a: np.take(a, rows, axis=1 - case.time_axis)
+    inputs = (of_batch(x), tuple(a[:, rows] for a in states))
+    cotangents = (of_batch(y), *(a[:, rows] for a in last))
+    small = replace(case, batch=len(rows), lengths=None)
+    return small, replace(problem, inputs=inputs, cotangents=cotangents, cuts={})
 
 
 def _input_or_candidate(port, case, problem, row, known, base, dtype, limit) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,6 +25,9 @@ class Port:
     problem: Problem
     runner: Callable[[RecurrentCase], Run]
     stateless: bool = False  # it takes no initial states: they are zero
+
+    def __post_init__(self):
+        object.__setattr__(self, "runner", lru_cache(maxsize=8)(self.runner))  # a case compiles once
 
     def draw(self, case: RecurrentCase) -> Problem:
         """A random problem of a case, with zero states where the port takes none."""

@@ -1,0 +1,216 @@
+"""Slices, norms, probes: what a comparison of whole tensors would let pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import crosscheck
+from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.compare import LANES, compare
+from crosscheck.finding import Outcome
+from crosscheck.judge import judge
+from crosscheck.parts import Cut, gate_cuts
+from crosscheck.problem import Problem
+from crosscheck.reference import U32, measure
+from crosscheck.run_jax import run_jax
+from crosscheck.sides import SIDES
+from crosscheck.sides.jax_lstm import function
+from crosscheck.suite import Side, measure_case, run_side
+
+CASE = RecurrentCase("small", "for tests", 3, 40, 4, 6)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure_case(CASE)
+
+
+def bad(problem, reference, result, lane="A"):
+    found = compare(problem, reference, result, LANES[lane])
+    return {f.label for f in found if f.verdict is Outcome.DISAGREE}
+
+
+def changed(reference, name, index, factor):
+    result = {n: np.array(a) for n, a in reference.truth.items()}
+    result[name][index] *= factor
+    return result
+
+
+def test_a_time_step_is_judged_by_its_own_size(measured):
+    """A step that is 10^6 times smaller than the others and wrong by 10^-9 of itself is lost in the whole."""
+    problem, reference = CASE.problem, measured.reference
+    truth = {n: np.array(a) for n, a in reference.truth.items()}
+    truth["grad x"][:, 7] *= 1e-6
+    small = replace(reference, truth=truth)
+    known = dict(reference.known["grad x"])
+    known["t"] = replace(known["t"], size=known["t"].size * np.where(np.arange(40) == 7, 1e-6, 1.0))
+    small = replace(small, known={**reference.known, "grad x": known})
+    assert bad(problem, small, truth) == set()
+    wrong = {n: np.array(a) for n, a in truth.items()}
+    wrong["grad x"][:, 7] *= 1 + 1e-9
+    assert bad(problem, small, wrong) == {"grad x[t=7]"}
+
+
+def test_a_gate_is_judged_by_itself(measured):
+    reference = measured.reference
+    block = slice(2 * 6, 3 * 6)
+    found = bad(CASE.problem, reference, changed(reference, "grad bias_ih_l0", block, 1 + 1e-10))
+    assert found == {"grad bias_ih_l0", "grad bias_ih_l0[gate g]"}
+
+
+def test_one_number_is_seen_in_the_max_norm():
+    """Among a million numbers of which one is off by 40 roundings, the 2-norm is within its limit."""
+    truth = np.ones(1_000_000)
+    problem = Problem({}, (truth,), ("x",), ("y",), (truth,), ())
+    reference = measure(problem, lambda p: {"y": np.array(p.inputs[0])}, [])
+    got = truth.copy()
+    got[123_456] += 200 * 2.0**-53
+    (finding,) = compare(problem, reference, {"y": got}, LANES["A"])
+    assert (finding.verdict, finding.by, finding.index) == (Outcome.DISAGREE, "max-norm", (123_456,))
+
+
+def test_a_mask_does_not_hide_what_stands_beside_it():
+    """-1e30 outweighs all other numbers in every norm; numbers that never move are a part of their own."""
+    module = torch.nn.Linear(4, 6)
+    params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+    masked = torch.arange(6) > 2
+    torch_fn = lambda m, x: torch.where(masked, m(x), torch.tensor(-1e30, dtype=x.dtype))
+    x = np.random.default_rng(0).normal(size=(3, 4))
+
+    def fn(off=0.0, mask=-1e30):
+        def port(params, x):
+            y = x @ params["weight"].T + params["bias"]
+            return jnp.where(jnp.arange(6) > 2, y + off, jnp.asarray(mask, x.dtype))
+
+        return port
+
+    check = lambda fn: crosscheck.check(fn, module, params, (x,), torch_fn=torch_fn, output_names=["y"])
+    assert check(fn()).ok
+    assert check(fn(off=1e-3)).outcome is Outcome.DISAGREE
+    wrong = check(fn(mask=-1e29))
+    assert wrong.first.label == "y[constant]"
+
+
+@pytest.mark.parametrize("threshold", [1e3, 1.0])
+def test_a_hidden_clipping_is_no_pullback(threshold, measured):
+    """At the problem's own cotangents the higher threshold is not reached; at 2^20 times them it is."""
+
+    @jax.custom_vjp
+    def clipped(a):
+        return a
+
+    clipped.defvjp(lambda a: (a, None), lambda _, g: (jnp.clip(g, -threshold, threshold),))
+    clips = lambda params, x, states: right(params, clipped(x), states)
+    right = function(CASE)
+    findings = judge(CASE.problem, measured.reference, partial(run_jax, clips))
+    lanes = {f.lane for f in findings if f.verdict is Outcome.DISAGREE}
+    assert ("A linear" in lanes, "A" in lanes) == (True, threshold == 1.0)
+
+
+def test_a_reference_that_clips_itself_asks_for_no_linearity():
+    class Clip(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.clamp(-1e3, 1e3)
+
+    @jax.custom_vjp
+    def clipped(a):
+        return a
+
+    clipped.defvjp(lambda a: (a, None), lambda _, g: (jnp.clip(g, -1e3, 1e3),))
+    module = torch.nn.Linear(3, 2)
+    params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    fn = lambda params, x: clipped(x @ params["weight"].T + params["bias"])
+    assert crosscheck.check(fn, module, params, (x,), torch_fn=lambda m, x: Clip.apply(m(x))).ok
+    assert not crosscheck.check(fn, module, params, (x,)).ok
+
+
+def test_fading_gradients_are_lifted_and_then_left_to_float64():
+    """Default initialisation, loss on the last step, T = 1,000: most steps are vacuous in float32."""
+    case = RecurrentCase("fading", "", 2, 1_000, 8, 32, loss="last")
+    measured = measure_case(case)
+    assert measured.reference.power == 60
+    verdict = run_side(measured, SIDES["jax_lstm"])
+    assert verdict.ok, str(verdict)
+    steps = {f.lane: f for f in verdict.findings if f.quantity == "grad x" and f.part == "t"}
+    vacuous = {lane: f.counts.get("vacuous", 0) for lane, f in steps.items()}
+    assert vacuous["A"] == 0
+    assert 700 < vacuous["B shifted"] < vacuous["B"] - 50 < 1_000
+    assert steps["B"].settled.endswith(f"{vacuous['B shifted']} of 1000 by lane A")
+    assert f"slices: {1_000 - vacuous['B']} agree, {vacuous['B']} vacuous" in str(verdict)
+
+    def wrong_far_back(case):
+        right = SIDES["jax_lstm"].runner(case)
+
+        def run(problem, dtype):
+            result = dict(right(problem, dtype))
+            result["grad x"] = np.array(result["grad x"])
+            result["grad x"][:, 3] *= 1.001
+            return result
+
+        return run
+
+    verdict = run_side(measured, Side("port", wrong_far_back))
+    assert {(f.label, f.lane) for f in verdict.findings if f.final is Outcome.DISAGREE} == {("grad x[t=3]", "A")}
+
+
+def test_what_no_lane_can_see_stays_vacuous():
+    verdict = run_side(measure_case(replace(CASES["long-vanished"], steps=2_500)), SIDES["jax_lstm"])
+    assert verdict.outcome is Outcome.VACUOUS
+
+
+def test_padding_is_no_slice():
+    """Steps beyond the longest row hold zeros on both sides and are not counted as vacuous."""
+    case = RecurrentCase("short", "", 3, 9, 4, 6, lengths=(5, 2, 7))
+    cut = case.problem.cuts["y"]
+    assert cut.rows(np.zeros((3, 9, 6))).shape[0] == 7
+    assert run_side(measure_case(case), SIDES["jax_lstm"]).ok
+
+
+def test_cuts_are_read_off_names_and_shapes():
+    shapes = RecurrentCase("", "", 1, 1, 3, 5, num_layers=2, bidirectional=True, proj_size=2).shapes()
+    params = {f"model.lstm.{name}": np.zeros(shape) for name, shape in shapes.items()}
+    params |= {
+        "fc.weight": np.zeros((20, 5)),
+        "gru.weight_hh_l0": np.zeros((15, 5)),
+        "rnn.weight_hh_l0": np.zeros((5, 5)),
+    }
+    params |= {"cell.weight_ih": np.zeros((8, 3)), "cell.weight_hh": np.zeros((8, 2)), "cell.bias_ih": np.zeros(8)}
+    cuts = gate_cuts(params)
+    assert {name for name in params if name not in cuts} == {
+        *(n for n in params if "weight_hr" in n), "fc.weight", "gru.weight_hh_l0", "rnn.weight_hh_l0",
+    }  # fmt: skip
+    assert cuts["cell.bias_ih"].rows(np.arange(8.0)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert cuts["cell.bias_ih"].label(2) == "gate g"
+
+
+def test_a_steps_condition_is_its_neighbours_too():
+    values = np.ones((50, 3))
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), steps=50, cuts={"y": Cut(0, "t")})
+    steep = lambda p: {"y": np.where(np.arange(50)[:, None] == 20, p.inputs[0] ** 9, p.inputs[0])}
+    condition = measure(problem, steep, []).known["y"]["t"].condition[0]
+    assert (np.flatnonzero(condition > 5) == np.arange(12, 29)).all()
+    assert condition[20] == pytest.approx(9, rel=1e-3)
+
+
+def test_the_references_own_error_is_none_where_float32_underflows():
+    values = np.full((4, 3), 1e-42)
+    values[0] = 1.0
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), cuts={"y": Cut(0, "t")})
+    flushed = lambda p: {"y": np.where(p.inputs[0] < 1e-38, 0.0, p.inputs[0] * (1 + 3 * U32)).astype(np.float32)}
+    reference = measure(problem, lambda p: {"y": np.array(p.inputs[0])}, [flushed])
+    own = reference.known["y"]["whole"].own_error[0, 0]
+    assert own == pytest.approx(4 * U32, rel=0.5)
+    assert np.all(reference.known["y"]["t"].own_error < 10 * U32)

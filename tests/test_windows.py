@@ -1,0 +1,112 @@
+"""Chaotic models: undecided end to end, decided by windows that start from the reference's own states."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crosscheck.cases import RecurrentCase
+from crosscheck.finding import Outcome
+from crosscheck.sides import SIDES, Side
+from crosscheck.suite import measure_case, run_side
+from crosscheck.trajectory import trajectory
+from crosscheck.windows import cut_into_windows
+from tests.ports import cell, port, sigmoid
+
+
+def chaotic(steps: int) -> RecurrentCase:
+    """Recurrent weights times six."""
+    case = RecurrentCase("chaotic", "", 2, steps, 8, 64)
+    grown = {name: 6 * a if name.startswith("weight_hh") else a for name, a in case.problem.params.items()}
+    return replace(case, weights=grown)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure_case(chaotic(1_000))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measured):
+    verdict = run_side(measured, SIDES[side])
+    assert verdict.ok, str(verdict)
+    end_to_end = [f for f in verdict.findings if f.lane in "AB"]
+    assert {f.verdict for f in end_to_end if f.quantity in ("h_n", "c_n")} == {Outcome.INCONCLUSIVE}
+    assert "settled by windows from the reference's states" in str(verdict)
+    steps = {f.lane for f in verdict.findings if f.lane.endswith("-step")}
+    assert {"B 1-step", "B 4-step"} <= steps
+    assert side == "torch.nn.LSTM" or {"A 1-step", "A 4-step"} <= steps
+    for finding in verdict.findings:  # the figures that verification of many regimes has shown
+        if finding.lane in ("A 1-step", "B 1-step") and finding.quantity in ("y", "h_n", "c_n"):
+            assert finding.error <= (8e-16 if finding.lane[0] == "A" else 5e-7), finding
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [cell(f=lambda z: sigmoid(1.001 * z)), cell(g=lambda z: jnp.clip(jnp.tanh(z), -0.99, 0.99))],
+)
+def test_a_real_fault_in_a_chaotic_model_disagrees_by_one_step(wrong, measured):
+    verdict = run_side(measured, Side("port", port(wrong)))
+    assert verdict.outcome is Outcome.DISAGREE
+    bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
+    assert "A 1-step" in bad
+    assert any("step" in line for line in verdict.diagnosis)
+
+
+def test_windows_see_what_single_steps_cannot(measured):
+    """Outputs late by one step are right in every window of one step."""
+
+    def late(case):
+        right = SIDES["jax_lstm"].runner(case)
+
+        def run(problem, dtype):
+            result = dict(right(problem, dtype))
+            result["y"] = np.roll(result["y"], 1, axis=1) if result["y"].shape[1] > 1 else result["y"]
+            return result
+
+        return run
+
+    verdict = run_side(measured, Side("port", late))
+    bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
+    assert "A 4-step" in bad
+    assert not bad & {"A 1-step", "B 1-step"}
+
+
+CASES = (
+    RecurrentCase("plain", "", 3, 8, 4, 5),
+    RecurrentCase("stack", "", 3, 8, 4, 6, num_layers=2, bidirectional=True, lengths=(8, 3, 5), time_major=True),
+    RecurrentCase("projection", "", 3, 8, 4, 6, num_layers=2, proj_size=2),
+    RecurrentCase("unbatched", "", None, 8, 4, 6, bidirectional=True),
+    RecurrentCase("rnn", "", 3, 8, 4, 6, num_layers=2, kind="rnn"),
+    RecurrentCase("relu", "", 3, 8, 4, 6, kind="rnn", nonlinearity="relu"),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_trajectory_is_the_references(case):
+    truth = SIDES["torch_ref"].runner(case)(case.problem, "float64")
+    rows = trajectory(case, case.problem)
+    for k, name in enumerate(case.state_names):
+        last = np.stack([row.states[k][0 if row.suffix else -1] for row in rows])
+        expected = truth[f"{name}_n"] if case.batch else truth[f"{name}_n"][:, None]
+        np.testing.assert_allclose(last, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_windows_put_together_are_the_sequence(case, size):
+    """Every window's y is the stretch of y that it was cut from, in every layer, direction and row."""
+    truth = SIDES["torch_ref"].runner(case)(case.problem, "float64")
+    small, problem = cut_into_windows(case, case.problem, size)
+    assert (small.steps, small.time_major) == (size, case.time_major)
+    found = SIDES["torch_ref"].runner(small)(problem, "float64")
+    to_time_first = lambda a, case: np.moveaxis(a, case.time_axis, 0)
+    y = to_time_first(truth["y"], case) if case.batch else truth["y"][:, None]
+    windows = to_time_first(found["y"], small)
+    batch = case.batch or 1
+    for n, start in enumerate(range(0, case.steps - size + 1, size)):
+        np.testing.assert_allclose(windows[:, n * batch : (n + 1) * batch], y[start : start + size], atol=1e-13)
+    assert problem.cuts["y"].rows(found["y"]).shape[0] == len(range(0, case.steps - size + 1, size))
