@@ -26,7 +26,10 @@ def bench_cases(quick: bool) -> tuple[RecurrentCase, ...]:
 
 
 def random_cases(count: int, seed: int = 0) -> Iterator[RecurrentCase]:
-    """Configurations of every option of torch.nn.LSTM and torch.nn.RNN, with sizes that differ."""
+    """Configurations of every option of torch.nn.LSTM and torch.nn.RNN, with sizes that differ.
+
+    relu comes with many units and rows: a few of them may all be off in some step, and then there is nothing to check.
+    """
     rng = np.random.default_rng([seed, 0xFA])
     for n in range(count):
         batch, inputs, hidden, projection = (int(a) for a in rng.permutation(np.arange(2, 14))[:4])
@@ -45,7 +48,7 @@ def random_cases(count: int, seed: int = 0) -> Iterator[RecurrentCase]:
             bias=bool(rng.random() < 0.8),
             bidirectional=bool(rng.random() < 0.4),
             proj_size=projection if kind == "lstm" and projection < hidden and rng.random() < 0.3 else 0,
-            nonlinearity=str(rng.choice(["tanh", "relu"])),
+            nonlinearity="relu" if hidden >= 8 and batch >= 4 and not (ragged or unbatched) else "tanh",
             time_major=bool(rng.random() < 0.3),
             lengths=tuple(int(a) for a in rng.integers(1, steps + 1, batch)) if ragged and not unbatched else None,
             loss="all" if rng.random() < 0.8 or ragged or unbatched else "last",
