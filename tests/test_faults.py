@@ -50,9 +50,12 @@ def test_no_false_alarm(part):
     assert Score([score.try_right(cases, False)]).false_alarms == {}
 
 
+SOME = (("last", "lstm"), ("all", "lstm"), ("last", "rnn"), ("all", "rnn"))
+
+
 def test_no_false_alarm_on_a_few():
-    cases = list(bench.random_cases(104))[10:14]
-    assert {case.loss for case in cases} == {"all", "last"}
+    known = [case for case in bench.random_cases(104) if case.num_layers == 1]
+    cases = [next(case for case in known if case.loss == loss and case.kind == kind) for loss, kind in SOME]
     found = Score([score.try_right(cases, False)])
     assert len(found.right) == 3 * len(cases)
     assert found.false_alarms == {}

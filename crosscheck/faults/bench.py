@@ -51,7 +51,7 @@ def random_cases(count: int, seed: int = 0) -> Iterator[RecurrentCase]:
             nonlinearity="relu" if hidden >= 8 and batch >= 4 and not (ragged or unbatched) else "tanh",
             time_major=bool(rng.random() < 0.3),
             lengths=tuple(int(a) for a in rng.integers(1, steps + 1, batch)) if ragged and not unbatched else None,
-            loss="all" if rng.random() < 0.8 or ragged or unbatched else "last",
+            loss="all" if rng.random() < 0.65 or ragged or unbatched else "last",
             forget_bias=float(rng.integers(0, 4)) if kind == "lstm" and rng.random() < 0.3 else None,
             seed=n,
         )
