@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from crosscheck.problem import Arrays, Problem, gradient_name
 from crosscheck.tree import tensor_leaves
 
 TorchFn = Callable[..., Any]
+LONG = 10_000
 _KNOWN_WARNINGS = ("TF32 acceleration on top of oneDNN", "LSTM with projections is not supported with oneDNN")
 
 
@@ -52,7 +54,17 @@ def run_torch(
     """
     with full_precision(), torch.backends.mkldnn.flags(enabled=onednn), _could_not_run(dtype):
         adapter = _Adapter(copy.deepcopy(module), torch_fn).to("cpu", getattr(torch, dtype)).train(train)
-        return _run(adapter, problem, getattr(torch, dtype), buffers or {}, unused)
+        result = _run(adapter, problem, getattr(torch, dtype), buffers or {}, unused)
+    if problem.steps >= LONG:
+        _give_memory_back()
+    return result
+
+
+def _give_memory_back() -> None:
+    """The graph of a long sequence is millions of small blocks, which glibc keeps for itself once they are free."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _run(adapter, problem, kind, buffers, unused) -> Arrays:

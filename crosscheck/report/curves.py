@@ -15,7 +15,8 @@ STRETCHES = 10
 
 def curve_table(title: str, findings: Sequence[Finding], quantity: str) -> Table:
     """Stretches of time down, lanes across: error and limit at that step of a stretch that is nearest to its limit."""
-    curves = {f.lane: f for f in findings if f.quantity == quantity and f.part == "t" and f.rows is not None}
+    own = [f for f in findings if f.quantity == quantity and f.part == "t" and not f.lane.endswith("-step")]
+    curves = {f.lane: f for f in own if f.rows is not None}
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("steps", no_wrap=True)
     table.add_column(f"‖{quantity}‖", no_wrap=True)
