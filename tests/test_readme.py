@@ -105,4 +105,3 @@ def test_its_commands_are_the_makefiles():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     for link in re.findall(r"\]\(([\w./]+)\)", README):
         assert (ROOT / link).exists()
-

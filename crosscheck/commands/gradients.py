@@ -19,7 +19,7 @@ from crosscheck.commands.common import (
     write_report,
     write_results,
 )
-from crosscheck.finding import worst
+from crosscheck.finding import Outcome, worst
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.report.table import closing_line, print_failures
 from crosscheck.sides import SIDES
@@ -73,14 +73,14 @@ def gradients(
     for result in results:
         settled = [f for f in result.verdict.findings if f.settled and f.part == "t"]
         for finding in settled:
-            vacuous = f"{finding.counts.get('vacuous', 0)} steps vacuous, settled {finding.settled}"
+            doubts = ", ".join(f"{n} steps {name}" for name, n in finding.counts.items() if name != Outcome.AGREE)
             where = f"{result.side}, {finding.quantity}, lane {finding.lane}"
-            console.print(f"{where}: {vacuous}", highlight=False, markup=False)
+            console.print(f"{where}: {doubts}, settled {finding.settled}", highlight=False, markup=False)
     content = write_results(json_file, [results])
     write_report(report, [results], content["environment"], command)
     print_failures([results], console)
     console.print(closing_line([results]), highlight=False, markup=False)
-    raise typer.Exit(0 if worst(r.outcome for r in results) == "agree" else 1)
+    raise typer.Exit(0 if worst(r.outcome for r in results) is Outcome.AGREE else 1)
 
 
 def _case(length, hidden, forget_bias, loss, seed) -> RecurrentCase:
