@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ from crosscheck.shrink import reproduction, shrink
 from crosscheck.sides import SIDES
 from crosscheck.suite import CaseResult, run_suite
 
+INTERRUPTED = 130
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -43,7 +45,7 @@ def standard_suite(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a page with every curve and limit to DIR/index.html.")
     ] = None,
-    shrink_failure: Annotated[
+    shrinking: Annotated[
         bool, typer.Option("--shrink", help="Reduce a failing case to the smallest one that still fails.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Run cases in so many processes.")] = min(os.cpu_count() or 1, 4),
@@ -53,6 +55,9 @@ def standard_suite(
     The table goes to stdout, progress to stderr. Exit code 0: all as expected; 1: not; 2: could not run.
     """
     if context.invoked_subcommand is not None:
+        given = {"--case": case, "--list": list_cases, "--json": json_file, "--report": report, "--shrink": shrinking}
+        for option in (name for name, value in given.items() if value):
+            fail(f"{option} stands before {context.invoked_subcommand!r}; write it after, if that has it")
         return
     console = output()
     if list_cases:
@@ -63,7 +68,7 @@ def standard_suite(
         if name not in CASES:
             fail(f"unknown case {name!r}; known: {', '.join(CASES)}")
     check_json_file(json_file)
-    check_report_folder(report)
+    check_report_folder(report, json_file)
     chosen = [CASES[name] for name in dict.fromkeys(case or CASES)]
     results: list[list[CaseResult]] = []
     with failures_in_one_line(), progress() as bar:
@@ -80,7 +85,7 @@ def standard_suite(
     settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
     console.print(settings + "\n", highlight=False, markup=False)
     console.print(closing_line(results), style="green" if content["ok"] else "red", highlight=False, markup=False)
-    if shrink_failure and not content["ok"]:
+    if shrinking and not content["ok"]:
         _print_shrunk(results, console)
     raise typer.Exit(0 if content["ok"] else 1)
 
@@ -105,4 +110,15 @@ for command in (checkpoint, faults, gradients, notebook):
 
 
 def main() -> None:
-    app(prog_name="crosscheck")
+    """A reader that has had enough, such as head, ends us quietly; an output that cannot be written is one line."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        app(prog_name="crosscheck")
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # at once: threads of the frameworks may not end in order
+            os._exit(INTERRUPTED)
+        raise
+    except OSError as error:
+        typer.echo(f"crosscheck: {error.strerror or error}", err=True)
+        os._exit(2)

@@ -20,11 +20,10 @@ import numpy as np
 
 from crosscheck.finding import SEVERITY, Finding, Outcome, Rows
 from crosscheck.norms import NORMS, row_norms
-from crosscheck.parts import CONSTANT, WHOLE, Cut
+from crosscheck.parts import APART, WHOLE, Cut
 from crosscheck.problem import Arrays, Problem, is_gradient
-from crosscheck.reference import U32, U64, Known, Reference, cut_up, difference
+from crosscheck.reference import CHAOS, U32, U64, Known, Reference, cut_up, difference
 
-CHAOS = 1e-3
 MADE_UP = 2**10  # times what rounding near the smallest number may do: beyond, a port's "nothing" is something
 _AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
 
@@ -73,19 +72,40 @@ class _Quantity:
         self.cut: Cut | None = problem.cuts.get(name)
 
     def findings(self) -> list[Finding]:
+        if self.truth.dtype.kind in "biu":
+            return [self._exactly()]
         odd = _nonfinite_mismatch(self.got, self.truth)
+        if odd is not None and self._overflows():
+            text = f"the reference itself is not finite in {self.lane.dtype}"
+            return [Finding(self.name, self.lane.name, Outcome.INCONCLUSIVE, None, None, note=text)]
         if odd is not None:
             at = {"index": odd, "got": float(self.got[odd]), "expected": float(self.truth[odd])}
             return [_refused(self.name, self.lane, "NaN or inf where the truth has none, or the reverse", **at)]
         found = []
-        if self.truth.dtype.kind == "f" and str(self.dtype) != self.lane.dtype:
+        if str(self.dtype) != self.lane.dtype:
             found.append(_refused(self.name, self.lane, f"came back as {self.dtype}, in a run in {self.lane.dtype}"))
         self.off = difference(self.got, self.truth)
-        constant = self.reference.constants.get(self.name)
-        for part, rows in cut_up(self.off, self.cut, constant).items():
+        for part, rows in cut_up(self.off, self.cut, self.reference.apart.get(self.name)).items():
             found.append(self._judge(part, rows, self.reference.known[self.name][part]))
         first = next((f.first_step for f in found if f.first_step is not None), None)
         return [replace(f, first_step=first) if f.verdict is Outcome.DISAGREE else f for f in found]
+
+    def _overflows(self) -> bool:
+        own = [known.own_error for known in self.reference.known[self.name].values()]
+        return self.lane.name.startswith("B") and not all(np.isfinite(error).all() for error in own)
+
+    def _exactly(self) -> Finding:
+        """Integers and bools are equal or they are not; where rounding flips some, that decides nothing."""
+        wrong = np.argwhere(self.got != self.truth)
+        size = float(np.max(np.abs(self.truth.astype(np.float64)), initial=0.0))
+        if not len(wrong):
+            return Finding(self.name, self.lane.name, Outcome.AGREE, 0.0, 0.0, norm=size, note=self.note)
+        if np.any(self.reference.known[self.name][WHOLE].response > 0):
+            text = "rounding of the inputs changes these integers"
+            return Finding(self.name, self.lane.name, Outcome.INCONCLUSIVE, None, None, norm=size, note=text)
+        index = tuple(int(i) for i in wrong[0])
+        at = {"index": index, "got": float(self.got[index]), "expected": float(self.truth[index])}
+        return _refused(self.name, self.lane, f"{len(wrong)} of {self.truth.size} integers differ", norm=size, **at)
 
     def _judge(self, part: str, rows: np.ndarray, known: Known) -> Finding:
         lane, size = self.lane, known.size
@@ -98,10 +118,14 @@ class _Quantity:
         outcomes = np.where(error <= limit, _AGREE, _DISAGREE)
         outcomes[(faint > lane.factor * CHAOS) & (distance <= MADE_UP * floor)] = _VACUOUS
         outcomes[self._undecidable(known)] = _INCONCLUSIVE
+        shaky = ~(known.own_error <= CHAOS) & (error <= CHAOS)  # float64 is off by more than 2^-29 of that, too
+        outcomes[shaky & (outcomes == _DISAGREE)] = _INCONCLUSIVE
         nothing = np.broadcast_to(size[1] < lane.tiny, size.shape)
         absolute = MADE_UP * floor + lane.factor * lane.unit * known.response
         outcomes[nothing] = np.where(distance <= absolute, _VACUOUS, _DISAGREE)[nothing]
         outcomes[~(np.isfinite(size) & np.isfinite(distance))] = _INCONCLUSIVE
+        if part != WHOLE:
+            outcomes[:, self._empty(known, distance)] = _AGREE
         by, row = _most_telling(outcomes, error, limit)
         finding = Finding(
             self.name,
@@ -110,7 +134,7 @@ class _Quantity:
             None if nothing[by, row] or not np.isfinite(error[by, row]) else float(error[by, row]),
             None if nothing[by, row] or not np.isfinite(limit[by, row]) else float(limit[by, row]),
             part=part,
-            slice=self.cut.label(row) if self.cut is not None and part == self.cut.kind else part * (part == CONSTANT),
+            slice=self.cut.label(row) if self.cut is not None and part == self.cut.kind else part * (part == APART),
             by=NORMS[by],
             norm=float(size[0, row]),
             note=self.note,
@@ -123,6 +147,14 @@ class _Quantity:
         finding = replace(finding, rows=kept, note=_joined(self.note, self._why(finding, known, by, row, distance)))
         return self._located(finding, worst_rows) if finding.verdict is Outcome.DISAGREE else finding
 
+    def _empty(self, known: Known, distance: np.ndarray) -> np.ndarray:
+        """Slices that are zero in the model itself, such as padding: on both sides, whatever moves, amid others that
+        are not. Where slices fade away a zero is an underflow, and there is nothing to check.
+        """
+        zero = np.all((known.size == 0) & (known.response == 0) & (distance == 0), axis=0)
+        alive = known.size[1][known.size[1] > 0]
+        return zero if alive.size and alive.min() > 2.0**-900 else np.zeros_like(zero)
+
     def _explained(self, known: Known) -> np.ndarray:
         """What rounding may do: the largest of the terms, which K multiplies."""
         accumulated = np.sqrt(self.problem.steps) / 4
@@ -132,7 +164,9 @@ class _Quantity:
     def _undecidable(self, known: Known) -> np.ndarray:
         """Where the limit would be so wide that a wrong program is within it."""
         chaotic = ~(known.condition * U32 <= CHAOS)
-        return chaotic | ~(known.own_error <= CHAOS) if self.lane.name.startswith("B") else chaotic
+        if self.lane.name.startswith("B"):
+            return chaotic | ~(known.own_error <= CHAOS)
+        return chaotic
 
     def _why(self, finding, known, by, row, distance) -> str:
         roundings, own = known.condition[by, row] * U32, known.own_error[by, row]
@@ -182,6 +216,3 @@ def _nonfinite_mismatch(got, truth):
     if same.all():
         return None
     return tuple(int(i) for i in np.argwhere(~same)[0])
-
-
-__all__ = ["CHAOS", "CONSTANT", "LANES", "WHOLE", "Lane", "compare"]

@@ -54,7 +54,7 @@ class Rows:
 class Finding:
     """One part of one quantity in one lane, in the norm in which it is nearest to its limit.
 
-    quantity: its name. part: "whole", "constant" (what no perturbation moves), or the slices' kind: "t", "gate", "row";
+    quantity: its name. part: "whole", "apart" (what would outweigh the rest), or the slices' kind: "t", "gate", "row";
     ``slice`` then names the worst of them, and ``counts`` says how many had which outcome. Errors and limits are
     relative to the truth's norm, which is ``norm``. ``index``, ``got`` and ``expected`` are at the largest difference,
     ``first_step`` the first time step beyond its limit (the last one for a gradient, which runs backward). ``settled``:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crosscheck.cases import RecurrentCase
+from crosscheck.compare import LANES
 from crosscheck.diagnosis import Port, diagnose
 from crosscheck.finding import CouldNotRun, Finding
 from crosscheck.judge import Run, Windows
@@ -15,8 +16,8 @@ from crosscheck.parts import Cut, gate_cuts
 from crosscheck.premises import premise
 from crosscheck.problem import Arrays, Problem, gradient_name, is_floating
 from crosscheck.recognize import INPUTS, OUTPUTS
-from crosscheck.reference import measure
-from crosscheck.windows import SIZES, cut_into_windows
+from crosscheck.reference import Reference, is_chaotic, measure
+from crosscheck.windows import SIZES, calmed, cut_into_windows
 
 Lstm = tuple[RecurrentCase, Problem]
 
@@ -65,7 +66,7 @@ class LstmPair:
             return ["cotangents are the same in reversed time: a backward pass that reads them so would pass"]
         return []
 
-    def windows(self) -> list[Windows]:
+    def windows(self, chaotic: bool) -> list[Windows]:
         """None for a pair without initial states, which no window can start from."""
         if self.stateless or self.case.batch is None:
             return []
@@ -73,7 +74,18 @@ class LstmPair:
         for size in (size for size in SIZES if size <= self.case.steps):
             small, problem = cut_into_windows(self.case, self.canonical, size)
             reference = measure(problem, self.truth, self.paths, seed=size)
-            found.append(Windows(small.steps, problem, reference, self.port))
+            found.append(Windows(f"{small.steps}-step", problem, reference, self.port))
+        if chaotic:
+            known: list[Reference] = []
+
+            def undecided(problem: Problem) -> bool:
+                known.append(measure(problem, self.truth, self.paths))
+                return is_chaotic(known[-1])
+
+            calm = calmed(self.canonical, undecided)
+            if calm is None:
+                return []
+            found.append(Windows("calm", calm, known[-1], self.port, (LANES["A"],)))
         return found
 
     def diagnosis(self, findings: Sequence[Finding]) -> tuple[str, ...]:

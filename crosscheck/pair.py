@@ -15,7 +15,7 @@ import torch
 from crosscheck.causes import likely_cause
 from crosscheck.environment import environment
 from crosscheck.finding import CouldNotRun
-from crosscheck.judge import judge
+from crosscheck.judge import judge, no_windows
 from crosscheck.lstm_pair import LstmPair, cuts_of
 from crosscheck.problem import Problem, canonical, is_floating
 from crosscheck.recognize import as_lstm
@@ -43,7 +43,7 @@ def check(
     """Judges whether a JAX function and a torch module compute the same outputs and the same gradients.
 
     The truth is the torch module in float64. Everything is compared in float64 and in float32, with limits measured
-    on this very problem; see `crosscheck.compare`. The longest axis of the inputs, features aside, stands in for T.
+    on this very problem; see `crosscheck.compare`. The longest axis of the inputs stands in for T.
 
     Args:
       jax_fn: ``jax_fn(params, *inputs)`` -> a pytree of arrays. It is jitted, and differentiated by jax.vjp.
@@ -68,6 +68,8 @@ def check(
       CouldNotRun: one of the two cannot compute what was asked.
     """
     torch_fn = torch_fn or call_module
+    if not isinstance(inputs, tuple | list):
+        raise TypeError(f"inputs must be a tuple of pytrees, one an argument; got {type(inputs).__name__}. Write (x,).")
     params = _canonical_params(params, torch_module)
     values: tuple[Any, ...] = jax.tree.map(canonical, tuple(inputs))
     names = _input_names(jax_fn, values, params)
@@ -92,13 +94,15 @@ def check(
     unused: list[str] = []
     truth = partial(run, dtype="float64", unused=unused)
     paths = [partial(run, dtype="float32", onednn=onednn) for onednn in (True, False)]
-    lstm = as_lstm(problem, truth(problem))
-    problem = replace(problem, cuts=cuts_of(problem, lstm))
+    lstm = as_lstm(problem, truth(problem), truth)
+    steps = problem.steps if lstm is None else lstm[0].steps
+    problem = replace(problem, cuts=cuts_of(problem, lstm), steps=steps)
     reference = measure(problem, truth, paths, seed=seed)
-    pair = None if lstm is None else LstmPair(*lstm, partial(run_jax, jax_fn), truth, paths, problem)
-    windows = tuple if pair is None else pair.windows
-    findings = judge(problem, reference, partial(run_jax, jax_fn), windows=windows)
+    port = partial(run_jax, lambda *arguments: jax_fn(*arguments))  # compiled anew: jax_fn may call what was edited
+    pair = None if lstm is None else LstmPair(*lstm, port, truth, paths, problem)
+    findings = judge(problem, reference, port, windows=no_windows if pair is None else pair.windows)
     notes = [f"torch gives no gradient for {name!r} (None); it counts as zero" for name in unused]
+    notes += _silent(problem, outputs)
     lines: tuple[str, ...] = ()
     if pair is not None:
         findings = (*pair.premise(), *findings)
@@ -149,9 +153,15 @@ def _canonical_buffers(buffers, module):
 
 
 def _steps(inputs):
-    """T, not knowing which axis it is: the longest axis but the features' (the last of a floating-point array)."""
-    axes = (np.shape(leaf)[: -1 if is_floating(leaf) else None] for leaf in jax.tree.leaves(inputs))
-    return max((n for shape in axes for n in shape), default=1)
+    """T, over which rounding accumulates: the longest axis, since any of them may be summed over."""
+    return max((n for leaf in jax.tree.leaves(inputs) for n in np.shape(leaf)), default=1)
+
+
+def _silent(problem, outputs):
+    """Outputs through which no gradient is compared."""
+    pairs = zip(problem.output_names, problem.cotangents, outputs, strict=True)
+    silent = [name for name, cotangent, output in pairs if is_floating(output) and not np.any(cotangent)]
+    return [f"the cotangent of {name!r} is zero: no gradient through it is compared" for name in silent]
 
 
 def _input_names(jax_fn, inputs, params):

@@ -1,7 +1,7 @@
-"""What is judged of a quantity: the whole, its slices, and apart from both what does not depend on anything.
+"""What is judged of a quantity: the whole, its slices, and apart from both what would outweigh everything else.
 
-A mask of -1e30 outweighs every other number of an array in every norm. Numbers that no perturbation of weights, inputs
-and cotangents moves, and that are not zero, are therefore a part of their own.
+A mask of -1e30 hides every other number of an array in every norm. Numbers that no perturbation of weights, inputs and
+cotangents moves, and those of an output that are larger than its median by 26 bits, are therefore a part of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WHOLE, CONSTANT = "whole", "constant"
+WHOLE, APART = "whole", "apart"
 GATES = ("i", "f", "g", "o")
 _GATED = re.compile(r"(?:.*\.)?(?:weight_ih|weight_hh|bias_ih|bias_hh)(_l\d+(?:_reverse)?)?")
 

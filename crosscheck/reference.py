@@ -16,13 +16,14 @@ from scipy.ndimage import maximum_filter1d
 
 from crosscheck.finding import CouldNotRun
 from crosscheck.norms import row_norms
-from crosscheck.parts import CONSTANT, WHOLE, Cut
+from crosscheck.parts import APART, WHOLE, Cut
 from crosscheck.problem import Arrays, Problem, is_gradient
 
 U32 = 2.0**-24
 U64 = 2.0**-53
 TINY32 = float(np.finfo(np.float32).tiny)
 DRAWS = 3
+CHAOS = 1e-3  # of κu and e_ref in float32
 NEIGHBOURS = 8  # time steps on either side
 SHIFT = 60  # cotangents times 2^60 lift gradients over the smallest float32
 
@@ -47,10 +48,15 @@ class Reference:
 
     truth: Arrays
     known: dict[str, dict[str, Known]]
-    constants: dict[str, np.ndarray]  # masks of what never moves, of those quantities that have such numbers
+    apart: dict[str, np.ndarray]  # masks of what is judged apart, of those quantities that have such numbers
     run: Callable[[Problem], Arrays] | None = None  # the truth's, for probes
     power: int = 0
     shifted: Reference | None = None
+
+
+def is_chaotic(reference: Reference) -> bool:
+    """Does it amplify rounding past deciding in some part?"""
+    return any(np.any(~(k.condition * U32 <= CHAOS)) for parts in reference.known.values() for k in parts.values())
 
 
 def measure(
@@ -67,29 +73,30 @@ def measure(
     rng = np.random.default_rng([seed, 0x6B])
     responses: dict[str, dict[str, np.ndarray]] = {name: {} for name in values}
     moving: dict[str, np.ndarray] = {}
+    dwarfing = {name: _dwarfing(name, value) for name, value in values.items()}
     for _ in range(DRAWS):
         moved = truth(problem.perturbed(rng, U32))
         for name, value in values.items():
             off = difference(moved[name], value)
             moving[name] = moving.get(name, False) | (off != 0)
-            for part, rows in cut_up(off, problem.cuts.get(name)).items():
+            for part, rows in cut_up(off, problem.cuts.get(name), dwarfing[name]).items():
                 responses[name][part] = np.maximum(responses[name].get(part, 0.0), row_norms(rows) / U32)
-    constants = {name: _constant(value, moving[name]) for name, value in values.items()}
+    apart = {name: _apart(value, moving[name], dwarfing[name]) for name, value in values.items()}
     reference = Reference(
         values,
-        {name: _known(values[name], problem.cuts.get(name), constants[name], responses[name]) for name in values},
-        {name: mask for name, mask in constants.items() if mask is not None},
+        {name: _known(values[name], problem.cuts.get(name), apart[name], responses[name]) for name in values},
+        {name: mask for name, mask in apart.items() if mask is not None},
         truth,
     )
     return _with_shift(problem, _with_own_error(problem, reference, float32_paths), float32_paths)
 
 
-def cut_up(a: np.ndarray, cut: Cut | None, constant: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Part -> rows [m, n]. ``constant`` masks what goes into a part of its own."""
-    moving = a if constant is None else np.where(constant, 0.0, a)
+def cut_up(a: np.ndarray, cut: Cut | None, apart: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Part -> rows [m, n]. ``apart`` masks what goes into a part of its own."""
+    moving = a if apart is None else np.where(apart, 0.0, a)
     parts = {WHOLE: moving.reshape(1, -1)}
-    if constant is not None:
-        parts[CONSTANT] = np.where(constant, a, 0.0).reshape(1, -1)
+    if apart is not None:
+        parts[APART] = np.where(apart, a, 0.0).reshape(1, -1)
     if cut is not None:
         parts[cut.kind] = cut.rows(moving)
     return parts
@@ -105,15 +112,28 @@ def finite(truth: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(truth), truth, 0.0)
 
 
-def _constant(truth, moving):
-    """The mask of numbers that never move, and not for being tiny; None where there are none, or nothing moves."""
-    mask = ~moving & (np.abs(truth) > 2.0**-900) & np.isfinite(truth)
-    return mask if mask.any() and moving.any() else None
+def _dwarfing(name, truth):
+    """The mask of what outweighs the rest of an output; a gradient that fades dwarfs its own far end, and has none."""
+    size = np.where(np.isfinite(truth), np.abs(truth), 0.0)
+    if is_gradient(name) or truth.dtype.kind != "f" or not size.any():
+        return None
+    mask = size > 2.0**26 * np.median(size[size > 0])
+    return mask if mask.any() else None
 
 
-def _known(truth, cut, constant, responses) -> dict[str, Known]:
+def _apart(truth, moving, dwarfing):
+    """The mask of what dwarfs the rest, and of what never moves and is not small beside what does; None if empty."""
+    size = np.where(np.isfinite(truth), np.abs(truth), 0.0)
+    rest = moving if dwarfing is None else moving & ~dwarfing
+    fixed = ~moving & (size > 2.0**-26 * np.max(size[rest], initial=0.0)) & (size > 2.0**-900)
+    if not rest.any() or not fixed.any():
+        return dwarfing
+    return fixed if dwarfing is None else fixed | dwarfing
+
+
+def _known(truth, cut, apart, responses) -> dict[str, Known]:
     known = {}
-    for part, rows in cut_up(finite(truth), cut, constant).items():
+    for part, rows in cut_up(finite(truth), cut, apart).items():
         size = row_norms(rows)
         response = responses.get(part, np.zeros_like(size))
         condition = np.divide(response, size, out=np.zeros_like(size), where=size > 0)
@@ -128,7 +148,7 @@ def _with_own_error(problem, reference, float32_paths) -> Reference:
         narrow = path(problem)
         for name, value in reference.truth.items():
             off = difference(narrow[name], value)
-            for part, rows in cut_up(off, problem.cuts.get(name), reference.constants.get(name)).items():
+            for part, rows in cut_up(off, problem.cuts.get(name), reference.apart.get(name)).items():
                 floor = 8 * TINY32 * np.array([[np.sqrt(rows.shape[1])], [1.0]])
                 beyond, size = np.maximum(row_norms(rows) - floor, 0.0), reference.known[name][part].size
                 error = np.divide(beyond, size, out=np.zeros_like(size), where=size > 0)
@@ -164,7 +184,7 @@ def _with_shift(problem, reference, float32_paths) -> Reference:
             name: {part: lifted(name, replace(k, own_error=np.zeros_like(k.size))) for part, k in parts.items()}
             for name, parts in reference.known.items()
         },
-        reference.constants,
+        reference.apart,
         power=power,
     )
     return replace(reference, power=power, shifted=_with_own_error(problem.scaled(factor), shifted, float32_paths))

@@ -152,8 +152,17 @@ def _input(name):
 def _split(problem, dtype):
     values = dict(problem.params) | {_input(name): a for name, a in problem.input_leaves.items()}
     wrt = {name if name in problem.params else _input(name) for name in problem.wrt}
+    wide = [name for name, a in values.items() if dtype == "float32" and _is_wide(np.asarray(a))]
+    if wide:
+        raise CouldNotRun(
+            f"{wide[0].removeprefix('input:')!r} holds integers over 32 bits, which JAX has in x64 alone."
+        )
     cast = {
         name: np.asarray(a, dtype=dtype) if np.asarray(a).dtype.kind == "f" else np.asarray(a)
         for name, a in values.items()
     }
     return {n: a for n, a in cast.items() if n in wrt}, {n: a for n, a in cast.items() if n not in wrt}
+
+
+def _is_wide(a):
+    return a.dtype.kind in "iu" and a.size > 0 and not -(2**31) <= int(a.min()) <= int(a.max()) < 2**31

@@ -18,10 +18,10 @@ from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.judge import Windows, judge
 from crosscheck.premises import premise
 from crosscheck.problem import Arrays, Problem
-from crosscheck.reference import Reference, measure
+from crosscheck.reference import Reference, is_chaotic, measure
 from crosscheck.sides import SIDES, Side
 from crosscheck.verdict import Verdict
-from crosscheck.windows import SIZES, cut_into_windows
+from crosscheck.windows import SIZES, calmed, cut_into_windows
 
 OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
 
@@ -110,11 +110,31 @@ class Measured:
         cut = [cut_into_windows(self.case, self.case.problem, size) for size in SIZES if size <= self.case.steps]
         return [(small, problem, *measure_problem(small, problem)) for small, problem in cut]
 
-    def windows_of(self, side: Side) -> list[Windows]:
-        return [
-            Windows(small.steps, problem, reference, side.runner(small), lanes_of(side, truth))
+    @cached_property
+    def calm(self) -> tuple[Problem, Reference] | None:
+        """The whole sequence at recurrent weights that leave it decidable."""
+        if not isinstance(self.case, RecurrentCase):
+            return None
+        found: list[Reference] = []
+
+        def undecided(problem: Problem) -> bool:
+            found.append(measure_problem(self.case, problem)[0])
+            return is_chaotic(found[-1])
+
+        problem = calmed(self.case.problem, undecided)
+        return None if problem is None else (problem, found[-1])
+
+    def windows_of(self, side: Side, chaotic: bool) -> list[Windows]:
+        windows = [
+            Windows(f"{small.steps}-step", problem, reference, side.runner(small), lanes_of(side, truth))
             for small, problem, reference, truth in self.windows
         ]
+        if chaotic:
+            if self.calm is None:
+                return []
+            exact = tuple(lane for lane in lanes_of(side, self.truth_side) if lane.name == "A")
+            windows.append(Windows("calm", *self.calm, side.runner(self.case), exact))
+        return windows
 
 
 def lanes_of(side: Side, truth_side: str) -> tuple[Lane, ...]:

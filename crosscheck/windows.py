@@ -3,11 +3,12 @@
 A chaotic model disagrees with itself after some hundred steps, but not within one. All windows are the rows of one
 batch: one step each, every step of the sequence among them, and a few steps each, so that what carries over between
 steps and the order of outputs and gradients in time are compared as well. Cotangents are random. What is specific to a
-position in the whole sequence is out of reach; the steps before chaos sets in are compared end to end for that.
+position in the whole sequence is out of their reach: for that the same sequence runs with smaller recurrent weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from crosscheck.trajectory import trajectory
 
 SIZES = (1, 4)
 MOST_ROWS = 20_000
+HALVINGS = 6
 
 
 def cut_into_windows(case: RecurrentCase, problem: Problem, size: int) -> tuple[RecurrentCase, Problem]:
@@ -53,3 +55,13 @@ def cut_into_windows(case: RecurrentCase, problem: Problem, size: int) -> tuple[
         cotangents=tuple(rng.normal(size=shape) for shape in (y.shape, *(a.shape for a in firsts))),
         cuts={"y": of_y, "grad x": of_y, **states, **{gradient_name(n): cut for n, cut in gates.items()}},
     )
+
+
+def calmed(problem: Problem, undecided: Callable[[Problem], bool]) -> Problem | None:
+    """The problem with recurrent weights halved until it is no more ``undecided``; None where that is never."""
+    for halvings in range(1, HALVINGS + 1):
+        params = {n: a / 2**halvings if "weight_hh" in n else a for n, a in problem.params.items()}
+        calm = replace(problem, params=params)
+        if not undecided(calm):
+            return calm
+    return None

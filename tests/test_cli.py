@@ -181,3 +181,48 @@ def test_as_a_module_with_the_table_on_stdout_alone():
     assert done.stdout.rstrip().endswith("agree")
     assert "error" not in done.stderr.lower()
     assert "warning" not in done.stderr.lower()
+
+
+OPTIONS = [("--json", "x.json"), ("--report", "x"), ("--case", "one-step"), ("--list",), ("--shrink",)]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_before_a_subcommand_is_not_lost(run, option, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*option, "notebook")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"crosscheck: {option[0]} stands before 'notebook'; write it after, if that has it\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_does_not_overwrite_the_json(run, tmp_path):
+    result = run("--case", "small", "--json", str(tmp_path / "index.html"), "--report", str(tmp_path))
+    assert result.exit_code == 2
+    assert "that is the page of --report" in result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_an_output_that_is_full_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "crosscheck", "--list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "crosscheck: No space left on device\n")
+
+
+def test_a_reader_that_has_had_enough_is_no_disagreement():
+    done = subprocess.run(
+        f"{sys.executable} -m crosscheck --list | head -1", shell=True, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("notebook")
+    assert done.stderr == ""
+
+
+def test_the_same_command_twice_gives_the_same_json_but_for_times(run, tmp_path):
+    contents = []
+    for n in (1, 2):
+        run("--case", "small", "--json", str(tmp_path / f"{n}.json"))
+        content = json.loads((tmp_path / f"{n}.json").read_text())
+        for case in content["cases"]:
+            del case["seconds"]
+        contents.append(content)
+    assert contents[0] == contents[1]

@@ -194,9 +194,54 @@ def test_a_users_pair_without_states_is_diagnosed_too():
     assert "first wrong at step 7, layer 0, forward direction: gate g (candidate)" in str(verdict)
 
 
+def test_a_port_with_its_batch_size_written_into_it_is_diagnosed_too():
+    module, params, (x, h, c) = lstm_pair()
+    late, always = "step 4, layer 0, forward direction: gate f", "first wrong at step 0"
+    for step, words in ((LATE["f", 4], late), (ALWAYS["h"], always)):
+        wrong = function(step)
+        fixed = lambda params, x, states, wrong=wrong: wrong(params, x + jnp.zeros((3, 1, 4), x.dtype), states)
+        assert words in str(crosscheck.check(fixed, module, params, (x, (h, c))))
+    swapped = lambda params, x, states: function(cell())(params, x + jnp.zeros((3, 1, 4), x.dtype), states[::-1])
+    assert "h_0 and c_0 swapped" in str(crosscheck.check(swapped, module, params, (x, (h, c))))
+
+
 def test_a_port_that_runs_at_its_own_sizes_alone_says_so():
     module, params, (x, h, c) = lstm_pair()
     wrong = function(ALWAYS["i"])
     fixed = lambda params, x, states: wrong(params, x + jnp.zeros((3, 9, 4)), states)
     verdict = crosscheck.check(fixed, module, params, (x, (h, c)))
-    assert "no diagnosis: the port could not be run on other inputs" in str(verdict)
+    assert "no further: the port could not be run on other inputs" in str(verdict)
+
+
+def test_what_no_gate_explains_is_not_blamed_on_one():
+    """The state is lost at step 3: no gate is wrong."""
+    module, params, (x, h, c) = lstm_pair()
+
+    def lossy(z_i, z_f, z_g, z_o, c, t):
+        return cell()(z_i, z_f, z_g, z_o, jnp.where(t == 3, jnp.flip(c, -1), c), t)
+
+    text = str(crosscheck.check(function(lossy), module, params, (x, (h, c))))
+    assert "first wrong at step 3, layer 0, forward direction: the new state" in text
+
+
+def test_outputs_that_are_right_are_not_likened_to_faults_that_do_not_show():
+    """Without states a port ignores none: zeros in their place would change nothing."""
+    module, params, (x, *_) = lstm_pair()
+    wrong = function(cell(i=lambda z: jax.lax.stop_gradient(sigmoid(z)), start=3))
+    zeros = lambda x: (jnp.zeros((1, len(x), 6), x.dtype),) * 2
+    verdict = crosscheck.check(lambda params, x: wrong(params, x, zeros(x)), module, params, (x,))
+    assert verdict.outcome is Outcome.DISAGREE
+    assert "h_0" not in str(verdict)
+
+
+def test_an_edited_function_is_checked_anew():
+    """What a function calls may have been redefined since it was last checked."""
+    module, params, (x, h, c) = lstm_pair()
+    inner = [function(ALWAYS["i"])]
+
+    def outer(params, x, states):
+        return inner[0](params, x, states)
+
+    assert not crosscheck.check(outer, module, params, (x, (h, c))).ok
+    inner[0] = function(cell())
+    assert crosscheck.check(outer, module, params, (x, (h, c))).ok

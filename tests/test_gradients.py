@@ -27,7 +27,7 @@ def test_the_default_names_what_is_vacuous_and_what_decides_it(tmp_path):
     result = run("--length", "400", "--hidden", "16", "--json", str(file))
     assert result.exit_code == 0, result.stdout
     assert result.stdout.rstrip().endswith(": agree")
-    assert "below the smallest float32 at" in result.stdout
+    assert "below the smallest normal float32 at" in result.stdout
     for side in ("jax_lstm", "torch.nn.LSTM"):
         assert f"{side}, grad x, lane B: " in result.stdout
         for quantity in ("y", "grad x"):
@@ -42,7 +42,7 @@ def test_the_default_names_what_is_vacuous_and_what_decides_it(tmp_path):
 def test_chrono_bias_keeps_gradients_alive():
     result = run("--length", "400", "--hidden", "16", "--forget-bias", "chrono")
     assert result.exit_code == 0, result.stdout
-    assert "below the smallest float32 at 0 of 400 steps" in result.stdout
+    assert "below the smallest normal float32 at 0 of 400 steps" in result.stdout
     assert "vacuous" not in result.stdout
 
 
@@ -101,7 +101,7 @@ def test_survival_is_told_by_its_rate():
     sizes = 0.5 ** np.arange(299, -1, -1.0)
     text = survival_text(finding(sizes * 0, sizes * 0, np.zeros(300, int), sizes))
     assert "a factor 0.5 a step going back" in text
-    assert "below the smallest float32 at 173 of 300 steps" in text
+    assert "below the smallest normal float32 at 173 of 300 steps" in text
     sizes[:10] = 0
     assert "zero even in float64 before step 10" in survival_text(finding(sizes, sizes, np.zeros(300, int), sizes))
 

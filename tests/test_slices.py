@@ -77,7 +77,7 @@ def test_one_number_is_seen_in_the_max_norm():
 
 
 def test_a_mask_does_not_hide_what_stands_beside_it():
-    """-1e30 outweighs all other numbers in every norm; numbers that never move are a part of their own."""
+    """-1e30 outweighs all other numbers in every norm; such numbers are a part of their own."""
     module = torch.nn.Linear(4, 6)
     params = {name: p.detach().numpy() for name, p in module.named_parameters()}
     masked = torch.arange(6) > 2
@@ -95,7 +95,7 @@ def test_a_mask_does_not_hide_what_stands_beside_it():
     assert check(fn()).ok
     assert check(fn(off=1e-3)).outcome is Outcome.DISAGREE
     wrong = check(fn(mask=-1e29))
-    assert wrong.first.label == "y[constant]"
+    assert wrong.first.label == "y[apart]"
 
 
 @pytest.mark.parametrize("threshold", [1e3, 1.0])
@@ -207,10 +207,73 @@ def test_a_steps_condition_is_its_neighbours_too():
 
 def test_the_references_own_error_is_none_where_float32_underflows():
     values = np.full((4, 3), 1e-42)
-    values[0] = 1.0
+    values[:2] = 1.0
     problem = Problem({}, (values,), ("x",), ("y",), (values,), (), cuts={"y": Cut(0, "t")})
     flushed = lambda p: {"y": np.where(p.inputs[0] < 1e-38, 0.0, p.inputs[0] * (1 + 3 * U32)).astype(np.float32)}
     reference = measure(problem, lambda p: {"y": np.array(p.inputs[0])}, [flushed])
     own = reference.known["y"]["whole"].own_error[0, 0]
     assert own == pytest.approx(4 * U32, rel=0.5)
     assert np.all(reference.known["y"]["t"].own_error < 10 * U32)
+
+
+def scalar(torch_fn, fn, *inputs, **options):
+    """The verdict on two functions of one weight and some inputs."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    params = {"weight": np.full((1, 1), 1.3)}
+    return crosscheck.check(fn, module, params, inputs, torch_fn=torch_fn, **options)
+
+
+def test_a_mask_that_is_an_input_hides_nothing_either():
+    """It moves with its perturbation, and still outweighs everything else."""
+    x = np.random.default_rng(0).normal(size=(3, 8))
+    mask = np.where(np.arange(8) > 5, -1e30, 0.0) * np.ones((3, 1))
+    torch_fn = lambda m, x, mask: m.weight[0, 0] * x + mask
+    right = lambda p, x, mask: p["weight"][0, 0] * x + mask
+    assert scalar(torch_fn, right, x, mask).ok
+    assert not scalar(torch_fn, lambda p, x, mask: right(p, x, mask) + 1.0, x, mask).ok
+
+
+def test_integers_are_equal_or_not():
+    x, ids = np.random.default_rng(0).normal(size=(3, 8)), np.array([2**31 - 1, 3, 0, 5])
+    torch_fn = lambda m, x, ids: (m.weight[0, 0] * x, ids)
+    fn = lambda off: lambda p, x, ids: (p["weight"][0, 0] * x, ids - off)
+    assert scalar(torch_fn, fn(0), x, ids).ok
+    wrong = scalar(torch_fn, fn(np.int32(1)), x, ids)
+    assert (wrong.outcome, wrong.first.note) == (Outcome.DISAGREE, "4 of 4 integers differ")
+    none = lambda m, x: (m.weight[0, 0] * x, x > 100)
+    assert scalar(none, lambda p, x: (p["weight"][0, 0] * x, x > 100), x).ok
+    with pytest.raises(crosscheck.CouldNotRun, match="integers over 32 bits"):
+        scalar(torch_fn, fn(0), x, np.array([2**50, 3]))
+
+
+def test_an_overflow_of_both_in_float32_is_a_doubt():
+    x = np.array([[1.0, 2.0, 100.0]])
+    verdict = scalar(lambda m, x: torch.exp(m.weight[0, 0] * x), lambda p, x: jnp.exp(p["weight"][0, 0] * x), x)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "the reference itself is not finite in float32" in str(verdict)
+
+
+def test_slices_that_are_zero_by_construction_agree():
+    """As the first key of causal attention, which its softmax does not depend on."""
+    x = np.random.default_rng(0).normal(size=(2, 6, 3))
+    torch_fn = lambda m, x: m.weight[0, 0] * x * (torch.arange(6) > 1)[:, None]
+    fn = lambda p, x: p["weight"][0, 0] * x * (jnp.arange(6) > 1)[:, None]
+    verdict = scalar(torch_fn, fn, x)
+    assert verdict.ok, str(verdict)
+    assert any(f.part == "t" for f in verdict.findings)
+    made_up = lambda p, x: fn(p, x) + 1e-9 * (jnp.arange(6) == 0)[:, None]
+    assert scalar(torch_fn, made_up, x).outcome is Outcome.DISAGREE
+
+
+def test_saturation_beyond_both_is_a_doubt_and_no_alarm():
+    x = np.random.default_rng(1).normal(size=(3, 7, 11))
+    torch_fn = lambda m, x: torch.softmax(60 * m.weight[0, 0] * x, -1)
+    verdict = scalar(torch_fn, lambda p, x: jax.nn.softmax(60 * p["weight"][0, 0] * x), x)
+    assert verdict.outcome is not Outcome.DISAGREE
+
+
+def test_a_cotangent_of_zero_is_noted():
+    x = np.ones((2, 3))
+    fn = lambda p, x: (p["weight"][0, 0] * x, p["weight"][0, 0] + x)
+    verdict = scalar(lambda m, x: (m.weight[0, 0] * x, m.weight[0, 0] + x), fn, x, cotangents=(x, 0 * x))
+    assert verdict.notes == ("the cotangent of 'output 1' is zero: no gradient through it is compared",)

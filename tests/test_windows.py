@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -73,6 +74,20 @@ def test_windows_see_what_single_steps_cannot(measured):
     bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
     assert "A 4-step" in bad
     assert not bad & {"A 1-step", "B 1-step"}
+
+
+def test_what_only_a_position_shows_is_seen_at_smaller_recurrent_weights(measured):
+    """Gradients cut at step 400: right in every window."""
+
+    def cut(case):
+        def step(z_i, z_f, z_g, z_o, c, t):
+            return cell()(z_i, z_f, z_g, z_o, jnp.where(t == 400, jax.lax.stop_gradient(c), c), t)
+
+        return port(step)(case)
+
+    verdict = run_side(measured, Side("port", cut))
+    bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
+    assert bad == {"A calm"}
 
 
 CASES = (

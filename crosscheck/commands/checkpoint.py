@@ -58,27 +58,27 @@ def checkpoint(
     """
     with failures_in_one_line():
         _check_targets(file, export_to, json_file)
-        check_report_folder(report)
+        check_report_folder(report, json_file)
         found, skipped = _read(file, prefix)
     results = []
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task(f"{len(found)} LSTMs", total=len(found))
         for lstm in found:
             bar.update(task, description=lstm.name)
-            results.append(run_case(case_of(lstm), _command(file, lstm)))
+            results.append(run_case(case_of(lstm), _command(file, lstm.name * bool(lstm.prefix))))
             bar.update(task, advance=1, description=f"{lstm.name}: {worst(r.outcome for r in results[-1])}")
     content = as_dict(results, environment())
     content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
     content["checkpoint"] = _as_dict(file, found, skipped, export_to)
+    write_report(report, results, content["environment"], _command(file, prefix))
     _write(found, export_to, json_file, content)
-    write_report(report, results, content["environment"], f"crosscheck checkpoint {printable(shlex.quote(str(file)))}")
     _print(found, skipped, results, content, output())
     raise typer.Exit(0 if content["ok"] else 1)
 
 
-def _command(file: Path, lstm: Found) -> str:
-    prefix = f" --prefix {shlex.quote(lstm.name)}" * bool(lstm.prefix)
-    return printable(f"crosscheck checkpoint {shlex.quote(str(file))}{prefix}")
+def _command(file: Path, prefix: str) -> str:
+    only = f" --prefix {shlex.quote(prefix)}" * bool(prefix)
+    return printable(f"crosscheck checkpoint {shlex.quote(str(file))}{only}")
 
 
 def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None:

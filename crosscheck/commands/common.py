@@ -28,7 +28,8 @@ def output() -> Console:
 def progress() -> Progress:
     """A bar on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def fail(message: str) -> NoReturn:
@@ -84,10 +85,12 @@ def check_json_file(path: Path | None) -> None:
         fail(f"--json {path}: not a file in a folder that can be written to")
 
 
-def check_report_folder(path: Path | None) -> None:
+def check_report_folder(path: Path | None, json_file: Path | None = None) -> None:
     """Before any work: can --report be written? The folder itself, or where there is none, the one to make it in."""
     if path is None:
         return
+    if json_file is not None and json_file.absolute() == (path / "index.html").absolute():
+        fail(f"--json {json_file}: that is the page of --report")
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists() or folder.is_symlink())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK) or (path / "index.html").is_dir():
         fail(f"--report {path}: not a folder that can be made and written to")

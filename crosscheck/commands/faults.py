@@ -64,10 +64,10 @@ def _print(score: Score, quick: bool, console: Console) -> None:
     console.print(_rules_table(score, cases))
     console.print()
     case, fault, ratio = score.weakest
-    console.print(f"hardest to see: {fault} in case {case}, {ratio:.3g} times its limit", **PLAIN)
+    console.print(f"hardest to see: {fault} in case {case}, still {ratio:.3g} times its limit", **PLAIN)
     for name, how in sorted(score.noticed.items()):
         said = f"noticed: {how}" if how else "NOT NOTICED"
-        console.print(f"comparer that {MUTANTS[name].description}: {said}", **PLAIN)
+        console.print(f"broken comparer, {MUTANTS[name].description}: {said}", **PLAIN)
     console.print()
     for name, where in score.survivors.items():
         console.print(f"survivor: {name} ({FAULTS[name].description}): {'; '.join(where)}", style="red", **PLAIN)

@@ -49,7 +49,7 @@ def gradients(
     """
     case = _case(length, hidden, forget_bias, loss, seed)
     check_json_file(json_file)
-    check_report_folder(report)
+    check_report_folder(report, json_file)
     command = f"crosscheck gradients --length {length} --hidden {hidden} --loss {loss} --seed {seed}"
     command += f" --forget-bias {forget_bias}" * (forget_bias is not None)
     results: list[CaseResult] = []

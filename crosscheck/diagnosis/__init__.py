@@ -34,16 +34,17 @@ def diagnose(port: Port, findings: Sequence[Finding]) -> Diagnosis | None:
         return None
     dtype = "float64" if any(f.lane.startswith("A") for f in bad) else "float32"
     lane = [f for f in bad if f.lane.startswith("A" if dtype == "float64" else "B")]
+    wrong_output = any(not is_gradient(f.quantity) for f in lane)
+    lifted = all(f.lane.endswith("linear") for f in bad)
+    place: Place | None = None
+    found: list[str] = []
+    trouble = ""
     try:
-        if any(not is_gradient(f.quantity) for f in lane):
-            place = forward_place(port, findings, dtype)
-        else:
-            place = backward_place(port, findings, dtype)
-        lifted = all(f.lane.endswith("linear") for f in bad)
-        return Diagnosis(place, tuple(matches(port, dtype, 2.0**PROBE if lifted else 1.0)))
+        found = matches(port, dtype, 2.0**PROBE if lifted else 1.0)
+        place = (forward_place if wrong_output else backward_place)(port, findings, dtype)
     except Exception as error:  # a port that runs at its own sizes only
-        first = (str(error).splitlines() or [""])[0]
-        return Diagnosis(None, trouble=f"no diagnosis: the port could not be run on other inputs ({first})")
+        trouble = f"no further: the port could not be run on other inputs ({(str(error).splitlines() or [''])[0]})"
+    return Diagnosis(place, tuple(found), trouble)
 
 
 __all__ = ["Diagnosis", "Place", "Port", "diagnose"]

@@ -23,7 +23,7 @@ from crosscheck.problem import Arrays, Problem
 EXACT = 1e-9
 NEAREST = 0.3  # of the distance to the truth
 TIE = 0.05  # TF32 and float16 round to the same ten bits
-STEPS, ROWS = 6, 3
+STEPS, ROWS, MOST_ROWS = 6, 3, 8  # few rows are left as they are: a port may have their number written into it
 MOST = 3
 
 
@@ -34,20 +34,22 @@ def matches(port: Port, dtype: str, lift: float = 1.0) -> list[str]:
     got = port.run(case, problem, dtype)
     if dtype == "float32":
         return _nearest(case, problem, got)
-    if _equal(got, truth(case, problem)):
+    true = truth(case, problem)
+    if _equal(got, true):
         return []
+    outputs_wrong = not all(_same(got[name], true[name]) for name in problem.output_names)
     found = list(_alike(FAULTS.values(), case, problem, got))
     found = found or list(_alike(_conventions(), case, problem, got))
     whole = [f"behaves exactly like {fault.description}" for fault, gradients in found if gradients]
     outputs = [f"computes the outputs of {fault.description}, and other gradients" for fault, _ in found]
-    return (whole or outputs)[:MOST]
+    return (whole or outputs * outputs_wrong)[:MOST]
 
 
 def probe(port: Port) -> tuple[RecurrentCase, Problem]:
     """A small problem of the port's own network and weights: short, few rows, random inputs."""
     case = port.case
     steps = min(case.steps, STEPS)
-    batch = None if case.batch is None else min(case.batch, ROWS)
+    batch = case.batch if case.batch is None or case.batch <= MOST_ROWS else ROWS
     lengths = None
     if case.lengths is not None and batch is not None:
         lengths = tuple(max(1, round(n * steps / case.steps)) if n else 0 for n in case.lengths[:batch])

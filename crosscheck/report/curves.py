@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from crosscheck.finding import SEVERITY, Finding, Outcome
+from crosscheck.judge import STAND_INS
 from crosscheck.reference import TINY32
 
 STRETCHES = 10
@@ -15,7 +16,7 @@ STRETCHES = 10
 
 def curve_table(title: str, findings: Sequence[Finding], quantity: str) -> Table:
     """Stretches of time down, lanes across: error and limit at that step of a stretch that is nearest to its limit."""
-    own = [f for f in findings if f.quantity == quantity and f.part == "t" and not f.lane.endswith("-step")]
+    own = [f for f in findings if f.quantity == quantity and f.part == "t" and not f.lane.endswith(STAND_INS)]
     curves = {f.lane: f for f in own if f.rows is not None}
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("steps", no_wrap=True)
@@ -61,4 +62,6 @@ def survival_text(truth: Finding) -> str:
     text = f"‖{truth.quantity}‖: {sizes[last]:.2e} at step {last}, {sizes[first]:.2e} at step {first}, "
     text += f"a factor {1 / rate:.4g} a step going back; "
     text += f"zero even in float64 before step {first}; " * (first > 0)
-    return text + f"below the smallest float32 at {faded} of {sizes.size} steps ({100 * faded / sizes.size:.1f} %)"
+    return (
+        text + f"below the smallest normal float32 at {faded} of {sizes.size} steps ({100 * faded / sizes.size:.1f} %)"
+    )

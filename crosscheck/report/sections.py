@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from crosscheck.compare import LANES
 from crosscheck.finding import SEVERITY, Finding, Outcome
+from crosscheck.judge import STAND_INS
 from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
 from crosscheck.report.plots import BINS, curve, heat_map, number
 from crosscheck.report.text import finding_text
@@ -42,7 +43,7 @@ def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True) -> tu
 def figures(findings: Sequence[Finding], side: str = "") -> list[Section]:
     """In each lane error against t, then in each lane the gates of every gradient; none where there are no slices."""
     with_rows = [f for f in findings if f.rows is not None]
-    lanes = sorted({f.lane for f in with_rows}, key=lambda lane: (lane.endswith("-step"), lane))
+    lanes = sorted({f.lane for f in with_rows}, key=lambda lane: (lane.endswith(STAND_INS), lane))
     drawings: list[Section] = []
     for lane in lanes:
         steps = [f for f in with_rows if f.lane == lane and f.part == "t"]

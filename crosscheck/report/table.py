@@ -64,7 +64,8 @@ def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
     sides = ", ".join(dict.fromkeys(r.side for r in flat))
     failed = [r for r in flat if not r.ok]
     controls = len({r.name for r in flat if r.expected is not Outcome.AGREE})
-    head = f"{len(results)} cases ({controls} control), sides {sides}, {quantities} quantities: "
+    counted = f"{len(results)} case{'s' * (len(results) != 1)}" + f" ({controls} control)" * bool(controls)
+    head = f"{counted}, sides {sides}, {quantities} quantities: "
     outcome = overall(flat)
     if not failed:
         return head + (f"{outcome}" if controls < len(results) else f"{outcome}, as expected")
@@ -85,6 +86,7 @@ def worst_in(case: Sequence[CaseResult], lane: str) -> tuple[str, str]:
         return "", ""
     gravest = worst(finding.final for _, finding in judged)
     grave = [(r, f) for r, f in judged if f.final is gravest]
+    grave = [(r, f) for r, f in grave if not f.settled] or grave
     result, finding = max(grave, key=lambda pair: (pair[0].side == OURS, pair[1].ratio))
     side = "" if result.side == OURS else f" ({result.side})"
     return _figures(finding), finding.label + side
