@@ -81,6 +81,9 @@ def test_hostile_files_run_nothing(tmp_path):
     torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     (tmp_path / "bare.pt").write_bytes(pickle.dumps(Evil(trap), protocol=2))
     np.savez(tmp_path / "a.npz", x=np.array([Evil(trap)], dtype=object))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil(trap), protocol=4))
+    with pytest.raises(BadFile, match="it is a plain pickle, which may run any code when read, so it is refused"):
+        read_arrays(tmp_path / "plain.pt")
     (tmp_path / "bare.npz").write_bytes(pickle.dumps(Evil(trap)))
     for name in ("a.pt", "old.pt", "bare.pt", "a.npz", "bare.npz"):
         with pytest.raises(BadFile, match=r"refused.*Where its source is trusted"):

@@ -54,11 +54,18 @@ def _refusal(path: Path, error: BaseException) -> BadFile:
     if needed := re.search(r"GLOBAL (\S+)", text):
         wrong = f"reading it means to run {needed[1]}, which could do anything, so it is refused"
         return BadFile(path, wrong, _STATE_DICT)
+    if "Unsupported operand" in text and _is_pickle(path):  # one that torch did not write
+        return BadFile(path, "it is a plain pickle, which may run any code when read, so it is refused", _STATE_DICT)
     if "TorchScript" in text:
         return BadFile(
             path, "it is a TorchScript archive, a program and not weights alone, so it is refused", _STATE_DICT
         )
     return BadFile(path, f"torch.load cannot read it ({type(error).__name__}: {first_line(error)})", _AGAIN)
+
+
+def _is_pickle(path: Path) -> bool:
+    content = path.read_bytes()
+    return content[:1] == pickle.PROTO and content[-1:] == pickle.STOP
 
 
 def read_npz(path: Path) -> Arrays:
