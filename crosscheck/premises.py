@@ -34,18 +34,26 @@ def premise(case: Case, problem: Problem, stateless: bool = False) -> tuple[Find
 
 
 def hidden_mistakes(case: Case, problem: Problem, stateless: bool = False) -> list[Fault]:
-    """The mistakes of layout that leave every output as it is."""
+    """The mistakes of layout that leave every output as it is; those of biases, every gradient too.
+
+    A bias that is zero, as one that was made of another library's single one, is shown by its gradient.
+    """
     if not isinstance(case, RecurrentCase) or case.kind != "lstm":
         return []
     case, problem = _first_steps(case, problem)
+    faults = [fault for fault in FAULTS.values() if fault.layout and fault.applies(case)]
+    faults = [fault for fault in faults if fault.weights is not None or not stateless]
+    hidden = _unseen(faults, case, replace(problem, wrt=()))
+    biases = [fault for fault in hidden if "bias" in fault.needs]
+    unseen = _unseen(biases, case, problem)
+    return [fault for fault in hidden if fault not in biases or fault in unseen]
+
+
+def _unseen(faults: list[Fault], case: RecurrentCase, problem: Problem) -> list[Fault]:
+    """Those that change nothing of what the problem asks for."""
     true = torch_ref.runner(case)(problem, "float64")
-    hidden = []
-    for fault in FAULTS.values():
-        if fault.layout and fault.applies(case) and (fault.weights is not None or not stateless):
-            wrong = faulty.runner(fault, case)(problem, "float64")
-            if not any(_shows(wrong, true, name) for name in problem.output_names):
-                hidden.append(fault)
-    return hidden
+    results = ((fault, faulty.runner(fault, case)(problem, "float64")) for fault in faults)
+    return [fault for fault, wrong in results if not any(_shows(wrong, true, name) for name in true)]
 
 
 def _shows(wrong: Arrays, true: Arrays, name: str) -> bool:
@@ -54,11 +62,11 @@ def _shows(wrong: Arrays, true: Arrays, name: str) -> bool:
 
 
 def _first_steps(case: RecurrentCase, problem: Problem) -> tuple[RecurrentCase, Problem]:
-    """The same weights, inputs and states over a few steps, which cost little and show as much; no gradients."""
+    """The same weights, inputs and states over a few steps, which cost little and show as much."""
     x, states = problem.inputs
     steps = min(case.steps, STEPS)
     lengths = None if case.lengths is None else tuple(min(n, steps) for n in case.lengths)
     y, *last = problem.cotangents
     cut = lambda a: np.take(a, np.arange(steps), axis=case.time_axis)
     small = replace(case, steps=steps, lengths=lengths)
-    return small, replace(problem, inputs=(cut(x), states), cotangents=(cut(y), *last), wrt=())
+    return small, replace(problem, inputs=(cut(x), states), cotangents=(cut(y), *last))

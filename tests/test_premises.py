@@ -45,8 +45,17 @@ def test_zero_states_hide_mistakes_of_states():
 def test_equal_gates_hide_gate_orders():
     alike = {name: np.concatenate([a[:6]] * 4) for name, a in CASE.problem.params.items()}
     found = names(CASE, replace(CASE.problem, params=alike))
-    assert {name for name in FAULTS if name.startswith("gate-order")} <= found
+    orders = {name for name in FAULTS if name.startswith("gate-order")} - {"gate-order-bias"}  # seen by gradients
+    assert orders <= found
     assert "weight_hh-transposed" not in found
+
+
+@pytest.mark.parametrize("bias", ["bias_ih_l0", "bias_hh_l0"])
+def test_a_zero_bias_is_shown_by_its_gradient(bias):
+    """Weights that come from a library with one bias have zeros in the other one."""
+    zero = {name: 0 * a if name == bias else a for name, a in CASE.problem.params.items()}
+    assert names(CASE, replace(CASE.problem, params=zero)) == set()
+    assert "bias_hh-dropped" in names(CASE, replace(CASE.problem, params=zero, wrt=())) or bias == "bias_ih_l0"
 
 
 def test_a_degenerate_case_is_vacuous_for_every_side():
