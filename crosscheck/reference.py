@@ -3,7 +3,7 @@
 κ is measured, not derived: every weight, input and cotangent is moved by one float32 rounding up or down at random, and
 κu is the largest relative response of three such draws in float64. e_ref is the largest error of the reference's own
 float32 paths. Both are computed once a problem, for every part of every quantity in both norms, and shared by all
-sides. A time step takes the largest κ and e_ref among its neighbours: a few numbers in three draws are no sample.
+sides. A time step takes the largest κ and e_ref among its neighbours, and a block of few numbers among its kind.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ TINY32 = float(np.finfo(np.float32).tiny)
 DRAWS = 3
 CHAOS = 1e-3  # of κu and e_ref in float32
 NEIGHBOURS = 8  # time steps on either side
+FEW = 32  # numbers of a block
 SHIFT = 60  # cotangents times 2^60 lift gradients over the smallest float32
 
 
@@ -33,13 +34,14 @@ class Known:
     """Of the rows of one part of a quantity, [2 norms, rows]: what the limits are made of.
 
     size: the truth's norm. condition: relative response per relative perturbation. response: the same, absolute, which
-    is all there is where the truth is zero. own_error: e_ref, relative, in float32.
+    is all there is where the truth is zero. own_error: e_ref, relative, in float32. numbers: how many a row has.
     """
 
     size: np.ndarray
     condition: np.ndarray
     response: np.ndarray
     own_error: np.ndarray
+    numbers: int = 1
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _known(truth, cut, apart, responses) -> dict[str, Known]:
         size = row_norms(rows)
         response = responses.get(part, np.zeros_like(size))
         condition = np.divide(response, size, out=np.zeros_like(size), where=size > 0)
-        known[part] = Known(size, _over_neighbours(condition, part), response, np.zeros_like(size))
+        numbers = rows.shape[1]
+        known[part] = Known(size, _over_neighbours(condition, part, numbers), response, np.zeros_like(size), numbers)
     return known
 
 
@@ -154,14 +157,20 @@ def _with_own_error(problem, reference, float32_paths) -> Reference:
                 error = np.divide(beyond, size, out=np.zeros_like(size), where=size > 0)
                 errors[name][part] = np.maximum(errors[name][part], error)
     known = {
-        name: {part: replace(k, own_error=_over_neighbours(errors[name][part], part)) for part, k in parts.items()}
+        name: {
+            part: replace(k, own_error=_over_neighbours(errors[name][part], part, k.numbers))
+            for part, k in parts.items()
+        }
         for name, parts in reference.known.items()
     }
     return replace(reference, known=known)
 
 
-def _over_neighbours(values, part):
-    return maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest") if part == "t" else values
+def _over_neighbours(values, part, numbers):
+    """A few numbers are no sample: a step takes its neighbours' too, and a small block all of its kind."""
+    if part == "t":
+        return maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest")
+    return np.broadcast_to(values.max(axis=1, keepdims=True), values.shape) if numbers < FEW else values
 
 
 def _with_shift(problem, reference, float32_paths) -> Reference:

@@ -277,3 +277,11 @@ def test_a_cotangent_of_zero_is_noted():
     fn = lambda p, x: (p["weight"][0, 0] * x, p["weight"][0, 0] + x)
     verdict = scalar(lambda m, x: (m.weight[0, 0] * x, m.weight[0, 0] + x), fn, x, cotangents=(x, 0 * x))
     assert verdict.notes == ("the cotangent of 'output 1' is zero: no gradient through it is compared",)
+
+
+def test_a_small_blocks_condition_is_its_siblings_too():
+    """As a bias gradient's gates where there is one hidden unit: a single number in three draws is no sample."""
+    values = np.ones(4)
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), cuts={"y": Cut(0, "gate", ("i", "f", "g", "o"))})
+    steep = lambda p: {"y": p.inputs[0] ** np.array([1, 9, 1, 1])}
+    np.testing.assert_allclose(measure(problem, steep, []).known["y"]["gate"].condition[0], 9, rtol=1e-3)
