@@ -1,0 +1,197 @@
+"""The documents taken apart: fenced blocks, links and anchors, what a block prints, whether a command line exists.
+
+What a python block prints is compared with the ``text`` block right after it by one rule (`same_text`):
+
+1. Words and whole numbers are equal.
+2. A decimal, such as 0.582, may differ by one in its last digit.
+3. A figure of one or two digits with an exponent, such as 1.2e-15, is a size that rounding decides: it is right up to
+   a factor of ten. One with more digits is a decimal.
+4. Which quantity is nearest to its limit, and which explanation comes second, rounding decides too: of such lines only
+   the figures count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import typer
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from crosscheck import cli
+
+ROOT = Path(__file__).parent.parent
+PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "examples/*.md", "examples/*/README.md")
+DOCUMENTS = [str(path.relative_to(ROOT)) for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
+LANGUAGES = ("python", "python slow", "sh", "text")
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")
+RUNNER = """
+import contextlib, io, json, sys
+space, printed = {"__name__": "__main__"}, []
+for name, line, code in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile("\\n" * line + code, name, "exec"), space)
+    printed.append(out.getvalue())
+json.dump(printed, open(sys.argv[1], "w"))
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block. ``line`` counts the lines before its first; ``output`` is the text block right after it."""
+
+    document: str
+    line: int
+    language: str
+    code: str
+    output: str | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.document}:{self.line + 1}"
+
+
+@lru_cache
+def tokens(document: str) -> list[Token]:
+    return MarkdownIt("commonmark").enable("table").parse((ROOT / document).read_text())
+
+
+def blocks(document: str, *languages: str) -> list[Block]:
+    """The fenced blocks of a document, of some languages alone where these are given."""
+    found = []
+    for token, following in pairwise([*tokens(document), None]):
+        if token is not None and token.type == "fence" and (not languages or token.info in languages):
+            printed = following is not None and following.type == "fence" and following.info == "text"
+            assert token.map is not None
+            output = following.content if printed and following is not None else None
+            found.append(Block(document, token.map[0] + 1, token.info, token.content, output))
+    return found
+
+
+def run(some: Sequence[Block], folder: Path) -> list[str]:
+    """What each block prints, run in order in one namespace, in a process of its own that starts in ``folder``."""
+    result = folder / "printed.json"
+    code = json.dumps([(block.document, block.line, block.code) for block in some])
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, str(result)],
+        input=code,
+        env=os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(result.read_text())
+
+
+def same_text(got: str, expected: str) -> bool:
+    """Equal by the rule of this module."""
+    a, b = (_without_chance(text) for text in (got, expected))
+    if NUMBER.sub("#", a) != NUMBER.sub("#", b):
+        return False
+    return all(map(_same_number, NUMBER.findall(a), NUMBER.findall(b)))
+
+
+def _without_chance(text: str) -> str:
+    text = re.sub(r"(nearest to its limit:) .*? \[", r"\1 [", text.replace(" in the max-norm", ""))
+    return re.sub(r"(errs by \S+) \(.*\)", r"\1", text)
+
+
+def _same_number(got: str, expected: str) -> bool:
+    a, b = (float(number.replace(",", "")) for number in (got, expected))
+    digits, _, exponent = expected.partition("e")
+    if exponent and len(digits.lstrip("-+")) <= len("1.2"):
+        return a == b or (a * b > 0 and 0.1 < a / b < 10)
+    if "." not in digits:
+        return a == b
+    return abs(a - b) <= 1.01 * 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+
+
+def links(document: str) -> Iterator[str]:
+    """The targets of all links and images."""
+    for token in tokens(document):
+        for inner in token.children or ():
+            target = inner.attrs.get("href", inner.attrs.get("src"))
+            if target is not None:
+                yield str(target)
+
+
+def anchors(document: str) -> set[str]:
+    """The anchors of the headings as GitHub makes them: lower case, hyphens for blanks, no punctuation."""
+    found: set[str] = set()
+    for token, inline in pairwise(tokens(document)):
+        if token.type == "heading_open":
+            text = "".join(part.content for part in inline.children or () if part.type in ("text", "code_inline"))
+            slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+            again = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other) is not None for other in found)
+            found.add(f"{slug}-{again}" if again else slug)
+    return found
+
+
+def command_lines(block: Block) -> list[str]:
+    """The lines of a shell block without comments; one that ends in a backslash goes on in the next."""
+    lines = block.code.replace("\\\n", " ").splitlines()
+    return [line for line in lines if shlex.split(line, comments=True)]
+
+
+def why_not_a_command(line: str) -> str:
+    """Why a command line could not run, "" where it could: its programme, target and options exist. Runs nothing long."""
+    match shlex.split(line, comments=True):
+        case ["make", *targets]:
+            return _unknown(targets, re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        case ["crosscheck", *rest] | ["python", "-m", "crosscheck", *rest]:
+            return _why_not_crosscheck(rest)
+        case ["pip", "install", *targets]:
+            extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+            return _unknown(targets, [".", *(f".[{extra}]" for extra in extras)])
+        case ["python", "-m", module, *rest]:
+            return _why_not_script(("-m", module), rest)
+        case ["python", script, *rest]:
+            return _why_not_script((script,), rest)
+    return "no command that tests/documents.py knows: make, crosscheck, pip install, python"
+
+
+def _unknown(given: Sequence[str], known: Sequence[str]) -> str:
+    return ", ".join(f"{name!r} is none of {', '.join(known)}" for name in given if name not in known)
+
+
+def _why_not_crosscheck(arguments: Sequence[str]) -> str:
+    """Parses the line as the command does, and goes no further."""
+    group = typer.main.get_command(cli.app)
+    commands = getattr(group, "commands", {})
+    at = next((n for n, word in enumerate(arguments) if word in commands), len(arguments))
+    try:
+        context = group.make_context("crosscheck", list(arguments[:at]) or ["--list"])
+        if at < len(arguments):
+            commands[arguments[at]].make_context(arguments[at], list(arguments[at + 1 :]), parent=context)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@lru_cache
+def _help(script: tuple[str, ...]) -> tuple[int, str]:
+    wide = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *script, "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=wide, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def _why_not_script(script: tuple[str, ...], arguments: Sequence[str]) -> str:
+    code, described = _help(script)
+    if code:
+        return f"--help ends with {code}: {described[-300:]}"
+    given = [word.partition("=")[0] for word in arguments if word.startswith("-") and not word[1:2].isdigit()]
+    return _unknown(given, re.findall(r"(?<![\w-])--?[\w-]+", described))
