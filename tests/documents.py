@@ -78,15 +78,18 @@ def blocks(document: str, *languages: str) -> list[Block]:
     return found
 
 
-def run(some: Sequence[Block], folder: Path) -> list[str]:
-    """What each block prints, run in order in one namespace, in a process of its own that starts in ``folder``."""
+def run(some: Sequence[Block], folder: Path, **settings: str) -> list[str]:
+    """What each block prints, run in order in one namespace, in a process of its own that starts in ``folder``.
+
+    ``settings`` go into its environment. Raises AssertionError with the traceback, in the document's own lines.
+    """
     result = folder / "printed.json"
     code = json.dumps([(block.document, block.line, block.code) for block in some])
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(result)],
         input=code,
-        env=os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | settings,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -147,7 +150,7 @@ def command_lines(block: Block) -> list[str]:
 
 
 def why_not_a_command(line: str) -> str:
-    """Why a command line could not run, "" where it could: its programme, target and options exist. Runs nothing long."""
+    """Why a command line could not run; "" where its programme, target and options exist. Runs --help at most."""
     match shlex.split(line, comments=True):
         case ["make", *targets]:
             return _unknown(targets, re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -170,12 +173,12 @@ def _unknown(given: Sequence[str], known: Sequence[str]) -> str:
 def _why_not_crosscheck(arguments: Sequence[str]) -> str:
     """Parses the line as the command does, and goes no further."""
     group = typer.main.get_command(cli.app)
-    commands = getattr(group, "commands", {})
-    at = next((n for n, word in enumerate(arguments) if word in commands), len(arguments))
     try:
-        context = group.make_context("crosscheck", list(arguments[:at]) or ["--list"])
-        if at < len(arguments):
-            commands[arguments[at]].make_context(arguments[at], list(arguments[at + 1 :]), parent=context)
+        context = group.make_context("crosscheck", list(arguments) or ["--list"])
+        rest = [*context._protected_args, *context.args]  # the subcommand's name is kept apart
+        if rest:
+            name, command, rest = group.resolve_command(context, rest)
+            command.make_context(name, rest, parent=context)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

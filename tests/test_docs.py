@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
+
 import pytest
 
 from tests import documents
-from tests.documents import DOCUMENTS, LANGUAGES, ROOT, anchors, blocks, command_lines, links, same_text, tokens
+from tests.documents import DOCUMENTS, LANGUAGES, ROOT, Block, anchors, blocks, command_lines, links, same_text, tokens
 
-PYTHON = [document for document in DOCUMENTS if blocks(document, "python")]
-SLOW = [document for document in DOCUMENTS if blocks(document, "python slow")]
+PYTHON = [document for document in DOCUMENTS if blocks(document, "python", "python slow")]
+COMMANDS = {
+    line: block.place for document in DOCUMENTS for block in blocks(document, "sh") for line in command_lines(block)
+}
 
 
-def check(some, folder):
-    for block, printed in zip(some, documents.run(some, folder), strict=True):
+def check(some, folder, **settings):
+    for block, printed in zip(some, documents.run(some, folder, **settings), strict=True):
         expected = block.output or ""
         assert same_text(printed, expected), f"{block.place} prints\n{printed}\nand the document says\n{expected}"
 
 
 @pytest.mark.parametrize("document", PYTHON)
 def test_blocks_print_what_follows_them(document, tmp_path):
-    check(blocks(document, "python"), tmp_path)
+    """Compiled in haste: most of the time of a short block is XLA's optimiser, and the slow test below leaves it on."""
+    check(blocks(document, "python"), tmp_path, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", SLOW)
-def test_slow_blocks_too(document, tmp_path):
-    """All blocks again, those that are marked ``python slow`` among them."""
+@pytest.mark.parametrize("document", PYTHON)
+def test_all_blocks_as_a_reader_runs_them(document, tmp_path):
+    """Those that are marked ``python slow`` among them."""
     check(blocks(document, "python", "python slow"), tmp_path)
 
 
@@ -36,10 +42,6 @@ def test_every_block_says_what_it_is(document):
     assert not indented, f"fence these blocks: {indented}"
     for block in blocks(document):
         assert block.language in LANGUAGES, f"{block.place}: {block.language!r} is none of {LANGUAGES}"
-
-
-COMMANDS = {line: block.place for document in DOCUMENTS for block in blocks(document, "sh") for line in
-            command_lines(block)}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -53,12 +55,83 @@ def test_links_lead_somewhere(document):
         path, _, anchor = link.partition("#")
         if "://" in link:
             continue
-        target = (ROOT / document).parent / path if path else ROOT / document
+        target = ((ROOT / document).parent / path if path else ROOT / document).resolve()
         assert target.exists(), f"{document}: {link}"
-        if anchor:
-            assert anchor in anchors(str(target.resolve().relative_to(ROOT))), f"{document}: {link}"
+        assert not anchor or anchor in anchors(str(target.relative_to(ROOT))), f"{document}: {link}"
 
 
 def test_every_document_is_in_the_index():
     index = {link.partition("#")[0] for link in links("docs/README.md")}
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= index
+
+
+def test_the_constants_of_the_verdict_are_the_codes():
+    rows = re.findall(r"^\| `(\w+)\.(.+?)` \| (.+?) \|", (ROOT / "docs/verdict.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 16
+    for module, name, value in rows:
+        found = eval(name, vars(import_module(f"crosscheck.{module}")))
+        assert found == eval(value), f"crosscheck.{module}.{name} is {found}, and the table says {value}"
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "same"),
+    [
+        ("agree 1.2e-15", "agree 9.9e-16", True),
+        ("agree 1.2e-15", "agree 1.3e-14", False),
+        ("error 3e-16", "error 4e-16", True),
+        ("error 0e+00", "error 4e-16", False),
+        ("moved -1.2e-03", "moved 1.2e-03", False),
+        ("0.582 to", "0.583 to", True),
+        ("0.582 to", "0.584 to", False),
+        ("1.234e-03", "1.235e-03", True),
+        ("1.234e-03", "1.236e-03", False),
+        ("10,000 steps", "10,001 steps", False),
+        ("case 3", "case 4", False),
+        ("agree", "disagree", False),
+        ("agree 1", "agree", False),
+        ("weight_hh_l0", "weight_hh_l1", False),
+        ("nearest to its limit: y [A]; error 1.0e-16", "nearest to its limit: grad x[t=3] [A]; error 2.0e-16", True),
+        ("nearest to its limit: y [A]; error 1.0e-16", "nearest to its limit: y [B]; error 1.0e-16", False),
+        ("errs by 3.1e-01 (one way)", "errs by 3.2e-01 (another)", True),
+        ("errs by 3.1e-01 (one way)", "errs by 3.2e-03 (one way)", False),
+    ],
+)
+def test_the_rule_of_printed_text(got, expected, same):
+    assert same_text(got, expected) is same
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("make test lint  # both", ""),
+        ("make tests", "'tests' is none of"),
+        ("crosscheck", ""),
+        ("crosscheck --case notebook --report out", ""),
+        ("crosscheck --cases notebook", "No such option"),
+        ("crosscheck --jobs some", "a valid integer"),
+        ("python -m crosscheck gradients --length 100 --json out.json", ""),
+        ("crosscheck gradients --length", "requires an argument"),
+        ("crosscheck gradient --length 100", "No such command 'gradient'"),
+        ("crosscheck checkpoint", "Missing parameter: file"),
+        ("pip install '.[crosscheck]'", ""),
+        ("pip install '.[nothing]'", "is none of"),
+        ("python -m pytest -q", ""),
+        ("python -m pytest --no-such-option", "'--no-such-option' is none of"),
+        ("python no_such_script.py", "--help ends with 2"),
+        ("rm -rf /", "no command that"),
+    ],
+)
+def test_what_a_command_line_is_checked_for(line, why):
+    found = documents.why_not_a_command(line)
+    assert found == why if not why else why.lower() in found.lower(), found
+
+
+def test_blocks_run_in_order_in_one_namespace(tmp_path):
+    some = [
+        Block("a.md", 3, "python", "a = 1\nprint(a)"),
+        Block("a.md", 9, "python", "open('b', 'w').close()\nprint(a + 1)"),
+    ]
+    assert documents.run(some, tmp_path) == ["1\n", "2\n"]
+    assert (tmp_path / "b").exists()
+    with pytest.raises(AssertionError, match=r'"a.md", line 11(.|\n)*ZeroDivisionError'):
+        documents.run([Block("a.md", 9, "python", "a = 1\na / 0")], tmp_path)
