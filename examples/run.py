@@ -19,16 +19,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import jax
 import orbax.checkpoint as ocp
 import typer
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 State = Any  # a pytree of arrays: parameters, optimizer state
 Metrics = dict[str, Any]
+WrongUsage = typer.BadParameter.__bases__[0]  # click's UsageError, which typer has under no name of its own
 
 
 class Refused(Exception):
@@ -78,10 +79,7 @@ class Run:
                     self._write("metrics.csv", _as_csv(rows))
                     checkpoints.save(n + 1, args=ocp.args.StandardSave(state))
                     _tell(bar, self.folder.name, rows[-1])
-                shown = "  ".join(
-                    f"{name} {value:.4g}" for name, value in (recent or rows)[-1].items() if name != "step"
-                )
-                bar.update(task, completed=n + 1, shown=shown)
+                bar.update(task, completed=n + 1, shown=_numbers((recent or rows)[-1]))
         return state
 
     def metrics(self) -> list[dict[str, float]]:
@@ -140,16 +138,21 @@ def start(main: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(main)
     try:
-        app(standalone_mode=False)
-    except (Refused, click.ClickException) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        typer.echo(" ".join(message.split()), err=True)
-        raise SystemExit(2) from None
+        code = app(standalone_mode=False)
+    except Refused as error:
+        _leave(str(error))
+    except WrongUsage as error:
+        _leave(error.format_message())
     except OSError as error:
-        typer.echo(f"{error.filename or 'output'}: {error.strerror or error}", err=True)
-        raise SystemExit(2) from None
-    except click.Abort:
+        _leave(f"{error.filename or 'output'}: {error.strerror or error}")
+    except typer.Abort:
         raise SystemExit(130) from None
+    raise SystemExit(code)
+
+
+def _leave(message):
+    typer.echo(" ".join(message.split()), err=True)
+    raise SystemExit(2) from None
 
 
 def _as_csv(rows):
@@ -160,15 +163,22 @@ def _as_csv(rows):
     return text.getvalue()
 
 
+def _numbers(row):
+    return "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
+
+
+class _Speed(ProgressColumn):
+    def render(self, task):
+        return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
+
+
 def _bar():
-    speed = TextColumn("{task.fields[shown]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), speed)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    return Progress(*columns, TextColumn("{task.fields[shown]}"), console=console, disable=not console.is_terminal)
 
 
 def _tell(bar, name, row):
     """Where no one watches a bar, a line in the log."""
     if not bar.console.is_terminal:
-        numbers = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "step")
-        bar.console.print(f"{name}  step {row['step']}  {numbers}", highlight=False, markup=False)
+        bar.console.print(f"{name}  step {row['step']}  {_numbers(row)}", highlight=False, markup=False)
