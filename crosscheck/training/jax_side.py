@@ -11,7 +11,7 @@ from flax.traverse_util import unflatten_dict
 from crosscheck.run_jax import jax_lane
 from crosscheck.training.optimizers import clip_as_torch
 from crosscheck.training.recipe import Recipe
-from crosscheck.training.state import GRADIENT_NORM, LOSS, VALIDATION, State
+from crosscheck.training.state import GRADIENT_NORM, LOSS, VALIDATION, State, carried, parameters
 from jax_lstm import linen
 
 
@@ -29,12 +29,12 @@ class JaxTrainer:
     def step(self, state: State, tokens: np.ndarray) -> State:
         """The state after one step on a batch, with the loss and the gradient's norm that it had."""
         with jax_lane(self.dtype):
-            new = self._step(self._cast(state), tokens.astype(np.int32))
+            new = self._step(self._cast(carried(state)), tokens.astype(np.int32))
             return {name: np.asarray(value) for name, value in new.items()}
 
     def validation(self, state: State) -> dict[str, np.ndarray]:
         with jax_lane(self.dtype):
-            params = {name: state[name] for name in self._names(state)}
+            params = {name: state[name] for name in parameters(state)}
             return {VALIDATION: np.asarray(self._evaluate(self._cast(params), self.recipe.held_out().astype(np.int32)))}
 
     def _loss(self, params, tokens):
@@ -42,7 +42,7 @@ class JaxTrainer:
         return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
 
     def _step_of(self, state, tokens):
-        algorithm, names = self.recipe.algorithm, self._names(state)
+        algorithm, names = self.recipe.algorithm, parameters(state)
         params = {name: state[name] for name in names}
         kept = {there: {name: state[f"{here} {name}"] for name in names} for here, there in algorithm.slots.items()}
         if algorithm.counter:
@@ -55,9 +55,6 @@ class JaxTrainer:
             new |= {f"{here} {name}": value for name, value in optax.tree.get(memory, there).items()}
         count = optax.tree.get(memory, algorithm.counter) if algorithm.counter else state["step"] + 1
         return new | {"step": count, LOSS: loss, GRADIENT_NORM: optax.tree.norm(gradients)}
-
-    def _names(self, state):
-        return [name for name in state if "." in name and " " not in name]
 
     def _cast(self, state):
         return {name: np.asarray(value, self.dtype) for name, value in state.items()}

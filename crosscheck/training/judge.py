@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,8 @@ from crosscheck.training.state import VALIDATION
 def judge_training(run: Lockstep) -> tuple[Finding, ...]:
     """One finding a quantity and lane, in the order of the quantities; a doubt of a trajectory is settled by its steps.
 
-    Where the training amplifies rounding so far that κu of the lane's own dtype is over 1e-3, a trajectory is
-    INCONCLUSIVE from there on; each single step from the truth's state stays decidable.
+    Where the training amplifies the perturbations that measure its condition past 1e-3, a trajectory is INCONCLUSIVE
+    from there on; each single step from the truth's state stays decidable.
     """
     lanes = {lane.name: lane for lane in run.lanes}
     found = []
@@ -31,8 +32,9 @@ def judge_training(run: Lockstep) -> tuple[Finding, ...]:
         if finding.verdict is Outcome.DISAGREE:
             finding = replace(finding, first_step=steps[first(finding, Outcome.DISAGREE)] + 1)
         found.append(finding)
-    order = {name: n for n, (_, name) in enumerate(run.records)}
-    return tuple(sorted(settled(found), key=lambda f: order[f.quantity]))
+    order = list(dict.fromkeys(quantity for _, quantity in run.records))
+    done = [f for lane in lanes for f in settled([f for f in found if f.lane[0] == lane])]
+    return tuple(sorted(done, key=lambda f: order.index(f.quantity)))
 
 
 def first(finding: Finding, outcome: Outcome) -> int:
@@ -41,10 +43,15 @@ def first(finding: Finding, outcome: Outcome) -> int:
     return int(np.argmax(finding.rows.outcomes == SEVERITY.index(outcome)))
 
 
-def undecided_from(findings: tuple[Finding, ...], lane: str) -> tuple[int, str] | None:
+def undecided_from(findings: Sequence[Finding], lane: str) -> tuple[int, str] | None:
     """The step, counted from 1, from which a trajectory decides nothing, and the quantity that says so first."""
     doubts = [f for f in findings if f.lane == lane and f.quantity != VALIDATION and _has(f, Outcome.INCONCLUSIVE)]
     return min(((first(f, Outcome.INCONCLUSIVE) + 1, f.quantity) for f in doubts), default=None)
+
+
+def departure(findings: Sequence[Finding]) -> tuple[int, str] | None:
+    """The first step, counted from 1, that is beyond its limit, and its quantity."""
+    return min(((f.first_step, f.quantity) for f in findings if f.first_step is not None), default=None)
 
 
 def parting(run: Lockstep) -> int | None:

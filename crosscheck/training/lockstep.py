@@ -2,8 +2,8 @@
 
 What runs in lockstep: the truth, which is torch in float64; in each lane the port from the first weights on (lane "A"
 or "B") and, from the truth's own state at every step, one step of it ("A 1-step"); beside each of them the truth with
-every number of its state, and its loss, moved by one rounding up or down at random at every step, three times; and in
-lane B torch's own float32 paths. Only norms are kept, so that memory does not grow with the number of parameters times
+every number of its state, and its loss, moved up or down at random at every step, three times; and in lane B torch's
+own float32 paths. Only norms are kept, so that memory does not grow with the number of parameters times
 steps.
 """
 
@@ -16,14 +16,24 @@ import numpy as np
 import torch
 
 from crosscheck.compare import LANES, Lane
-from crosscheck.reference import DRAWS, U32, U64, Known, over_neighbours
+from crosscheck.reference import DRAWS, U32, Known, over_neighbours
 from crosscheck.training.jax_side import JaxTrainer
 from crosscheck.training.recipe import Recipe
-from crosscheck.training.state import GRADIENT_NORM, LOSS, VALIDATION, State, distance, first_state, nudged, size
+from crosscheck.training.state import (
+    GRADIENT_NORM,
+    LOSS,
+    VALIDATION,
+    State,
+    distance,
+    first_state,
+    nudged,
+    parameters,
+    size,
+)
 from crosscheck.training.torch_side import TorchTrainer
 
 PROBE = {"A": 2.0**-40, "B": U32}  # far over float64's rounding, and small enough to be amplified linearly
-TRAJECTORIES = (replace(LANES["A"], chaos=U64), LANES["B"])
+TRAJECTORIES = (replace(LANES["A"], chaos=PROBE["A"]), LANES["B"])  # a probe that grew past 1e-3 measures no condition
 Port = Callable[[Recipe, str], JaxTrainer]
 
 
@@ -88,8 +98,7 @@ class Lockstep:
 
     def compared(self, state: State) -> Iterator[tuple[str, np.ndarray]]:
         """The truth's quantities in the order in which they are reported; parameters before what is kept of them."""
-        parameters = [name for name in state if "." in name and " " not in name]
-        for name in (LOSS, VALIDATION, GRADIENT_NORM, *parameters, *self.quantities):
+        for name in (LOSS, VALIDATION, GRADIENT_NORM, *parameters(state), *self.quantities):
             if name in state:
                 yield name, state[name]
 
@@ -124,8 +133,7 @@ class _LaneRuns:
     def apart(self) -> float:
         """How far the two frameworks' float32 parameters are from one another, relative, at worst."""
         ours, theirs = self.port, self.own[0]
-        names = [name for name in ours if "." in name and " " not in name]
-        return max(float(distance(ours[n], theirs[n])[0] / size(theirs[n])[0]) for n in names)
+        return max(float(distance(ours[n], theirs[n])[0] / size(theirs[n])[0]) for n in parameters(ours))
 
     def _stepped(self, trainer, state, tokens, evaluate, *weight) -> State:
         new = trainer.step(state, tokens, *weight)

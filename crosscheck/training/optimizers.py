@@ -16,6 +16,10 @@ import optax
 import torch
 
 MOMENTUM = 0.9
+BIAS_CORRECTION = (
+    "bias correction: the same formula; optax takes 1 − β^t in the parameters' dtype, which in float32 cancels at the "
+    "first steps, and torch in double: no option changes that"
+)
 CLIP_EPS = 1e-6  # torch's, beside the norm
 
 
@@ -71,7 +75,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
             "count",
             differs=(
                 "eps: outside the root and after bias correction in both; optax's eps_root, inside it, stays 0",
-                "bias correction: torch divides the step and the root, optax the moments; equal but for rounding",
+                BIAS_CORRECTION,
                 "torch's weight_decay is added to the gradient, optax.adam has none; it is 0",
             ),
         ),
@@ -85,7 +89,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
             differs=(
                 "weight decay: torch's default is 1e-2 and optax's 1e-4; 1e-2 is given to both",
                 "decay: torch shrinks p before the step, optax adds λ·p to the update; both are p − lr·(update + λ·p)",
-                "eps and bias correction: as for adam",
+                "eps: as for adam",
+                BIAS_CORRECTION,
             ),
         ),
         Optimizer(

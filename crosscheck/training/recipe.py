@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,13 @@ class Recipe:
     @property
     def rate(self) -> float:
         return self.algorithm.learning_rate if self.learning_rate is None else self.learning_rate
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a command line would say to train this, by the names of its options."""
+        named = {"optimizer": self.optimizer, "steps": self.steps, "clip": self.clip, "learning_rate": self.rate}
+        sizes = {"batch": self.batch, "length": self.length, "hidden": self.hidden_size, "layers": self.num_layers}
+        return named | sizes | {"seed": self.seed}
 
     def module(self, lstm: type[torch.nn.Module] = torch_ref.LSTM) -> torch_ref.SequenceModel:
         size = self.corpus.vocabulary

@@ -19,6 +19,16 @@ def first_state(weights: Mapping[str, np.ndarray], optimizer: Optimizer) -> Stat
     return {**weights, **slots, "step": np.zeros(())}
 
 
+def carried(state: State) -> State:
+    """What the next step starts from: all but the numbers that the last one reported."""
+    return {name: value for name, value in state.items() if name not in (LOSS, GRADIENT_NORM, VALIDATION)}
+
+
+def parameters(state: State) -> list[str]:
+    """The names of the parameters in a state; a slot's has a blank in it."""
+    return [name for name in state if "." in name and " " not in name]
+
+
 def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """[2 norms]: of a − b, in float64."""
     return size(np.asarray(a, np.float64) - np.asarray(b, np.float64))
@@ -31,4 +41,8 @@ def size(a: np.ndarray) -> np.ndarray:
 
 def nudged(state: State, rng: np.random.Generator, by: float) -> State:
     """Every number off by a factor 1 ± ``by``, but the number of steps."""
-    return {n: a if n == "step" else a * (1 + by * rng.choice((-1.0, 1.0), a.shape)) for n, a in state.items()}
+
+    def off(a):
+        return a * (1 + by * (2.0 * rng.integers(0, 2, a.shape, dtype=np.int8) - 1))
+
+    return {name: a if name == "step" else off(a) for name, a in carried(state).items()}
