@@ -20,14 +20,13 @@ def loss_rows(results: Sequence[TrainingResult]) -> tuple[list[str], list[list[s
     moments = results[0].moments
     sides = list(moments[0].losses)
     columns = ["step", *(f"loss, {side}" for side in sides), *(f"held out, {side}" for side in sides)]
-    reported = moments[0].apart is not None
-    columns += ["float32 apart"] * reported
+    columns += ["float32 apart"] * (moments[0].apart is not None)
     shown = dict.fromkeys([0, *(m.step for m in moments if m.validation)])
     rows = []
     for n in shown:
         moment = moments[n]
         held_out = [f"{moment.validation[side]:.9f}" if moment.validation else "" for side in sides]
-        apart = [f"{moment.apart:.1e}"] * reported
+        apart = [] if moment.apart is None else [f"{moment.apart:.1e}"]
         rows.append([str(n + 1), *(f"{moment.losses[side]:.9f}" for side in sides), *held_out, *apart])
     return columns, rows
 

@@ -34,7 +34,7 @@ class TorchTrainer:
             (loss * weight).backward()
             norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip or float("inf"))
             self.optimizer.step()
-        return self._state() | {LOSS: loss.detach().numpy(), GRADIENT_NORM: norm.numpy()}
+        return self._state(state) | {LOSS: loss.detach().numpy(), GRADIENT_NORM: norm.numpy()}
 
     def validation(self, state: State) -> dict[str, np.ndarray]:
         with full_precision(), torch.backends.mkldnn.flags(enabled=self.onednn), torch.no_grad():
@@ -52,12 +52,14 @@ class TorchTrainer:
             slots = {slot: torch.tensor(state[f"{slot} {name}"], dtype=self.dtype) for slot in self._slots}
             self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]))} | slots
 
-    def _state(self):
-        state = {name: parameter.detach().numpy().copy() for name, parameter in self.parameters.items()}
+    def _state(self, before):
+        state = {"step": before["step"] + 1}  # where the optimizer counts for itself, its own number below
+        state |= {name: parameter.detach().numpy().copy() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
             kept = self.optimizer.state[parameter]
             state |= {f"{slot} {name}": kept[slot].numpy().copy() for slot in self._slots}
-            state["step"] = kept["step"].numpy().copy()
+            if self.recipe.algorithm.counter:
+                state["step"] = kept["step"].numpy().copy()
         return state
 
     @property
