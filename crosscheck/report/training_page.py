@@ -81,8 +81,8 @@ def loss_curves(moments: Sequence[Moment]) -> str:
 
     The curves of the two lie on one another where they agree: torch's is wide and pale, JAX's narrow and dashed.
     """
-    figure = Drawing(figsize=(4.6, 2.6))
-    axes = figure.add_axes((0.12, 0.18, 0.85, 0.7))
+    figure = Drawing(figsize=(4.6, 3.1))
+    axes = figure.add_axes((0.12, 0.14, 0.85, 0.6))
     evaluated = [m for m in moments if m.validation]
     for side in moments[0].losses:
         torch = side == "torch"
@@ -98,7 +98,7 @@ def loss_curves(moments: Sequence[Moment]) -> str:
     axes.set_xlabel("training step", labelpad=2)
     axes.set_ylabel("loss")
     axes.grid(axis="y", color=RULE, lw=0.6)
-    axes.legend(frameon=False, fontsize=8.5)
+    figure.legend(loc="upper left", ncols=len(moments[0].losses), frameon=False, fontsize=8.5, borderpad=0)
     for edge in ("top", "right"):
         axes.spines[edge].set_visible(False)
     names = " and ".join(moments[0].losses)
