@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ from crosscheck.commands.common import (
 from crosscheck.commands.faults import faults
 from crosscheck.commands.gradients import gradients
 from crosscheck.commands.notebook import notebook
+from crosscheck.commands.train import train
 from crosscheck.finding import Outcome, worst
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.shrink import reproduction, shrink
@@ -33,6 +34,7 @@ from crosscheck.sides import SIDES
 from crosscheck.suite import CaseResult, run_suite
 
 INTERRUPTED = 130
+USAGE_ERROR = cast(type[Exception], typer.BadParameter.__bases__[0])  # typer has no name of its own for it
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -105,7 +107,7 @@ def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-for command in (checkpoint, faults, gradients, notebook):
+for command in (checkpoint, faults, gradients, notebook, train):
     app.command()(command)
 
 
@@ -114,11 +116,13 @@ def main() -> None:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        app(prog_name="crosscheck")
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # at once: threads of the frameworks may not end in order
-            os._exit(INTERRUPTED)
-        raise
+        code = app(prog_name="crosscheck", standalone_mode=False)
+    except USAGE_ERROR as error:
+        typer.echo(f"crosscheck: {' '.join(error.format_message().split())}", err=True)  # type: ignore[attr-defined]
+        raise SystemExit(2) from None
+    except (typer.Abort, KeyboardInterrupt):  # at once: threads of the frameworks may not end in order
+        os._exit(INTERRUPTED)
     except OSError as error:
         typer.echo(f"crosscheck: {error.strerror or error}", err=True)
         os._exit(2)
+    raise SystemExit(code)

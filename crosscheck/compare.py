@@ -14,6 +14,7 @@ positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,10 +31,13 @@ _AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
 
 @dataclass(frozen=True)
 class Lane:
+    """unit: u of its dtype. factor: K. chaos: the rounding that, amplified past 1e-3, leaves nothing to decide."""
+
     name: str
     dtype: str
     unit: float
     factor: float
+    chaos: float = U32
 
     @property
     def tiny(self) -> float:
@@ -108,93 +112,111 @@ class _Quantity:
         return _refused(self.name, self.lane, f"{len(wrong)} of {self.truth.size} integers differ", norm=size, **at)
 
     def _judge(self, part: str, rows: np.ndarray, known: Known) -> Finding:
-        lane, size = self.lane, known.size
-        distance = row_norms(rows)
-        floor = lane.factor * lane.tiny * np.array([[np.sqrt(rows.shape[1])], [1.0]])
-        explained = self._explained(known)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            error, faint = distance / size, floor / size
-            limit = lane.factor * explained + faint
-        outcomes = np.where(error <= limit, _AGREE, _DISAGREE)
-        outcomes[(faint > lane.factor * CHAOS) & (distance <= MADE_UP * floor)] = _VACUOUS
-        outcomes[self._undecidable(known)] = _INCONCLUSIVE
-        shaky = ~(known.own_error <= CHAOS) & (error <= CHAOS)  # float64 is off by more than 2^-29 of that, too
-        outcomes[shaky & (outcomes == _DISAGREE)] = _INCONCLUSIVE
-        nothing = np.broadcast_to(size[1] < lane.tiny, size.shape)
-        absolute = MADE_UP * floor + lane.factor * lane.unit * known.response
-        outcomes[nothing] = np.where(distance <= absolute, _VACUOUS, _DISAGREE)[nothing]
-        outcomes[~(np.isfinite(size) & np.isfinite(distance))] = _INCONCLUSIVE
-        if part != WHOLE:
-            outcomes[:, self._empty(known, distance)] = _AGREE
-        by, row = _most_telling(outcomes, error, limit)
-        finding = Finding(
-            self.name,
-            lane.name,
-            SEVERITY[int(outcomes[by, row])],
-            None if nothing[by, row] or not np.isfinite(error[by, row]) else float(error[by, row]),
-            None if nothing[by, row] or not np.isfinite(limit[by, row]) else float(limit[by, row]),
-            part=part,
-            slice=self.cut.label(row) if self.cut is not None and part == self.cut.kind else part * (part == APART),
-            by=NORMS[by],
-            norm=float(size[0, row]),
-            note=self.note,
-        )
-        worst_rows = outcomes.max(axis=0)
-        kept = Rows(worst_rows, error[0], limit[0], size[0], worst_rows != _AGREE)
-        if rows.shape[0] > 1:
-            counts = {str(outcome): kept.count(outcome) for outcome in SEVERITY}
-            finding = replace(finding, counts={name: n for name, n in counts.items() if n})
-        finding = replace(finding, rows=kept, note=_joined(self.note, self._why(finding, known, by, row, distance)))
-        return self._located(finding, worst_rows) if finding.verdict is Outcome.DISAGREE else finding
+        sliced = self.cut is not None and part == self.cut.kind
+        label = self.cut.label if self.cut is not None and sliced else lambda row: part * (part == APART)
+        finding = judge_rows(self.name, part, label, row_norms(rows), known, self.lane, self.problem.steps, self.note)
+        return self._located(finding) if finding.verdict is Outcome.DISAGREE else finding
 
-    def _empty(self, known: Known, distance: np.ndarray) -> np.ndarray:
-        """Slices that are zero in the model itself, such as padding: on both sides, whatever moves, amid others that
-        are not. Where slices fade away a zero is an underflow, and there is nothing to check.
-        """
-        zero = np.all((known.size == 0) & (known.response == 0) & (distance == 0), axis=0)
-        alive = known.size[1][known.size[1] > 0]
-        return zero if alive.size and alive.min() > 2.0**-900 else np.zeros_like(zero)
-
-    def _explained(self, known: Known) -> np.ndarray:
-        """What rounding may do: the largest of the terms, which K multiplies."""
-        accumulated = np.sqrt(self.problem.steps) / 4
-        own = np.minimum(known.own_error, CHAOS) / U32
-        return self.lane.unit * np.maximum(np.maximum(known.condition, accumulated), own)
-
-    def _undecidable(self, known: Known) -> np.ndarray:
-        """Where the limit would be so wide that a wrong program is within it."""
-        chaotic = ~(known.condition * U32 <= CHAOS)
-        if self.lane.name.startswith("B"):
-            return chaotic | ~(known.own_error <= CHAOS)
-        return chaotic
-
-    def _why(self, finding, known, by, row, distance) -> str:
-        roundings, own = known.condition[by, row] * U32, known.own_error[by, row]
-        if finding.verdict is Outcome.INCONCLUSIVE:
-            if not (np.isfinite(known.size[by, row]) and np.isfinite(distance[by, row])):
-                return "the norm overflows float64"
-            if roundings <= CHAOS:
-                return f"e_ref = {own:.1e} > {CHAOS:g}: the reference itself is that far off in {self.lane.dtype}"
-            text = f"κu = {roundings:.1e} > {CHAOS:g}: the problem amplifies rounding past deciding"
-            or_zero = "; or the quantity is zero but for cancellation, then leave it out"
-            return text + or_zero * bool(roundings > 0.1)
-        if finding.verdict is Outcome.VACUOUS:
-            if finding.error is not None:
-                return f"the truth is within rounding of the smallest {self.lane.dtype}: too little to compare"
-            return f"the truth underflows {self.lane.dtype}, or is zero: nothing to compare"
-        if finding.verdict is Outcome.DISAGREE and finding.error is None:
-            return f"the truth is zero; difference {distance[by, row]:.1e}"
-        return ""
-
-    def _located(self, finding: Finding, rows: np.ndarray) -> Finding:
+    def _located(self, finding: Finding) -> Finding:
         """Adds where the difference is largest, and at which step it starts, in the order of computation."""
         index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(self.off)), self.off.shape))
         first = None
-        if self.cut is not None and finding.part == "t":
-            wrong = np.flatnonzero(rows == _DISAGREE)
+        if self.cut is not None and finding.part == "t" and finding.rows is not None:
+            wrong = np.flatnonzero(finding.rows.outcomes == _DISAGREE)
             first = self.cut.step(int(wrong[-1] if is_gradient(self.name) else wrong[0]))
         got, expected = float(self.got[index]), float(self.truth[index])
         return replace(finding, index=index, got=got, expected=expected, first_step=first)
+
+
+def judge_rows(
+    name: str,
+    part: str,
+    label: Callable[[int], str],
+    distance: np.ndarray,
+    known: Known,
+    lane: Lane,
+    steps: int,
+    note: str = "",
+) -> Finding:
+    """The criterion on the rows of one part: ``distance`` [2 norms, rows] of the port from the truth.
+
+    ``label`` names a row; ``steps`` is T, over which rounding accumulates.
+    """
+    size = known.size
+    floor = lane.factor * lane.tiny * np.array([[np.sqrt(known.numbers)], [1.0]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error, faint = distance / size, floor / size
+        limit = lane.factor * _explained(known, lane, steps) + faint
+    outcomes = np.where(error <= limit, _AGREE, _DISAGREE)
+    outcomes[(faint > lane.factor * CHAOS) & (distance <= MADE_UP * floor)] = _VACUOUS
+    outcomes[_undecidable(known, lane)] = _INCONCLUSIVE
+    shaky = ~(known.own_error <= CHAOS) & (error <= CHAOS)  # float64 is off by more than 2^-29 of that, too
+    outcomes[shaky & (outcomes == _DISAGREE)] = _INCONCLUSIVE
+    nothing = np.broadcast_to(size[1] < lane.tiny, size.shape)
+    absolute = MADE_UP * floor + lane.factor * lane.unit * known.response
+    outcomes[nothing] = np.where(distance <= absolute, _VACUOUS, _DISAGREE)[nothing]
+    outcomes[~(np.isfinite(size) & np.isfinite(distance))] = _INCONCLUSIVE
+    if part != WHOLE:
+        outcomes[:, _empty(known, distance)] = _AGREE
+    by, row = _most_telling(outcomes, error, limit)
+    finding = Finding(
+        name,
+        lane.name,
+        SEVERITY[int(outcomes[by, row])],
+        None if nothing[by, row] or not np.isfinite(error[by, row]) else float(error[by, row]),
+        None if nothing[by, row] or not np.isfinite(limit[by, row]) else float(limit[by, row]),
+        part=part,
+        slice=label(row),
+        by=NORMS[by],
+        norm=float(size[0, row]),
+        note=note,
+    )
+    worst_rows = outcomes.max(axis=0)
+    kept = Rows(worst_rows, error[0], limit[0], size[0], worst_rows != _AGREE)
+    if size.shape[1] > 1:
+        counts = {str(outcome): kept.count(outcome) for outcome in SEVERITY}
+        finding = replace(finding, counts={name: n for name, n in counts.items() if n})
+    return replace(finding, rows=kept, note=_joined(note, _why(finding, known, lane, by, row, distance)))
+
+
+def _empty(known: Known, distance: np.ndarray) -> np.ndarray:
+    """Slices that are zero in the model itself, such as padding: on both sides, whatever moves, amid others that
+    are not. Where slices fade away a zero is an underflow, and there is nothing to check.
+    """
+    zero = np.all((known.size == 0) & (known.response == 0) & (distance == 0), axis=0)
+    alive = known.size[1][known.size[1] > 0]
+    return zero if alive.size and alive.min() > 2.0**-900 else np.zeros_like(zero)
+
+
+def _explained(known: Known, lane: Lane, steps: int) -> np.ndarray:
+    """What rounding may do: the largest of the terms, which K multiplies."""
+    own = np.minimum(known.own_error, CHAOS) / U32
+    return lane.unit * np.maximum(np.maximum(known.condition, np.sqrt(steps) / 4), own)
+
+
+def _undecidable(known: Known, lane: Lane) -> np.ndarray:
+    """Where the limit would be so wide that a wrong program is within it."""
+    chaotic = ~(known.condition * lane.chaos <= CHAOS)
+    return chaotic | ~(known.own_error <= CHAOS) if lane.name.startswith("B") else chaotic
+
+
+def _why(finding: Finding, known: Known, lane: Lane, by: int, row: int, distance: np.ndarray) -> str:
+    roundings, own = known.condition[by, row] * lane.chaos, known.own_error[by, row]
+    if finding.verdict is Outcome.INCONCLUSIVE:
+        if not (np.isfinite(known.size[by, row]) and np.isfinite(distance[by, row])):
+            return "the norm overflows float64"
+        if roundings <= CHAOS:
+            return f"e_ref = {own:.1e} > {CHAOS:g}: the reference itself is that far off in {lane.dtype}"
+        text = f"κu = {roundings:.1e} > {CHAOS:g}: the problem amplifies rounding past deciding"
+        or_zero = "; or the quantity is zero but for cancellation, then leave it out"
+        return text + or_zero * bool(roundings > 0.1)
+    if finding.verdict is Outcome.VACUOUS:
+        if finding.error is not None:
+            return f"the truth is within rounding of the smallest {lane.dtype}: too little to compare"
+        return f"the truth underflows {lane.dtype}, or is zero: nothing to compare"
+    if finding.verdict is Outcome.DISAGREE and finding.error is None:
+        return f"the truth is zero; difference {distance[by, row]:.1e}"
+    return ""
 
 
 def _most_telling(outcomes, error, limit) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WHOLE, APART = "whole", "apart"
+STEPS = {"t": "time step", "step": "training step"}  # kinds of slices that follow one another
 GATES = ("i", "f", "g", "o")
 _GATED = re.compile(r"(?:.*\.)?(?:weight_ih|weight_hh|bias_ih|bias_hh)(_l\d+(?:_reverse)?)?")
 

@@ -16,7 +16,7 @@ from scipy.ndimage import maximum_filter1d
 
 from crosscheck.finding import CouldNotRun
 from crosscheck.norms import row_norms
-from crosscheck.parts import APART, WHOLE, Cut
+from crosscheck.parts import APART, STEPS, WHOLE, Cut
 from crosscheck.problem import Arrays, Problem, is_gradient
 
 U32 = 2.0**-24
@@ -140,7 +140,7 @@ def _known(truth, cut, apart, responses) -> dict[str, Known]:
         response = responses.get(part, np.zeros_like(size))
         condition = np.divide(response, size, out=np.zeros_like(size), where=size > 0)
         numbers = rows.shape[1]
-        known[part] = Known(size, _over_neighbours(condition, part, numbers), response, np.zeros_like(size), numbers)
+        known[part] = Known(size, over_neighbours(condition, part, numbers), response, np.zeros_like(size), numbers)
     return known
 
 
@@ -158,7 +158,7 @@ def _with_own_error(problem, reference, float32_paths) -> Reference:
                 errors[name][part] = np.maximum(errors[name][part], error)
     known = {
         name: {
-            part: replace(k, own_error=_over_neighbours(errors[name][part], part, k.numbers))
+            part: replace(k, own_error=over_neighbours(errors[name][part], part, k.numbers))
             for part, k in parts.items()
         }
         for name, parts in reference.known.items()
@@ -166,9 +166,9 @@ def _with_own_error(problem, reference, float32_paths) -> Reference:
     return replace(reference, known=known)
 
 
-def _over_neighbours(values, part, numbers):
+def over_neighbours(values: np.ndarray, part: str, numbers: int) -> np.ndarray:
     """A few numbers are no sample: a step takes its neighbours' too, and a small block all of its kind."""
-    if part == "t":
+    if part in STEPS:
         return maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest")
     return np.broadcast_to(values.max(axis=1, keepdims=True), values.shape) if numbers < FEW else values
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from crosscheck.finding import CouldNotRun
 from crosscheck.report.json import as_dict, write_json
 from crosscheck.suite import CaseResult
 
+if TYPE_CHECKING:
+    from crosscheck.report.page import Page
+
 WIDTH = 140  # at least; on a narrower terminal lines wrap, and nothing is cut
 
 
@@ -25,10 +28,15 @@ def output() -> Console:
     return Console(width=max(WIDTH, Console().width))
 
 
+def on_stderr() -> Console:
+    """stderr, for progress and failures."""
+    return Console(stderr=True)
+
+
 def progress() -> Progress:
     """A bar on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = on_stderr()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -51,9 +59,11 @@ def failures_in_one_line() -> Iterator[None]:
         fail(f"{type(error).__name__}: {error}")
 
 
-def write_results(path: Path | None, results: Sequence[Sequence[CaseResult]]) -> dict[str, Any]:
-    """The content of --json, written where a path is given; what goes wrong ends the command."""
-    content = as_dict(results, environment())
+def write_results(
+    path: Path | None, results: Sequence[Sequence[CaseResult]], more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of --json and what a command has to add, written where a path is given; failing ends the command."""
+    content = as_dict(results, environment()) | dict(more or {})
     if path is not None:
         try:
             write_json(path, content)
@@ -66,14 +76,19 @@ def write_report(
     folder: Path | None, results: Sequence[Sequence[CaseResult]], settings: dict[str, Any], command: str
 ) -> None:
     """The page of --report, where a folder is given; what goes wrong ends the command."""
-    if folder is None:
-        return
-    from crosscheck.report.page import write_page  # drawing is slow to import, and most runs draw nothing
-    from crosscheck.report.suite_page import suite_page
+    if folder is not None:
+        from crosscheck.report.suite_page import suite_page  # drawing is slow to import, and most runs draw nothing
+
+        write_page_of(lambda: suite_page(results, settings, command), folder)
+
+
+def write_page_of(make: Callable[[], Page], folder: Path) -> None:
+    """The page that ``make`` gives, written into --report's folder; what goes wrong ends the command."""
+    from crosscheck.report.page import write_page
 
     with failures_in_one_line():
         try:
-            file = write_page(suite_page(results, settings, command), folder)
+            file = write_page(make(), folder)
         except OSError as error:
             fail(f"--report {folder}: {error.strerror}")
     typer.echo(f"report: {file}", err=True)

@@ -41,11 +41,11 @@ def _case(result: CaseResult) -> dict[str, Any]:
         "notes": list(result.verdict.notes),
         "seconds": round(result.seconds, 3),
         "reproduce": result.reproduce,
-        "findings": [_finding(finding) for finding in result.verdict.findings],
+        "findings": [finding_dict(finding) for finding in result.verdict.findings],
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_dict(finding: Finding) -> dict[str, Any]:
     """Slices are in it as counts and by the worst of them; all of them would be a number for every step."""
     return asdict(replace(finding, rows=None)) | {"ok": finding.ok}
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from crosscheck.finding import SEVERITY, Finding, Outcome, Rows
-from crosscheck.parts import GATES
+from crosscheck.parts import GATES, STEPS
 from crosscheck.problem import is_gradient
 from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RULE, drawing, inline_svg
 
@@ -55,13 +55,13 @@ def thinned(rows: Rows, bins: int = BINS) -> np.ndarray:
 def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     """Error against time step on a log axis, a panel a finding, the limit as the upper edge of a band; inline SVG.
 
-    findings: of the part "t", of one lane, in the order wanted. Errors and limits are those of the 2-norm, relative to
-    the truth's norm in the same step. Steps that were vacuous or inconclusive are marked along the foot.
-    ValueError where a finding has no time steps.
+    findings: of the part "t" or "step", of one lane, in the order wanted. Errors and limits are those of the 2-norm,
+    relative to the truth's norm in the same step. Steps that were vacuous or inconclusive are marked along the foot.
+    ValueError where a finding has no steps.
     """
     for finding in findings:
-        if finding.part != "t" or finding.rows is None:
-            raise ValueError(f"a curve needs findings of the part 't' with their rows; got {finding.label!r}.")
+        if finding.part not in STEPS or finding.rows is None:
+            raise ValueError(f"a curve needs findings of the part 't' or 'step' with rows; got {finding.label!r}.")
     height = 0.3 + PANEL * len(findings) + 0.18
     figure = Figure(figsize=(WIDTH, height))
     seen: set[int] = set()
@@ -69,8 +69,7 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
         foot = height - 0.3 - PANEL * (n + 1) + 0.34
         axes = figure.add_axes((0.6 / WIDTH, foot / height, 1 - 0.75 / WIDTH, (PANEL - 0.64) / height))
         seen |= _panel(axes, finding, bins)
-    windows = findings[0].lane.endswith("-step")
-    axes.set_xlabel(f"{findings[0].lane.split()[-1]} window, in order" if windows else "time step t", labelpad=2)
+    axes.set_xlabel(_along(findings[0]), labelpad=2)
     keys = [Line2D([], [], color=ACCENT, lw=1.3, label="error"), Patch(facecolor=BAND, label="within the limit")]
     keys += [Patch(label=str(SEVERITY[k]), **_STRIP[k]) for k in sorted(seen)]
     figure.legend(
@@ -80,25 +79,32 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     return inline_svg(figure, f"Error against time step of {names} in lane {findings[0].lane}, and its limit")
 
 
+def _along(finding: Finding) -> str:
+    if finding.part != "t":
+        return STEPS[finding.part]
+    return f"{finding.lane.split()[-1]} window, in order" if finding.lane.endswith("-step") else "time step t"
+
+
 def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
     """Draws one finding; returns the outcomes marked along its foot."""
     assert finding.rows is not None
     rows, t = finding.rows, thinned(finding.rows, bins)
     error, limit, outcomes = rows.error[t], rows.limit[t], rows.outcomes[t]
     drawn = (outcomes != _VACUOUS) & ~np.isnan(error)
+    x = t + _start(finding)
     low, high = _span(error[drawn], limit[drawn], outcomes[drawn])
     shown = np.where(drawn, np.clip(error, low, high), np.nan)
     edge = np.where(drawn, np.clip(limit, low, high), np.nan)
-    axes.fill_between(t, low, edge, color=BAND, lw=0)
-    axes.plot(t, edge, color=MUTED, lw=0.9)
-    axes.plot(t, shown, color=ACCENT, lw=1.1)
+    axes.fill_between(x, low, edge, color=BAND, lw=0)
+    axes.plot(x, edge, color=MUTED, lw=0.9)
+    axes.plot(x, shown, color=ACCENT, lw=1.1)
     alone = drawn & ~np.append(drawn[1:], False) & ~np.append(False, drawn[:-1])
-    axes.plot(t[alone], shown[alone], ".", color=ACCENT, ms=3)
+    axes.plot(x[alone], shown[alone], ".", color=ACCENT, ms=3)
     wrong = drawn & (outcomes == _DISAGREE)
-    axes.plot(t[wrong], shown[wrong], ".", color=BAD, ms=5 if wrong.sum() < 50 else 2.5)
+    axes.plot(x[wrong], shown[wrong], ".", color=BAD, ms=5 if wrong.sum() < 50 else 2.5)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    axes.set_xlim(-0.5, rows.error.size - 0.5)
+    axes.set_xlim(_start(finding) - 0.5, _start(finding) + rows.error.size - 0.5)
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
@@ -111,10 +117,10 @@ def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
     if not drawn.any():
         axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing to compare in any step", transform=axes.transAxes, ha="center", color=MUTED)
-    way = "adjoint" if is_gradient(finding.quantity) else "forward"
-    axes.set_title(f"{finding.quantity} ({way})", loc="left", fontsize=9.5, pad=5)
+    way = "" if finding.part != "t" else " (adjoint)" if is_gradient(finding.quantity) else " (forward)"
+    axes.set_title(f"{finding.quantity}{way}", loc="left", fontsize=9.5, pad=5)
     axes.set_title(_nearest(finding), loc="right", fontsize=8.5, color=MUTED, pad=5)
-    return _strip(axes, rows, bins)
+    return _strip(axes, rows, bins, _start(finding))
 
 
 def _span(error, limit, outcomes) -> tuple[float, float]:
@@ -134,11 +140,17 @@ def _nearest(finding: Finding) -> str:
     worst = int(np.argmax(ratio))
     if ratio[worst] < 0:
         return ""
-    where = "window" if finding.lane.endswith("-step") else "t ="
-    return f"worst {number(ratio[worst])} × limit at {where} {worst:,}"
+    windows = finding.lane.endswith("-step")
+    where = "step" if finding.part != "t" else "window" if windows else "t ="
+    return f"worst {number(ratio[worst])} × limit at {where} {worst + _start(finding):,}"
 
 
-def _strip(axes: Axes, rows: Rows, bins: int) -> set[int]:
+def _start(finding: Finding) -> int:
+    """Time steps count from 0, steps of a training from 1."""
+    return int(finding.part != "t")
+
+
+def _strip(axes: Axes, rows: Rows, bins: int, first: int) -> set[int]:
     """Along the foot: where a step did not simply agree, by the gravest outcome of each bin."""
     total = rows.error.size
     edges = np.unique(np.arange(min(bins, total) + 1) * total // min(bins, total))
@@ -151,7 +163,7 @@ def _strip(axes: Axes, rows: Rows, bins: int) -> set[int]:
         if outcome == _AGREE:
             continue
         seen.add(outcome)
-        left, right = edges[start] - 0.5, edges[end] - 0.5
+        left, right = first + edges[start] - 0.5, first + edges[end] - 0.5
         axes.axvspan(left, right, 0, 0.07, lw=0.5 if outcome == _DISAGREE else 0, **_STRIP[outcome])
     return seen
 

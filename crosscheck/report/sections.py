@@ -8,6 +8,7 @@ from dataclasses import replace
 from crosscheck.compare import LANES
 from crosscheck.finding import SEVERITY, Finding, Outcome
 from crosscheck.judge import STAND_INS
+from crosscheck.parts import STEPS
 from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
 from crosscheck.report.plots import BINS, curve, heat_map, number
 from crosscheck.report.text import finding_text
@@ -104,7 +105,7 @@ def _row(finding: Finding, note: str) -> tuple[str | Cell, ...]:
     if finding.index is not None:
         remarks.append(f"at {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}")
     if finding.first_step is not None:
-        remarks.append(f"first time step that differs: {finding.first_step}")
+        remarks.append(f"first {STEPS.get(finding.part, 'time step')} that differs: {finding.first_step}")
     remarks += [note] * bool(note) + [f"settled {finding.settled}"] * bool(finding.settled)
     return (
         finding.label,

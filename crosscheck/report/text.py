@@ -8,6 +8,7 @@ import numpy as np
 
 from crosscheck.compare import LANES
 from crosscheck.finding import Finding, Outcome
+from crosscheck.parts import STEPS
 
 MEANING = {
     Outcome.AGREE: "Every difference is explained by rounding, given the condition of this problem.",
@@ -74,7 +75,7 @@ def finding_text(finding: Finding) -> str:
     if finding.index is not None:
         parts.append(f"largest at index {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}")
     if finding.first_step is not None:
-        parts.append(f"first time step that differs: {finding.first_step}")
+        parts.append(f"first {STEPS.get(finding.part, 'time step')} that differs: {finding.first_step}")
     if finding.note:
         parts.append(finding.note)
     if finding.settled:

@@ -1,0 +1,105 @@
+"""A training in both frameworks as a page: both loss curves, errors against their limits, and what was compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure as Drawing
+
+from crosscheck.finding import SEVERITY, Finding, Outcome, worst
+from crosscheck.report.page import Cell, Figure, Page, Section, Table, Words
+from crosscheck.report.plots import curve
+from crosscheck.report.sections import findings_fold, lane_name, outcome_cell
+from crosscheck.report.svg import ACCENT, INK, RULE, drawing, inline_svg
+from crosscheck.report.text import MEANING, finding_text
+from crosscheck.report.training import closing_line, conventions, loss_rows, quantity_rows
+from crosscheck.training.judge import departure
+from crosscheck.training.lockstep import Moment
+from crosscheck.training.result import TrainingResult
+
+DRAWN = 4  # quantities of a lane: loss, gradient norm, and those nearest to their limits
+
+
+def training_page(results: Sequence[TrainingResult], environment: Mapping[str, Any], command: str) -> Page:
+    """results: one a dtype, of the same run."""
+    outcome = worst(result.outcome for result in results)
+    recipe = results[0].recipe
+    sections: list[Section] = [
+        _verdicts(results),
+        Figure("Both losses", loss_curves(results[0].moments), "Cross-entropy a character, in nats."),
+        _as_table("Losses", *loss_rows(results)),
+        _as_table("Nearest to their limits", *quantity_rows(results)),
+        Words("Optax and torch.optim", "\n".join(conventions(recipe))),
+    ]
+    for result in results:
+        sections += _figures(result)
+        sections.append(findings_fold((*result.findings, *result.trajectory), result.dtype))
+    return Page(
+        title=f"Training in both frameworks: {recipe.optimizer}",
+        ok=outcome is Outcome.AGREE,
+        verdict=str(outcome),
+        summary="\n".join([MEANING[outcome], closing_line(results), *(n for r in results for n in r.notes)]),
+        sections=tuple(sections),
+        environment={**environment, **recipe.options},
+        command=command,
+    )
+
+
+def _verdicts(results):
+    rows = tuple((r.dtype, outcome_cell(r.outcome), _worst_text(r.findings)) for r in results)
+    return Table("Verdicts", ("dtype", "verdict", "gravest, or nearest to its limit"), rows)
+
+
+def _worst_text(findings: Sequence[Finding]) -> str:
+    return finding_text(max(findings, key=lambda f: (SEVERITY.index(f.final), f.ratio)))
+
+
+def _as_table(title, columns, rows):
+    cells = tuple(tuple(Cell(text) for text in row) for row in rows)
+    return Table(title, tuple(columns), cells)
+
+
+def _figures(result: TrainingResult) -> list[Section]:
+    figures: list[Section] = []
+    everything = (*result.findings, *result.trajectory)
+    for lane in dict.fromkeys(f.lane for f in everything):
+        of_lane = [f for f in everything if f.lane == lane and f.quantity != "validation loss"]
+        nearest = sorted(of_lane[2:], key=lambda f: (-SEVERITY.index(f.verdict), -f.ratio))
+        drawn = of_lane[:2] + nearest[: DRAWN - 2]
+        caption = "In the 2-norm, relative to the truth's in the same step."
+        leaves = departure([f for f in of_lane if f in result.trajectory])
+        if leaves is not None:
+            caption += f" Reported, not judged: beyond its limits from step {leaves[0]} on ({leaves[1]})."
+        figures.append(Figure(f"Error against training step, {lane_name(lane)}", curve(drawn), caption))
+    return figures
+
+
+@drawing()
+def loss_curves(moments: Sequence[Moment]) -> str:
+    """Both frameworks' losses against the step, and the held-out ones as marks; inline SVG.
+
+    The curves of the two lie on one another where they agree: torch's is wide and pale, JAX's narrow and dashed.
+    """
+    figure = Drawing(figsize=(4.6, 3.1))
+    axes = figure.add_axes((0.12, 0.14, 0.85, 0.6))
+    evaluated = [m for m in moments if m.validation]
+    for side in moments[0].losses:
+        torch = side == "torch"
+        style: dict[str, Any] = {"color": RULE, "lw": 4}
+        marks: dict[str, Any] = {"marker": "o", "ms": 7, "mfc": "none"}
+        if not torch:
+            wide = "64" in side
+            style = {"color": ACCENT, "lw": 1.1, "ls": "-" if wide else "--"}
+            marks = {"marker": "+" if wide else "x", "ms": 6}
+        axes.plot([m.step + 1 for m in moments], [m.losses[side] for m in moments], label=side, **style)
+        steps, losses = [m.step + 1 for m in evaluated], [m.validation[side] for m in evaluated]
+        axes.plot(steps, losses, ls="none", color=INK, label=f"{side}, held out", **marks)
+    axes.set_xlabel("training step", labelpad=2)
+    axes.set_ylabel("loss")
+    axes.grid(axis="y", color=RULE, lw=0.6)
+    figure.legend(loc="upper left", ncols=len(moments[0].losses), frameon=False, fontsize=8.5, borderpad=0)
+    for edge in ("top", "right"):
+        axes.spines[edge].set_visible(False)
+    names = " and ".join(moments[0].losses)
+    return inline_svg(figure, f"Training and held-out loss of {names} against the training step")

@@ -1,0 +1,154 @@
+"""Both trainings and all that their limits are made of, side by side, one step at a time.
+
+What runs in lockstep: the truth, which is torch in float64; in each lane the port from the first weights on (lane "A"
+or "B") and, from the truth's own state at every step, one step of it ("A 1-step"); beside each of them the truth with
+every number of its state, and its loss, moved up or down at random at every step, three times; and in lane B torch's
+own float32 paths. Only norms are kept, so that memory does not grow with the number of parameters times
+steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from crosscheck.compare import LANES, Lane
+from crosscheck.reference import DRAWS, U32, Known, over_neighbours
+from crosscheck.training.jax_side import JaxTrainer
+from crosscheck.training.recipe import Recipe
+from crosscheck.training.state import (
+    GRADIENT_NORM,
+    LOSS,
+    VALIDATION,
+    State,
+    distance,
+    first_state,
+    nudged,
+    parameters,
+    size,
+)
+from crosscheck.training.torch_side import TorchTrainer
+
+PROBE = {"A": 2.0**-40, "B": U32}  # far over float64's rounding, and small enough to be amplified linearly
+TRAJECTORIES = (replace(LANES["A"], chaos=PROBE["A"]), LANES["B"])  # a probe that grew past 1e-3 measures no condition
+Port = Callable[[Recipe, str], JaxTrainer]
+
+
+@dataclass
+class Records:
+    """Of one quantity in one lane: a [2 norms] array a step."""
+
+    numbers: int
+    size: list[np.ndarray] = field(default_factory=list)
+    error: list[np.ndarray] = field(default_factory=list)
+    response: list[np.ndarray] = field(default_factory=list)  # per relative rounding
+    own_error: list[np.ndarray] = field(default_factory=list)
+
+    def known(self) -> Known:
+        sizes = np.stack(self.size, 1)
+        response = np.stack(self.response, 1)
+        condition, own = (
+            np.divide(a, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+            for a in (response, np.stack(self.own_error, 1))
+        )
+        smooth = (over_neighbours(a, "step", self.numbers) for a in (condition, own))
+        return Known(sizes, next(smooth), response, next(smooth), self.numbers)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one step showed: losses by side, and in float32 how far the two frameworks' parameters are apart."""
+
+    step: int
+    losses: dict[str, float]
+    validation: dict[str, float]
+    apart: float | None
+
+
+class Lockstep:
+    """Runs a recipe; ``records`` by (lane, quantity) and ``moments`` grow with each step that `advance` gives out."""
+
+    def __init__(self, recipe: Recipe, lanes: tuple[Lane, ...] = TRAJECTORIES, port: Port = JaxTrainer):
+        self.recipe, self.lanes = recipe, lanes
+        self.truth = TorchTrainer(recipe, "float64")
+        self.records: dict[tuple[str, str], Records] = {}
+        self.moments: list[Moment] = []
+        self.quantities = recipe.algorithm.quantities(recipe.weights())
+        self._runs = [_LaneRuns(self, lane, port) for lane in lanes]
+
+    def advance(self) -> Iterator[Moment]:
+        recipe = self.recipe
+        now = first_state(recipe.weights(), recipe.algorithm)
+        for step in range(recipe.steps):
+            tokens, before = recipe.tokens(step), now
+            now = self.truth.step(before, tokens)
+            evaluated = self.truth.validation(now) if recipe.evaluates(step) else {}
+            losses, validation = {"torch": float(now[LOSS])}, {name: float(a) for name, a in evaluated.items()}
+            validation = {"torch": validation[VALIDATION]} if validation else {}
+            for run in self._runs:
+                run.advance(before, now | evaluated, tokens, bool(evaluated))
+                losses |= {run.label: float(run.port[LOSS])}
+                validation |= {run.label: float(run.port[VALIDATION])} if evaluated else {}
+            apart = next((run.apart() for run in self._runs if run.paths), None)
+            self.moments.append(Moment(step, losses, validation, apart))
+            yield self.moments[-1]
+
+    def compared(self, state: State) -> Iterator[tuple[str, np.ndarray]]:
+        """The truth's quantities in the order in which they are reported; parameters before what is kept of them."""
+        for name in (LOSS, VALIDATION, GRADIENT_NORM, *parameters(state), *self.quantities):
+            if name in state:
+                yield name, state[name]
+
+
+class _LaneRuns:
+    """What runs beside the truth in one lane."""
+
+    def __init__(self, whole: Lockstep, lane: Lane, port: Port):
+        recipe = whole.recipe
+        self.whole, self.lane, self.label = whole, lane, f"jax {lane.dtype}"
+        self.trainer = port(recipe, lane.dtype)
+        self.paths: list[TorchTrainer] = []
+        if lane.name == "B":
+            self.paths = [TorchTrainer(recipe, "float32"), TorchTrainer(recipe, "float32", torch.nn.LSTM)]
+        start = first_state(recipe.weights(), recipe.algorithm)
+        self.port, self.own = start, [start for _ in self.paths]
+        self.moved = [start for _ in range(DRAWS)]
+        self.rng = np.random.default_rng([recipe.seed, 3, ord(lane.name)])
+
+    def advance(self, before: State, now: State, tokens: np.ndarray, evaluate: bool) -> None:
+        """One step of everything, free and from the truth's state ``before``; ``now`` is the truth after it."""
+        truth = self.whole.truth
+        self.port = self._stepped(self.trainer, self.port, tokens, evaluate)
+        self.own = [self._stepped(p, state, tokens, evaluate) for p, state in zip(self.paths, self.own, strict=True)]
+        self.moved = [self._stepped(truth, self._nudged(s), tokens, evaluate, self._sign()) for s in self.moved]
+        self._record(self.lane.name, now, self.port, self.own, self.moved)
+        single = self._stepped(self.trainer, before, tokens, evaluate)
+        own = [self._stepped(path, before, tokens, evaluate) for path in self.paths]
+        moved = [self._stepped(truth, self._nudged(before), tokens, evaluate, self._sign()) for _ in range(DRAWS)]
+        self._record(f"{self.lane.name} 1-step", now, single, own, moved)
+
+    def apart(self) -> float:
+        """How far the two frameworks' float32 parameters are from one another, relative, at worst."""
+        ours, theirs = self.port, self.own[0]
+        return max(float(distance(ours[n], theirs[n])[0] / size(theirs[n])[0]) for n in parameters(ours))
+
+    def _stepped(self, trainer, state, tokens, evaluate, *weight) -> State:
+        new = trainer.step(state, tokens, *weight)
+        return new | trainer.validation(new) if evaluate else new
+
+    def _nudged(self, state):
+        return nudged(state, self.rng, PROBE[self.lane.name])
+
+    def _sign(self):
+        return 1 + PROBE[self.lane.name] * self.rng.choice((-1.0, 1.0))
+
+    def _record(self, lane, truth, port, own, moved) -> None:
+        for name, value in self.whole.compared(truth):
+            kept = self.whole.records.setdefault((lane, name), Records(max(value.size, 1)))
+            kept.size.append(size(value))
+            kept.error.append(distance(port[name], value))
+            kept.response.append(np.max([distance(m[name], value) for m in moved], axis=0) / PROBE[self.lane.name])
+            kept.own_error.append(np.max([np.zeros(2), *(distance(o[name], value) for o in own)], axis=0))
