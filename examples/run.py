@@ -55,21 +55,26 @@ class Run:
         steps: int,
         every: int,
         evaluate: Callable[[State], Metrics] | None = None,
+        until: Callable[[Metrics], bool] | None = None,
     ) -> State:
         """``state, metrics = step(state, n)`` for n up to ``steps``, from the last checkpoint on; the last state.
 
         Every so many steps: the metrics' means, what ``evaluate`` finds, a line of metrics.csv and a checkpoint.
+        A line for which ``until`` holds is the last one.
         """
+        until = until or (lambda row: False)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         with ocp.CheckpointManager(self.folder / "checkpoints", options=options) as checkpoints, _bar() as bar:
             done = checkpoints.latest_step() or 0
             if done > steps:
                 raise Refused(f"--steps {steps}: the run in {self.folder} has done {done} already; ask for more")
             if done:
-                state = checkpoints.restore(done, args=ocp.args.StandardRestore(state))
+                state = self._restore(checkpoints, done, state)
             rows, recent = [row for row in self.metrics() if row["step"] <= done], []
             task = bar.add_task(self.folder.name, total=steps, completed=done, shown="")
             for n in range(done, steps):
+                if rows and not recent and until(rows[-1]):
+                    break
                 state, metrics = step(state, n)
                 recent.append(jax.tree.map(float, jax.device_get(metrics)))
                 if (n + 1) % every == 0 or n + 1 == steps:
@@ -113,15 +118,24 @@ class Run:
         figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
         self._write(name, drawn.getvalue())
 
+    def _restore(self, checkpoints, done, state):
+        try:
+            return checkpoints.restore(done, args=ocp.args.StandardRestore(state))
+        except ValueError as error:
+            why = str(error).splitlines()[0]
+            raise Refused(
+                f"{self.folder}/checkpoints: step {done} does not fit this model ({why}); give another folder"
+            ) from None
+
     def _claim(self, settings):
         file = self.folder / "settings.json"
         if file.exists():
-            there = json.loads(file.read_text())
+            there = _read_settings(file)
             other = [k for k in {**there, **settings} if there.get(k) != settings.get(k)]
             if other:
                 differs = ", ".join(f"{k} {there.get(k)!r} there, {settings.get(k)!r} here" for k in other)
                 raise Refused(f"--out {self.folder}: holds another run ({differs}); give another folder")
-        elif any(self.folder.iterdir()):
+        elif any(not f.name.startswith(".settings.json.") for f in self.folder.iterdir()):
             raise Refused(f"--out {self.folder}: not empty, and no run of ours; give another folder")
         else:
             self._write("settings.json", json.dumps(settings, indent=1) + "\n")
@@ -153,6 +167,13 @@ def start(main: Callable[..., None]) -> None:
 def _leave(message):
     typer.echo(" ".join(message.split()), err=True)
     raise SystemExit(2) from None
+
+
+def _read_settings(file):
+    try:
+        return dict(json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        raise Refused(f"--out {file.parent}: its settings.json is none of ours; give another folder") from None
 
 
 def _as_csv(rows):
