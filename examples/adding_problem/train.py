@@ -70,6 +70,7 @@ def main(
     report(study, found, solved)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def draw(key: Any, number: int, lag: int) -> tuple[jax.Array, jax.Array]:
     """``number`` sequences: x float32 [number, 2 * lag, 2], and the sums [number]."""
     values, first, apart = jax.random.split(key, 3)

@@ -127,7 +127,7 @@ def report(run: Run, data: Text, train: Any, held_out: Any, prompt: str, written
     for name, value in bpc.items():
         table.add_row(name, f"{value:.3f}")
     Console().print(table)
-    Console().print(f"… {prompt}", f"[bold]{run.folder.name}[/bold] writes on:", written, sep="\n", markup=False)
+    print(f"The held-out text begins:\n{prompt}\nThe LSTM goes on:\n{written}")
 
 
 BASELINES = {"unigram, add-one": unigram_bits, "bigram, add-one": bigram_bits}

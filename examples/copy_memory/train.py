@@ -88,6 +88,7 @@ def main(
     report(study, found, solved)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def draw(key: Any, number: int, lag: int) -> tuple[jax.Array, jax.Array]:
     """``number`` sequences and what is to be said, both int32 [number, lag + 20]."""
     symbols = jax.random.randint(key, (number, SPAN), 1, SYMBOLS + 1, jnp.int32)
