@@ -6,7 +6,8 @@
     results.json    what the script found, when it is done
     curve.png       the metrics, drawn
 
-Nothing in these files depends on time or on how often the script was stopped.
+Nothing in these files depends on time or on how often the script was stopped. Of several processes that share a run
+(jax.distributed) all call `train`, since Orbax has them meet at each checkpoint; the first one writes the files.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Run:
 
     def __init__(self, folder: Path, settings: dict[str, Any]):
         self.folder = folder.absolute()
+        if not _first_process():
+            return
         settings = json.loads(json.dumps(settings))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,21 +58,26 @@ class Run:
         steps: int,
         every: int,
         evaluate: Callable[[State], Metrics] | None = None,
+        until: Callable[[Metrics], bool] | None = None,
     ) -> State:
         """``state, metrics = step(state, n)`` for n up to ``steps``, from the last checkpoint on; the last state.
 
         Every so many steps: the metrics' means, what ``evaluate`` finds, a line of metrics.csv and a checkpoint.
+        A line for which ``until`` holds is the last one.
         """
+        until = until or (lambda row: False)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         with ocp.CheckpointManager(self.folder / "checkpoints", options=options) as checkpoints, _bar() as bar:
             done = checkpoints.latest_step() or 0
             if done > steps:
                 raise Refused(f"--steps {steps}: the run in {self.folder} has done {done} already; ask for more")
             if done:
-                state = checkpoints.restore(done, args=ocp.args.StandardRestore(state))
+                state = self._restore(checkpoints, done, state)
             rows, recent = [row for row in self.metrics() if row["step"] <= done], []
             task = bar.add_task(self.folder.name, total=steps, completed=done, shown="")
             for n in range(done, steps):
+                if rows and not recent and until(rows[-1]):
+                    break
                 state, metrics = step(state, n)
                 recent.append(jax.tree.map(float, jax.device_get(metrics)))
                 if (n + 1) % every == 0 or n + 1 == steps:
@@ -91,9 +99,11 @@ class Run:
             return [{k: int(v) if k == "step" else float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Writes results.json, and curve.png of all metrics."""
+        """Writes results.json and, of all metrics where there are some, curve.png."""
         self._write("results.json", json.dumps(results, indent=1) + "\n")
         rows = self.metrics()
+        if not rows:
+            return
         self.plot("curve.png", {n: ([r["step"] for r in rows], [r[n] for r in rows]) for n in rows[0] if n != "step"})
 
     def plot(
@@ -113,21 +123,32 @@ class Run:
         figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
         self._write(name, drawn.getvalue())
 
+    def _restore(self, checkpoints, done, state):
+        try:
+            return checkpoints.restore(done, args=ocp.args.StandardRestore(state))
+        except ValueError as error:
+            why = str(error).splitlines()[0]
+            raise Refused(
+                f"{self.folder}/checkpoints: step {done} does not fit this model ({why}); give another folder"
+            ) from None
+
     def _claim(self, settings):
         file = self.folder / "settings.json"
         if file.exists():
-            there = json.loads(file.read_text())
+            there = _read_settings(file)
             other = [k for k in {**there, **settings} if there.get(k) != settings.get(k)]
             if other:
                 differs = ", ".join(f"{k} {there.get(k)!r} there, {settings.get(k)!r} here" for k in other)
                 raise Refused(f"--out {self.folder}: holds another run ({differs}); give another folder")
-        elif any(self.folder.iterdir()):
+        elif any(not f.name.startswith(".settings.json.") for f in self.folder.iterdir()):
             raise Refused(f"--out {self.folder}: not empty, and no run of ours; give another folder")
         else:
             self._write("settings.json", json.dumps(settings, indent=1) + "\n")
 
     def _write(self, name, content):
         """Aside, then renamed: the file is whole at every moment."""
+        if not _first_process():
+            return
         aside = self.folder / f".{name}.{os.getpid()}"
         aside.write_bytes(content if isinstance(content, bytes) else content.encode())
         aside.replace(self.folder / name)
@@ -155,6 +176,17 @@ def _leave(message):
     raise SystemExit(2) from None
 
 
+def _read_settings(file):
+    try:
+        return dict(json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        raise Refused(f"--out {file.parent}: its settings.json is none of ours; give another folder") from None
+
+
+def _first_process():
+    return jax.process_index() == 0
+
+
 def _as_csv(rows):
     text = io.StringIO()
     table = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -175,10 +207,11 @@ class _Speed(ProgressColumn):
 def _bar():
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     console = Console(stderr=True)
-    return Progress(*columns, TextColumn("{task.fields[shown]}"), console=console, disable=not console.is_terminal)
+    hidden = not (console.is_terminal and _first_process())
+    return Progress(*columns, TextColumn("{task.fields[shown]}"), console=console, disable=hidden)
 
 
 def _tell(bar, name, row):
     """Where no one watches a bar, a line in the log."""
-    if not bar.console.is_terminal:
+    if not bar.console.is_terminal and _first_process():
         bar.console.print(f"{name}  step {row['step']}  {_numbers(row)}", highlight=False, markup=False)
