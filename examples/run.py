@@ -6,7 +6,8 @@
     results.json    what the script found, when it is done
     curve.png       the metrics, drawn
 
-Nothing in these files depends on time or on how often the script was stopped.
+Nothing in these files depends on time or on how often the script was stopped. Of several processes that share a run
+(jax.distributed) all call `train`, since Orbax has them meet at each checkpoint; the first one writes the files.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Run:
 
     def __init__(self, folder: Path, settings: dict[str, Any]):
         self.folder = folder.absolute()
+        if not _first_process():
+            return
         settings = json.loads(json.dumps(settings))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -96,9 +99,11 @@ class Run:
             return [{k: int(v) if k == "step" else float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Writes results.json, and curve.png of all metrics."""
+        """Writes results.json and, of all metrics where there are some, curve.png."""
         self._write("results.json", json.dumps(results, indent=1) + "\n")
         rows = self.metrics()
+        if not rows:
+            return
         self.plot("curve.png", {n: ([r["step"] for r in rows], [r[n] for r in rows]) for n in rows[0] if n != "step"})
 
     def plot(
@@ -142,6 +147,8 @@ class Run:
 
     def _write(self, name, content):
         """Aside, then renamed: the file is whole at every moment."""
+        if not _first_process():
+            return
         aside = self.folder / f".{name}.{os.getpid()}"
         aside.write_bytes(content if isinstance(content, bytes) else content.encode())
         aside.replace(self.folder / name)
@@ -176,6 +183,10 @@ def _read_settings(file):
         raise Refused(f"--out {file.parent}: its settings.json is none of ours; give another folder") from None
 
 
+def _first_process():
+    return jax.process_index() == 0
+
+
 def _as_csv(rows):
     text = io.StringIO()
     table = csv.DictWriter(text, rows[0], lineterminator="\n")
@@ -196,10 +207,11 @@ class _Speed(ProgressColumn):
 def _bar():
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     console = Console(stderr=True)
-    return Progress(*columns, TextColumn("{task.fields[shown]}"), console=console, disable=not console.is_terminal)
+    hidden = not (console.is_terminal and _first_process())
+    return Progress(*columns, TextColumn("{task.fields[shown]}"), console=console, disable=hidden)
 
 
 def _tell(bar, name, row):
     """Where no one watches a bar, a line in the log."""
-    if not bar.console.is_terminal:
+    if not bar.console.is_terminal and _first_process():
         bar.console.print(f"{name}  step {row['step']}  {_numbers(row)}", highlight=False, markup=False)
