@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from examples.many_devices.train import ALONE, ROUNDED, judge, launch, main
-from examples.run import Refused
+from examples.run import Refused, Run
 from tests.example_commands import command, contents, refused_in_one_line  # noqa: F401
 
 SMALL = ["--devices", 4, "--hidden", 4, "--batch", 8, "--length", 6, "--every", 2]
@@ -84,13 +85,23 @@ def test_no_process_outlives_a_kill(tmp_path, killed):
         assert script.returncode == (-9 if killed == "the script" else 1)
         assert killed == "the script" or said.decode().endswith("a process ended with code -9\n")
     finally:
-        script.kill()
+        for number in [script.pid, *workers(tmp_path)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
 
 def test_workers_that_take_too_long_are_ended(tmp_path):
     with pytest.raises(Refused, match=r"--patience 0\.2: .*late is not done"):
         launch([str(tmp_path / "late"), "{}", "1", "1", "1"], 2, 0.2)
     assert workers(tmp_path) == []
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    run = Run(tmp_path / "run", {})
+    run.finish({"found": 1})
+    run.plot("curve.png", {"line": ([1], [1])})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_input(command, tmp_path):  # noqa: F811

@@ -106,7 +106,7 @@ def main(
     along = [row["step"] for row in rows]
     curves = {name: (along, [row[f"validation, {name}"] for row in rows]) for name in READERS}
     run.plot("curve.png", curves, y="accuracy on the validation images")
-    show(found, len(parts["test"][1]), run.folder)
+    show(found, len(parts["test"][1]))
 
 
 def split(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -126,8 +126,8 @@ def cross_entropy(reader: Reader, images: jax.Array, labels: jax.Array) -> jax.A
     return optax.softmax_cross_entropy_with_integer_labels(reader(images), labels).mean()
 
 
-def show(found: dict[str, float], count: int, folder: Path) -> None:
-    table = Table("classifier", "test accuracy", "wrong", caption=f"{count} test images; more in {folder}")
+def show(found: dict[str, float], count: int) -> None:
+    table = Table("classifier", "test accuracy", "wrong", caption=f"{count} test images")
     for name, accuracy in found.items():
         table.add_row(name, f"{accuracy:.1%}", str(round((1 - accuracy) * count)))
     Console().print(table)
