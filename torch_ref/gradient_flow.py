@@ -1,0 +1,206 @@
+"""Gradient norms and singular values through time, by formed Jacobians: plain, dense, and independent of any other.
+
+Every J_t = ds_t / ds_{t-1} comes from torch.func.jacrev as a matrix, [T, n, n] of them with n = H (RNN) or 2H (LSTM, s =
+(h, c)), so this is for small networks. Adjoints and products are matrix products, each brought back to the size of 1
+with its power of two kept as a Python int. Smallest singular values are those of inverses, turned over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.func import jacrev, vmap
+
+from torch_ref.modules import LSTM, RNN
+
+_TINY = float("-inf")
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """Binary logarithms as float64 tensors; -inf is a true zero. None: no cell state, or not asked for.
+
+    dh, dc [T + 1]: log2 of ‖dL/dh_t‖ and ‖dL/dc_t‖, t = 0 ... T, total derivatives (of c through h too).
+    along_c, through_h [T + 1]: the part of dL/dc_t that never passed W_hh on its way, and the rest.
+    step_max, step_min: extreme singular values of J_t for t - 1 in range(0, T, every).
+    product_max, product_min: the same of ds_T / ds_t for t in range(0, T, every).
+    """
+
+    dh: Tensor
+    dc: Tensor | None
+    along_c: Tensor | None
+    through_h: Tensor | None
+    step_max: Tensor
+    step_min: Tensor
+    product_max: Tensor
+    product_min: Tensor
+
+
+def gradient_flow(
+    module: LSTM | RNN,
+    x: Tensor,
+    hx: Tensor | tuple[Tensor, Tensor] | None = None,
+    *,
+    dy: Tensor | None = None,
+    dh_n: Tensor | None = None,
+    dc_n: Tensor | None = None,
+    every: int = 1,
+) -> GradientFlow:
+    """Of L = Σ dy ∘ y + Σ dh_n ∘ h_n + Σ dc_n ∘ c_n over one sequence.
+
+    Args:
+      module: one layer, one direction, no projection; its dtype is the one that is computed in.
+      x: ``[T, D]``, with or without ``batch_first``.
+      hx: as the module takes it for an unbatched x, ``[1, H]`` each; None means zeros.
+      dy: ``[T, H]``; dh_n, dc_n: ``[H]``. None means zeros.
+      every: singular values at every so many steps; norms of gradients at all.
+
+    Raises:
+      ValueError: naming what is not supported or misshapen.
+    """
+    _check(module, x, every)
+    state = _first_state(module, hx, x)
+    before, slope, forget = _trajectory(module, x, state)
+    jacobians = vmap(jacrev(partial(_step, module)))(before, x).detach()
+    hidden = module.hidden_size
+    shapes = {"dy": (dy, (len(x), hidden)), "dh_n": (dh_n, (hidden,)), "dc_n": (dc_n, (hidden,))}
+    dy, dh_n, dc_n = (_or_zeros(name, value, shape, x) for name, (value, shape) in shapes.items())
+    norms = _adjoint(jacobians, dy, dh_n, dc_n, slope, forget)
+    return GradientFlow(*norms, *_extremes(jacobians[::every]), *_product_extremes(jacobians, every))
+
+
+def _check(module, x, every):
+    for name, plain in (("num_layers", 1), ("bidirectional", False), ("proj_size", 0)):
+        if getattr(module, name) != plain:
+            raise ValueError(f"gradient_flow needs {name} = {plain}; got {getattr(module, name)}.")
+    if x.dim() != 2 or x.shape[1] != module.input_size or not len(x):
+        raise ValueError(f"x must be [T, D] with D = {module.input_size} and T over 0; got shape {tuple(x.shape)}.")
+    if every < 1:
+        raise ValueError(f"every must be at least 1; got {every}.")
+
+
+def _or_zeros(name, value, shape, like):
+    if value is not None and tuple(value.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape}; got {tuple(value.shape)}.")
+    return like.new_zeros(shape) if value is None else value
+
+
+def _first_state(module, hx, x) -> Tensor:
+    """(h_0, c_0) as one vector [n]."""
+    widths = module._widths()
+    if hx is None:
+        return x.new_zeros(sum(widths))
+    parts = hx if isinstance(hx, tuple) else (hx,)
+    if [tuple(part.shape) for part in parts] != [(1, width) for width in widths]:
+        raise ValueError(f"hx must hold tensors of shapes {[(1, width) for width in widths]}.")
+    return torch.cat([part[0] for part in parts])
+
+
+def _step(module, state: Tensor, x: Tensor) -> Tensor:
+    """One step on joined states, [n] -> [n]."""
+    return torch.cat(module._step()(module._weights(0, ""), x, torch.split(state, module._widths(), dim=-1)), dim=-1)
+
+
+def _trajectory(module, x, state):
+    """States that steps start from [T, n]; for an LSTM also dh_t/dc_t within a step and dc_t/dc_{t-1}, [T, H] each."""
+    befores = []
+    with torch.no_grad():
+        for x_t in x.unbind(0):
+            befores.append(state)
+            state = _step(module, state, x_t)
+    before = torch.stack(befores)
+    if len(module._widths()) == 1:
+        return before, None, None
+    with torch.enable_grad():
+        h, c = torch.split(before.detach(), module._widths(), dim=-1)
+        c.requires_grad_()
+        h_new, c_new = module._step()(module._weights(0, ""), x, (h, c))
+        (slope,) = torch.autograd.grad(h_new.sum(), c_new, retain_graph=True)
+        (forget,) = torch.autograd.grad(c_new.sum(), c)
+    return before, slope, forget
+
+
+class _Number:
+    """A tensor times 2**power, the tensor's largest entry in [1/2, 1) or zero."""
+
+    def __init__(self, value: Tensor, power: int = 0):
+        exponent = int(torch.frexp(value.abs().max())[1]) if value.any() else 0
+        self.value, self.power = torch.ldexp(value, torch.tensor(-exponent)), power + exponent
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> _Number:
+        return _Number(function(self.value), self.power)
+
+    def plus(self, other: Tensor | _Number) -> _Number:
+        other = other if isinstance(other, _Number) else _Number(other)
+        if not other.value.any():
+            return self
+        if not self.value.any():
+            return other
+        power = max(self.power, other.power)
+        near = [torch.ldexp(n.value, torch.tensor(n.power - power)) for n in (self, other)]
+        return _Number(near[0] + near[1], power)
+
+    def log2(self) -> float:
+        size = torch.linalg.vector_norm(self.value).double()
+        return float(torch.log2(size)) + self.power if size > 0 else _TINY
+
+
+def _adjoint(jacobians, dy, dh_n, dc_n, slope, forget):
+    """log2 norms of dL/dh_t, dL/dc_t and its two parts, for t = 0 ... T."""
+    lstm, hidden = slope is not None, dy.shape[1]
+    at_h = dy[-1] + dh_n
+    state = _Number(torch.cat((at_h, dc_n)) if lstm else at_h)
+    along = _Number(dc_n + slope[-1] * at_h) if lstm else None
+    through = _Number(torch.zeros_like(at_h))
+    rows = []
+    for t in range(len(dy), -1, -1):
+        here = slope[t - 1] if lstm and t > 0 else torch.zeros_like(at_h)
+        if t < len(dy):
+            before = state.map(lambda s, t=t: s @ jacobians[t])
+            direct = dy[t - 1] if t > 0 else torch.zeros_like(at_h)
+            state = before.plus(torch.cat((direct, torch.zeros_like(dc_n))) if lstm else direct)
+            if lstm:
+                along = along.map(lambda a, t=t: forget[t] * a).plus(here * direct)
+                returned = before.map(lambda s, here=here: here * s[:hidden])
+                through = through.map(lambda b, t=t: forget[t] * b).plus(returned)
+        total = state.map(lambda s, here=here: s[hidden:] + here * s[:hidden]) if lstm else None
+        parts = (state.map(lambda s: s[:hidden]), total, along, through)
+        rows.append([n.log2() if n is not None else _TINY for n in parts])
+    dh, dc, a, b = torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
+    return (dh, dc, a, b) if lstm else (dh, None, None, None)
+
+
+def _extremes(jacobians):
+    """log2 of the largest and smallest singular value of each; a matrix that LU finds singular has the smallest 0."""
+    largest = torch.linalg.svdvals(jacobians)[:, 0]
+    inverses, info = torch.linalg.inv_ex(jacobians)
+    regular = (info == 0) & inverses.isfinite().all(-1).all(-1)
+    of_inverse = torch.linalg.svdvals(torch.where(regular[:, None, None], inverses, torch.ones_like(inverses)))[:, 0]
+    smallest = torch.where(regular, -torch.log2(of_inverse.double()), _TINY)
+    return torch.log2(largest.double()), smallest
+
+
+def _product_extremes(jacobians, every):
+    """log2 of the extreme singular values of J_T ... J_{t+1} for t in range(0, T, every)."""
+    identity = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
+    product, undone = _Number(identity), _Number(identity)
+    regular, rows = True, []
+    for t in range(len(jacobians) - 1, -1, -1):
+        product = product.map(lambda p, t=t: p @ jacobians[t])
+        if regular:
+            solved, info = torch.linalg.solve_ex(jacobians[t], undone.value)
+            regular = not info and bool(solved.isfinite().all())
+            undone = _Number(solved, undone.power) if regular else undone
+        if t % every == 0:
+            smallest = -_log2_norm(undone) if regular else _TINY
+            rows.append((_log2_norm(product), smallest))
+    return torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
+
+
+def _log2_norm(matrix: _Number) -> float:
+    largest = float(torch.linalg.matrix_norm(matrix.value, 2))
+    return float(torch.log2(torch.tensor(largest, dtype=torch.float64))) + matrix.power if largest > 0 else _TINY
