@@ -3,6 +3,10 @@
 Every J_t = ds_t / ds_{t-1} comes from torch.func.jacrev as a matrix, [T, n, n] of them with n = H (RNN) or 2H (LSTM, s =
 (h, c)), so this is for small networks. Adjoints and products are matrix products, each brought back to the size of 1
 with its power of two kept as a Python int. Smallest singular values are those of inverses, turned over.
+
+The inverse of an LSTM's J is not taken of J, whose h rows are nearly multiples of its c rows where an output gate hardly
+answers to h: that would cost as many digits as J's condition number has. It is solved in two stages, for dh from
+dh' = M dh + Q dc' and then for dc from dc' = A dh + F dc, with the parts M, Q, A and F each by autograd.
 """
 
 from __future__ import annotations
@@ -10,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
+from torch.nn.functional import linear
 
 from torch_ref.modules import LSTM, RNN
 
-_TINY = float("-inf")
+_ZERO = float("-inf")
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,16 @@ def gradient_flow(
       ValueError: naming what is not supported or misshapen.
     """
     _check(module, x, every)
-    state = _first_state(module, hx, x)
-    before, slope, forget = _trajectory(module, x, state)
+    before = _trajectory(module, x, _first_state(module, hx, x))
     jacobians = vmap(jacrev(partial(_step, module)))(before, x).detach()
+    stages = _stages(module, before, x) if isinstance(module, LSTM) else None
     hidden = module.hidden_size
     shapes = {"dy": (dy, (len(x), hidden)), "dh_n": (dh_n, (hidden,)), "dc_n": (dc_n, (hidden,))}
     dy, dh_n, dc_n = (_or_zeros(name, value, shape, x) for name, (value, shape) in shapes.items())
-    norms = _adjoint(jacobians, dy, dh_n, dc_n, slope, forget)
-    return GradientFlow(*norms, *_extremes(jacobians[::every]), *_product_extremes(jacobians, every))
+    norms = _adjoint(jacobians, dy, dh_n, dc_n, stages)
+    solve_at = lambda t, right: _solved(jacobians[t], None if stages is None else stages.at(t), right)
+    extremes = _extremes(jacobians, solve_at, range(0, len(x), every))
+    return GradientFlow(*norms, *extremes, *_product_extremes(jacobians, solve_at, every))
 
 
 def _check(module, x, every):
@@ -106,22 +114,61 @@ def _step(module, state: Tensor, x: Tensor) -> Tensor:
 
 
 def _trajectory(module, x, state):
-    """States that steps start from [T, n]; for an LSTM also dh_t/dc_t within a step and dc_t/dc_{t-1}, [T, H] each."""
+    """The states that steps start from, [T, n]."""
     befores = []
     with torch.no_grad():
         for x_t in x.unbind(0):
             befores.append(state)
             state = _step(module, state, x_t)
-    before = torch.stack(befores)
-    if len(module._widths()) == 1:
-        return before, None, None
-    with torch.enable_grad():
-        h, c = torch.split(before.detach(), module._widths(), dim=-1)
-        c.requires_grad_()
-        h_new, c_new = module._step()(module._weights(0, ""), x, (h, c))
-        (slope,) = torch.autograd.grad(h_new.sum(), c_new, retain_graph=True)
-        (forget,) = torch.autograd.grad(c_new.sum(), c)
-    return before, slope, forget
+    return torch.stack(befores)
+
+
+class _Stages(NamedTuple):
+    """An LSTM's step in two stages: dc' = a dh + f ∘ dc, and then dh' = m dh + q ∘ dc'. [T, H, H] and [T, H]."""
+
+    m: Tensor
+    q: Tensor
+    a: Tensor
+    f: Tensor
+
+    def at(self, t: int) -> _Stages:
+        return _Stages(*(part[t] for part in self))
+
+
+def _stages(module, before, x) -> _Stages:
+    weights, step = module._weights(0, ""), module._step()
+    h, c = torch.split(before, module._widths(), dim=-1)
+    new = lambda h, c, x: step(weights, x, (h, c))[1]
+    with torch.no_grad():
+        c_new = new(h, c, x)
+    m, q = vmap(jacrev(partial(_output, weights), argnums=(0, 1)))(h, c_new, x)
+    a, f = vmap(jacrev(new, argnums=(0, 1)))(h, c, x)
+    return _Stages(m.detach(), _diagonal(q), a.detach(), _diagonal(f))
+
+
+def _output(w, h: Tensor, c_new: Tensor, x: Tensor) -> Tensor:
+    """The second stage: the new h from the old one and the new c."""
+    z_o = (linear(x, w.weight_ih, w.bias_ih) + linear(h, w.weight_hh, w.bias_hh)).chunk(4, dim=-1)[3]
+    return torch.sigmoid(z_o) * torch.tanh(c_new)
+
+
+def _diagonal(matrices):
+    return matrices.detach().diagonal(dim1=-2, dim2=-1)
+
+
+def _solved(jacobian: Tensor, stages: _Stages | None, right: Tensor) -> Tensor | None:
+    """J^-1 right; None where a pivot or a divisor is exactly zero."""
+    if stages is None:
+        dh, info = torch.linalg.solve_ex(jacobian, right)
+        return None if info else _if_finite(dh)
+    m, q, a, f = stages
+    h_new, c_new = right.chunk(2)
+    dh, info = torch.linalg.solve_ex(m, h_new - q[:, None] * c_new)
+    return None if info else _if_finite(torch.cat((dh, (c_new - a @ dh) / f[:, None])))
+
+
+def _if_finite(a):
+    return a if bool(a.isfinite().all()) else None
 
 
 class _Number:
@@ -146,12 +193,13 @@ class _Number:
 
     def log2(self) -> float:
         size = torch.linalg.vector_norm(self.value).double()
-        return float(torch.log2(size)) + self.power if size > 0 else _TINY
+        return float(torch.log2(size)) + self.power if size > 0 else _ZERO
 
 
-def _adjoint(jacobians, dy, dh_n, dc_n, slope, forget):
+def _adjoint(jacobians, dy, dh_n, dc_n, stages: _Stages | None):
     """log2 norms of dL/dh_t, dL/dc_t and its two parts, for t = 0 ... T."""
-    lstm, hidden = slope is not None, dy.shape[1]
+    lstm, hidden = stages is not None, dy.shape[1]
+    slope, forget = (stages.q, stages.f) if stages is not None else (None, None)
     at_h = dy[-1] + dh_n
     state = _Number(torch.cat((at_h, dc_n)) if lstm else at_h)
     along = _Number(dc_n + slope[-1] * at_h) if lstm else None
@@ -169,38 +217,33 @@ def _adjoint(jacobians, dy, dh_n, dc_n, slope, forget):
                 through = through.map(lambda b, t=t: forget[t] * b).plus(returned)
         total = state.map(lambda s, here=here: s[hidden:] + here * s[:hidden]) if lstm else None
         parts = (state.map(lambda s: s[:hidden]), total, along, through)
-        rows.append([n.log2() if n is not None else _TINY for n in parts])
+        rows.append([n.log2() if n is not None else _ZERO for n in parts])
     dh, dc, a, b = torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
     return (dh, dc, a, b) if lstm else (dh, None, None, None)
 
 
-def _extremes(jacobians):
-    """log2 of the largest and smallest singular value of each; a matrix that LU finds singular has the smallest 0."""
-    largest = torch.linalg.svdvals(jacobians)[:, 0]
-    inverses, info = torch.linalg.inv_ex(jacobians)
-    regular = (info == 0) & inverses.isfinite().all(-1).all(-1)
-    of_inverse = torch.linalg.svdvals(torch.where(regular[:, None, None], inverses, torch.ones_like(inverses)))[:, 0]
-    smallest = torch.where(regular, -torch.log2(of_inverse.double()), _TINY)
-    return torch.log2(largest.double()), smallest
+def _extremes(jacobians, solve, steps):
+    """log2 of the largest and smallest singular value of each of ``steps``; of a singular matrix the smallest is 0."""
+    identity = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
+    inverses = [solve(t, identity) for t in steps]
+    smallest = [_ZERO if inverse is None else -_log2_norm(_Number(inverse)) for inverse in inverses]
+    largest = [_log2_norm(_Number(jacobians[t])) for t in steps]
+    return torch.tensor(largest, dtype=torch.float64), torch.tensor(smallest, dtype=torch.float64)
 
 
-def _product_extremes(jacobians, every):
+def _product_extremes(jacobians, solve, every):
     """log2 of the extreme singular values of J_T ... J_{t+1} for t in range(0, T, every)."""
     identity = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    product, undone = _Number(identity), _Number(identity)
-    regular, rows = True, []
+    product, undone, rows = _Number(identity), _Number(identity), []
     for t in range(len(jacobians) - 1, -1, -1):
         product = product.map(lambda p, t=t: p @ jacobians[t])
-        if regular:
-            solved, info = torch.linalg.solve_ex(jacobians[t], undone.value)
-            regular = not info and bool(solved.isfinite().all())
-            undone = _Number(solved, undone.power) if regular else undone
+        solved = None if undone is None else solve(t, undone.value)
+        undone = None if solved is None else _Number(solved, undone.power)
         if t % every == 0:
-            smallest = -_log2_norm(undone) if regular else _TINY
-            rows.append((_log2_norm(product), smallest))
+            rows.append((_log2_norm(product), _ZERO if undone is None else -_log2_norm(undone)))
     return torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
 
 
 def _log2_norm(matrix: _Number) -> float:
-    largest = float(torch.linalg.matrix_norm(matrix.value, 2))
-    return float(torch.log2(torch.tensor(largest, dtype=torch.float64))) + matrix.power if largest > 0 else _TINY
+    largest = torch.linalg.matrix_norm(matrix.value, 2).double()
+    return float(torch.log2(largest)) + matrix.power if largest > 0 else _ZERO

@@ -1,0 +1,54 @@
+"""Do both frameworks measure the same? Every quantity at every step, within limits that the problem's condition sets.
+
+Norms from 1e-1000 to 1e+1000 are compared as the numbers which they are and not as logarithms: each is divided by the
+power of two of the truth's own, which leaves a number in [1, 2). So the criterion of `crosscheck.compare` holds as it
+stands, lane A with K = 64, and an error is relative to the norm. A quantity that is zero at all steps, such as the
+smallest singular value under relu, is compared by where it is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from crosscheck.compare import LANES, compare
+from crosscheck.environment import environment
+from crosscheck.flow.network import FlowNetwork
+from crosscheck.flow.sides import thinned, torch_side
+from crosscheck.parts import Cut
+from crosscheck.problem import Arrays, Problem
+from crosscheck.reference import measure
+from crosscheck.verdict import Verdict
+
+def flow_problem(network: FlowNetwork) -> Problem:
+    """The network as a problem whose inputs are x and the cotangent, so that both are perturbed."""
+    return Problem(network.params, (network.x, network.dh), ("x", "dh"), (), (), (), network.steps)
+
+
+def cross_check(network: FlowNetwork, logs: Arrays, every: int, seed: int = 0) -> Verdict:
+    """The verdict on the logarithms that the JAX side measured, beside those that torch_ref measures."""
+    problem = flow_problem(network)
+    truth = torch_side(network, problem, every)
+    powers = {name: np.where(np.isfinite(a), np.floor(a), 0.0) for name, a in truth.items()}
+
+    def numbers(logs: Arrays) -> Arrays:
+        return {name: _numbers(a, powers.get(name), truth.get(name)) for name, a in logs.items()}
+
+    def run(moved: Problem) -> Arrays:
+        return numbers(truth if moved is problem else torch_side(network, moved, every))
+
+    problem = replace(problem, cuts={name: Cut(0, "t") for name in truth})
+    reference = measure(problem, run, (), seed)
+    findings = compare(problem, reference, numbers(thinned(logs, every)), LANES["A"])
+    return Verdict(tuple(findings), environment=environment())
+
+
+def _numbers(logs: np.ndarray, powers: np.ndarray | None, truth: np.ndarray | None) -> np.ndarray:
+    """2**(logs - powers); where the truth is zero throughout, which are zero."""
+    if powers is None or truth is None or logs.shape != powers.shape:
+        return logs  # refused by name or by shape
+    if np.all(np.isneginf(truth)):
+        return np.isneginf(logs)
+    with np.errstate(over="ignore"):
+        return np.exp2(logs - powers)
