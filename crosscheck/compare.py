@@ -34,6 +34,9 @@ class Lane:
     dtype: str
     unit: float
     factor: float
+    doubt: float = (
+        U32  # κ times this over 1e-3 is undecidable; a lane that has no float32 beside it may have a smaller one
+    )
 
     @property
     def tiny(self) -> float:
@@ -163,13 +166,13 @@ class _Quantity:
 
     def _undecidable(self, known: Known) -> np.ndarray:
         """Where the limit would be so wide that a wrong program is within it."""
-        chaotic = ~(known.condition * U32 <= CHAOS)
+        chaotic = ~(known.condition * self.lane.doubt <= CHAOS)
         if self.lane.name.startswith("B"):
             return chaotic | ~(known.own_error <= CHAOS)
         return chaotic
 
     def _why(self, finding, known, by, row, distance) -> str:
-        roundings, own = known.condition[by, row] * U32, known.own_error[by, row]
+        roundings, own = known.condition[by, row] * self.lane.doubt, known.own_error[by, row]
         if finding.verdict is Outcome.INCONCLUSIVE:
             if not (np.isfinite(known.size[by, row]) and np.isfinite(distance[by, row])):
                 return "the norm overflows float64"

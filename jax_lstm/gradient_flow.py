@@ -1,9 +1,10 @@
 """How gradients flow back through time: their norms at every step, and the singular values that bound them.
 
-With s_t = h_t for an RNN and s_t = (h_t, c_t) for an LSTM, J_t = ds_t / ds_{t-1} and P_t = ds_T / ds_t = J_T ... J_{t+1}:
-a gradient at step t is P_t^T times the one at step T, so that its norm lies between the smallest and the largest
-singular value of P_t (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013). No Jacobian is formed. The adjoint,
-P_t and P_t^-1 are each carried back with a running power of two, so that a norm of 1e-1000 is a number in float32 too.
+With s_t = h_t for an RNN and s_t = (h_t, c_t) for an LSTM, let J_t = ds_t / ds_{t-1} and P_t = ds_T / ds_t =
+J_T ... J_{t+1}. A gradient at step t is P_t^T times the one at step T: as long as that one, times something between the
+smallest and the largest singular value of P_t (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013). No J_t is
+formed. The adjoint, P_t and P_t^-1 are each carried back with a running power of two, so that a norm of 1e-1000 is a
+number in float32 too.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class GradientFlow:
 
     @property
     def share_along_c(self) -> Any:
-        """‖a_t‖ / (‖a_t‖ + ‖b_t‖), ``[*batch, T + 1]``: 1 where dL/dc_t came along c alone, 0 where all of it passed W_hh.
+        """‖a_t‖ / (‖a_t‖ + ‖b_t‖), ``[*batch, T + 1]``: 1 where all came along c alone, 0 where all of it passed W_hh.
 
         The parts may cancel, so that their norms need not add up to ‖dL/dc_t‖. NaN where both are zero.
         """

@@ -110,8 +110,8 @@ def read_network(params: Mapping[str, object], kind: str) -> Network:
 def read_kind(params: Mapping[str, object]) -> str:
     """ "rnn" where weight_hh_l0 is square and nothing projects, else "lstm"; :func:`read_network` checks the rest."""
     _check_arrays(params)
-    shape = getattr(params.get("weight_hh_l0"), "shape", ())
-    return "rnn" if len(shape) == 2 and shape[0] == shape[1] and "weight_hr_l0" not in params else "lstm"
+    shape = tuple(getattr(params.get("weight_hh_l0"), "shape", ()))
+    return "rnn" if shape[:1] * 2 == shape != () and "weight_hr_l0" not in params else "lstm"
 
 
 def read_cell(params: Mapping[str, object], kind: str) -> Network:

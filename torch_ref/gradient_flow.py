@@ -1,17 +1,16 @@
 """Gradient norms and singular values through time, by formed Jacobians: plain, dense, and independent of any other.
 
-Every J_t = ds_t / ds_{t-1} comes from torch.func.jacrev as a matrix, [T, n, n] of them with n = H (RNN) or 2H (LSTM, s =
-(h, c)), so this is for small networks. Adjoints and products are matrix products, each brought back to the size of 1
-with its power of two kept as a Python int. Smallest singular values are those of inverses, turned over.
+Every J_t = ds_t / ds_{t-1} comes from torch.func.jacrev as a matrix, [T, n, n] of them with n = H (RNN) or 2H (LSTM,
+s = (h, c)), so this is for small networks. Adjoints and products are matrix products, each brought back to the size of
+1 with its power of two kept as a Python int. Smallest singular values are those of inverses, turned over.
 
-The inverse of an LSTM's J is not taken of J, whose h rows are nearly multiples of its c rows where an output gate hardly
-answers to h: that would cost as many digits as J's condition number has. It is solved in two stages, for dh from
+The inverse of an LSTM's J is not taken of J, whose h rows are nearly multiples of its c rows where an output gate
+hardly answers to h: that would cost as many digits as J's condition number has. It is solved in two stages, for dh from
 dh' = M dh + Q dc' and then for dc from dc' = A dh + F dc, with the parts M, Q, A and F each by autograd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -75,7 +74,7 @@ def gradient_flow(
     hidden = module.hidden_size
     shapes = {"dy": (dy, (len(x), hidden)), "dh_n": (dh_n, (hidden,)), "dc_n": (dc_n, (hidden,))}
     dy, dh_n, dc_n = (_or_zeros(name, value, shape, x) for name, (value, shape) in shapes.items())
-    norms = _adjoint(jacobians, dy, dh_n, dc_n, stages)
+    norms = _rnn_adjoint(jacobians, dy, dh_n) if stages is None else _lstm_adjoint(jacobians, dy, dh_n, dc_n, stages)
     solve_at = lambda t, right: _solved(jacobians[t], None if stages is None else stages.at(t), right)
     extremes = _extremes(jacobians, solve_at, range(0, len(x), every))
     return GradientFlow(*norms, *extremes, *_product_extremes(jacobians, solve_at, every))
@@ -178,11 +177,7 @@ class _Number:
         exponent = int(torch.frexp(value.abs().max())[1]) if value.any() else 0
         self.value, self.power = torch.ldexp(value, torch.tensor(-exponent)), power + exponent
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> _Number:
-        return _Number(function(self.value), self.power)
-
-    def plus(self, other: Tensor | _Number) -> _Number:
-        other = other if isinstance(other, _Number) else _Number(other)
+    def plus(self, other: _Number) -> _Number:
         if not other.value.any():
             return self
         if not self.value.any():
@@ -196,30 +191,37 @@ class _Number:
         return float(torch.log2(size)) + self.power if size > 0 else _ZERO
 
 
-def _adjoint(jacobians, dy, dh_n, dc_n, stages: _Stages | None):
+def _rnn_adjoint(jacobians, dy, dh_n):
+    """log2 norms of dL/dh_t for t = 0 ... T."""
+    dh = _Number(dy[-1] + dh_n)
+    norms = [dh.log2()]
+    for t in range(len(dy) - 1, -1, -1):
+        direct = dy[t - 1] if t > 0 else torch.zeros_like(dh_n)
+        dh = _Number(dh.value @ jacobians[t], dh.power).plus(_Number(direct))
+        norms.append(dh.log2())
+    return torch.tensor(norms[::-1], dtype=torch.float64), None, None, None
+
+
+def _lstm_adjoint(jacobians, dy, dh_n, dc_n, stages: _Stages):
     """log2 norms of dL/dh_t, dL/dc_t and its two parts, for t = 0 ... T."""
-    lstm, hidden = stages is not None, dy.shape[1]
-    slope, forget = (stages.q, stages.f) if stages is not None else (None, None)
-    at_h = dy[-1] + dh_n
-    state = _Number(torch.cat((at_h, dc_n)) if lstm else at_h)
-    along = _Number(dc_n + slope[-1] * at_h) if lstm else None
-    through = _Number(torch.zeros_like(at_h))
-    rows = []
-    for t in range(len(dy), -1, -1):
-        here = slope[t - 1] if lstm and t > 0 else torch.zeros_like(at_h)
-        if t < len(dy):
-            before = state.map(lambda s, t=t: s @ jacobians[t])
-            direct = dy[t - 1] if t > 0 else torch.zeros_like(at_h)
-            state = before.plus(torch.cat((direct, torch.zeros_like(dc_n))) if lstm else direct)
-            if lstm:
-                along = along.map(lambda a, t=t: forget[t] * a).plus(here * direct)
-                returned = before.map(lambda s, here=here: here * s[:hidden])
-                through = through.map(lambda b, t=t: forget[t] * b).plus(returned)
-        total = state.map(lambda s, here=here: s[hidden:] + here * s[:hidden]) if lstm else None
-        parts = (state.map(lambda s: s[:hidden]), total, along, through)
-        rows.append([n.log2() if n is not None else _ZERO for n in parts])
-    dh, dc, a, b = torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
-    return (dh, dc, a, b) if lstm else (dh, None, None, None)
+    slopes, hidden, zero = torch.cat((torch.zeros_like(dh_n)[None], stages.q)), len(dh_n), torch.zeros_like(dh_n)
+    ds = _Number(torch.cat((dy[-1] + dh_n, dc_n)))
+    along, through = _Number(dc_n + slopes[-1] * (dy[-1] + dh_n)), _Number(zero)
+
+    def row(t):
+        dh, dc = ds.value[:hidden], ds.value[hidden:] + slopes[t] * ds.value[:hidden]
+        return [n.log2() for n in (_Number(dh, ds.power), _Number(dc, ds.power), along, through)]
+
+    rows = [row(len(dy))]
+    for t in range(len(dy) - 1, -1, -1):
+        direct = dy[t - 1] if t > 0 else zero
+        before = _Number(ds.value @ jacobians[t], ds.power)
+        ds = before.plus(_Number(torch.cat((direct, zero))))
+        along = _Number(stages.f[t] * along.value, along.power).plus(_Number(slopes[t] * direct))
+        returned = _Number(slopes[t] * before.value[:hidden], before.power)
+        through = _Number(stages.f[t] * through.value, through.power).plus(returned)
+        rows.append(row(t))
+    return torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
 
 
 def _extremes(jacobians, solve, steps):
@@ -236,7 +238,7 @@ def _product_extremes(jacobians, solve, every):
     identity = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
     product, undone, rows = _Number(identity), _Number(identity), []
     for t in range(len(jacobians) - 1, -1, -1):
-        product = product.map(lambda p, t=t: p @ jacobians[t])
+        product = _Number(product.value @ jacobians[t], product.power)
         solved = None if undone is None else solve(t, undone.value)
         undone = None if solved is None else _Number(solved, undone.power)
         if t % every == 0:

@@ -18,7 +18,7 @@ FORGET_BIASES = ("0", "1", "3", "chrono")
 
 @dataclass(frozen=True)
 class FlowNetwork:
-    """One recurrent layer and what it is measured on: params by torch's names, x [T, D], dh [H] the cotangent of h_T."""
+    """One layer and what it is measured on: params by torch's names, x [T, D], dh [H] the cotangent of h_T."""
 
     name: str
     kind: str
@@ -46,8 +46,12 @@ def study_networks(length: int, hidden: int, seed: int) -> list[FlowNetwork]:
     common: dict[str, Any] = {"x": rng.normal(size=(length, FEATURES)), "dh": rng.normal(size=hidden)}
     plain = drawn("rnn", FEATURES, hidden, seed)
     norm = np.linalg.norm(plain["weight_hh_l0"], 2)
-    rnns = (("RNN tanh", "tanh", 1.0), (f"RNN tanh, ‖W_hh‖ = {SMALL_NORM}", "tanh", SMALL_NORM / norm))
-    rnns += (("RNN relu", "relu", 1.0), (f"RNN relu, {LARGE_SCALE} W_hh", "relu", LARGE_SCALE))
+    rnns = (
+        ("RNN tanh", "tanh", 1.0),
+        (f"RNN tanh, ‖W_hh‖ = {SMALL_NORM}", "tanh", SMALL_NORM / norm),
+        ("RNN relu", "relu", 1.0),
+        (f"RNN relu, {LARGE_SCALE} W_hh", "relu", LARGE_SCALE),
+    )
     networks = [FlowNetwork(name, "rnn", _scaled(plain, by), nonlinearity=phi, **common) for name, phi, by in rnns]
     for bias in FORGET_BIASES:
         params = drawn("lstm", FEATURES, hidden, seed, f"chrono:{length}" if bias == "chrono" else float(bias))

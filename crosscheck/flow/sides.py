@@ -33,7 +33,7 @@ def jax_side(network: FlowNetwork) -> Arrays:
 
 
 def thinned(logs: Arrays, every: int) -> Arrays:
-    """Of singular values those that :func:`torch_side` measures: t - 1 of J_t, and t of ds_T/ds_t, in range(0, T, every)."""
+    """Of singular values those that :func:`torch_side` measures: J_t and ds_T/ds_t at every so many t."""
     return {n: a[::every] if n in STEP else a[:-1:every] if n in PRODUCT else a for n, a in logs.items()}
 
 

@@ -54,7 +54,9 @@ def train(name: str, kind: str, forget_bias: float | str | None, steps: int, see
             updates, memory = optimizer.update(gradient, memory)
             return (optax.apply_updates(params, updates), memory), None
 
-        run = jax.jit(lambda params: jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(keys[1], steps)))
+        run = jax.jit(
+            lambda params: jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(keys[1], steps))
+        )
         (last, _), _ = run(first)
         x, target = adding_problem(keys[2], HELD_OUT)
         before, after = (float(jax.jit(_loss, static_argnums=1)(p, kind, x, target)) for p in (first, last))
@@ -63,7 +65,7 @@ def train(name: str, kind: str, forget_bias: float | str | None, steps: int, see
             FlowNetwork(f"{name}, {when}", kind, jax.device_get(p["cell"]), x_one, np.asarray(p["weight"]))
             for when, p in (("before", first), ("after", last))
         ]
-    return Trained(*networks, (before, after))
+    return Trained(networks[0], networks[1], (before, after))
 
 
 def adding_problem(key, batch: int):

@@ -40,7 +40,7 @@ def largest_singular_value(
     eps = jnp.finfo(start.dtype).eps
 
     def again(search: _Search) -> _Search:
-        left, right, values, rest = _bidiagonalise(apply, transposed, search.right, steps)
+        right, values, rest = _bidiagonalise(apply, transposed, search.right, steps)
         x, sigmas, y = jnp.linalg.svd(values)
         residual = rest * jnp.abs(x[-1, 0])
         gap = sigmas[0] - (sigmas[1] if steps > 1 else 0.0)
@@ -54,7 +54,7 @@ def largest_singular_value(
 
 
 def _bidiagonalise(apply, transposed, start, steps):
-    """U [m, n], V [m, n] as rows, B [m, m] and β []. Where the space is exhausted, rows of zeros follow."""
+    """V [m, n] as rows, B [m, m] and β []. Where the space is exhausted, rows of zeros follow."""
     none = jnp.zeros((steps, start.shape[0]), start.dtype)
 
     def step(carry, k):
@@ -66,8 +66,8 @@ def _bidiagonalise(apply, transposed, start, steps):
         return (left, right, v, after), (alpha, beta)
 
     first = (none, none, _unit(start)[0], jnp.zeros((), start.dtype))
-    (left, right, _, rest), (alphas, betas) = jax.lax.scan(step, first, jnp.arange(steps))
-    return left, right, jnp.diag(alphas) + jnp.diag(betas[1:], 1), rest
+    (_, right, _, rest), (alphas, betas) = jax.lax.scan(step, first, jnp.arange(steps))
+    return right, jnp.diag(alphas) + jnp.diag(betas[1:], 1), rest
 
 
 def _orthogonal(a, rows):
