@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from crosscheck.flow.study import Measured, Study
 from crosscheck.report.svg import ACCENT, BAD, INK, MUTED, RULE, drawing, inline_svg
@@ -79,10 +79,13 @@ def draw(study: Study, palette: Palette) -> Figure:
     _over_time(panels[0, 0], study.rnns, "dh", palette, [m.name for m in study.rnns])
     _over_time(panels[0, 1], study.lstms, "dc", palette, [_bias(m) for m in study.lstms])
     _same_axis(panels[0, 0], panels[0, 1])
-    panels[0, 0].set_title(f"RNN: ‖dL/dh_t‖ in units of ‖dL/dh_T‖, T = {length:,}")
-    panels[0, 1].set_title("LSTM: ‖dL/dc_t‖ in the same units, by forget bias")
+    panels[0, 0].set_title(f"RNN: ‖dL/dh_t‖, loss at T = {length:,}")
+    panels[0, 1].set_title("LSTM: ‖dL/dc_t‖, by forget bias")
+    for axes in panels[:, :2].flat:
+        axes.set_ylabel("in units of ‖dL/dh_T‖")
     _shares(panels[0, 2], study.lstms, palette)
     _norms_and_rates(panels[1, 0], study.rnns, palette)
+    panels[1, 0].set_ylabel("per step")
     _training(panels[1, 1], panels[1, 2], study, palette)
     for axes in panels.flat:
         axes.set_axisbelow(True)
@@ -100,7 +103,7 @@ def _over_time(
         _line(axes, m.relative(quantity) * LOG10_2, n, palette, label)
     axes.set_xlabel("time step t  (the loss is at T, on the right)")
     _decades(axes)
-    axes.legend(frameon=False, fontsize=10, loc="best", handlelength=3.2)
+    axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=3.2)
 
 
 def _line(axes: Axes, log10: np.ndarray, n: int, palette: Palette, label: str, x: np.ndarray | None = None) -> None:
@@ -138,10 +141,12 @@ def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
         at = np.unique(np.geomspace(1, share.size, 9).astype(int)) - 1
         axes.plot(x, share, markevery=list(at), label=_bias(m), **_style(n, palette))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("steps back from the loss, T - t")
     axes.set_title("LSTM: share of dL/dc_t that came along c alone")
-    axes.legend(frameon=False, fontsize=10, handlelength=3.2, title="forget bias")
+    axes.legend(frameon=False, fontsize=10, handlelength=3.2, title="forget bias", loc=(0.6, 0.33))
 
 
 def _norms_and_rates(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
