@@ -24,6 +24,7 @@ from crosscheck.commands.common import (
     write_results,
 )
 from crosscheck.commands.faults import faults
+from crosscheck.commands.gradient_flow import gradient_flow
 from crosscheck.commands.gradients import gradients
 from crosscheck.commands.notebook import notebook
 from crosscheck.commands.train import train
@@ -107,7 +108,7 @@ def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-for command in (checkpoint, faults, gradients, notebook, train):
+for command in (checkpoint, faults, gradient_flow, gradients, notebook, train):
     app.command()(command)
 
 

@@ -66,8 +66,12 @@ def measure(
     truth: Callable[[Problem], Arrays],
     float32_paths: Sequence[Callable[[Problem], Arrays]],
     seed: int = 0,
+    size: float = U32,
 ) -> Reference:
-    """Runs ``truth`` in float64 on the problem and on its perturbations, and each of the reference's float32 paths."""
+    """Runs ``truth`` in float64 on the problem and on its perturbations, and each of the reference's float32 paths.
+
+    ``size``: of the perturbations. κ is a derivative where they are small enough, in a float64 lane alone below U32.
+    """
     values = truth(problem)
     for name, value in values.items():
         if value.dtype.kind == "f" and value.dtype != np.float64:
@@ -77,12 +81,12 @@ def measure(
     moving: dict[str, np.ndarray] = {}
     dwarfing = {name: _dwarfing(name, value) for name, value in values.items()}
     for _ in range(DRAWS):
-        moved = truth(problem.perturbed(rng, U32))
+        moved = truth(problem.perturbed(rng, size))
         for name, value in values.items():
             off = difference(moved[name], value)
             moving[name] = moving.get(name, False) | (off != 0)
             for part, rows in cut_up(off, problem.cuts.get(name), dwarfing[name]).items():
-                responses[name][part] = np.maximum(responses[name].get(part, 0.0), row_norms(rows) / U32)
+                responses[name][part] = np.maximum(responses[name].get(part, 0.0), row_norms(rows) / size)
     apart = {name: _apart(value, moving[name], dwarfing[name]) for name, value in values.items()}
     reference = Reference(
         values,

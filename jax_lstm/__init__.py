@@ -5,14 +5,17 @@ G = 4H gate rows (H for an RNN), L layers, R = L * directions rows of a state.
 """
 
 from jax_lstm import convert
+from jax_lstm.gradient_flow import GradientFlow, gradient_flow
 from jax_lstm.init import init_lstm, init_rnn
 from jax_lstm.lstm import lstm, lstm_cell, lstm_states
 from jax_lstm.rnn import rnn, rnn_cell
 from jax_lstm.state import LSTMState
 
 __all__ = [
+    "GradientFlow",
     "LSTMState",
     "convert",
+    "gradient_flow",
     "init_lstm",
     "init_rnn",
     "lstm",

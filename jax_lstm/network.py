@@ -107,6 +107,13 @@ def read_network(params: Mapping[str, object], kind: str) -> Network:
     return network
 
 
+def read_kind(params: Mapping[str, object]) -> str:
+    """ "rnn" where weight_hh_l0 is square and nothing projects, else "lstm"; :func:`read_network` checks the rest."""
+    _check_arrays(params)
+    shape = tuple(getattr(params.get("weight_hh_l0"), "shape", ()))
+    return "rnn" if shape[:1] * 2 == shape != () and "weight_hr_l0" not in params else "lstm"
+
+
 def read_cell(params: Mapping[str, object], kind: str) -> Network:
     """As :func:`read_network`, for one cell: torch.nn.LSTMCell's names, without ``_l0``."""
     _check_arrays(params)

@@ -1,0 +1,135 @@
+"""``crosscheck gradient-flow``: how gradients vanish in an RNN and survive in an LSTM, by both frameworks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crosscheck.commands.common import (
+    check_json_file,
+    check_report_folder,
+    fail,
+    failures_in_one_line,
+    output,
+    progress,
+)
+from crosscheck.environment import environment
+from crosscheck.flow.content import as_content
+from crosscheck.flow.study import Study, run_study
+from crosscheck.flow.tables import TextTable, tables
+from crosscheck.flow.training import TRAINED
+from crosscheck.flow.words import closing, failures, sentences
+from crosscheck.report.json import write_json
+
+SHORTEST, NARROWEST = 20, 4
+MOST_NUMBERS = 2**28  # of all Jacobians that torch_ref forms: 2 GiB in float64, and as much again for their parts
+MOST_STEPS = 100_000
+PIECES = 8 + len(TRAINED)
+
+
+def gradient_flow(
+    length: Annotated[int, typer.Option(help=f"Time steps, at least {SHORTEST}.")] = 1_000,
+    hidden: Annotated[int, typer.Option(help=f"Hidden units, at least {NARROWEST}.")] = 64,
+    train_steps: Annotated[int, typer.Option(help="Steps of the short training; 0 leaves it out.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of weights, inputs, cotangents and training.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page to DIR/index.html, and its plots as PNG beside it.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write the page of plots to this file.")] = None,
+    jobs: Annotated[int, typer.Option(help="Measure networks in so many processes.")] = min(os.cpu_count() or 1, 4),
+) -> None:
+    """Measure how gradients flow back through time, in an RNN and an LSTM, by jax_lstm and torch_ref.
+
+    Norms of dL/dh_t and dL/dc_t for a loss on the last step, singular values of one-step Jacobians and of their
+    products, the share that flows along c, by forget bias, before and after training; default initialisation, float64.
+    Exit code 0: both frameworks agree; 1: not; 2: could not run.
+    """
+    _check(length, hidden, train_steps, seed, jobs)
+    check_json_file(json_file)
+    check_report_folder(report, json_file)
+    _check_plot(plot, json_file)
+    command = f"crosscheck gradient-flow --length {length} --hidden {hidden} --train-steps {train_steps} --seed {seed}"
+    with failures_in_one_line(), progress() as bar:
+        task = bar.add_task("measuring", total=PIECES if train_steps else PIECES - len(TRAINED))
+        done = lambda name: bar.update(task, advance=1, description=name)
+        study = run_study(length, hidden, seed, train_steps, jobs, done)
+    settings = environment()
+    if json_file is not None:
+        _written("--json", json_file, lambda: write_json(json_file, as_content(study, settings, command)))
+    _draw(study, report, plot, settings, command)
+    console = output()
+    for table in tables(study):
+        _print(table, console)
+    for line in (*sentences(study), *failures(study), "", closing(study)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if study.ok else 1)
+
+
+def _check(length, hidden, train_steps, seed, jobs):
+    numbers = length * (2 * hidden) ** 2
+    for name, value, least in (
+        ("--length", length, SHORTEST),
+        ("--hidden", hidden, NARROWEST),
+        ("--train-steps", train_steps, 0),
+        ("--seed", seed, 0),
+        ("--jobs", jobs, 1),
+    ):
+        if value < least:
+            fail(f"{name} must be at least {least}; got {value}")
+    if train_steps > MOST_STEPS:
+        fail(f"--train-steps must be at most {MOST_STEPS}; got {train_steps}")
+    if numbers > MOST_NUMBERS:
+        fail(
+            f"--length {length} --hidden {hidden}: torch_ref forms every Jacobian, {numbers:.1e} numbers, over "
+            f"{MOST_NUMBERS:.1e}; jax_lstm.gradient_flow alone goes further"
+        )
+
+
+def _check_plot(path, json_file):
+    if path is None:
+        return
+    if path.suffix != ".png":
+        fail(f"--plot {path}: the name must end in .png")
+    if path.is_dir() or not os.access(path.parent, os.W_OK) or path == json_file:
+        fail(f"--plot {path}: not a file in a folder that can be written to")
+
+
+def _draw(study: Study, report: Path | None, plot: Path | None, settings, command) -> None:
+    if report is None and plot is None:
+        return
+    from crosscheck.flow.page import PNG, study_page  # drawing is slow to import, and most runs draw nothing
+    from crosscheck.flow.plot import write_png
+    from crosscheck.report.page import write_page
+
+    if report is not None:
+        folder = report
+        _written("--report", folder, lambda: write_page(study_page(study, settings, command), folder))
+        _written("--report", folder, lambda: write_png(study, folder / PNG))
+        typer.echo(f"report: {folder / 'index.html'}", err=True)
+    if plot is not None:
+        file = plot
+        _written("--plot", file, lambda: write_png(study, file))
+
+
+def _written(option, path, write):
+    with failures_in_one_line():
+        try:
+            write()
+        except OSError as error:
+            fail(f"{option} {path}: {error.strerror}")
+
+
+def _print(table: TextTable, console: Console) -> None:
+    shown = Table(title=table.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for n, name in enumerate(table.columns):
+        shown.add_column(name, no_wrap=True, justify="right" if n and table.numeric else "left")
+    for row in table.rows:
+        shown.add_row(*row)
+    console.print(shown)
+    console.print()

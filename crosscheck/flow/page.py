@@ -1,0 +1,34 @@
+"""The study as a page: what it says, the plots, the tables, and every network's comparison behind a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from crosscheck.flow.plot import page_svg
+from crosscheck.flow.study import Measured, Study
+from crosscheck.flow.tables import tables
+from crosscheck.flow.words import closing, sentences
+from crosscheck.report.page import Figure, Fold, Page, Section, Table, Words
+from crosscheck.report.sections import outcome_cell, verdict_sections
+
+PNG = "gradient-flow.png"
+
+
+def study_page(study: Study, environment: Mapping[str, Any], command: str) -> Page:
+    done, _, verdict = closing(study).rpartition(": ")
+    found = [Table(t.title, t.columns, t.rows, numeric=t.columns[1:] if t.numeric else ()) for t in tables(study)]
+    caption = f"Lines differ by dash and marker. The same plots stand beside this page as {PNG}."
+    sections: list[Section] = [
+        Words("What the numbers say", "\n".join(f"  {line}" for line in sentences(study))),
+        Figure("Gradients through time", page_svg(study), caption),
+        *found,
+        *map(_network, study.everything),
+    ]
+    summary = f"Gradients through time, by jax_lstm without a Jacobian and by torch_ref with all of them.\n{done}"
+    return Page("Gradient flow", study.ok, verdict, summary, tuple(sections), environment, command)
+
+
+def _network(m: Measured) -> Fold:
+    sections = tuple(verdict_sections(m.verdict, "jax_lstm", drawn=not m.verdict.ok))
+    return Fold(m.name, sections, outcome_cell(m.verdict.outcome), open=not m.verdict.ok)

@@ -1,0 +1,195 @@
+"""One page of plots: gradients back through time, RNN beside LSTM; for a slide, in colour or in grey.
+
+Lines differ by dash and marker as well as by colour, and both norms share one logarithmic axis. `draw` fills a figure
+in given colours: those of a report's page, which become the page's own, or fixed ones for a PNG.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from crosscheck.flow.study import Measured, Study
+from crosscheck.report.svg import ACCENT, BAD, INK, MUTED, RULE, drawing, inline_svg
+
+SIZE = (13.3, 7.6)  # inches: a slide
+LOG10_2 = float(np.log10(2.0))
+DASHES: tuple = ("-", (0, (6, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.5, 2)))
+MARKERS = ("o", "s", "^", "D")
+COLOURS: tuple[Any, ...] = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "xtick.color",
+    "ytick.color",
+    "xtick.labelcolor",
+    "ytick.labelcolor",
+)
+
+
+class Palette(NamedTuple):
+    """Four colours of lines, dark to light, and those of text and grid."""
+
+    lines: tuple[str, str, str, str]
+    text: str
+    grid: str
+
+
+ON_PAGE = Palette((INK, ACCENT, BAD, MUTED), INK, RULE)
+FIXED = Palette(("#111111", "#0a58a8", "#b3361e", "#767676"), "#111111", "#d9d9d9")
+
+
+def page_svg(study: Study) -> str:
+    """The figure as inline SVG in the colours of a report's page."""
+    with drawing():
+        return inline_svg(draw(study, ON_PAGE), "Gradient norms against time, RNN beside LSTM")
+
+
+def write_png(study: Study, path: Path) -> None:
+    """Writes the figure, whole or not at all. OSError."""
+    with drawing():
+        for key in COLOURS:
+            matplotlib.rcParams[key] = FIXED.text
+        figure = draw(study, FIXED)
+        FigureCanvasAgg(figure)
+        path = path.resolve()
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            figure.savefig(aside, format="png", dpi=110, metadata={"Software": None})
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def draw(study: Study, palette: Palette) -> Figure:
+    matplotlib.rcParams["font.size"] = 11
+    figure = Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+    panels = figure.subplots(2, 3)
+    length = study.length
+    _over_time(panels[0, 0], study.rnns, "dh", palette, [m.name for m in study.rnns])
+    _over_time(panels[0, 1], study.lstms, "dc", palette, [_bias(m) for m in study.lstms])
+    _same_axis(panels[0, 0], panels[0, 1])
+    panels[0, 0].set_title(f"RNN: ‖dL/dh_t‖, loss at T = {length:,}")
+    panels[0, 1].set_title("LSTM: ‖dL/dc_t‖, by forget bias")
+    for axes in panels[:, :2].flat:
+        axes.set_ylabel("in units of ‖dL/dh_T‖")
+    _shares(panels[0, 2], study.lstms, palette)
+    _norms_and_rates(panels[1, 0], study.rnns, palette)
+    panels[1, 0].set_ylabel("per step")
+    _training(panels[1, 1], panels[1, 2], study, palette)
+    for axes in panels.flat:
+        axes.set_axisbelow(True)
+        axes.grid(color=palette.grid, lw=0.7)
+        axes.title.set_fontsize(11.5)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return figure
+
+
+def _over_time(
+    axes: Axes, measured: Sequence[Measured], quantity: str, palette: Palette, labels: Sequence[str]
+) -> None:
+    for n, (m, label) in enumerate(zip(measured, labels, strict=True)):
+        _line(axes, m.relative(quantity) * LOG10_2, n, palette, label)
+    axes.set_xlabel("time step t  (the loss is at T, on the right)")
+    _decades(axes)
+    axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=3.2)
+
+
+def _line(axes: Axes, log10: np.ndarray, n: int, palette: Palette, label: str, x: np.ndarray | None = None) -> None:
+    """Zeros, at minus infinity, are left out."""
+    x = np.arange(log10.size) if x is None else x
+    shown = np.where(np.isfinite(log10), log10, np.nan)
+    every = max(1, log10.size // 8)
+    axes.plot(x, shown, markevery=(n * every // 4, every), label=label, **_style(n, palette))
+
+
+def _style(n: int, palette: Palette) -> dict[str, Any]:
+    return {"color": palette.lines[n], "ls": DASHES[n], "lw": 1.9, "marker": MARKERS[n], "ms": 5.5}
+
+
+def _decades(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{value:+.0f}" if value else "1"))
+    axes.axhline(0.0, color="0.5", lw=0.8)
+
+
+def _same_axis(*panels: Axes) -> None:
+    low, high = (f(axes.get_ylim()[k] for axes in panels) for k, f in ((0, min), (1, max)))
+    for axes in panels:
+        axes.set_ylim(low, high)
+
+
+def _bias(m: Measured) -> str:
+    return m.name.partition("forget bias ")[2] or m.name
+
+
+def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
+    for n, m in enumerate(measured):
+        share = m.share[-2::-1]  # from T - 1 back to 0
+        x = np.arange(1, share.size + 1)
+        at = np.unique(np.geomspace(1, share.size, 9).astype(int)) - 1
+        axes.plot(x, share, markevery=list(at), label=_bias(m), **_style(n, palette))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("steps back from the loss, T - t")
+    axes.set_title("LSTM: share of dL/dc_t that came along c alone")
+    axes.legend(frameon=False, fontsize=10, handlelength=3.2, title="forget bias", loc=(0.6, 0.33))
+
+
+def _norms_and_rates(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
+    """For each RNN the range of ‖J_t‖ as a bar, what the product really does as a marker, and predictions of it."""
+    dark, accent, light, grey = palette.lines
+    dots: list[tuple[str, list[float], dict[str, Any]]] = [
+        ("fitted factor per step", [m.rate.factor for m in measured], {"marker": "o", "color": dark}),
+        ("ρ(diag(mean φ') W_hh)", [m.mean_radius or 0.0 for m in measured], {"marker": "x", "color": accent}),
+        ("ρ(W_hh)", [m.radius for m in measured], {"marker": "D", "color": light, "markerfacecolor": "none"}),
+    ]
+    for n, m in enumerate(measured):
+        label = "‖J_t‖, smallest to largest" if not n else None
+        axes.plot([n, n], [m.norms.min(), m.norms.max()], color=grey, lw=9, solid_capstyle="butt", label=label)
+    for label, values, style in dots:
+        axes.plot(np.arange(len(measured)) + 0.22, values, ls="", ms=8, mew=1.8, label=label, **style)
+    axes.axhline(1.0, color=palette.text, lw=1.2)
+    axes.set_xticks(range(len(measured)), [_short(m.name) for m in measured])
+    axes.set_xlim(-0.5, len(measured) - 0.3)
+    axes.set_ylim(0, None)
+    axes.set_title("RNN: the norm of one step, and the factor of many")
+    axes.legend(frameon=False, fontsize=10, loc="upper left")
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("RNN ").replace(", ", ",\n")
+
+
+def _training(left: Axes, right: Axes, study: Study, palette: Palette) -> None:
+    """Dashed before and solid after; RNN on the left, LSTMs on the right, on one axis."""
+    if not study.trained:
+        for axes in (left, right):
+            axes.set_axis_off()
+        return
+    for pair in study.trained:
+        lstm = pair.before.network.kind == "lstm"
+        axes, quantity = (right, "dc") if lstm else (left, "dh")
+        first = len(axes.get_lines())
+        label = pair.name.removeprefix("LSTM, ")
+        for k, (when, m) in enumerate((("before", pair.before), ("after", pair.after))):
+            _line(axes, m.relative(quantity) * LOG10_2, first + (1 - k), palette, f"{label}, {when}")
+    for axes, what in ((left, "RNN: ‖dL/dh_t‖"), (right, "LSTM: ‖dL/dc_t‖")):
+        axes.set_title(f"{what} before and after training")
+        axes.set_xlabel(f"time step t  (adding problem, T = {study.trained[0].before.network.steps})")
+        _decades(axes)
+        axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=3.2)
+    _same_axis(left, right)

@@ -1,0 +1,62 @@
+"""Exponential rates: what a product of Jacobians gains or loses at every step, fitted, and what predicts it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+FIRST, LAST = 0.1, 0.9  # of the sequence: without the start of the states and the start of the adjoint
+
+
+@dataclass(frozen=True)
+class Fit:
+    """factor: per step going back, exp2 of the least-squares slope of the log2 over the steps ``first`` to ``last``.
+
+    spread: the largest distance from that line, in powers of two. Where a number in between is a true zero the factor
+    is 0 and the spread infinite.
+    """
+
+    factor: float
+    spread: float
+    first: int
+    last: int
+
+
+def fit(log2: np.ndarray, at: np.ndarray | None = None) -> Fit:
+    """``log2`` [m] at the time steps ``at`` [m], all of 0, 1, ... where None."""
+    at = np.arange(log2.size) if at is None else at
+    end = int(at[-1])
+    low, high = math.ceil(FIRST * end), math.floor(LAST * end)
+    chosen = (at >= low) & (at <= high)
+    t, y = at[chosen], log2[chosen]
+    if not np.isfinite(y).all() or t.size < 2:
+        return Fit(0.0 if np.isneginf(y).any() else math.nan, math.inf, low, high)
+    slope, intercept = np.polyfit(t - t[0], y, 1)
+    spread = float(np.max(np.abs(y - slope * (t - t[0]) - intercept)))
+    return Fit(float(2.0**-slope), spread, int(t[0]), int(t[-1]))
+
+
+def spectral_radius(matrix: np.ndarray) -> float:
+    return float(np.max(np.abs(np.linalg.eigvals(matrix))))
+
+
+def predicted_factor(w_hh: np.ndarray, h: np.ndarray, nonlinearity: str) -> float:
+    """ρ(diag(mean_t φ'(a_t)) W_hh): the rate if every step were the mean one. h [T, H]."""
+    slope = 1 - h**2 if nonlinearity == "tanh" else (h > 0).astype(np.float64)
+    return spectral_radius(slope.mean(axis=0)[:, None] * w_hh)
+
+
+def decimal(log2: float, digits: int = 2) -> str:
+    """2**log2 in decimal, such as 1.5e-422, far beyond what a float can hold; a true zero is "0"."""
+    if not math.isfinite(log2):
+        return {math.inf: "inf", -math.inf: "0"}.get(log2, "nan")
+    value = log2 * math.log10(2)
+    if -3 <= value < 4:
+        return f"{10**value:.{digits}g}"
+    power = math.floor(value)
+    mantissa = f"{10 ** (value - power):.{digits - 1}f}"
+    if mantissa.startswith("10"):
+        power, mantissa = power + 1, f"{1:.{digits - 1}f}"
+    return f"{mantissa}e{power:+03d}"

@@ -1,0 +1,86 @@
+"""The largest singular value of a linear map that is only applied, to rounding, by restarted bidiagonalisation.
+
+Golub & Kahan (1965): from a start v_1, A and A^T build orthonormal U and V with A V = U B and
+A^T U = V B^T + β v' e_m^T, B upper bidiagonal, m x m. The largest singular value σ of B stands for A's, and what it is
+off by is known: with r = β |x_m|, x the left vector of B, by at most r, and by about r² / (σ - the next one). Both
+bases are orthogonalised anew at every step, twice. Until the smaller bound is within a few roundings of σ the process
+starts again from the best right vector; what has not come that far after all restarts is returned as NaN.
+No square of A is taken, so that nothing under- or overflows that A itself does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = Any
+STEPS = 16  # of one bidiagonalisation
+RESTARTS = 100
+ROUNDINGS = 8.0  # σ is good to so many eps
+
+
+class _Search(NamedTuple):
+    sigma: Array  # []
+    right: Array  # [n]
+    done: Array  # bool []
+    count: Array  # int32 []
+
+
+def largest_singular_value(
+    apply: Callable[[Array], Array], transposed: Callable[[Array], Array], start: Array
+) -> tuple[Array, Array]:
+    """σ [] of the square map ``apply`` on vectors like ``start [n]``, and its right singular vector [n].
+
+    ``start`` need not have length 1; it must not be orthogonal to the wanted vector. Batches by jax.vmap.
+    """
+    steps = min(STEPS, start.shape[0])
+    eps = jnp.finfo(start.dtype).eps
+
+    def again(search: _Search) -> _Search:
+        right, values, rest = _bidiagonalise(apply, transposed, search.right, steps)
+        x, sigmas, y = jnp.linalg.svd(values)
+        residual = rest * jnp.abs(x[-1, 0])
+        gap = sigmas[0] - (sigmas[1] if steps > 1 else 0.0)
+        allowed = ROUNDINGS * eps * sigmas[0]
+        done = (residual <= allowed) | (residual * residual <= allowed * gap / 4)
+        return _Search(sigmas[0], y[0] @ right, done | ~jnp.isfinite(sigmas[0]), search.count + 1)
+
+    first = _Search(jnp.zeros((), start.dtype), start, jnp.array(False), jnp.array(0, jnp.int32))
+    found = jax.lax.while_loop(lambda s: ~s.done & (s.count < RESTARTS), again, first)
+    return jnp.where(found.done, found.sigma, jnp.nan), found.right
+
+
+def _bidiagonalise(apply, transposed, start, steps):
+    """V [m, n] as rows, B [m, m] and β []. Where the space is exhausted, rows of zeros follow."""
+    none = jnp.zeros((steps, start.shape[0]), start.dtype)
+
+    def step(carry, k):
+        left, right, v, beta = carry
+        right = right.at[k].set(v)
+        u, alpha = _unit(_orthogonal(apply(v), left))
+        left = left.at[k].set(u)
+        v, after = _unit(_orthogonal(transposed(u), right))
+        return (left, right, v, after), (alpha, beta)
+
+    first = (none, none, _unit(start)[0], jnp.zeros((), start.dtype))
+    (_, right, _, rest), (alphas, betas) = jax.lax.scan(step, first, jnp.arange(steps))
+    return right, jnp.diag(alphas) + jnp.diag(betas[1:], 1), rest
+
+
+def _orthogonal(a, rows):
+    """a less its part in the span of orthonormal rows; what rounding leaves of it the first time goes the second."""
+    for _ in range(2):
+        a = a - (rows @ a) @ rows
+    return a
+
+
+def _unit(a):
+    """a / ‖a‖ and ‖a‖, with the largest entry scaled out; zeros stay zeros."""
+    largest = jnp.max(jnp.abs(a))
+    safe = jnp.where(largest > 0, largest, 1.0)
+    scaled = a / safe
+    length = jnp.sqrt(jnp.sum(scaled * scaled))
+    return scaled / jnp.where(length > 0, length, 1.0), length * safe
