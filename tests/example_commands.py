@@ -13,7 +13,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(monkeypatch, capfd):
     """``command(main, *options)`` -> exit code, stdout, stderr; ``dies=True`` kills it after its first checkpoint."""
 
     def run(main, *options, dies=False):
@@ -26,7 +26,7 @@ def command(monkeypatch, capsys):
                 patch.setattr(examples.run, "_tell", die)
             with pytest.raises((SystemExit, Killed)) as raised:
                 start(main)
-        shown = capsys.readouterr()
+        shown = capfd.readouterr()
         code = "killed" if raised.type is Killed else raised.value.code
         return code, shown.out, shown.err
 
