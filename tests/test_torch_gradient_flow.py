@@ -11,12 +11,11 @@ import torch_ref
 T, D, H = 7, 3, 5
 
 
-def module(kind, **options):
+def module(kind):
     torch.manual_seed(0)
-    made = (
-        torch_ref.LSTM(D, H, dtype=torch.float64) if kind == "lstm" else torch_ref.RNN(D, H, kind, dtype=torch.float64)
-    )
-    return made
+    if kind == "lstm":
+        return torch_ref.LSTM(D, H, dtype=torch.float64)
+    return torch_ref.RNN(D, H, nonlinearity=kind, dtype=torch.float64)
 
 
 def problem(kind):
@@ -34,7 +33,7 @@ def test_the_adjoint_is_autograds(kind):
     states = [state]
     loss = torch.zeros((), dtype=torch.float64)
     for t in range(T):
-        y, last = net(x[t : t + 1], states[-1] if kind == "lstm" else states[-1][0])
+        _, last = net(x[t : t + 1], states[-1] if kind == "lstm" else states[-1][0])
         states.append(last if kind == "lstm" else (last,))
         for a in states[-1]:
             a.retain_grad()

@@ -136,7 +136,7 @@ def _bias(m: Measured) -> str:
 
 def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
     for n, m in enumerate(measured):
-        share = m.share[-2::-1]  # from T - 1 back to 0
+        share = np.exp2(m.log2_share()[-2::-1])  # from T - 1 back to 0
         x = np.arange(1, share.size + 1)
         at = np.unique(np.geomspace(1, share.size, 9).astype(int)) - 1
         axes.plot(x, share, markevery=list(at), label=_bias(m), **_style(n, palette))

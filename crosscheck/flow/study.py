@@ -60,11 +60,10 @@ class Measured:
         """‖J_t‖, [T]."""
         return np.exp2(self.logs["step_max"])
 
-    @cached_property
-    def share(self) -> np.ndarray:
-        """‖a_t‖ / (‖a_t‖ + ‖b_t‖), [T + 1]: what of dL/dc_t came along c alone."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return 1 / (1 + np.exp2(self.logs["through_h"] - self.logs["along_c"]))
+    def log2_share(self, part: str = "along_c") -> np.ndarray:
+        """log2 of ‖a_t‖ / (‖a_t‖ + ‖b_t‖), [T + 1]: what of dL/dc_t came along c alone; or, of b_t, "through_h"."""
+        with np.errstate(invalid="ignore"):
+            return self.logs[part] - np.logaddexp2(self.logs["along_c"], self.logs["through_h"])
 
     @property
     def radius(self) -> float:
