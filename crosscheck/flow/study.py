@@ -153,13 +153,17 @@ def measure(network: FlowNetwork, every: int = 1, seed: int = 0) -> Measured:
     """One network by both frameworks, singular values compared at every so many steps."""
     logs = jax_side(network)
     verdict = cross_check(network, logs, every, seed)
-    mean_radius = None
-    if network.kind == "rnn":
-        with jax_lane("float64"):
-            run = jax.jit(partial(jax_lstm.rnn, nonlinearity=network.nonlinearity))
-            h = np.asarray(run(network.params, network.x)[0])
-        mean_radius = predicted_factor(network.params["weight_hh_l0"], h, network.nonlinearity)
-    return Measured(network, logs, verdict, mean_radius)
+    return Measured(network, logs, verdict, mean_radius(network))
+
+
+def mean_radius(network: FlowNetwork) -> float | None:
+    """ρ(diag(mean φ') W_hh) of an RNN on its input."""
+    if network.kind != "rnn":
+        return None
+    with jax_lane("float64"):
+        run = jax.jit(partial(jax_lstm.rnn, nonlinearity=network.nonlinearity))
+        h = np.asarray(run(network.params, network.x)[0])
+    return predicted_factor(network.params["weight_hh_l0"], h, network.nonlinearity)
 
 
 def measure_trained(name: str, kind: str, bias: float | str | None, steps: int, seed: int) -> TrainedPair:
