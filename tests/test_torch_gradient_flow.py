@@ -11,12 +11,11 @@ import torch_ref
 T, D, H = 7, 3, 5
 
 
-def module(kind, **options):
+def module(kind):
     torch.manual_seed(0)
-    made = (
-        torch_ref.LSTM(D, H, dtype=torch.float64) if kind == "lstm" else torch_ref.RNN(D, H, kind, dtype=torch.float64)
-    )
-    return made
+    if kind == "lstm":
+        return torch_ref.LSTM(D, H, dtype=torch.float64)
+    return torch_ref.RNN(D, H, nonlinearity=kind, dtype=torch.float64)
 
 
 def problem(kind):
@@ -34,7 +33,7 @@ def test_the_adjoint_is_autograds(kind):
     states = [state]
     loss = torch.zeros((), dtype=torch.float64)
     for t in range(T):
-        y, last = net(x[t : t + 1], states[-1] if kind == "lstm" else states[-1][0])
+        _, last = net(x[t : t + 1], states[-1] if kind == "lstm" else states[-1][0])
         states.append(last if kind == "lstm" else (last,))
         for a in states[-1]:
             a.retain_grad()
@@ -52,6 +51,49 @@ def test_the_adjoint_is_autograds(kind):
         total = [s[1].grad + k * s[0].grad for s, k in zip(states, slopes, strict=True)]
         expected = torch.stack([torch.linalg.vector_norm(a) for a in total])
         torch.testing.assert_close(torch.exp2(got.dc), expected.detach(), rtol=1e-12, atol=0)
+        along = additive(net, x, states, slopes, cotangents)
+        for part, vectors in (("along_c", along), ("through_h", [a - b for a, b in zip(total, along, strict=True)])):
+            expected = torch.stack([torch.linalg.vector_norm(a) for a in vectors]).detach()
+            torch.testing.assert_close(torch.exp2(getattr(got, part)), expected, rtol=1e-10, atol=1e-14)
+
+
+def additive(net, x, states, slopes, cotangents):
+    """The part of dL/dc_t that forget gates alone bring, for t = 0 ... T."""
+    found = [cotangents["dc_n"] + slopes[-1] * (cotangents["dh_n"] + cotangents["dy"][-1])]
+    for t in range(T, 0, -1):
+        z = x[t - 1] @ net.weight_ih_l0.T + net.bias_ih_l0 + states[t - 1][0][0] @ net.weight_hh_l0.T + net.bias_hh_l0
+        direct = slopes[t - 1] * cotangents["dy"][t - 2] if t > 1 else 0.0
+        found.insert(0, torch.sigmoid(z[H : 2 * H]) * found[0] + direct)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["tanh", "lstm"])
+def test_singular_values_are_those_of_the_dense_jacobians(kind):
+    """By torch.autograd.functional.jacobian of the module itself, one step at a time."""
+    net, (x, hx, _) = module(kind), problem(kind)
+    widths = (H, H) if kind == "lstm" else (H,)
+    state, dense = torch.cat([a[0] for a in (hx if kind == "lstm" else (hx,))]), []
+
+    def step(s, x_t):
+        parts = tuple(a[None] for a in s.split(widths))
+        last = net(x_t[None], parts if kind == "lstm" else parts[0])[1]
+        return torch.cat([a[0] for a in (last if kind == "lstm" else (last,))])
+
+    for x_t in x:
+        dense.append(torch.autograd.functional.jacobian(lambda s, x_t=x_t: step(s, x_t), state).numpy())
+        state = step(state, x_t).detach()
+    got = torch_ref.gradient_flow(net, x, hx, dh_n=torch.ones(H).double())
+    values = np.linalg.svd(np.array(dense), compute_uv=False)
+    np.testing.assert_allclose(np.exp2(got.step_max.numpy()), values[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(np.exp2(got.step_min.numpy()), values[:, -1], rtol=1e-9)
+    products = [np.eye(len(dense[0]))]
+    for jacobian in dense[::-1]:
+        products.insert(0, products[0] @ jacobian)
+    np.testing.assert_allclose(
+        np.exp2(got.product_max.numpy()), np.linalg.norm(products[:-1], 2, axis=(1, 2)), rtol=1e-12
+    )
+    late = np.linalg.norm(np.linalg.inv(products[-4:-1]), 2, axis=(1, 2))  # earlier ones have lost their smallest
+    np.testing.assert_allclose(np.exp2(-got.product_min[-3:].numpy()), late, rtol=1e-6)
 
 
 def test_the_second_stage_is_the_cells_output():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from crosscheck.commands.common import (
     check_json_file,
@@ -130,6 +131,6 @@ def _print(table: TextTable, console: Console) -> None:
     for n, name in enumerate(table.columns):
         shown.add_column(name, no_wrap=True, justify="right" if n and table.numeric else "left")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(Text, row))
     console.print(shown)
     console.print()

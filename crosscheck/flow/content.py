@@ -46,5 +46,5 @@ def _network(m: Measured) -> dict[str, Any]:
     if m.mean_radius is not None:
         figures |= {"radius_of_mean": m.mean_radius, "radius": m.radius, "largest_singular_value": m.largest}
     else:
-        figures["share_along_c_at_step_0"] = float(m.share[0])
+        figures["log2_share_along_c_at_step_0"] = float(m.log2_share()[0])
     return figures | {"findings": [asdict(replace(f, rows=None)) | {"ok": f.ok} for f in m.verdict.findings]}

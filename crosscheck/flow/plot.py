@@ -76,7 +76,7 @@ def draw(study: Study, palette: Palette) -> Figure:
     figure = Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     panels = figure.subplots(2, 3)
     length = study.length
-    _over_time(panels[0, 0], study.rnns, "dh", palette, [m.name for m in study.rnns])
+    _over_time(panels[0, 0], study.rnns, "dh", palette, [m.name.removeprefix("RNN ") for m in study.rnns])
     _over_time(panels[0, 1], study.lstms, "dc", palette, [_bias(m) for m in study.lstms])
     _same_axis(panels[0, 0], panels[0, 1])
     panels[0, 0].set_title(f"RNN: ‖dL/dh_t‖, loss at T = {length:,}")
@@ -103,7 +103,7 @@ def _over_time(
         _line(axes, m.relative(quantity) * LOG10_2, n, palette, label)
     axes.set_xlabel("time step t  (the loss is at T, on the right)")
     _decades(axes)
-    axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=3.2)
+    axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=2.8)
 
 
 def _line(axes: Axes, log10: np.ndarray, n: int, palette: Palette, label: str, x: np.ndarray | None = None) -> None:
@@ -136,7 +136,7 @@ def _bias(m: Measured) -> str:
 
 def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
     for n, m in enumerate(measured):
-        share = m.share[-2::-1]  # from T - 1 back to 0
+        share = np.exp2(m.log2_share()[-2::-1])  # from T - 1 back to 0
         x = np.arange(1, share.size + 1)
         at = np.unique(np.geomspace(1, share.size, 9).astype(int)) - 1
         axes.plot(x, share, markevery=list(at), label=_bias(m), **_style(n, palette))
@@ -145,8 +145,8 @@ def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("steps back from the loss, T - t")
-    axes.set_title("LSTM: share of dL/dc_t that came along c alone")
-    axes.legend(frameon=False, fontsize=10, handlelength=3.2, title="forget bias", loc=(0.6, 0.33))
+    axes.set_title("LSTM: share of dL/dc_t along c alone")
+    axes.legend(frameon=False, fontsize=10, handlelength=2.8, title="forget bias", loc=(0.6, 0.33))
 
 
 def _norms_and_rates(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
@@ -154,19 +154,19 @@ def _norms_and_rates(axes: Axes, measured: Sequence[Measured], palette: Palette)
     dark, accent, light, grey = palette.lines
     dots: list[tuple[str, list[float], dict[str, Any]]] = [
         ("fitted factor per step", [m.rate.factor for m in measured], {"marker": "o", "color": dark}),
-        ("ρ(diag(mean φ') W_hh)", [m.mean_radius or 0.0 for m in measured], {"marker": "x", "color": accent}),
+        ("ρ(diag(mean φ') W_hh)", [m.mean_radius or 0.0 for m in measured], {"marker": "x", "color": accent, "ms": 12}),
         ("ρ(W_hh)", [m.radius for m in measured], {"marker": "D", "color": light, "markerfacecolor": "none"}),
     ]
     for n, m in enumerate(measured):
         label = "‖J_t‖, smallest to largest" if not n else None
         axes.plot([n, n], [m.norms.min(), m.norms.max()], color=grey, lw=9, solid_capstyle="butt", label=label)
     for label, values, style in dots:
-        axes.plot(np.arange(len(measured)) + 0.22, values, ls="", ms=8, mew=1.8, label=label, **style)
+        axes.plot(np.arange(len(measured)) + 0.22, values, label=label, **{"ls": "", "ms": 8, "mew": 1.8, **style})
     axes.axhline(1.0, color=palette.text, lw=1.2)
     axes.set_xticks(range(len(measured)), [_short(m.name) for m in measured])
     axes.set_xlim(-0.5, len(measured) - 0.3)
     axes.set_ylim(0, None)
-    axes.set_title("RNN: the norm of one step, and the factor of many")
+    axes.set_title("RNN: norm of one step, factor of many")
     axes.legend(frameon=False, fontsize=10, loc="upper left")
 
 
@@ -191,5 +191,5 @@ def _training(left: Axes, right: Axes, study: Study, palette: Palette) -> None:
         axes.set_title(f"{what} before and after training")
         axes.set_xlabel(f"time step t  (adding problem, T = {study.trained[0].before.network.steps})")
         _decades(axes)
-        axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=3.2)
+        axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=2.8)
     _same_axis(left, right)

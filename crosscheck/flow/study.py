@@ -60,11 +60,10 @@ class Measured:
         """‖J_t‖, [T]."""
         return np.exp2(self.logs["step_max"])
 
-    @cached_property
-    def share(self) -> np.ndarray:
-        """‖a_t‖ / (‖a_t‖ + ‖b_t‖), [T + 1]: what of dL/dc_t came along c alone."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return 1 / (1 + np.exp2(self.logs["through_h"] - self.logs["along_c"]))
+    def log2_share(self, part: str = "along_c") -> np.ndarray:
+        """log2 of ‖a_t‖ / (‖a_t‖ + ‖b_t‖), [T + 1]: what of dL/dc_t came along c alone; or, of b_t, "through_h"."""
+        with np.errstate(invalid="ignore"):
+            return self.logs[part] - np.logaddexp2(self.logs["along_c"], self.logs["through_h"])
 
     @property
     def radius(self) -> float:
@@ -154,13 +153,17 @@ def measure(network: FlowNetwork, every: int = 1, seed: int = 0) -> Measured:
     """One network by both frameworks, singular values compared at every so many steps."""
     logs = jax_side(network)
     verdict = cross_check(network, logs, every, seed)
-    mean_radius = None
-    if network.kind == "rnn":
-        with jax_lane("float64"):
-            run = jax.jit(partial(jax_lstm.rnn, nonlinearity=network.nonlinearity))
-            h = np.asarray(run(network.params, network.x)[0])
-        mean_radius = predicted_factor(network.params["weight_hh_l0"], h, network.nonlinearity)
-    return Measured(network, logs, verdict, mean_radius)
+    return Measured(network, logs, verdict, mean_radius(network))
+
+
+def mean_radius(network: FlowNetwork) -> float | None:
+    """ρ(diag(mean φ') W_hh) of an RNN on its input."""
+    if network.kind != "rnn":
+        return None
+    with jax_lane("float64"):
+        run = jax.jit(partial(jax_lstm.rnn, nonlinearity=network.nonlinearity))
+        h = np.asarray(run(network.params, network.x)[0])
+    return predicted_factor(network.params["weight_hh_l0"], h, network.nonlinearity)
 
 
 def measure_trained(name: str, kind: str, bias: float | str | None, steps: int, seed: int) -> TrainedPair:

@@ -53,7 +53,7 @@ def lstm_table(study: Study) -> TextTable:
         norms = f"{m.norms.min():.3f} to {m.norms.max():.3f}"
         adjoint = (decimal(m.relative(name)[0]) for name in ("dh", "dc", "along_c"))
         product = (decimal(m.logs[name][0]) for name in ("product_max", "product_min"))
-        rows.append((m.name, norms, f"{m.rate.factor:.4f}", *adjoint, f"{m.share[0]:.2g}", *product))
+        rows.append((m.name, norms, f"{m.rate.factor:.4f}", *adjoint, decimal(m.log2_share()[0]), *product))
     title = "LSTM: joint states (h, c); norms of gradients at step 0 in units of ‖dL/dh_T‖"
     return TextTable(title, columns, tuple(rows))
 
@@ -64,7 +64,7 @@ def trained_table(study: Study) -> TextTable:
     for pair in study.trained:
         for when, m, error in zip(("before", "after"), (pair.before, pair.after), pair.errors, strict=True):
             lstm = m.network.kind == "lstm"
-            of_c = (decimal(m.relative("dc")[0]), f"{m.share[0]:.2g}") if lstm else ("", "")
+            of_c = (decimal(m.relative("dc")[0]), decimal(m.log2_share()[0])) if lstm else ("", "")
             rows.append((pair.name, when, f"{error:.4f}", decimal(m.relative("dh")[0]), *of_c, f"{m.rate.factor:.4f}"))
     lag = study.trained[0].before.network.steps
     title = f"Before and after {study.train_steps} steps of training on the adding problem, {lag} time steps"

@@ -59,10 +59,11 @@ def _bound(m: Measured) -> str:
 
 
 def _survival(m: Measured) -> str:
-    share, dc, dh = m.share[0], m.relative("dc")[0], m.relative("dh")[0]
-    way = "along c alone" if share > 0.5 else "through h"
-    part = share if share > 0.5 else 1 - share
-    shown = f"{part:.0%}" if part < 0.995 else f"all but {decimal(float(np.log2(min(share, 1 - share) or 2.0**-1074)))}"
+    dc, dh = m.relative("dc")[0], m.relative("dh")[0]
+    parts = {"along c alone": m.log2_share()[0], "through h": m.log2_share("through_h")[0]}
+    way, most = max(parts.items(), key=lambda part: part[1])
+    rest = min(parts.values())
+    shown = f"{2.0**most:.0%}" if rest > -7 else f"all but {decimal(rest)}"
     return (
         f"{m.name}: of ‖dL/dh_T‖ = 1, ‖dL/dc_0‖ = {decimal(dc)} and ‖dL/dh_0‖ = {decimal(dh)} arrive at step 0, "
         f"{shown} of it {way}"
