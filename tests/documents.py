@@ -18,6 +18,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -157,7 +158,7 @@ def why_not_a_command(line: str) -> str:
         case ["crosscheck", *rest] | ["python", "-m", "crosscheck", *rest]:
             return _why_not_crosscheck(rest)
         case ["pip", "install", *targets]:
-            extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             return _unknown(targets, [".", *(f".[{extra}]" for extra in extras)])
         case ["python", "-m", module, *rest]:
             return _why_not_script(("-m", module), rest)
