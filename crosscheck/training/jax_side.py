@@ -58,7 +58,7 @@ class JaxTrainer:
         return new | self._rest(memory) | {"step": count, LOSS: loss, GRADIENT_NORM: optax.tree.norm(gradients)}
 
     def _rest(self, memory):
-        """What optax keeps and torch has no name for, by its place: so that a trajectory carries it from step to step."""
+        """What optax keeps and torch has no name for, by its place; a trajectory carries it on."""
         known = {*self.recipe.algorithm.slots.values(), self.recipe.algorithm.counter}
         leaves = jax.tree_util.tree_leaves_with_path(memory)
         return {f"optax {keystr(p)}": a for p, a in leaves if not any(getattr(k, "name", "") in known for k in p)}
