@@ -156,6 +156,7 @@ def judge_rows(
     absolute = MADE_UP * floor + lane.factor * lane.unit * known.response
     outcomes[nothing] = np.where(distance <= absolute, _VACUOUS, _DISAGREE)[nothing]
     outcomes[~(np.isfinite(size) & np.isfinite(distance))] = _INCONCLUSIVE
+    outcomes[np.isfinite(size) & ~np.isfinite(distance) & ~_undecidable(known, lane)] = _DISAGREE
     if part != WHOLE:
         outcomes[:, _empty(known, distance)] = _AGREE
     by, row = _most_telling(outcomes, error, limit)
@@ -214,6 +215,8 @@ def _why(finding: Finding, known: Known, lane: Lane, by: int, row: int, distance
         if finding.error is not None:
             return f"the truth is within rounding of the smallest {lane.dtype}: too little to compare"
         return f"the truth underflows {lane.dtype}, or is zero: nothing to compare"
+    if finding.verdict is Outcome.DISAGREE and not np.isfinite(distance[by, row]):
+        return "NaN, inf or beyond float64, where the truth is finite"
     if finding.verdict is Outcome.DISAGREE and finding.error is None:
         return f"the truth is zero; difference {distance[by, row]:.1e}"
     return ""

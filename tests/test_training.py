@@ -298,3 +298,49 @@ def test_evaluations_are_ten_and_the_last_step():
     assert len(evaluated) in (11, 12)
     assert evaluated[-1] == 46
     assert [n for n in range(3) if recipe("sgd", steps=3).evaluates(n)] == [0, 1, 2]
+
+
+KEPT_APART = [
+    other("sgd", _as("momentum")(lambda rate: optax.sgd(rate, momentum=0.9))),
+    other("sgd", _as("a rate that halves")(lambda rate: optax.sgd(optax.exponential_decay(rate, 1, 0.5)))),
+    other("rmsprop", _as("momentum")(
+        lambda rate: optax.rmsprop(rate, decay=0.99, eps_in_sqrt=False, momentum=0.9))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "make", "options"), KEPT_APART)
+def test_what_optax_alone_keeps_is_carried_and_so_seen(name, make, options, monkeypatch):
+    """It has no counterpart in torch's state; from the truth's state it starts anew, but in the trajectory it lives."""
+    monkeypatch.setitem(OPTIMIZERS, name, dataclasses.replace(OPTIMIZERS[name], optax=make))
+    (result,) = trained(recipe(name, **options))
+    assert result.outcome is Outcome.DISAGREE
+    assert {f.first_step for f in result.findings if f.lane == "A" and f.quantity == "fc.bias"} == {2}
+
+
+class Lost(JaxTrainer):
+    """NaN in one number from the third step on; with ``free`` in the trajectory alone."""
+
+    calls, free = 0, False
+
+    def step(self, state, tokens):
+        new = super().step(state, tokens)
+        self.calls += 1
+        if self.calls > 4 and not (self.free and self.calls % 2 == 0):
+            new["fc.bias"] = np.append(new["fc.bias"][:-1], np.nan)
+        return new
+
+
+class LostFree(Lost):
+    free = True
+
+
+@pytest.mark.parametrize("port", [Lost, LostFree])
+@pytest.mark.parametrize("lanes", [FLOAT64, FLOAT32])
+def test_a_port_that_loses_a_number_where_the_truth_has_one_disagrees(port, lanes):
+    (result,) = trained(recipe("sgd", steps=6), lanes, port=port)
+    if lanes is FLOAT64 or port is Lost:
+        assert result.outcome is Outcome.DISAGREE
+        assert "training step that differs: 3" in str(result.verdict)
+    assert result.undecided is None
+    if lanes is FLOAT32:
+        assert result.parts == 3

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import unflatten_dict
+from jax.tree_util import keystr
 
 from crosscheck.run_jax import jax_lane
 from crosscheck.training.optimizers import clip_as_torch
@@ -47,14 +48,25 @@ class JaxTrainer:
         kept = {there: {name: state[f"{here} {name}"] for name in names} for here, there in algorithm.slots.items()}
         if algorithm.counter:
             kept[algorithm.counter] = state["step"].astype(jnp.int32)
-        memory = optax.tree.set(self.optimizer.init(params), **kept)
+        memory = self._with_rest(optax.tree.set(self.optimizer.init(params), **kept), state)
         loss, gradients = jax.value_and_grad(self._loss)(params, tokens)
         updates, memory = self.optimizer.update(gradients, memory, params)
         new = optax.apply_updates(params, updates)
         for here, there in algorithm.slots.items():
             new |= {f"{here} {name}": value for name, value in optax.tree.get(memory, there).items()}
         count = optax.tree.get(memory, algorithm.counter) if algorithm.counter else state["step"] + 1
-        return new | {"step": count, LOSS: loss, GRADIENT_NORM: optax.tree.norm(gradients)}
+        return new | self._rest(memory) | {"step": count, LOSS: loss, GRADIENT_NORM: optax.tree.norm(gradients)}
+
+    def _rest(self, memory):
+        """What optax keeps and torch has no name for, by its place; a trajectory carries it on."""
+        known = {*self.recipe.algorithm.slots.values(), self.recipe.algorithm.counter}
+        leaves = jax.tree_util.tree_leaves_with_path(memory)
+        return {f"optax {keystr(p)}": a for p, a in leaves if not any(getattr(k, "name", "") in known for k in p)}
+
+    def _with_rest(self, memory, state):
+        """Whatever a state does not have, such as the truth's, starts anew."""
+        kept = lambda path, a: jnp.asarray(state.get(f"optax {keystr(path)}", a), a.dtype)
+        return jax.tree_util.tree_map_with_path(kept, memory)
 
     def _cast(self, state):
         return {name: np.asarray(value, self.dtype) for name, value in state.items()}

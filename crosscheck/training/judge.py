@@ -56,7 +56,7 @@ def departure(findings: Sequence[Finding]) -> tuple[int, str] | None:
 
 def parting(run: Lockstep) -> int | None:
     """The step, counted from 1, from which the float32 parameters of both frameworks differ by more than 1e-3."""
-    return next((m.step + 1 for m in run.moments if m.apart is not None and m.apart > CHAOS), None)
+    return next((m.step + 1 for m in run.moments if m.apart is not None and not m.apart <= CHAOS), None)
 
 
 def _has(finding, outcome):

@@ -133,7 +133,7 @@ class _LaneRuns:
     def apart(self) -> float:
         """How far the two frameworks' float32 parameters are from one another, relative, at worst."""
         ours, theirs = self.port, self.own[0]
-        return max(float(distance(ours[n], theirs[n])[0] / size(theirs[n])[0]) for n in parameters(ours))
+        return float(np.max([distance(ours[n], theirs[n])[0] / size(theirs[n])[0] for n in parameters(ours)]))
 
     def _stepped(self, trainer, state, tokens, evaluate, *weight) -> State:
         new = trainer.step(state, tokens, *weight)
