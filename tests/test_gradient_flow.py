@@ -239,7 +239,7 @@ SPECTRA = {
 
 @jax.jit
 def largest(a):
-    start = jax.random.normal(jax.random.key(0), a.shape[:1])
+    start = jax.random.normal(jax.random.key(0), a.shape[:1], a.dtype)
     return largest_singular_value(lambda v: a @ v, lambda u: u @ a, start)
 
 
@@ -253,6 +253,17 @@ def test_the_largest_singular_value_whatever_the_spectrum(name):
     size = values[0] or 1.0
     np.testing.assert_allclose(got / size, values[0] / size, rtol=1e-14)
     np.testing.assert_allclose(np.linalg.norm(a @ right / size), values[0] / size, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_largest_singular_value_of_low_rank(dtype):
+    """As under relu: rows of zeros, so that the space is exhausted before the steps of the process are."""
+    w = np.random.default_rng(16).normal(size=(16, 16))
+    on = np.random.default_rng(0).integers(0, 2, size=(20, 16))
+    maps = (on[:, :, None] * w).astype(dtype)
+    got = jax.jit(jax.vmap(lambda a: largest(a)[0]))(maps)
+    expected = np.linalg.norm(maps.astype("float64"), 2, axis=(1, 2))
+    np.testing.assert_allclose(got, expected, rtol=16 * np.finfo(dtype).eps)
 
 
 def test_the_largest_singular_value_of_one_number():
