@@ -20,6 +20,7 @@ Array = Any
 STEPS = 16  # of one bidiagonalisation
 RESTARTS = 100
 ROUNDINGS = 8.0  # σ is good to so many eps
+NOISE = 16.0  # eps of σ, below which a new direction is none
 
 
 class _Search(NamedTuple):
@@ -56,25 +57,33 @@ def largest_singular_value(
 def _bidiagonalise(apply, transposed, start, steps):
     """V [m, n] as rows, B [m, m] and β []. Where the space is exhausted, rows of zeros follow."""
     none = jnp.zeros((steps, start.shape[0]), start.dtype)
+    zero = jnp.zeros((), start.dtype)
 
     def step(carry, k):
-        left, right, v, beta = carry
+        left, right, v, beta, scale = carry
         right = right.at[k].set(v)
-        u, alpha = _unit(_orthogonal(apply(v), left))
+        u, alpha, scale = _new_direction(apply(v), left, scale)
         left = left.at[k].set(u)
-        v, after = _unit(_orthogonal(transposed(u), right))
-        return (left, right, v, after), (alpha, beta)
+        v, after, scale = _new_direction(transposed(u), right, scale)
+        return (left, right, v, after, scale), (alpha, beta)
 
-    first = (none, none, _unit(start)[0], jnp.zeros((), start.dtype))
-    (_, right, _, rest), (alphas, betas) = jax.lax.scan(step, first, jnp.arange(steps))
+    first = (none, none, _unit(start)[0], zero, zero)
+    (_, right, _, rest, _), (alphas, betas) = jax.lax.scan(step, first, jnp.arange(steps))
     return right, jnp.diag(alphas) + jnp.diag(betas[1:], 1), rest
 
 
-def _orthogonal(a, rows):
-    """a less its part in the span of orthonormal rows; what rounding leaves of it the first time goes the second."""
+def _new_direction(a, rows, scale):
+    """What of ``a`` is new beside orthonormal rows, as a unit vector and its length; and the largest length so far.
+
+    What rounding leaves of the old the first time goes the second. Of a map of low rank nothing new comes at some
+    step: what is left is the rounding of larger numbers, has no direction, and counts as zero.
+    """
+    scale = jnp.maximum(scale, _unit(a)[1])
     for _ in range(2):
         a = a - (rows @ a) @ rows
-    return a
+    unit, length = _unit(a)
+    new = length > NOISE * jnp.finfo(a.dtype).eps * scale
+    return jnp.where(new, unit, 0.0), jnp.where(new | jnp.isnan(length), length, 0.0), scale
 
 
 def _unit(a):
