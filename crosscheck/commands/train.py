@@ -41,7 +41,7 @@ def train(
     dtype: Annotated[str, typer.Option(help="float64, float32 or both.")] = "both",
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the optimizer's own here.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 8,
-    length: Annotated[int, typer.Option(min=1, help="Characters of a row.")] = 32,
+    length: Annotated[int, typer.Option(min=2, help="Characters of a row; from one alone nothing recurs.")] = 32,
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units of a layer.")] = 64,
     layers: Annotated[int, typer.Option(min=1, help="LSTM layers.")] = 1,
     text: Annotated[

@@ -29,8 +29,9 @@ def findings_text(
 ) -> str:
     """Several lines; the first holds the verdict."""
     quantities = len({finding.quantity for finding in findings})
-    lanes = sorted({finding.lane for finding in findings if finding.lane in LANES})
-    where = " and ".join(f"{LANES[lane].dtype} (lane {lane})" for lane in lanes)
+    named = {finding.lane for finding in findings if finding.lane[:1] in LANES}
+    lanes = sorted({lane for lane in named if lane in LANES} or named)
+    where = " and ".join(f"{LANES[lane[0]].dtype} (lane {lane})" for lane in lanes)
     lines = [f"{outcome}: {quantities} quantities in {where or 'no lane'}", MEANING[outcome]]
     if outcome is Outcome.AGREE:
         sure = [[f for f in findings if f.lane == lane and f.ok] for lane in lanes]

@@ -27,7 +27,7 @@ def judge_training(run: Lockstep) -> tuple[Finding, ...]:
         lane = replace(lanes[lane_name[0]], name=lane_name)
         steps = [n for n in range(run.recipe.steps) if quantity != VALIDATION or run.recipe.evaluates(n)]
         label = lambda row, steps=steps: f"step={steps[row] + 1}"
-        error = np.stack(records.error, 1)
+        error = records.error.rows()
         finding = judge_rows(quantity, "step", label, error, records.known(), lane, run.recipe.length)
         if finding.verdict is Outcome.DISAGREE:
             finding = replace(finding, first_step=steps[first(finding, Outcome.DISAGREE)] + 1)

@@ -2,13 +2,13 @@
 
 What runs in lockstep: the truth, which is torch in float64; in each lane the port from the first weights on (lane "A"
 or "B") and, from the truth's own state at every step, one step of it ("A 1-step"); beside each of them the truth with
-every number of its state, and its loss, moved up or down at random at every step, three times; and in lane B torch's
-own float32 paths. Only norms are kept, so that memory does not grow with the number of parameters times
-steps.
+every number of its state and its loss moved up or down at random at every step, three times; and in lane B, with the
+optimizer's constants moved too, torch's own float32 paths. Only norms are kept, two numbers a step for each quantity.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -37,22 +37,34 @@ TRAJECTORIES = (replace(LANES["A"], chaos=PROBE["A"]), LANES["B"])  # a probe th
 Port = Callable[[Recipe, str], JaxTrainer]
 
 
+class Series:
+    """[2 norms] a step, 16 bytes each."""
+
+    def __init__(self):
+        self._numbers = array("d")
+
+    def append(self, norms: np.ndarray) -> None:
+        self._numbers.extend(norms)
+
+    def rows(self) -> np.ndarray:
+        """[2, steps]."""
+        return np.array(self._numbers).reshape(-1, 2).T
+
+
 @dataclass
 class Records:
-    """Of one quantity in one lane: a [2 norms] array a step."""
+    """Of one quantity in one lane, at every step. numbers: how many it has; responses are per relative rounding."""
 
     numbers: int
-    size: list[np.ndarray] = field(default_factory=list)
-    error: list[np.ndarray] = field(default_factory=list)
-    response: list[np.ndarray] = field(default_factory=list)  # per relative rounding
-    own_error: list[np.ndarray] = field(default_factory=list)
+    size: Series = field(default_factory=Series)
+    error: Series = field(default_factory=Series)
+    response: Series = field(default_factory=Series)
+    own_error: Series = field(default_factory=Series)
 
     def known(self) -> Known:
-        sizes = np.stack(self.size, 1)
-        response = np.stack(self.response, 1)
+        sizes, response = self.size.rows(), self.response.rows()
         condition, own = (
-            np.divide(a, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-            for a in (response, np.stack(self.own_error, 1))
+            np.divide(a, sizes, out=np.zeros_like(sizes), where=sizes > 0) for a in (response, self.own_error.rows())
         )
         smooth = (over_neighbours(a, "step", self.numbers) for a in (condition, own))
         return Known(sizes, next(smooth), response, next(smooth), self.numbers)
@@ -123,11 +135,11 @@ class _LaneRuns:
         truth = self.whole.truth
         self.port = self._stepped(self.trainer, self.port, tokens, evaluate)
         self.own = [self._stepped(p, state, tokens, evaluate) for p, state in zip(self.paths, self.own, strict=True)]
-        self.moved = [self._stepped(truth, self._nudged(s), tokens, evaluate, self._sign()) for s in self.moved]
+        self.moved = [self._stepped(truth, self._nudged(s), tokens, evaluate, *self._moves()) for s in self.moved]
         self._record(self.lane.name, now, self.port, self.own, self.moved)
         single = self._stepped(self.trainer, before, tokens, evaluate)
         own = [self._stepped(path, before, tokens, evaluate) for path in self.paths]
-        moved = [self._stepped(truth, self._nudged(before), tokens, evaluate, self._sign()) for _ in range(DRAWS)]
+        moved = [self._stepped(truth, self._nudged(before), tokens, evaluate, *self._moves()) for _ in range(DRAWS)]
         self._record(f"{self.lane.name} 1-step", now, single, own, moved)
 
     def apart(self) -> float:
@@ -135,15 +147,20 @@ class _LaneRuns:
         ours, theirs = self.port, self.own[0]
         return float(np.max([distance(ours[n], theirs[n])[0] / size(theirs[n])[0] for n in parameters(ours)]))
 
-    def _stepped(self, trainer, state, tokens, evaluate, *weight) -> State:
-        new = trainer.step(state, tokens, *weight)
+    def _moves(self):
+        """Of the loss; and in float32, which rounds them, of the optimizer's constants: in float64 both sides have
+        the same."""
+        return self._off(1.0), self._off if self.lane.dtype == "float32" else None
+
+    def _stepped(self, trainer, state, tokens, evaluate, *moves) -> State:
+        new = trainer.step(state, tokens, *moves)
         return new | trainer.validation(new) if evaluate else new
 
     def _nudged(self, state):
         return nudged(state, self.rng, PROBE[self.lane.name])
 
-    def _sign(self):
-        return 1 + PROBE[self.lane.name] * self.rng.choice((-1.0, 1.0))
+    def _off(self, value):
+        return value * (1 + PROBE[self.lane.name] * self.rng.choice((-1.0, 1.0)))
 
     def _record(self, lane, truth, port, own, moved) -> None:
         for name, value in self.whole.compared(truth):

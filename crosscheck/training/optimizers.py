@@ -17,8 +17,8 @@ import torch
 
 MOMENTUM = 0.9
 BIAS_CORRECTION = (
-    "bias correction: the same formula; optax takes 1 − β^t in the parameters' dtype, which in float32 cancels at the "
-    "first steps, and torch in double: no option changes that"
+    "bias correction: the same formula; optax takes 1 − β^t with β in the parameters' dtype and torch in double: in "
+    "float32 β itself is rounded, and no option changes that"
 )
 CLIP_EPS = 1e-6  # torch's, beside the norm
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +58,9 @@ class TrainingResult:
         if self.undecided is not None:
             step, quantity = self.undecided
             text = f"from step {step} on ({quantity}) the training amplifies {self.dtype}'s rounding past deciding: "
-            notes.append(text + "there the trajectory is inconclusive, and single steps from torch's own state decide")
+            text += "there the trajectory is inconclusive, and single steps from torch's own state decide"
+            lost = [m.step + 1 for m in self.moments if not math.isfinite(m.losses["torch"])]
+            notes.append(f"torch itself is not finite from step {lost[0]} on: nothing to compare" if lost else text)
         return notes
 
     def as_dict(self) -> dict[str, Any]:

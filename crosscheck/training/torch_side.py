@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -10,6 +12,8 @@ import torch_ref
 from crosscheck.run_torch import full_precision
 from crosscheck.training.recipe import Recipe
 from crosscheck.training.state import GRADIENT_NORM, LOSS, VALIDATION, State
+
+Constants = Callable[[float], float] | None
 
 
 class TorchTrainer:
@@ -21,14 +25,17 @@ class TorchTrainer:
         self.module = recipe.module(lstm).to(self.dtype)
         self.parameters = dict(self.module.named_parameters())
         self.optimizer = recipe.algorithm.torch(self.module.parameters(), recipe.rate)
+        group = self.optimizer.param_groups[0]
+        self.constants = {name: value for name, value in group.items() if isinstance(value, float) or name == "betas"}
 
-    def step(self, state: State, tokens: np.ndarray, weight: float = 1.0) -> State:
+    def step(self, state: State, tokens: np.ndarray, weight: float = 1.0, off: Constants = None) -> State:
         """The state after one step on a batch, with the loss and the gradient's norm that it had.
 
-        ``weight`` multiplies the loss before it is differentiated.
+        ``weight`` multiplies the loss before it is differentiated; ``off`` moves each of the optimizer's constants.
         """
         with full_precision(), torch.backends.mkldnn.flags(enabled=self.onednn):
             self._load(state)
+            self._move_constants(off)
             self.optimizer.zero_grad()
             loss = self._loss(tokens)
             (loss * weight).backward()
@@ -51,6 +58,14 @@ class TorchTrainer:
             parameter.data = torch.tensor(state[name], dtype=self.dtype)
             slots = {slot: torch.tensor(state[f"{slot} {name}"], dtype=self.dtype) for slot in self._slots}
             self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]))} | slots
+        if state["step"] == 0:  # torch makes its own beginning
+            self.optimizer.state.clear()
+
+    def _move_constants(self, off):
+        for name, value in self.constants.items():
+            if off is not None:
+                value = tuple(map(off, value)) if isinstance(value, tuple) else off(value)
+            self.optimizer.param_groups[0][name] = value
 
     def _state(self, before):
         state = {"step": before["step"] + 1}  # where the optimizer counts for itself, its own number below
