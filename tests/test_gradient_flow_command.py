@@ -91,7 +91,7 @@ def test_the_page_and_the_plots_are_whole(done):
     from PIL import Image
 
     page = (done.folder / "page" / "index.html").read_text()
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 6
     assert "RNN tanh, ‖W_hh‖ = 0.9" in page
     assert "share along c" in page
     assert "https://" not in page.replace("https://www.w3.org", "")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from crosscheck.flow.plot import page_svg
+from crosscheck.flow.plot import page_svgs
 from crosscheck.flow.study import Measured, Study
 from crosscheck.flow.tables import tables
 from crosscheck.flow.words import closing, sentences
@@ -18,10 +19,12 @@ PNG = "gradient-flow.png"
 def study_page(study: Study, environment: Mapping[str, Any], command: str) -> Page:
     done, _, verdict = closing(study).rpartition(": ")
     found = [Table(t.title, t.columns, t.rows, numeric=t.columns[1:] if t.numeric else ()) for t in tables(study)]
-    caption = f"Lines differ by dash and marker. The same plots stand beside this page as {PNG}."
+    caption = f"Norms in units of ‖dL/dh_T‖ on a log scale. All plots on one sheet: {PNG}, beside this page."
+    drawn = [Figure(title, svg) for title, svg in page_svgs(study).items()]
+    drawn[-1] = replace(drawn[-1], caption=caption)
     sections: list[Section] = [
         Words("What the numbers say", "\n".join(f"  {line}" for line in sentences(study))),
-        Figure("Gradients through time", page_svg(study), caption),
+        *drawn,
         *found,
         *map(_network, study.everything),
     ]

@@ -23,6 +23,7 @@ from crosscheck.flow.study import Measured, Study
 from crosscheck.report.svg import ACCENT, BAD, INK, MUTED, RULE, drawing, inline_svg
 
 SIZE = (13.3, 7.6)  # inches: a slide
+PANEL = (5.4, 3.9)
 LOG10_2 = float(np.log10(2.0))
 DASHES: tuple = ("-", (0, (6, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.5, 2)))
 MARKERS = ("o", "s", "^", "D")
@@ -49,10 +50,19 @@ ON_PAGE = Palette((INK, ACCENT, BAD, MUTED), INK, RULE)
 FIXED = Palette(("#111111", "#0a58a8", "#b3361e", "#767676"), "#111111", "#d9d9d9")
 
 
-def page_svg(study: Study) -> str:
-    """The figure as inline SVG in the colours of a report's page."""
+def page_svgs(study: Study) -> dict[str, str]:
+    """Title -> inline SVG of each panel, in the colours of a report's page."""
     with drawing():
-        return inline_svg(draw(study, ON_PAGE), "Gradient norms against time, RNN beside LSTM")
+        figures = [Figure(figsize=PANEL, layout="constrained") for _ in range(6)]
+        panels = np.array([figure.subplots() for figure in figures]).reshape(2, 3)
+        _fill(panels, study, ON_PAGE)
+        found = {}
+        for figure, axes in zip(figures, panels.flat, strict=True):
+            title = axes.get_title()
+            axes.set_title("")
+            if title:
+                found[title] = inline_svg(figure, title)
+        return found
 
 
 def write_png(study: Study, path: Path) -> None:
@@ -72,9 +82,15 @@ def write_png(study: Study, path: Path) -> None:
 
 
 def draw(study: Study, palette: Palette) -> Figure:
-    matplotlib.rcParams["font.size"] = 11
+    """All panels on one figure."""
     figure = Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
-    panels = figure.subplots(2, 3)
+    matplotlib.rcParams["font.size"] = 11
+    _fill(figure.subplots(2, 3), study, palette)
+    return figure
+
+
+def _fill(panels: Any, study: Study, palette: Palette) -> None:
+    """panels: [2, 3] axes, of one figure or of several."""
     length = study.length
     _over_time(panels[0, 0], study.rnns, "dh", palette, [m.name.removeprefix("RNN ") for m in study.rnns])
     _over_time(panels[0, 1], study.lstms, "dc", palette, [_bias(m) for m in study.lstms])
@@ -93,7 +109,6 @@ def draw(study: Study, palette: Palette) -> Figure:
         axes.title.set_fontsize(11.5)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    return figure
 
 
 def _over_time(
