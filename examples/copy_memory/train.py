@@ -64,14 +64,14 @@ def main(
     every: Annotated[int, Option(min=1, help="Steps between checkpoints.")] = 250,
     rnn_learning_rate: Rate = 1e-3,
     lstm_learning_rate: Rate = 1e-2,
-    solved: Annotated[float, Option(min=0.0, max=1.0, help="Train until so large a share is recalled.")] = 0.99,
+    enough: Annotated[float, Option(min=0.0, max=1.0, help="Train until so large a share is recalled.")] = 0.99,
     seed: int = 0,
 ) -> None:
     """Trains each model at each lag, until it recalls enough or has spent its steps."""
     lags, names = sorted(set(lag or (5, 20, 50))), list(dict.fromkeys(model or MODELS))
     if unknown := [name for name in names if name not in MODELS]:
         raise Refused(f"--model {unknown[0]}: no such model; give {', '.join(MODELS)}")
-    settings = {"example": "copy_memory", "hidden": hidden, "batch": batch, "every": every, "solved": solved}
+    settings = {"example": "copy_memory", "hidden": hidden, "batch": batch, "every": every, "enough": enough}
     settings |= {"rnn_learning_rate": rnn_learning_rate, "lstm_learning_rate": lstm_learning_rate, "seed": seed}
     study = Run(out, settings)
 
@@ -83,9 +83,9 @@ def main(
         for name in names:
             rate = rnn_learning_rate if name == "rnn" else lstm_learning_rate
             run = Run(out / f"{name}-{lag}", settings | {"model": name, "lag": lag})
-            measure = train(run, name, lag, hidden, batch, rate, steps, every, solved, seed)
+            measure = train(run, name, lag, hidden, batch, rate, steps, every, enough, seed)
             found.append({"lag": lag, "model": name, **measure(*held_out), "steps": run.metrics()[-1]["step"]})
-    report(study, found, solved)
+    report(study, found)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -96,7 +96,7 @@ def draw(key: Any, number: int, lag: int) -> tuple[jax.Array, jax.Array]:
     return jnp.hstack([symbols, blanks]).at[:, SPAN + lag - 1].set(GO), jnp.hstack([blanks, symbols])
 
 
-def train(run, name, lag, hidden, batch, rate, steps, every, solved, seed):
+def train(run, name, lag, hidden, batch, rate, steps, every, enough, seed):
     """Trains on ever new sequences, at most ``steps`` batches; the measure of the trained model on given ones."""
     order, validation = jax.random.split(jax.random.key(seed))
     model = Recaller(name, hidden, lag + 2 * SPAN, flax.nnx.Rngs(seed))
@@ -129,22 +129,22 @@ def train(run, name, lag, hidden, batch, rate, steps, every, solved, seed):
         steps,
         every,
         evaluate=lambda state: measure(state[0], *check),
-        until=lambda row: row["recalled"] >= solved,
+        until=lambda row: row["recalled"] >= enough,
     )
     return functools.partial(measure, params)
 
 
-def report(study: Run, found: list[dict[str, Any]], solved: float) -> None:
-    study.finish({"solved_from": solved, "results": found})
+def report(study: Run, found: list[dict[str, Any]]) -> None:
+    study.finish({"results": found})
     names = list(dict.fromkeys(row["model"] for row in found))
     lines = {n: [(r["lag"], r["recalled"]) for r in found if r["model"] == n] for n in names}
     lines = {name: tuple(zip(*points, strict=True)) for name, points in lines.items()}
     study.plot("curve.png", lines, x="lag", y="share of symbols recalled, held out")
 
-    table = Table("lag", "model", "cross entropy", "recalled", "steps", "", title="copy memory, held out")
+    table = Table("lag", "model", "cross entropy", "recalled", "steps", title="copy memory, held out")
     for row in found:
         numbers = (f"{row['cross_entropy']:.4f}", f"{row['recalled']:.3f}", str(row["steps"]))
-        table.add_row(str(row["lag"]), row["model"], *numbers, "solved" if row["recalled"] >= solved else "")
+        table.add_row(str(row["lag"]), row["model"], *numbers)
     Console().print(table)
 
 
