@@ -61,7 +61,9 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     """
     for finding in findings:
         if finding.part not in STEPS or finding.rows is None:
-            raise ValueError(f"a curve needs findings of the part 't' or 'step' with rows; got {finding.label!r}.")
+            raise ValueError(
+                f"a curve needs findings of the part 't' or 'step' with their rows; got {finding.label!r}."
+            )
     height = 0.3 + PANEL * len(findings) + 0.18
     figure = Figure(figsize=(WIDTH, height))
     seen: set[int] = set()
