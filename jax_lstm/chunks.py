@@ -9,42 +9,21 @@ from __future__ import annotations
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
+from jax_lstm.blocks import over_blocks
 from jax_lstm.recurrence import Trace, recur
 
 
 def recur_in_chunks(every, plan, weights, x, carry, origin, events):
     """As :func:`jax_lstm.recurrence.recur`, in chunks of ``every`` steps from step 0; the last may be shorter."""
-    length = x.shape[0]
-    if every is None or every >= length:
+    if every is None or every >= x.shape[0]:
         return recur(plan, weights, x, carry, origin, events)
     run = jax.checkpoint(partial(recur, plan))
-    whole = length // every * every
 
-    def body(carry, at):
+    def chunk(carry, at):
         x, events = at
         trace = run(weights, x, carry, origin, events)
-        return trace.last, (trace.h, trace.c, trace.gates)
+        return trace.last, trace[1:]
 
-    def many(carry):
-        parts = jax.tree.map(lambda a: a[:whole].reshape(whole // every, every, *a.shape[1:]), (x, events))
-        last, steps = jax.lax.scan(body, carry, parts, reverse=plan.reverse)
-        return last, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), steps)
-
-    def rest(carry):
-        return body(carry, jax.tree.map(lambda a: a[whole:], (x, events)))
-
-    if whole == length:
-        return _trace(*many(carry))
-    if plan.reverse:
-        carry, late = rest(carry)
-        last, early = many(carry)
-    else:
-        carry, early = many(carry)
-        last, late = rest(carry)
-    return _trace(last, jax.tree.map(lambda a, b: jnp.concatenate((a, b)), early, late))
-
-
-def _trace(last, steps):
+    last, steps = over_blocks(every, chunk, carry, (x, events), reverse=plan.reverse)
     return Trace(last, *steps)

@@ -3,14 +3,15 @@
 Axes: T steps, *batch any batch axes, D inputs, H hidden, P output width (H without a projection), G = gates * H.
 Everything here is time-major: ``x [T, *batch, D]``, ``h [T, *batch, P]``, ``c [T, *batch, H]``.
 
-Forward. All inputs are projected in one product before the loop; the body holds the recurrent product and the
-gates. Derivative. The tangent of the recurrence is again a recurrence, and a *linear* one:
+Forward. All inputs of a block of steps are projected in one product before its loop; the body holds the recurrent
+product and the gates. Derivative. The tangent of the recurrence is again a recurrence, and a *linear* one:
 
     dz_t = [dx_t W_ih' + x_t dW_ih' + db + h_{t-1} dW_hh'] + dh_{t-1} W_hh'
 
 The bracket needs no loop: each term is one product over all steps. Only ``dh_{t-1} W_hh'`` and the pointwise
-coefficients of `cell.tangent` stay inside. JAX transposes this, so that in reverse mode too the weight gradients
-are single large products *after* the loop. One JVP rule thus gives forward mode, reverse mode, Hessians and vmap.
+coefficients of `cell.tangent` stay inside: `tangents` has that loop, and its transpose. So in reverse mode the weight
+gradients are single large products *after* the loop. One JVP rule thus gives forward mode, reverse mode, Hessians
+and vmap.
 
 Inside the rule the primal is computed by the custom_jvp function itself and not by the plain loop, so that a second
 derivative meets the same rule again. JAX inlines the plain loop all the same where it partially evaluates a
@@ -28,8 +29,13 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from jax_lstm.blocks import block_steps, over_blocks
 from jax_lstm.cell import Cell
+from jax_lstm.linear import linear
+from jax_lstm.products import product, step_product, weight_product
 from jax_lstm.state import LSTMState
+from jax_lstm.tangents import Residuals, Tangents, gates_along, pull, push
+from jax_lstm.trees import add, cast, choose, every_step, gatewise, sum_inputs
 
 Array = Any
 
@@ -56,13 +62,20 @@ class Events(NamedTuple):
     cut: Array | None = None
 
 
+class Path(NamedTuple):
+    """What the derivative goes along: c before each step (after cut and reset), and gates [T, *batch, G] or None."""
+
+    c_before: Array | None
+    gates: Array | None
+
+
 class Trace(NamedTuple):
-    """What a run leaves behind: the last state, and per step h, c and the gates (None where not kept)."""
+    """What a run leaves behind: the last state, and per step h, c and the path (None where not kept)."""
 
     last: LSTMState
     h: Array
     c: Array | None
-    gates: tuple[Array, ...] | None
+    path: Path | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,8 @@ class Plan:
     cell: Cell
     carry_dtype: Any
     reverse: bool = False
-    keep: str = "h"  # "h", "states" (h and c) or "all" (h, c and the gates)
+    states: bool = False  # keep c after every step
+    path: bool = False  # keep the path, its gates too where residuals are "fast"
     residuals: str = "fast"
     unroll: int = 1
     precision: Any = None
@@ -87,160 +101,89 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
     both states have ``plan.carry_dtype``; sums are accumulated in at least float32.
     """
     cell = plan.cell
-    inputs = _gatewise(cell, _sum_inputs(plan, weights, x))
     w_hh, w_hr = _transposed(weights.hh), _transposed(weights.hr)
 
     def step(state, at):
         z, events = at
-        before = _where(events.cut, jax.lax.stop_gradient(state), state)
-        before = _where(events.reset, origin, before)
-        recurrent = _gatewise(cell, _step_product(plan, before.h, w_hh))
+        before = choose(events.cut, jax.lax.stop_gradient(state), state)
+        before = choose(events.reset, origin, before)
+        recurrent = gatewise(cell, step_product(plan, before.h, w_hh))
         gates = cell.activate(tuple(map(jnp.add, z, recurrent)))
         m, c = cell.advance(gates, before.c)
-        h = m if w_hr is None else _step_product(plan, m, w_hr)
-        after = _where(events.valid, _cast(plan, LSTMState(h, c)), before, default=True)
-        kept_c = None if plan.keep == "h" else after.c
-        kept_gates = gates if plan.keep == "all" else None
-        return after, (after.h, kept_c, kept_gates)
+        h = m if w_hr is None else step_product(plan, m, w_hr)
+        after = choose(events.valid, cast(plan, LSTMState(h, c)), before, default=True)
+        kept_gates = jnp.concatenate(gates, -1) if plan.residuals == "fast" else None
+        path = Path(before.c, kept_gates) if plan.path else None
+        return after, (after.h, after.c if plan.states else None, path)
 
-    last, steps = jax.lax.scan(step, carry, (inputs, events), reverse=plan.reverse, unroll=plan.unroll)
+    def block(state, at):
+        x, events = at
+        inputs = gatewise(cell, sum_inputs(plan, weights.ih, weights.bias, x))
+        return jax.lax.scan(step, state, (inputs, events), reverse=plan.reverse, unroll=plan.unroll)
+
+    size = block_steps(x.shape[0], (*x.shape[1:-1], len(weights.ih)))
+    last, steps = over_blocks(size, block, carry, (x, events), reverse=plan.reverse)
     return Trace(last, *steps)
 
 
 @partial(recur.defjvp, symbolic_zeros=True)
 def _recur_jvp(plan, primals, tangents):
-    lean = plan.residuals == "lean" and plan.keep != "all"
-    kept = recur(replace(plan, keep="states" if lean else "all"), *primals)
-    push = partial(_push_forward, plan)
-    push = jax.checkpoint(push) if lean else push
-    d_weights, d_x, d_carry, d_origin, _ = jax.tree.map(_none_if_zero, tangents)
-    d_kept = push(primals, kept, (d_weights, d_x, d_carry, d_origin))
-    return _restrict(plan, kept), d_kept
-
-
-def _push_forward(plan, primals, kept, tangents):
-    """The tangent of a run. A tangent that is None is zero and costs nothing."""
     weights, x, carry, origin, events = primals
-    d_weights, d_x, d_carry, d_origin = tangents
-    cell = plan.cell
+    kept = recur(replace(plan, path=True), *primals)
+    d_weights, d_x, d_carry, d_origin, _ = jax.tree.map(_none_if_zero, tangents)
     d_carry, d_origin = _or_zeros(d_carry, carry), _or_zeros(d_origin, origin)
-    before = _states_before(plan, LSTMState(kept.h, kept.c), carry, origin, events, jax.lax.stop_gradient)
-    gates = kept.gates if kept.gates is not None else _recompute_gates(plan, weights, x, before.h)
+    h_before = _h_before(plan, events, carry.h, kept.h, origin.h, jax.lax.stop_gradient)
+    lean = kept.path.gates is None
+    recompute = (weights.ih, weights.bias, x, h_before) if lean else None
+    residuals = Residuals(weights.hh, weights.hr, events, kept.path.c_before, kept.path.gates, recompute)
 
     # 1. what needs no loop: one product over all steps for each weight matrix
-    d_sums = _add(
-        _product(plan, d_x, weights.ih),
-        _product(plan, x, d_weights.ih),
-        _product(plan, before.h, d_weights.hh),
-        _every_step(d_weights.bias, x.shape[:-1]),
+    d_sums = add(
+        _zeros(kept.h, len(weights.ih), weights.ih.dtype),  # gives the sum its sharding type, whatever else is there
+        product(plan, d_x, weights.ih),
+        weight_product(plan, x, d_weights.ih),
+        weight_product(plan, h_before, d_weights.hh),
+        every_step(d_weights.bias, x),
     )
     d_projected = None
     if d_weights.hr is not None:
-        m, _ = cell.advance(gates, before.c)
-        d_projected = _product(plan, m, d_weights.hr)
-    coefficients = cell.slopes(gates, before.c, kept.c)
+        unprojected = partial(_unprojected, plan)
+        m = (jax.checkpoint(unprojected) if lean else unprojected)(residuals)
+        d_projected = add(_zeros(kept.h, kept.h.shape[-1], m.dtype), weight_product(plan, m, d_weights.hr))
 
     # 2. the linear loop
-    w_hh, w_hr = _transposed(weights.hh), _transposed(weights.hr)
-
-    def step(d_state, at):
-        coefficients, d_z, d_projected, events = at
-        d_before = _where(events.cut, _zeros_like(d_state), d_state)
-        d_before = _where(events.reset, d_origin, d_before)
-        d_recurrent = _gatewise(cell, _step_product(plan, d_before.h, w_hh))
-        d_z = d_recurrent if d_z is None else tuple(map(jnp.add, d_z, d_recurrent))
-        d_h, d_c = cell.tangent(coefficients, d_z, d_before.c)
-        if w_hr is not None:
-            d_h = _add(_step_product(plan, d_h, w_hr), d_projected)
-        d_after = _where(events.valid, _cast(plan, LSTMState(d_h, d_c)), d_before, default=True)
-        return d_after, LSTMState(d_after.h, None if plan.keep == "h" else d_after.c)
-
-    d_z = None if d_sums is None else _gatewise(cell, d_sums)
-    steps = (coefficients, d_z, d_projected, events)
-    d_last, d_states = jax.lax.scan(step, d_carry, steps, reverse=plan.reverse, unroll=plan.unroll)
+    operands = Tangents(d_sums, d_projected, d_carry, None if events.reset is None else d_origin)
+    pulled = partial(pull, plan, projected=d_projected is not None)
+    d_last, d_h, d_c, d_c_before = linear(partial(push, plan), pulled, residuals, operands)
+    if not plan.path:
+        return kept._replace(path=None), Trace(d_last, d_h, d_c, None)
 
     # 3. the gates' own tangents, which only a second derivative asks for
     d_gates = None
-    if plan.keep == "all":
-        d_before = _states_before(plan, d_states, d_carry, d_origin, events, jnp.zeros_like)
-        d_z = _gatewise(cell, _add(d_sums, _product(plan, d_before.h, weights.hh)))
-        d_gates = tuple(map(jnp.multiply, cell.activation_slopes(gates), d_z))
-    return Trace(d_last, d_states.h, d_states.c, d_gates)
+    if not lean:
+        d_h_before = _h_before(plan, events, d_carry.h, d_h, d_origin.h, jnp.zeros_like)
+        d_z = gatewise(plan.cell, add(d_sums, product(plan, d_h_before, weights.hh)))
+        slopes = plan.cell.activation_slopes(gatewise(plan.cell, kept.path.gates))
+        d_gates = jnp.concatenate(tuple(map(jnp.multiply, slopes, d_z)), -1)
+    return kept, Trace(d_last, d_h, d_c, Path(d_c_before, d_gates))
 
 
-def _states_before(plan, states, carry, origin, events, at_cut):
-    """The state that each step starts from: shifted by one step, then cut, then reset."""
-
-    def shift(first, each):
-        order = (each[1:], first[None]) if plan.reverse else (first[None], each[:-1])
-        return jnp.concatenate(order)
-
-    shifted = jax.tree.map(shift, carry, states)
-    shifted = _where(events.cut, jax.tree.map(at_cut, shifted), shifted)
-    return _where(events.reset, origin, shifted)
+def _h_before(plan, events, first, h, origin, at_cut):
+    """The h that each step starts from: shifted by one step, then cut, then reset."""
+    order = (h[1:], first[None]) if plan.reverse else (first[None], h[:-1])
+    shifted = jnp.concatenate(order)
+    return choose(events.reset, origin, choose(events.cut, at_cut(shifted), shifted))
 
 
-def _sum_inputs(plan, weights, x):
-    """The loop-free part of every gate's sum: [T, *batch, G]."""
-    return _add(_product(plan, x, weights.ih), _every_step(weights.bias, x.shape[:-1]))
+def _unprojected(plan, residuals):
+    gates = gatewise(plan.cell, gates_along(plan, residuals))
+    return plan.cell.advance(gates, residuals.c_before)[0]
 
 
-def _recompute_gates(plan, weights, x, h_before):
-    sums = _sum_inputs(plan, weights, x) + _product(plan, h_before, weights.hh)
-    return plan.cell.activate(_gatewise(plan.cell, sums))
-
-
-def _product(plan, a, w):
-    """a [..., in] times w [out, in] over all steps at once; None where either is None."""
-    return None if a is None or w is None else _dot(plan, a, w, 1)
-
-
-def _step_product(plan, a, w):
-    """a [*batch, in] times w [in, out]: inside a loop, with the transpose taken once outside (faster on CPU)."""
-    return _dot(plan, a, w, 0)
-
-
-def _dot(plan, a, w, axis):
-    return jax.lax.dot_general(
-        a.astype(w.dtype),
-        w,
-        (((a.ndim - 1,), (axis,)), ((), ())),
-        precision=plan.precision,
-        preferred_element_type=jnp.promote_types(w.dtype, jnp.float32),
-    )
-
-
-def _gatewise(cell, z):
-    """[..., G] -> one [..., H] array a gate. Separate arrays are what lets XLA:CPU vectorise the loop body."""
-    return tuple(jnp.split(z, cell.num_gates, axis=-1))
-
-
-def _every_step(bias, leading):
-    return None if bias is None else jnp.broadcast_to(bias, (*leading, *bias.shape))
-
-
-def _restrict(plan, trace):
-    return Trace(
-        trace.last,
-        trace.h,
-        None if plan.keep == "h" else trace.c,
-        trace.gates if plan.keep == "all" else None,
-    )
-
-
-def _cast(plan, state):
-    return jax.tree.map(lambda a: a.astype(plan.carry_dtype), state)
-
-
-def _where(condition, chosen, otherwise, *, default=False):
-    """jnp.where over trees; a condition of None is ``default`` everywhere."""
-    if condition is None:
-        return chosen if default else otherwise
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, otherwise)
-
-
-def _zeros_like(tree):
-    return jax.tree.map(jnp.zeros_like, tree)
+def _zeros(h, width, dtype):
+    """[T, *batch, width], of h's sharding type."""
+    zeros = jnp.zeros_like(h[..., :1], dtype=jnp.promote_types(dtype, jnp.float32))
+    return jnp.broadcast_to(zeros, (*h.shape[:-1], width))
 
 
 def _none_if_zero(tangent):
@@ -253,12 +196,6 @@ def _or_zeros(tangents: LSTMState, like: LSTMState) -> LSTMState:
         for a, b in ((tangents.h, like.h), (tangents.c, like.c))
     )
     return LSTMState(h, c)
-
-
-def _add(*terms):
-    """The sum of the terms that are not None; None if all are."""
-    terms = [term for term in terms if term is not None]
-    return sum(terms[1:], terms[0]) if terms else None
 
 
 def _transposed(w):

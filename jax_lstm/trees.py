@@ -1,0 +1,40 @@
+"""Small operations on a step's arrays, shared by the recurrence and its derivative. None stands for what is absent."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.products import product
+
+
+def gatewise(cell, z):
+    """[..., G] -> one [..., H] array a gate."""
+    return tuple(jnp.split(z, cell.num_gates, axis=-1))
+
+
+def sum_inputs(plan, w_ih, bias, x):
+    """The part of every gate's sum that needs no loop: [T, *batch, G]."""
+    return add(product(plan, x, w_ih), every_step(bias, x))
+
+
+def every_step(bias, x):
+    """A bias [G] at every step of x: [T, *batch, G]."""
+    return None if bias is None else jnp.broadcast_to(bias, (*x.shape[:-1], *bias.shape))
+
+
+def add(*terms):
+    """The sum of the terms that are not None; None if all are."""
+    terms = [term for term in terms if term is not None]
+    return sum(terms[1:], terms[0]) if terms else None
+
+
+def cast(plan, state):
+    return jax.tree.map(lambda a: a.astype(plan.carry_dtype), state)
+
+
+def choose(condition, chosen, otherwise, *, default=False):
+    """jnp.where over trees; a condition of None is ``default`` everywhere."""
+    if condition is None:
+        return chosen if default else otherwise
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, otherwise)
