@@ -8,16 +8,23 @@ import jax
 import jax.numpy as jnp
 
 CACHED = 2**20  # bytes of a block's gate sums; 1/4 to 4 MiB made no difference beyond noise on the CPUs measured
+FEWEST = 16  # blocks in a long sequence, so that a block's memory is small beside the sequence's
+SHORTEST = 8  # steps in a block, or the loop over blocks would cost more than it saves
 
 
 def block_steps(steps: int, sums: tuple[int, ...]) -> int:
-    """Steps in a block where one step's gate sums have shape ``sums``: a divisor of ``steps`` where one is near.
+    """Steps in a block where one step's gate sums have shape ``sums``.
 
     On accelerators the whole sequence is one block: their products want to be large, and no cache is that large.
     """
     if jax.default_backend() != "cpu":
         return steps
-    wanted = max(8, CACHED // max(4 * math.prod(sums), 1))
+    wanted = min(CACHED // max(4 * math.prod(sums), 1), steps // FEWEST)
+    return near_divisor(steps, max(wanted, SHORTEST))
+
+
+def near_divisor(steps: int, wanted: int) -> int:
+    """The divisor of ``steps`` nearest to ``wanted``, if there is one within a factor of two; else ``wanted``."""
     if wanted >= steps:
         return steps
     near = [n for n in range(wanted // 2, 2 * wanted + 1) if n and steps % n == 0]

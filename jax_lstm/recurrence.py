@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from jax_lstm.blocks import block_steps, over_blocks
+from jax_lstm.blocks import block_steps, over_blocks, rewrite_blocks
 from jax_lstm.cell import Cell
 from jax_lstm.linear import linear
 from jax_lstm.products import product, step_product, weight_product
@@ -102,28 +102,41 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
     """
     cell = plan.cell
     w_hh, w_hr = _transposed(weights.hh), _transposed(weights.hr)
+    keeps_gates = plan.path and plan.residuals == "fast"
+    bias = (None,) * cell.num_gates
+    if weights.bias is not None:
+        bias = gatewise(cell, jnp.broadcast_to(weights.bias, (*carry.h.shape[:-1], len(weights.bias))))
 
     def step(state, at):
         z, events = at
         before = choose(events.cut, jax.lax.stop_gradient(state), state)
         before = choose(events.reset, origin, before)
         recurrent = gatewise(cell, step_product(plan, before.h, w_hh))
-        gates = cell.activate(tuple(map(jnp.add, z, recurrent)))
+        gates = cell.activate(tuple(map(add, z, recurrent, bias)))
         m, c = cell.advance(gates, before.c)
         h = m if w_hr is None else step_product(plan, m, w_hr)
         after = choose(events.valid, cast(plan, LSTMState(h, c)), before, default=True)
-        kept_gates = jnp.concatenate(gates, -1) if plan.residuals == "fast" else None
-        path = Path(before.c, kept_gates) if plan.path else None
-        return after, (after.h, after.c if plan.states else None, path)
+        kept_gates = jnp.concatenate(gates, -1) if keeps_gates else None
+        return after, (kept_gates, (after.h, after.c if plan.states else None, before.c if plan.path else None))
 
-    def block(state, at):
-        x, events = at
-        inputs = gatewise(cell, sum_inputs(plan, weights.ih, weights.bias, x))
-        return jax.lax.scan(step, state, (inputs, events), reverse=plan.reverse, unroll=plan.unroll)
+    def block(state, sums, events):
+        inputs = gatewise(cell, sums)
+        last, (gates, steps) = jax.lax.scan(step, state, (inputs, events), reverse=plan.reverse, unroll=plan.unroll)
+        return last, gates, steps
 
     size = block_steps(x.shape[0], (*x.shape[1:-1], len(weights.ih)))
-    last, steps = over_blocks(size, block, carry, (x, events), reverse=plan.reverse)
-    return Trace(last, *steps)
+    if keeps_gates:
+        sums = product(plan, x, weights.ih)
+        last, gates, (h, c, c_before) = rewrite_blocks(size, block, carry, sums, events, reverse=plan.reverse)
+        return Trace(last, h, c, Path(c_before, gates))
+
+    def projected_block(state, at):
+        x, events = at
+        last, g, steps = block(state, product(plan, x, weights.ih), events)
+        return last, (*steps, g)
+
+    last, (h, c, c_before, g) = over_blocks(size, projected_block, carry, (x, events), reverse=plan.reverse)
+    return Trace(last, h, c, Path(c_before, g) if plan.path else None)
 
 
 @partial(recur.defjvp, symbolic_zeros=True)

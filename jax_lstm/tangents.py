@@ -105,9 +105,7 @@ def pull(plan, residuals: Residuals, cotangents, *, projected: bool) -> Tangents
     def block(carry, gates, at):
         c_before, *rest = at
         steps = (_coefficients(plan, gates, c_before), *rest)
-        carry, (ct_sums, ct_projected) = jax.lax.scan(
-            step, carry, steps, reverse=not plan.reverse, unroll=plan.unroll
-        )
+        carry, (ct_sums, ct_projected) = jax.lax.scan(step, carry, steps, reverse=not plan.reverse, unroll=plan.unroll)
         return carry, ct_sums, ct_projected
 
     steps = (c_before, events, ct_h, ct_c, ct_c_before)
