@@ -1,0 +1,428 @@
+"""The cuDNN backend: its packing, what it refuses, and everything that is arranged around its call.
+
+The call itself needs a GPU. On a CPU `tests.fake_cudnn` stands in for it, so that layers, directions, lengths, states
+and gradients are the real ones; and JAX's real primitives are lowered for CUDA, without running.
+"""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx as flax_nnx
+from jax import export
+from jax.experimental import rnn
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import jax_lstm
+from jax_lstm import LSTMState, backends, choose_backend, convert, linen, nnx
+from tests import fake_cudnn
+
+B, T, D, H = 4, 6, 3, 5
+LENGTHS = np.array([3, 6, 0, 1])
+NETWORKS = {
+    "one": {},
+    "reverse too": {"bidirectional": True},
+    "stacked, both directions": {"num_layers": 2, "bidirectional": True},
+    "no bias": {"num_layers": 2, "bias": False},
+}
+VALID = np.arange(T)[None, :, None] < LENGTHS[:, None, None]
+CHEAP = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # compiles in half the time
+GPUS = [device for device in jax.devices() if device.platform == "gpu"]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    return fake_cudnn.install(monkeypatch)
+
+
+def problem(batch=(B,), dtype=jnp.float32, **network):
+    keys = jax.random.split(jax.random.key(7), 4)
+    params = jax_lstm.init_lstm(keys[0], D, H, **network, dtype=dtype)
+    rows = network.get("num_layers", 1) * (1 + network.get("bidirectional", False))
+    h, c = (jax.random.normal(key, (rows, *batch, H), dtype) for key in keys[2:])
+    return params, jax.random.normal(keys[1], (*batch, T, D), dtype), LSTMState(h, c)
+
+
+def jitted(f):
+    return jax.jit(f, compiler_options=None if GPUS else CHEAP)
+
+
+def outputs_and_gradients(backend, **options):
+    def loss(params, x, state):
+        y, last = jax_lstm.lstm(params, x, state, backend=backend, **options)
+        weigh = lambda a: jnp.sum(a * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape) + a**3)
+        return weigh(y) + weigh(last.h) + weigh(last.c), (y, last)
+
+    return jitted(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+
+
+def assert_close(got, expected, rtol=3e-5):
+    """float32 sums in another order, over a dozen steps: some 1e-6 of the largest entry. A wrong term is 1e-2."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b), initial=1e-3))),
+        got,
+        expected,
+    )
+
+
+# The weight vector
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_weight_vector_unpacks_to_the_state_dict(network):
+    params, _, _ = problem(**NETWORKS[network])
+    layers, both = NETWORKS[network].get("num_layers", 1), NETWORKS[network].get("bidirectional", False)
+    rows = [f"_l{layer}{suffix}" for layer in range(layers) for suffix in ("", "_reverse")[: 1 + both]]
+    vector = jax.jit(convert.to_cudnn)(params)
+    assert vector.shape == (rnn.get_num_params_in_lstm(D, H, layers, both),)
+    unpacked = rnn.unpack_lstm_weights(vector, D, H, layers, both)
+    for name, arrays in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), unpacked, strict=True):
+        for n, row in enumerate(rows):
+            expected = params.get(name + row, np.zeros(4 * H))
+            np.testing.assert_array_equal(arrays[n], expected)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_jax_reads_the_vector_as_the_same_network(network):
+    """The whole network, lengths too, by JAX's own reference of cuDNN's call; its lengths are at least 1."""
+    params, x, state = problem(**NETWORKS[network])
+    sizes = (D, H, NETWORKS[network].get("num_layers", 1), NETWORKS[network].get("bidirectional", False))
+    lengths = jnp.array([3, 6, 2, 1], jnp.int32)
+
+    @jax.jit
+    def theirs(params):
+        weights = rnn.unpack_lstm_weights(convert.to_cudnn(params), *sizes)
+        return rnn.lstm_ref(x, state.h, state.c, *weights, lengths, *sizes[:3], 0.0, sizes[3])
+
+    y, last = jax.jit(lambda p: jax_lstm.lstm(p, x, state, lengths=lengths))(params)
+    assert_close(theirs(params), (y, last.h, last.c))
+
+
+def test_gradients_flow_through_the_packing_to_both_biases():
+    params, _, _ = problem(num_layers=2, bidirectional=True)
+    cotangent = jax.random.normal(jax.random.key(0), convert.to_cudnn(params).shape)
+    gradient = jax.grad(lambda p: jnp.vdot(convert.to_cudnn(p), cotangent.astype(jnp.float32)))(params)
+    np.testing.assert_array_equal(convert.to_cudnn(gradient), cotangent.astype(jnp.float32))
+
+
+def test_packing_refuses_what_the_call_has_no_place_for():
+    with pytest.raises(ValueError, match=r"no projection: .*weight_hr_l0 \(2, 5\).*backend='scan'"):
+        convert.to_cudnn(jax_lstm.init_lstm(jax.random.key(0), D, H, proj_size=2))
+    with pytest.raises(ValueError, match="params are an RNN's"):
+        convert.to_cudnn(jax_lstm.init_rnn(jax.random.key(0), D, H))
+
+
+# What is arranged around the call
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_it_computes_what_scan_computes(network, lengths, calls):
+    arguments = problem(**NETWORKS[network])
+    expected = outputs_and_gradients("scan", lengths=lengths)(*arguments)
+    assert not calls
+    got = outputs_and_gradients("cudnn", lengths=lengths)(*arguments)
+    assert len(calls) == arguments[2].h.shape[0]  # one layer in one direction each
+    assert_close(got, expected)
+    (_, (y, last)), _ = got
+    assert (y.dtype, last.h.dtype, last.c.dtype) == (jnp.float32,) * 3
+
+
+def test_an_empty_row_keeps_its_state_bit_for_bit_and_gets_no_other_gradient(calls):
+    params, x, state = problem(num_layers=2, bidirectional=True)
+    run = lambda x, s: jax_lstm.lstm(params, x, s, lengths=np.zeros(B, int), backend="cudnn")
+    y, last = jitted(run)(x, state)
+    np.testing.assert_array_equal(y, 0.0)
+    jax.tree.map(np.testing.assert_array_equal, last, state)
+    gradient = jitted(jax.grad(lambda x, s: jnp.sum(run(x, s)[1].c * 2), argnums=(0, 1)))(x, state)
+    np.testing.assert_array_equal(gradient[0], 0.0)
+    np.testing.assert_array_equal(gradient[1].c, 2.0)
+    np.testing.assert_array_equal(gradient[1].h, 0.0)
+
+
+def test_the_padding_reaches_nothing(calls):
+    params, x, state = problem(num_layers=2, bidirectional=True)
+    run = outputs_and_gradients("cudnn", lengths=LENGTHS)
+    clean, dirty = run(params, x, state), run(params, jnp.where(VALID, x, jnp.nan), state)
+    jax.tree.map(np.testing.assert_array_equal, dirty, clean)
+    np.testing.assert_array_equal(clean[0][1][0][~np.broadcast_to(VALID, (B, T, 2 * H))], 0.0)
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves(clean))
+
+
+def test_lengths_under_jit_count_as_clipped(calls):
+    params, x, state = problem(bidirectional=True)
+    run = jitted(lambda n: jax_lstm.lstm(params, x, state, lengths=n, backend="cudnn"))
+    jax.tree.map(np.testing.assert_array_equal, run(jnp.array([99, 6, -3, 1])), run(jnp.array([6, 6, 0, 1])))
+    assert np.isfinite(run(jnp.array([99, 6, -3, 1]))[0]).all()
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3), (1,)])
+def test_any_number_of_batch_axes(batch, calls):
+    arguments = problem(batch)
+    lengths = np.arange(np.prod(batch, dtype=int)).reshape(batch) + 1
+    expected = outputs_and_gradients("scan", lengths=lengths)(*arguments)
+    assert_close(outputs_and_gradients("cudnn", lengths=lengths)(*arguments), expected)
+
+
+def test_time_major_dropout_and_no_state(calls):
+    params, x, _ = problem(num_layers=2, bidirectional=True)
+    options = {"dropout": 0.5, "dropout_key": jax.random.key(3), "time_major": True}
+    run = lambda backend: jitted(lambda p: jax_lstm.lstm(p, x.swapaxes(0, 1), backend=backend, **options))(params)
+    assert_close(run("cudnn"), run("scan"))
+
+
+def test_modules_pass_the_backend_on(calls):
+    x = problem()[1]
+    module = linen.LSTM(H, num_layers=2)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
+    expected = jitted(module.apply)(variables, x)
+    assert not calls
+    assert_close(jitted(module.clone(backend="cudnn").apply)(variables, x), expected)
+    assert len(calls) == 2
+    both = [nnx.LSTM(D, H, backend=backend, rngs=flax_nnx.Rngs(0)) for backend in ("cudnn", "scan")]
+    assert_close(*(jitted(lambda x, m=m: m(x))(x) for m in both))
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("weights_too", [False, True])
+def test_vmap_is_right_in_values_and_gradients(weights_too, calls):
+    params, x, _ = problem()
+    many = lambda tree: jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), tree)
+    arguments = (many(params) if weights_too else params, many(x))
+    axes = (0 if weights_too else None, 0)
+
+    def each(backend):
+        loss = lambda p, x: jnp.sum(jnp.sin(jax_lstm.lstm(p, x, lengths=LENGTHS, backend=backend)[0]))
+        return jitted(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(*arguments)
+
+    assert_close(each("cudnn"), each("scan"))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_second_derivatives_are_refused_by_name(reverse, calls):
+    params, x, _ = problem()
+    loss = lambda x: jnp.sum(jax_lstm.lstm(params, x, backend="cudnn")[0] ** 2)
+    second = jax.grad(lambda x: jnp.sum(jax.grad(loss)(x))) if reverse else jax.hessian(loss)
+    with pytest.raises(ValueError, match=r"first derivatives in reverse mode and no others.*backend='scan'"):
+        jax.jit(second)(x)
+
+
+def test_forward_mode_is_refused_by_jax(calls):
+    params, x, _ = problem()
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jit(lambda x: jax.jvp(lambda x: jax_lstm.lstm(params, x, backend="cudnn")[0], (x,), (x,)))(x)
+
+
+def test_under_shard_map(calls):
+    """The way to several devices: the batch is split, the weights are the same everywhere, their gradient is summed."""
+    params, x, _ = problem(batch=(16,), num_layers=2, bidirectional=True)
+    lengths = np.arange(16) % (T + 1)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    def loss(backend):
+        def local(params, x, lengths):
+            y, last = jax_lstm.lstm(params, x, lengths=lengths, backend=backend)
+            return jnp.sum(jnp.sin(y)) + jnp.sum(last.c**2)
+
+        return local
+
+    total = jax.shard_map(
+        lambda *a: jax.lax.psum(loss("cudnn")(*a), "data"),
+        mesh=mesh,
+        in_specs=(P(), P("data"), P("data")),
+        out_specs=P(),
+    )
+    got = jitted(jax.value_and_grad(total, argnums=(0, 1)))(params, x, lengths)
+    assert_close(got, jitted(jax.value_and_grad(loss("scan"), argnums=(0, 1)))(params, x, lengths))
+
+
+# What it is told and what it refuses
+
+
+HIGHEST, HIGH = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH
+PRESET = jax.lax.DotAlgorithmPreset
+PRECISIONS = [
+    (None, None, True),
+    (None, "highest", False),
+    (None, "float32", False),
+    (None, "bfloat16", True),
+    ("high", "highest", True),
+    ("default", None, True),
+    ("highest", None, False),
+    ("float32", "high", False),
+    (HIGHEST, None, False),
+    ((HIGH, HIGHEST), None, False),
+    (("high", "default"), None, True),
+    ("F32_F32_F32", None, False),
+    (PRESET.F32_F32_F32, None, False),
+    (PRESET.TF32_TF32_F32, None, True),
+    ("BF16_BF16_F32", None, None),
+    (None, "BF16_BF16_F32_X3", None),
+]
+
+
+@pytest.mark.parametrize(("precision", "default", "tf32"), PRECISIONS)
+def test_tf32_only_where_the_precision_allows_it(precision, default, tf32, calls):
+    params, x, _ = problem()
+    run = lambda p, x: jax_lstm.lstm(p, x, backend="cudnn", precision=precision)
+    with jax.default_matmul_precision(default):
+        if tf32 is None:
+            with pytest.raises(ValueError, match=f"no precision .*{precision or default}"):
+                run(params, x)
+        else:
+            jax.eval_shape(run, params, x)
+            assert [rnn._lstm_cudnn_allow_tf32(call["precision"]) for call in calls] == [tf32]
+
+
+def narrow(tree):
+    return jax.tree.map(lambda a: a.astype(jnp.bfloat16), tree)
+
+
+WIDE = problem(dtype=jnp.float64)[:2]
+REFUSED = {
+    "float64": (*WIDE, {}, "compute in float64, and it takes float32 alone"),
+    "float64 x": (problem()[0], WIDE[1], {}, "compute in float64"),
+    "bfloat16": (*narrow(problem()[:2]), {}, "compute in bfloat16, and it takes float32 alone"),
+    "carry": (*problem()[:2], {"carry_dtype": jnp.float64}, "carry_dtype is float64"),
+    "projection": (*problem(proj_size=2)[:1], problem()[1], {}, "a projection to 2"),
+    "reset": (*problem()[:2], {"reset": np.zeros((B, T), bool)}, "it has no reset"),
+    "truncation": (*problem()[:2], {"truncate_every": 2}, "it has no truncate_every"),
+    "chunks": (*problem()[:2], {"checkpoint_every": 2}, "it has no checkpoint_every"),
+    "lean": (*problem()[:2], {"residuals": "lean"}, "residuals is 'lean'"),
+    "empty": (problem()[0], problem()[1][:0], {}, r"refuses an empty batch, and x has shape \(0, 6, 3\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_refuses_by_name_and_auto_runs_on_scan(name, calls):
+    params, x, options, message = REFUSED[name]
+    error = rf"backend='cudnn' cannot run this call: [^;]*{message}[^;]*\. Write backend='scan'"
+    with pytest.raises(ValueError, match=error):
+        jax.jit(lambda p, x: jax_lstm.lstm(p, x, backend="cudnn", **options))(params, x)
+    with pytest.raises(ValueError, match=error):
+        choose_backend(params, x, backend="cudnn", **options)
+    choice = choose_backend(params, x, **options)
+    assert choice.backend == "scan"
+    assert re.search(message, choice.reason)
+    jax.eval_shape(lambda p, x: jax_lstm.lstm(p, x, **options), params, x)
+    assert not calls
+
+
+def test_it_names_all_that_stands_against_it(calls):
+    with pytest.raises(ValueError, match=r"float64.*; it has no reset; it has no truncate_every; .*'lean'"):
+        jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2, residuals="lean")
+
+
+def test_other_functions_than_lstm_refuse_it(calls):
+    params, x, _ = problem()
+    with pytest.raises(ValueError, match=r"every step's c is asked for \(lstm_states\)"):
+        jax_lstm.lstm_states(params, x, backend="cudnn")
+    with pytest.raises(ValueError, match="the cell is rnn_relu"):
+        jax_lstm.rnn(jax_lstm.init_rnn(jax.random.key(0), D, H), x, nonlinearity="relu", backend="cudnn")
+    x = jax.ShapeDtypeStruct(export.symbolic_shape("b, 6, 3"), jnp.float32)
+    with pytest.raises(ValueError, match=r"sizes must be known, and x has shape \(b, 6, 3\)"):
+        export.export(jax.jit(lambda x: jax_lstm.lstm(params, x, backend="cudnn")))(x)
+    assert not calls
+
+
+@pytest.mark.skipif(bool(GPUS), reason="this machine has a GPU")
+def test_without_cuda_it_is_refused_before_tracing():
+    """JAX itself would raise an AttributeError from within."""
+    params, x, _ = problem()
+    assert choose_backend(params, x) == ("scan", "cudnn cannot run this call: JAX has no CUDA device here")
+    for run in (jax_lstm.lstm, jax.jit(jax_lstm.lstm, static_argnames="backend"), choose_backend):
+        with pytest.raises(ValueError, match=r"JAX has no CUDA device here\. Write backend='scan'"):
+            run(params, x, backend="cudnn")
+
+
+@pytest.mark.parametrize("has_library", [True, False])
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
+def test_what_is_chosen_on_each_platform(platform, has_library, monkeypatch):
+    """As far as it can be known on a CPU: the devices that JAX would list, and what its plugin would bring."""
+
+    def devices(asked=None):
+        if asked not in (platform, None):
+            raise RuntimeError(f"Unknown backend {asked}")
+        return ["a device"]
+
+    library = type("", (), {"compute_rnn_workspace_reserve_space_sizes": None} if has_library else {})
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(rnn, "gpu_rnn", library)
+    params, x, _ = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), a) for a in problem())
+    runs = platform == "cuda" and has_library
+    auto = choose_backend(params, x)
+    assert auto.backend == "scan"
+    assert auto.reason.startswith("cudnn could run" if runs else "cudnn cannot run this call: JAX has no CUDA")
+    assert choose_backend(params, x, backend="scan") == ("scan", "asked for")
+    if runs:
+        assert choose_backend(params, x, backend="cudnn") == ("cudnn", "asked for")
+    else:
+        with pytest.raises(ValueError, match="no CUDA device"):
+            choose_backend(params, x, backend="cudnn")
+
+
+def test_x_on_another_device_is_refused_where_that_is_known(monkeypatch):
+    monkeypatch.setattr(backends, "has_cuda", lambda: True)
+    params, x, _ = problem()
+    with pytest.raises(ValueError, match="x lies on cpu"):
+        jax_lstm.lstm(params, x, backend="cudnn")
+
+
+# JAX's real primitives, as far as a CPU can follow them
+
+
+@pytest.fixture
+def lowered(monkeypatch):
+    fake_cudnn.install_lowering(monkeypatch)
+
+
+def test_it_lowers_for_cuda(lowered):
+    params, x, state = problem(num_layers=2, bidirectional=True)
+
+    def loss(params, x, state):
+        y, last = jax_lstm.lstm(params, x, state, lengths=LENGTHS, backend="cudnn", precision="highest")
+        return jnp.sum(y) + jnp.sum(last.c)
+
+    step = jitted(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+    known = [export.DisabledSafetyCheck.custom_call(f"cudnn_rnn{name}_ffi") for name in ("", "_bwd")]
+    text = export.export(step, platforms=["cuda"], disabled_checks=known)(params, x, state).mlir_module()
+    assert re.findall(r"custom_call @(\w+)", text) == ["cudnn_rnn_ffi"] * 4 + ["cudnn_rnn_bwd_ffi"] * 4
+    descriptors = set(re.findall(r'opaque = "([^"]*)"', text))
+    assert descriptors == {f"{width},{H},1,{B},{T},0.0,False,False,64,32" for width in (D, 2 * H)}
+
+
+def test_outputs_of_the_real_call_differ_by_device_under_shard_map(lowered):
+    """JAX's primitive forgets that y and the reserve do: then gradients would be summed where they must not be."""
+    params, x, _ = problem(batch=(8,))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+    def local(params, x):
+        y, last = jax_lstm.lstm(params, x, backend="cudnn")
+        assert all(str(jax.typeof(a)).endswith("{V:data}") for a in (y, last.h, last.c))
+        return jax.lax.psum(jnp.sum(y * x[..., :1]), "data")
+
+    total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    text = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(params, x))
+    summed = re.findall(r":(f32\[\d*\]) = psum_invariant", text)
+    assert summed == ["f32[]", f"f32[{convert.to_cudnn(params).size}]"]  # the loss, and the weights' gradient
+    assert "f32[256]" in text  # 8 reserves of 32 leave the forward pass, one a device
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPUS, reason="JAX sees no GPU here; on a machine with one set JAX_PLATFORMS=cuda,cpu")
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_cudnn_itself_computes_what_scan_computes(network, lengths):
+    with jax.default_device(GPUS[0]):
+        arguments = problem(**NETWORKS[network])
+        assert choose_backend(*arguments[:2], backend="cudnn").backend == "cudnn"
+        got, expected = (
+            outputs_and_gradients(backend, lengths=lengths, precision="highest")(*arguments)
+            for backend in ("cudnn", "scan")
+        )
+        assert_close(got, expected)
