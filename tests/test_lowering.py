@@ -144,7 +144,7 @@ def read_back(artefact, folder, code):
     for n, inputs in enumerate(INPUTS.values()):
         np.savez(folder / f"{n}.npz", *inputs)
     (folder / "lstm.jax").write_bytes(artefact)
-    environment = os.environ | {"JAX_ENABLE_X64": "1", "PYTHONPATH": "", "XLA_FLAGS": ""}
+    environment = os.environ | {"JAX_ENABLE_X64": "1", "XLA_FLAGS": ""}
     done = subprocess.run(
         [sys.executable, "-c", READER + code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
