@@ -50,7 +50,7 @@ def recur_on_cudnn(plan: Plan, weights: Weights, x: Any, carry: LSTMState, lengt
     precision = jax.lax.Precision.HIGH if allows_tf32(plan.precision) else jax.lax.Precision.HIGHEST
     sizes = Sizes(x.shape[-1], hidden, 1, 0.0, False, precision)
     if lengths is not None:
-        lengths = jnp.clip(jnp.asarray(lengths, jnp.int32).reshape(count), 0, steps)
+        lengths = jnp.clip(jnp.asarray(lengths), 0, jnp.int32(steps)).astype(jnp.int32).reshape(count)
     at_least_one = jnp.full(count, steps, jnp.int32) if lengths is None else jnp.maximum(lengths, 1)
 
     zero = sum(jnp.zeros_like(jnp.sum(a)) for a in (carry.h, carry.c))
@@ -80,7 +80,7 @@ def _in_time(plan, rows, lengths):
     if lengths is None:
         return jnp.flip(rows, 0)
     time = jnp.arange(rows.shape[0], dtype=lengths.dtype)[:, None]
-    source = jnp.where(time < lengths, lengths - 1 - time, time)
+    source = jnp.where(time < lengths[None], lengths[None] - 1 - time, time)
     each = jnp.arange(rows.shape[1])[None]
     return rows.at[source, each].get(unique_indices=True, mode="promise_in_bounds")
 
