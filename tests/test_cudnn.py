@@ -385,6 +385,9 @@ def test_x_on_another_device_is_refused_where_that_is_known(monkeypatch):
 # JAX's real primitives, as far as a CPU can follow them
 
 
+KNOWN = [export.DisabledSafetyCheck.custom_call(f"cudnn_rnn{name}_ffi") for name in ("", "_bwd")]
+
+
 @pytest.fixture
 def lowered(monkeypatch):
     fake_cudnn.install_lowering(monkeypatch)
@@ -398,11 +401,17 @@ def test_it_lowers_for_cuda(lowered):
         return jnp.sum(y) + jnp.sum(last.c)
 
     step = jitted(jax.value_and_grad(loss, argnums=(0, 1, 2)))
-    known = [export.DisabledSafetyCheck.custom_call(f"cudnn_rnn{name}_ffi") for name in ("", "_bwd")]
-    text = export.export(step, platforms=["cuda"], disabled_checks=known)(params, x, state).mlir_module()
+    text = export.export(step, platforms=["cuda"], disabled_checks=KNOWN)(params, x, state).mlir_module()
     assert re.findall(r"custom_call @(\w+)", text) == ["cudnn_rnn_ffi"] * 4 + ["cudnn_rnn_bwd_ffi"] * 4
     descriptors = set(re.findall(r'opaque = "([^"]*)"', text))
     assert descriptors == {f"{width},{H},1,{B},{T},0.0,False,False,64,32" for width in (D, 2 * H)}
+
+
+def test_vmap_lowers_for_cuda(lowered):
+    """JAX's primitives have no batching rule."""
+    params, x, _ = problem((3, B))
+    step = jax.grad(lambda p, x: jnp.sum(jax_lstm.lstm(p, x, backend="cudnn")[0]), argnums=(0, 1))
+    export.export(jax.jit(jax.vmap(step, (None, 0))), platforms=["cuda"], disabled_checks=KNOWN)(params, x)
 
 
 def test_outputs_of_the_real_call_differ_by_device_under_shard_map(lowered):
