@@ -1,7 +1,8 @@
 """cuDNN's LSTM call as a CPU can stand in for it: the same arguments, and no kinder than the library.
 
 JAX's own reference of the call computes the numbers. Where cuDNN leaves memory unwritten or fails, there is NaN: the
-input's gradient in the padding, and everything if any length is below 1 or over T.
+input's gradient in the padding, and everything if any length is below 1 or over T. Beside it, the small networks that
+the tests of this backend run.
 """
 
 from __future__ import annotations
@@ -10,11 +11,22 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import rnn
 from jax.interpreters import mlir
 from jaxlib import gpu_rnn
 
-from jax_lstm import backends
+import jax_lstm
+from jax_lstm import LSTMState, backends
+
+B, T, D, H = 4, 6, 3, 5
+LENGTHS = np.array([3, 6, 0, 1])
+NETWORKS = {
+    "one": {},
+    "reverse too": {"bidirectional": True},
+    "stacked, both directions": {"num_layers": 2, "bidirectional": True},
+    "no bias": {"num_layers": 2, "bias": False},
+}
 
 
 def install(monkeypatch):
@@ -67,3 +79,20 @@ def install_lowering(monkeypatch):
     monkeypatch.setattr(gpu_rnn, "compute_rnn_workspace_reserve_space_sizes", lambda *sizes: (64, 32), raising=False)
     for primitive, lowering in ((rnn.rnn_fwd_p, gpu_rnn._rnn_fwd_lowering), (rnn.rnn_bwd_p, gpu_rnn._rnn_bwd_lowering)):
         mlir.register_lowering(primitive, partial(lowering, _Library, "cu"), platform="cuda")
+
+
+def problem(batch=(B,), dtype=jnp.float32, **network):
+    keys = jax.random.split(jax.random.key(7), 4)
+    params = jax_lstm.init_lstm(keys[0], D, H, **network, dtype=dtype)
+    rows = network.get("num_layers", 1) * (1 + network.get("bidirectional", False))
+    h, c = (jax.random.normal(key, (rows, *batch, H), dtype) for key in keys[2:])
+    return params, jax.random.normal(keys[1], (*batch, T, D), dtype), LSTMState(h, c)
+
+
+def assert_close(got, expected, rtol=3e-5):
+    """float32 sums in another order, over a dozen steps: some 1e-6 of the largest entry. A wrong term is 1e-2."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b), initial=1e-3))),
+        got,
+        expected,
+    )

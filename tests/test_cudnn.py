@@ -1,4 +1,4 @@
-"""The cuDNN backend: its packing, what it refuses, and everything that is arranged around its call.
+"""The cuDNN backend: everything that is arranged around its call.
 
 The call itself needs a GPU. On a CPU `tests.fake_cudnn` stands in for it, so that layers, directions, lengths, states
 and gradients are the real ones; and JAX's real primitives are lowered for CUDA, without running.
@@ -14,38 +14,25 @@ import numpy as np
 import pytest
 from flax import nnx as flax_nnx
 from jax import export
-from jax.experimental import rnn
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import jax_lstm
-from jax_lstm import LSTMState, backends, choose_backend, convert, linen, nnx
+from jax_lstm import choose_backend, convert, linen, nnx
 from tests import fake_cudnn
+from tests.fake_cudnn import LENGTHS, NETWORKS, B, D, H, T, assert_close, problem
 
-B, T, D, H = 4, 6, 3, 5
-LENGTHS = np.array([3, 6, 0, 1])
-NETWORKS = {
-    "one": {},
-    "reverse too": {"bidirectional": True},
-    "stacked, both directions": {"num_layers": 2, "bidirectional": True},
-    "no bias": {"num_layers": 2, "bias": False},
-}
 VALID = np.arange(T)[None, :, None] < LENGTHS[:, None, None]
-CHEAP = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}  # compiles in half the time
+CHEAP = {
+    "xla_backend_optimization_level": "0",
+    "xla_llvm_disable_expensive_passes": True,
+}  # most of it is compiling
 GPUS = [device for device in jax.devices() if device.platform == "gpu"]
 
 
 @pytest.fixture
 def calls(monkeypatch):
     return fake_cudnn.install(monkeypatch)
-
-
-def problem(batch=(B,), dtype=jnp.float32, **network):
-    keys = jax.random.split(jax.random.key(7), 4)
-    params = jax_lstm.init_lstm(keys[0], D, H, **network, dtype=dtype)
-    rows = network.get("num_layers", 1) * (1 + network.get("bidirectional", False))
-    h, c = (jax.random.normal(key, (rows, *batch, H), dtype) for key in keys[2:])
-    return params, jax.random.normal(keys[1], (*batch, T, D), dtype), LSTMState(h, c)
 
 
 def jitted(f):
@@ -59,65 +46,6 @@ def outputs_and_gradients(backend, **options):
         return weigh(y) + weigh(last.h) + weigh(last.c), (y, last)
 
     return jitted(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
-
-
-def assert_close(got, expected, rtol=3e-5):
-    """float32 sums in another order, over a dozen steps: some 1e-6 of the largest entry. A wrong term is 1e-2."""
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b), initial=1e-3))),
-        got,
-        expected,
-    )
-
-
-# The weight vector
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_the_weight_vector_unpacks_to_the_state_dict(network):
-    params, _, _ = problem(**NETWORKS[network])
-    layers, both = NETWORKS[network].get("num_layers", 1), NETWORKS[network].get("bidirectional", False)
-    rows = [f"_l{layer}{suffix}" for layer in range(layers) for suffix in ("", "_reverse")[: 1 + both]]
-    vector = jax.jit(convert.to_cudnn)(params)
-    assert vector.shape == (rnn.get_num_params_in_lstm(D, H, layers, both),)
-    unpacked = rnn.unpack_lstm_weights(vector, D, H, layers, both)
-    for name, arrays in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), unpacked, strict=True):
-        for n, row in enumerate(rows):
-            expected = params.get(name + row, np.zeros(4 * H))
-            np.testing.assert_array_equal(arrays[n], expected)
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_jax_reads_the_vector_as_the_same_network(network):
-    """The whole network, lengths too, by JAX's own reference of cuDNN's call; its lengths are at least 1."""
-    params, x, state = problem(**NETWORKS[network])
-    sizes = (D, H, NETWORKS[network].get("num_layers", 1), NETWORKS[network].get("bidirectional", False))
-    lengths = jnp.array([3, 6, 2, 1], jnp.int32)
-
-    @jax.jit
-    def theirs(params):
-        weights = rnn.unpack_lstm_weights(convert.to_cudnn(params), *sizes)
-        return rnn.lstm_ref(x, state.h, state.c, *weights, lengths, *sizes[:3], 0.0, sizes[3])
-
-    y, last = jax.jit(lambda p: jax_lstm.lstm(p, x, state, lengths=lengths))(params)
-    assert_close(theirs(params), (y, last.h, last.c))
-
-
-def test_gradients_flow_through_the_packing_to_both_biases():
-    params, _, _ = problem(num_layers=2, bidirectional=True)
-    cotangent = jax.random.normal(jax.random.key(0), convert.to_cudnn(params).shape)
-    gradient = jax.grad(lambda p: jnp.vdot(convert.to_cudnn(p), cotangent.astype(jnp.float32)))(params)
-    np.testing.assert_array_equal(convert.to_cudnn(gradient), cotangent.astype(jnp.float32))
-
-
-def test_packing_refuses_what_the_call_has_no_place_for():
-    with pytest.raises(ValueError, match=r"no projection: .*weight_hr_l0 \(2, 5\).*backend='scan'"):
-        convert.to_cudnn(jax_lstm.init_lstm(jax.random.key(0), D, H, proj_size=2))
-    with pytest.raises(ValueError, match="params are an RNN's"):
-        convert.to_cudnn(jax_lstm.init_rnn(jax.random.key(0), D, H))
-
-
-# What is arranged around the call
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
@@ -248,138 +176,6 @@ def test_under_shard_map(calls):
     )
     got = jitted(jax.value_and_grad(total, argnums=(0, 1)))(params, x, lengths)
     assert_close(got, jitted(jax.value_and_grad(loss("scan"), argnums=(0, 1)))(params, x, lengths))
-
-
-# What it is told and what it refuses
-
-
-HIGHEST, HIGH = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH
-PRESET = jax.lax.DotAlgorithmPreset
-PRECISIONS = [
-    (None, None, True),
-    (None, "highest", False),
-    (None, "float32", False),
-    (None, "bfloat16", True),
-    ("high", "highest", True),
-    ("default", None, True),
-    ("highest", None, False),
-    ("float32", "high", False),
-    (HIGHEST, None, False),
-    ((HIGH, HIGHEST), None, False),
-    (("high", "default"), None, True),
-    ("F32_F32_F32", None, False),
-    (PRESET.F32_F32_F32, None, False),
-    (PRESET.TF32_TF32_F32, None, True),
-    ("BF16_BF16_F32", None, None),
-    (None, "BF16_BF16_F32_X3", None),
-]
-
-
-@pytest.mark.parametrize(("precision", "default", "tf32"), PRECISIONS)
-def test_tf32_only_where_the_precision_allows_it(precision, default, tf32, calls):
-    params, x, _ = problem()
-    run = lambda p, x: jax_lstm.lstm(p, x, backend="cudnn", precision=precision)
-    with jax.default_matmul_precision(default):
-        if tf32 is None:
-            with pytest.raises(ValueError, match=f"no precision .*{precision or default}"):
-                run(params, x)
-        else:
-            jax.eval_shape(run, params, x)
-            assert [rnn._lstm_cudnn_allow_tf32(call["precision"]) for call in calls] == [tf32]
-
-
-def narrow(tree):
-    return jax.tree.map(lambda a: a.astype(jnp.bfloat16), tree)
-
-
-WIDE = problem(dtype=jnp.float64)[:2]
-REFUSED = {
-    "float64": (*WIDE, {}, "compute in float64, and it takes float32 alone"),
-    "float64 x": (problem()[0], WIDE[1], {}, "compute in float64"),
-    "bfloat16": (*narrow(problem()[:2]), {}, "compute in bfloat16, and it takes float32 alone"),
-    "carry": (*problem()[:2], {"carry_dtype": jnp.float64}, "carry_dtype is float64"),
-    "projection": (*problem(proj_size=2)[:1], problem()[1], {}, "a projection to 2"),
-    "reset": (*problem()[:2], {"reset": np.zeros((B, T), bool)}, "it has no reset"),
-    "truncation": (*problem()[:2], {"truncate_every": 2}, "it has no truncate_every"),
-    "chunks": (*problem()[:2], {"checkpoint_every": 2}, "it has no checkpoint_every"),
-    "lean": (*problem()[:2], {"residuals": "lean"}, "residuals is 'lean'"),
-    "empty": (problem()[0], problem()[1][:0], {}, r"refuses an empty batch, and x has shape \(0, 6, 3\)"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_it_refuses_by_name_and_auto_runs_on_scan(name, calls):
-    params, x, options, message = REFUSED[name]
-    error = rf"backend='cudnn' cannot run this call: [^;]*{message}[^;]*\. Write backend='scan'"
-    with pytest.raises(ValueError, match=error):
-        jax.jit(lambda p, x: jax_lstm.lstm(p, x, backend="cudnn", **options))(params, x)
-    with pytest.raises(ValueError, match=error):
-        choose_backend(params, x, backend="cudnn", **options)
-    choice = choose_backend(params, x, **options)
-    assert choice.backend == "scan"
-    assert re.search(message, choice.reason)
-    jax.eval_shape(lambda p, x: jax_lstm.lstm(p, x, **options), params, x)
-    assert not calls
-
-
-def test_it_names_all_that_stands_against_it(calls):
-    with pytest.raises(ValueError, match=r"float64.*; it has no reset; it has no truncate_every; .*'lean'"):
-        jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2, residuals="lean")
-
-
-def test_other_functions_than_lstm_refuse_it(calls):
-    params, x, _ = problem()
-    with pytest.raises(ValueError, match=r"every step's c is asked for \(lstm_states\)"):
-        jax_lstm.lstm_states(params, x, backend="cudnn")
-    with pytest.raises(ValueError, match="the cell is rnn_relu"):
-        jax_lstm.rnn(jax_lstm.init_rnn(jax.random.key(0), D, H), x, nonlinearity="relu", backend="cudnn")
-    x = jax.ShapeDtypeStruct(export.symbolic_shape("b, 6, 3"), jnp.float32)
-    with pytest.raises(ValueError, match=r"sizes must be known, and x has shape \(b, 6, 3\)"):
-        export.export(jax.jit(lambda x: jax_lstm.lstm(params, x, backend="cudnn")))(x)
-    assert not calls
-
-
-@pytest.mark.skipif(bool(GPUS), reason="this machine has a GPU")
-def test_without_cuda_it_is_refused_before_tracing():
-    """JAX itself would raise an AttributeError from within."""
-    params, x, _ = problem()
-    assert choose_backend(params, x) == ("scan", "cudnn cannot run this call: JAX has no CUDA device here")
-    for run in (jax_lstm.lstm, jax.jit(jax_lstm.lstm, static_argnames="backend"), choose_backend):
-        with pytest.raises(ValueError, match=r"JAX has no CUDA device here\. Write backend='scan'"):
-            run(params, x, backend="cudnn")
-
-
-@pytest.mark.parametrize("has_library", [True, False])
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
-def test_what_is_chosen_on_each_platform(platform, has_library, monkeypatch):
-    """As far as it can be known on a CPU: the devices that JAX would list, and what its plugin would bring."""
-
-    def devices(asked=None):
-        if asked not in (platform, None):
-            raise RuntimeError(f"Unknown backend {asked}")
-        return ["a device"]
-
-    library = type("", (), {"compute_rnn_workspace_reserve_space_sizes": None} if has_library else {})
-    monkeypatch.setattr(jax, "devices", devices)
-    monkeypatch.setattr(rnn, "gpu_rnn", library)
-    params, x, _ = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), a) for a in problem())
-    runs = platform == "cuda" and has_library
-    auto = choose_backend(params, x)
-    assert auto.backend == "scan"
-    assert auto.reason.startswith("cudnn could run" if runs else "cudnn cannot run this call: JAX has no CUDA")
-    assert choose_backend(params, x, backend="scan") == ("scan", "asked for")
-    if runs:
-        assert choose_backend(params, x, backend="cudnn") == ("cudnn", "asked for")
-    else:
-        with pytest.raises(ValueError, match="no CUDA device"):
-            choose_backend(params, x, backend="cudnn")
-
-
-def test_x_on_another_device_is_refused_where_that_is_known(monkeypatch):
-    monkeypatch.setattr(backends, "has_cuda", lambda: True)
-    params, x, _ = problem()
-    with pytest.raises(ValueError, match="x lies on cpu"):
-        jax_lstm.lstm(params, x, backend="cudnn")
 
 
 # JAX's real primitives, as far as a CPU can follow them
