@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.backends import BackendChoice, choose
 from jax_lstm.cell import LSTM, activate, advance
 from jax_lstm.checks import require_floating
 from jax_lstm.network import read_cell, read_network
@@ -61,7 +62,12 @@ def lstm(
         gates are recomputed). On CPU XLA may undo what lean saves; ``checkpoint_every`` saves there too.
       carry_dtype: dtype of the state within the loop and of the returned state; by default the compute dtype, and
         float32 where that is narrower.
-      backend: "auto" or "scan".
+      backend: "scan", "cudnn" or "auto"; :func:`choose_backend` says what a call runs on, and why. "scan" runs every
+        call on every device. "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without
+        projection, ``reset``, ``truncate_every``, ``checkpoint_every`` and ``residuals="lean"``, and with first
+        derivatives in reverse mode alone (forward mode is JAX's TypeError); ``unroll`` means nothing to it, vmap runs
+        one element after another, and XLA cannot partition it: wrap it in shard_map, since under jit with a
+        NamedSharding every device would compute the whole batch. "auto" is "scan" as long as nothing is measured.
       unroll: steps per iteration of the compiled loop.
       precision: jax.lax.Precision of every product, or its name; None leaves JAX's default.
 
@@ -104,6 +110,25 @@ def lstm_states(
     states = run_stack(LSTM, read_network(params, "lstm"), params, x, state, Options(**options), keep="states").states
     assert states is not None
     return states
+
+
+def choose_backend(
+    params: Params, x: Any, state: LSTMState | None = None, **options: Unpack[OptionArguments]
+) -> BackendChoice:
+    """What :func:`lstm` would run on with these arguments, and why; nothing is computed.
+
+    ``params`` and ``x`` may be jax.ShapeDtypeStruct. The choice is made while tracing: a transformation around the
+    call, and under jit the device of x, do not enter. Returns a :class:`BackendChoice` (backend, reason).
+
+    Raises:
+      ValueError: ``backend="cudnn"`` cannot run this call; the message says what stands against it. Others as `lstm`.
+    """
+    _check_state_type(state)
+    network = read_network(params, "lstm")
+    require_floating("x", x, "[*batch, T, D] or [T, *batch, D]")
+    asked = Options(**options)
+    asked.check(tuple(x.shape))
+    return choose(LSTM, network, x, jnp.result_type(x, *params.values()), asked, keep="h")
 
 
 def lstm_cell(params: Params, state: LSTMState, x: Any, *, precision: Any = None) -> LSTMState:

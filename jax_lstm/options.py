@@ -11,7 +11,7 @@ import numpy as np
 
 from jax_lstm.checks import refuse_torch
 
-BACKENDS = ("auto", "scan")
+BACKENDS = ("auto", "scan", "cudnn")
 RESIDUALS = ("fast", "lean")
 
 

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.backends import choose
 from jax_lstm.cell import Cell
 from jax_lstm.checks import require_floating
 from jax_lstm.chunks import recur_in_chunks
+from jax_lstm.cudnn import recur_on_cudnn
 from jax_lstm.network import Network
 from jax_lstm.options import Options
 from jax_lstm.recurrence import Events, Plan, Trace, Weights
@@ -33,6 +35,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     carry_dtype = options.carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
     steps = jnp.moveaxis(x, time_axis, 0).astype(compute_dtype)
     _check_state(state, network, steps.shape[1:-1], cell.has_cell_state)
+    backend = choose(cell, network, x, compute_dtype, options, keep).backend
 
     forward, backward, valid = _events(options, steps, time_axis)
     steps = _mask(valid, steps)
@@ -53,7 +56,10 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
                 precision=options.precision,
             )
             first = _first_state(plan, network, weights, steps, events, state, len(lasts))
-            trace = recur_in_chunks(options.checkpoint_every, plan, weights, steps, first, first, events)
+            if backend == "cudnn":
+                trace = recur_on_cudnn(plan, weights, steps, first, options.lengths)
+            else:
+                trace = recur_in_chunks(options.checkpoint_every, plan, weights, steps, first, first, events)
             lasts.append(trace.last)
             traces.append(trace)
             outputs.append(_mask(valid, trace.h.astype(compute_dtype)))

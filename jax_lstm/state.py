@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax import export
 
 
 @jax.tree_util.register_dataclass
@@ -24,3 +25,12 @@ class LSTMState:
 
     h: Any
     c: Any
+
+
+# So that jax.export can write functions that take or return one; a process that reads them imports jax_lstm first.
+export.register_pytree_node_serialization(
+    LSTMState,
+    serialized_name="jax_lstm.LSTMState",
+    serialize_auxdata=lambda _: b"",
+    deserialize_auxdata=lambda _: (),
+)

@@ -74,7 +74,8 @@ print(tuple(torch_ref.LSTM(4, 5)(torch.ones(2, 3, 4))[0].shape), "jax" in sys.mo
 
 def test_the_public_surface_is_the_contract():
     assert set(jax_lstm.__all__) >= {
-        "LSTMState", "convert", "init_lstm", "init_rnn", "lstm", "lstm_cell", "lstm_states", "rnn", "rnn_cell",
+        "LSTMState", "choose_backend", "convert", "init_lstm", "init_rnn", "lstm", "lstm_cell", "lstm_states", "rnn",
+        "rnn_cell",
     }  # fmt: skip
 
 

@@ -1,0 +1,42 @@
+"""cuDNN's weight vector, as jax.experimental.rnn reads it: all matrices, row by row of the state, then all biases.
+
+cuDNN keeps torch's gate order and both biases, so packing is a concatenation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.network import read_network
+
+
+def to_cudnn(params: Mapping[str, Any]) -> jax.Array:
+    """Packs an LSTM's parameter tree into the flat vector that jax.experimental.rnn.lstm takes as ``weights``.
+
+    Args:
+      params: a torch.nn.LSTM state dict as arrays, any number of layers and directions; one without biases gets
+        zeros, since cuDNN's call always reads two.
+
+    Returns:
+      ``[N]`` in the result type of the weights: weight_ih, weight_hh of layer 0 forward, of layer 0 reverse, of
+      layer 1 forward, ..., and then their bias_ih, bias_hh. Made of JAX operations, so gradients flow back through it.
+
+    Raises:
+      ValueError, TypeError: ``params`` are no LSTM's, or have a projection, for which JAX's call has no place.
+    """
+    network = read_network(params, "lstm")
+    if network.proj_size:
+        raise ValueError(
+            f"params must have no projection: JAX's cuDNN call has no place for weight_hr_l0 "
+            f"{tuple(params['weight_hr_l0'].shape)}. jax_lstm.lstm(..., backend='scan') runs it."
+        )
+    dtype = jnp.result_type(*params.values())
+    no_bias = jnp.zeros(network.num_gates * network.hidden_size, dtype)
+    rows = [f"_l{layer}{suffix}" for layer, suffix in network.rows]
+    matrices = [params[name + row] for row in rows for name in ("weight_ih", "weight_hh")]
+    biases = [params.get(name + row, no_bias) for row in rows for name in ("bias_ih", "bias_hh")]
+    return jnp.concatenate([jnp.ravel(jnp.asarray(a, dtype)) for a in matrices + biases])
