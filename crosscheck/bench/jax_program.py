@@ -36,6 +36,8 @@ def ready_jax(
     def loss(weights, x, cotangent):
         return jnp.sum(apply(weights, x) * cotangent)
 
+    program: Any
+    arguments: tuple
     if work.kind == "forward":
         program, arguments = jax.jit(apply), (weights, x)
     else:

@@ -35,7 +35,7 @@ def measure(
     started: dict[str, _Started] = {}
     with measuring("float32"):
         say("torch.nn.LSTM in float32, as the reference")
-        expected = reference(work)
+        expected = reference(work, "cuda" if torch.cuda.is_available() else "cpu")
     with measuring(work.precision):
         for competitor in competitors:
             say(competitor.name)
@@ -74,9 +74,9 @@ def _checked(work: Work, competitor: Competitor, expected: Arrays) -> tuple[Row,
         quantity, error = worst(work, expected, ready.read(returned))
     except Missing as missing:
         return replace(row, reason=str(missing)), None
-    except Exception as error:  # whatever stops one competitor is its row, and the others go on
+    except Exception as raised:  # whatever stops one competitor is its row, and the others go on
         give_back()
-        return replace(row, reason=_first_line(error)), None
+        return replace(row, reason=_first_line(raised)), None
     row = replace(row, error=error, quantity=quantity, compile_seconds=ready.compile_seconds, memory=ready.memory)
     if error > limit(work):
         why = f"{quantity} is off by {error:.1e} of its norm, and rounding explains {limit(work):.1e}"

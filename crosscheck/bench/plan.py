@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 
@@ -31,16 +32,13 @@ class Plan:
         """The rows of one piece of work after the other. ``say`` hears what is being done."""
         for shape in self.shapes:
             for kind in self.kinds:
-                here = f"{shape} {kind}: "
+                here = partial(_say_where, say, f"{shape} {kind}: ")
                 work = make_work(shape, kind, self.feature, self.precision)
-                yield measure(
-                    work,
-                    self.competitors,
-                    most_runs=most_runs,
-                    budget=budget,
-                    clock=clock,
-                    say=lambda what, here=here: say(here + what),
-                )
+                yield measure(work, self.competitors, most_runs=most_runs, budget=budget, say=here, clock=clock)
+
+
+def _say_where(say: Say, where: str, what: str) -> None:
+    say(where + what)
 
 
 def make_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import quantiles
@@ -123,7 +124,7 @@ def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
         "seconds": list(row.seconds),
         "compile_seconds": row.compile_seconds,
         "memory": row.memory,
-        "error": row.error,
+        "error": row.error if row.error is None or math.isfinite(row.error) else str(row.error),  # JSON has no inf
         "quantity": row.quantity,
         "differs": row.differs,
         "reason": row.reason,

@@ -63,9 +63,9 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """In MiB, one digit below 10."""
-    value = count / 2**20
-    return f"{value:.1f} MiB" if value < 9.95 else f"{value:,.0f} MiB"
+    """Of bytes, in KiB or MiB; one digit below 10."""
+    unit, value = ("KiB", count / 2**10) if count < 2**20 else ("MiB", count / 2**20)
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
 def as_text(table: TextTable) -> str:

@@ -110,19 +110,20 @@ def torch_outputs(lstm: torch.nn.Module, x: torch.Tensor, lengths: torch.Tensor 
     return pad_packed_sequence(lstm(packed)[0], total_length=x.shape[0])[0]
 
 
-def reference(work: Work) -> Arrays:
-    """What must come out, from torch.nn.LSTM in float32 on the CPU: y, and for training loss and gradients, by name."""
-    lstm = torch_lstm(work)
-    x = torch.tensor(work.x, requires_grad=True)
+def reference(work: Work, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Arrays:
+    """What must come out, from torch.nn.LSTM: y, and for training the loss and its gradients, by name."""
+    lstm = torch_lstm(work, device, dtype)
+    x = torch.tensor(work.x, requires_grad=True, device=device, dtype=dtype)
     lengths = None if work.lengths is None else torch.from_numpy(work.lengths)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
         if work.kind == "forward":
             with torch.no_grad():
-                return {"y": torch_outputs(lstm, x, lengths).numpy()}
+                return {"y": torch_outputs(lstm, x, lengths).cpu().numpy()}
         y = torch_outputs(lstm, x, lengths)
-        loss = (y * torch.from_numpy(work.cotangent)).sum()
+        loss = (y * torch.from_numpy(work.cotangent).to(device, dtype)).sum()
         names, parameters = zip(*lstm.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, (x, *parameters))
     named = zip(("grad x", *(f"grad {name}" for name in names)), gradients, strict=True)
-    return {"y": y.detach().numpy(), "loss": loss.detach().numpy()} | {name: g.numpy() for name, g in named}
+    found = {"y": y.detach(), "loss": loss.detach()} | dict(named)
+    return {name: a.cpu().numpy() for name, a in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from crosscheck.bench.competitor import Competitor, Ready, only_plain
@@ -22,11 +23,12 @@ def ready(work: Work) -> Ready:
 
     _, batch, inputs, hidden = work.shape
     kind = jnp.dtype(work.dtype)
-    cell = nnx.OptimizedLSTMCell(inputs, hidden, dtype=kind, param_dtype=kind, rngs=nnx.Rngs(0))
-    graph, params, rest = nnx.split(nnx.RNN(cell, time_major=True), nnx.Param, ...)
+    cell = nnx.OptimizedLSTMCell(inputs, hidden, dtype=kind, rngs=nnx.Rngs(0))  # drawn in float32, then replaced
+    graph, *states = nnx.split(nnx.RNN(cell, time_major=True), nnx.Param, ...)
+    params, rest = states
 
     def apply(weights, x):
-        state = nnx.map_state(lambda path, leaf: leaf, params)  # a copy, to be filled
+        state = jax.tree.map(lambda leaf: leaf, params)  # a copy, to be filled
         nnx.replace_by_pure_dict(state, weights)
         zero = jnp.zeros((batch, hidden), x.dtype)  # given, so that no random key is drawn for zeros
         return nnx.merge(graph, state, rest)(x, initial_carry=(zero, zero))

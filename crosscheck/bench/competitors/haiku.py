@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from crosscheck.bench.competitor import Competitor, Missing, Ready, only_plain
@@ -27,7 +29,7 @@ def ready(work: Work) -> Ready:
         core = hk.LSTM(work.shape.hidden)
         return hk.dynamic_unroll(core, x, core.initial_state(work.shape.batch))[0]
 
-    net = hk.without_apply_rng(hk.transform(unroll))
+    net: Any = hk.without_apply_rng(hk.transform(unroll))
     return ready_jax(work, net.apply, weights_of)
 
 
