@@ -20,7 +20,7 @@ def sentences(result: Result) -> list[str]:
     others = [row for row in result.rows if not row.ours and ratio(row, base) is not None]
     found = [_against(name, [row for row in others if row.competitor == name], base) for name in competitors_in(others)]
     if base and not others:
-        found.append(f"nothing was timed beside {OURS}")
+        found.append(f"no competitor was timed beside {OURS}")
     found += [
         f"{row.competitor} at {row.shape} {row.kind}: {row.reason}" for row in result.rows if row.ours and row.differs
     ]
