@@ -95,6 +95,7 @@ WRONG = {
     "one more on the forget gate": of_ours("w", lambda w: w | {"bias_hh_l0": w["bias_hh_l0"].at[4:8].add(1)}),
     "no recurrent bias": of_ours("w", lambda w: w | {"bias_hh_l0": 0 * w["bias_hh_l0"]}),
     "a narrow input": of_ours("w", inputs=lambda x: x.astype(jnp.bfloat16).astype(x.dtype)),
+    "TF32": of_ours("w", inputs=lambda x: jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=10)),
     "time shifted": of_ours("w", change=lambda y: jnp.roll(y, 1, axis=0)),
     "another shape": of_ours("w", change=lambda y: y[:, :1]),
     "NaN": of_ours("w", change=lambda y: y.at[0, 0, 0].set(jnp.nan)),

@@ -1,7 +1,7 @@
 """Whether a competitor computes the same thing: its results beside torch.nn.LSTM's, before anything is timed.
 
 Every quantity is held to one limit, relative to its norm: 64 roundings of the precision of the run, times √T/4 where
-that is more, as sums of T rounded terms need; never over a tenth. Right programs reach a few percent of it in float32.
+that is more, as sums of T rounded terms need; never over a tenth. Right programs stay under a tenth of it in float32.
 A wrong gate order or a bias forgotten is off by tenths or by more than 1; TF32 in a run of float32 is off by 3e-4. A
 narrow precision is a weaker witness: there the same adapter passes in float32 too.
 """

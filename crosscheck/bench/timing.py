@@ -60,7 +60,7 @@ def interleave(
                 times.seconds.append(_turn(calls[name], clock, times.seconds[-1] if times.seconds else expected[name]))
             except Exception as error:  # out of memory, most likely: the others go on
                 times.failed = error
-        waiting = [n for n in waiting if found[n].failed is None and found[n].seconds[-1] <= budget]
+        waiting = [n for n in waiting if found[n].failed is None and min(found[n].seconds) <= budget]
     return found
 
 
