@@ -185,6 +185,10 @@ def test_figures_show_what_was_measured(tmp_path):
     beside, _ = draw(Result(ROWS)).axes
     marks = {line.get_label(): [float(x) for x in line.get_xdata()] for line in beside.lines}
     assert (marks["torch.nn.LSTM"], marks["haiku"]) == ([0.5, 4.0], [1.5, 2.5])
+    labels = [text.get_text() for axes in (swept, beside) for text in axes.get_xticklabels()]
+    assert labels[:2] == ["10", "100"]
+    assert {"0.5", "1", "2"} < set(labels)
+    assert not any("$" in text for text in labels)
     with pytest.raises(ValueError, match="nothing to draw"):
         write_png(Result((row("haiku", reason="x"),)), tmp_path / "none.png")
 

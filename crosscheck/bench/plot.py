@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from crosscheck.bench.result import OURS, Result, Row, base_medians, competitors_in, ratio
+from crosscheck.bench.table import duration
 from crosscheck.report.svg import drawing
 
 MARKERS = "os^Dv<>PX*hdp"
 COLOURS = ("#111111", "#0a58a8", "#b3361e", "#1b7837", "#7b3294", "#a6611a", "#5e7fa3", "#c51b7d")
 GRID = "#d9d9d9"
+INKED: tuple[Any, ...] = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "xtick.color",
+    "ytick.color",
+    "xtick.labelcolor",
+    "ytick.labelcolor",
+)
 
 
 def write_png(result: Result, path: Path) -> None:
@@ -22,6 +37,7 @@ def write_png(result: Result, path: Path) -> None:
     if not any(row.seconds for row in result.rows):
         raise ValueError("no competitor was timed, so there is nothing to draw")
     with drawing():
+        matplotlib.rcParams.update(dict.fromkeys(INKED, COLOURS[0]))
         figure = draw(result)
         FigureCanvasAgg(figure)
         path = path.resolve()
@@ -48,12 +64,10 @@ def draw(result: Result) -> Figure:
         axes.set_axisbelow(True)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
-            text.set_color(COLOURS[0])
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, labelcolor=COLOURS[0])
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -70,7 +84,11 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
         )
         if points:
             axes.plot(*zip(*points, strict=True), lw=1.4, **_style(result, name))
-    axes.set(xscale="log", yscale="log", xlabel=result.sweep, ylabel="seconds")
+    axes.set(xscale="log", yscale="log", xlabel=result.sweep, ylabel="time")
+    swept = sorted({row.shape[axis] for row in rows})
+    axes.set_xticks(swept, [f"{value:,}" for value in swept])
+    axes.xaxis.set_minor_locator(NullLocator())
+    _plain_ticks(axes.yaxis, duration, (1.0, 2.0, 5.0))
 
 
 def _beside_ours(axes: Axes, rows: list[Row], result: Result) -> None:
@@ -89,6 +107,14 @@ def _beside_ours(axes: Axes, rows: list[Row], result: Result) -> None:
     if base:
         axes.axvline(1, color=COLOURS[0], lw=1)
     axes.set_xscale("log")
-    axes.set_xlabel(f"time in units of {OURS}'s; right of 1 is slower" if base else "seconds")
+    _plain_ticks(axes.xaxis, "{:g}".format if base else duration, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+    axes.set_xlabel(f"time in units of {OURS}'s; right of 1 is slower" if base else "time")
     axes.set_yticks(range(len(shapes)), [str(shape) for shape in shapes])
     axes.set_ylim(len(shapes) - 0.5, -0.5)
+
+
+def _plain_ticks(axis: Axis, words: Callable[[float], str], at: tuple[float, ...]) -> None:
+    """Ticks at these multiples of powers of ten, in words and not as powers."""
+    axis.set_major_locator(LogLocator(subs=at))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+    axis.set_minor_formatter(NullFormatter())
