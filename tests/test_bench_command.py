@@ -124,6 +124,7 @@ def test_a_mistake_is_one_line_before_any_work(arguments, words, tmp_path, monke
     assert not done.stdout
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot confine a process to cores")
 def test_threads_are_those_of_both_frameworks():
     before, torchs = os.sched_getaffinity(0), torch.get_num_threads()
     try:
