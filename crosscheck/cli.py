@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.commands.bench import bench
 from crosscheck.commands.checkpoint import checkpoint
 from crosscheck.commands.common import (
     check_json_file,
@@ -108,7 +109,7 @@ def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-for command in (checkpoint, faults, gradient_flow, gradients, notebook, train):
+for command in (bench, checkpoint, faults, gradient_flow, gradients, notebook, train):
     app.command()(command)
 
 

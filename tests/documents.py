@@ -32,7 +32,14 @@ from markdown_it.token import Token
 from crosscheck import cli
 
 ROOT = Path(__file__).parent.parent
-PATTERNS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "examples/*.md", "examples/*/README.md")
+PATTERNS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/*.md",
+    "examples/*.md",
+    "examples/*/README.md",
+    "benchmarks/README.md",
+)
 DOCUMENTS = [str(path.relative_to(ROOT)) for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
 LANGUAGES = ("python", "python slow", "sh", "text")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")

@@ -1,0 +1,1 @@
+"""Benchmarks that are scripts of their own, and the results of all."""

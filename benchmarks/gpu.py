@@ -1,0 +1,148 @@
+"""Everything for one session on a GPU, by priority, each table on disk as soon as it is there: ``--seconds`` at most.
+
+    python -m benchmarks.gpu --out DIR
+
+1. Is ours right there? jax_lstm on the GPU in each precision against torch.nn.LSTM in float64 on the CPU.
+2. The shapes that matter most, in float32, TF32 and bfloat16.
+3. Ours with several steps an iteration, and with cuDNN where this jax_lstm has it.
+4. The rest of the table, in the same three precisions.
+
+It needs jax, flax and torch; what else is missing is a row with its reason. It prints plain text and takes its
+arguments by argparse, since a borrowed machine may lack the libraries of the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX starts, or torch finds no memory beside it
+
+import jax
+import torch
+
+from crosscheck.bench.competitors import choose, known
+from crosscheck.bench.measure import Say
+from crosscheck.bench.plan import Plan, make_plan
+from crosscheck.bench.result import Result, Row, as_content
+from crosscheck.bench.same_work import limit, worst
+from crosscheck.bench.settings import measuring, record
+from crosscheck.bench.shapes import GPU_TABLE, Shape, parse_shape
+from crosscheck.bench.table import as_text, tables
+from crosscheck.bench.words import sentences, settings_line
+from crosscheck.bench.work import make_work, reference
+from crosscheck.report.files import write_whole
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+FIRST = ("1024,32,256,256", "10000,1,32,128", "512,64,512,512", "1000,16,128,128")
+CHECKED = (("10,2,300,256", "plain"), ("1000,16,128,128", "plain"), ("40,5,24,36", "lengths"), ("40,5,24,36", "layers"))
+UNROLLED = (1, 2, 4, 8, 16)
+SLOW_TO_COMPILE = {"torch.compile"}
+RUNS, BUDGET = 30, 1.5  # of each piece of work
+
+
+class Session:
+    """The time that is left, and where results go."""
+
+    def __init__(self, out: Path, seconds: float, say: Say):
+        self.out, self.seconds, self.say = out, seconds, say
+        self.started, self.longest = time.monotonic(), 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether another piece of work as long as the longest so far would end too late."""
+        return time.monotonic() - self.started + self.longest > self.seconds
+
+    def write(self, name: str, content: dict) -> None:
+        write_whole(self.out / f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    def table(self, name: str, plan: Plan) -> None:
+        """Measures the plan as far as time goes, writing after each piece; prints what there is."""
+        settings, rows = record(plan.precision), list[Row]()
+        before = time.monotonic()
+        pieces = plan.run(RUNS, BUDGET, self.say)
+        while not self.over and (more := next(pieces, None)) is not None:
+            now = time.monotonic()
+            self.longest, before = max(self.longest, now - before), now
+            rows += more
+            self.write(name, as_content(Result(tuple(rows), settings, f"python -m benchmarks.gpu: {name}")))
+        wanted, result = len(plan.shapes) * len(plan.kinds), Result(tuple(rows), settings)
+        print(f"\n## {name}: {len({row.work for row in rows})} of {wanted} pieces of work\n{settings_line(result)}\n")
+        for table in tables(result):
+            print(as_text(table), end="\n\n")
+        print(*sentences(result), sep="\n", flush=True)
+
+
+def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
+    """Ours on JAX's default device against torch in float64 on the CPU; prints and writes the largest errors."""
+    found = []
+    (ours,) = choose(["jax_lstm"])
+    for (text, feature), precision in ((each, p) for each in shapes for p in PRECISIONS):
+        work = make_work(parse_shape(text), "training", feature, precision)
+        try:
+            with measuring(precision):
+                ready = ours.ready(work)
+                quantity, error = worst(work, reference(work, dtype=torch.float64), ready.read(ready.call()))
+        except Exception as raised:  # it is reported, and the tables may still say where it works
+            quantity, error = f"{type(raised).__name__}: {raised}".splitlines()[0], math.inf
+        found.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
+        print("right" if error <= limit(work) else "WRONG", *found[-1], flush=True)
+    names = ("shape", "feature", "precision", "quantity", "error", "limit")
+    ok = all(error <= most for *_, error, most in found)
+    rows = [dict(zip(names, map(str, row), strict=True)) for row in found]
+    session.write("correctness", {"ok": ok, "settings": record("float32"), "rows": rows})
+    return ok
+
+
+def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Sequence[tuple[str, str]]) -> bool:
+    """All steps in order. Whether ours was right."""
+    ok = check(session, checked)
+    beside = [name for name in known() if name not in SLOW_TO_COMPILE]
+    unrolled = ["jax_lstm", *(f"jax_lstm unroll={n}" for n in UNROLLED[1:])]
+    steps = [
+        *((f"first-{precision}", first, precision, beside) for precision in PRECISIONS),
+        ("unroll-float32", first, "float32", unrolled),
+        ("unroll-bfloat16", first, "bfloat16", unrolled),
+        *((f"rest-{precision}", rest, precision, beside) for precision in PRECISIONS),
+    ]
+    for name, shapes, precision, only in steps:
+        if session.over or not shapes:
+            print(f"\n## {name}: left out, {'no time' if shapes else 'no shapes'} left", flush=True)
+            continue
+        try:
+            plan = make_plan(shapes, (), only, precision=precision)
+        except ValueError as error:
+            print(f"\n## {name}: left out: {error}", flush=True)
+            continue
+        session.table(name, plan)
+    return ok
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="All benchmarks of one GPU session.")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go, as JSON")
+    parser.add_argument("--seconds", type=float, default=450.0, help="when to stop (%(default)s)")
+    parser.add_argument("--shape", action="append", metavar="T,B,D,H", help="these in place of the table")
+    given = parser.parse_args(arguments)
+    try:
+        shapes: list[Shape] = [parse_shape(text) for text in given.shape or ()]
+        given.out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f"jax {jax.__version__} on {jax.devices()[0]}, torch {torch.__version__}", flush=True)
+    session = Session(given.out, given.seconds, lambda what: print(what, file=sys.stderr, flush=True))
+    if shapes:
+        texts = list(map(str, shapes))
+        return 0 if run(session, texts, [], [(text, "plain") for text in texts]) else 1
+    rest = [str(shape) for shape in GPU_TABLE if str(shape) not in FIRST]
+    return 0 if run(session, FIRST, rest, CHECKED) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""What was measured, as frozen values, and their form in JSON, from which the table and the plot can be made again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import Any
+
+from crosscheck.bench.shapes import Shape
+
+FORMAT = 1
+OURS = "jax_lstm"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One competitor at one piece of work.
+
+    seconds: of every timed run, in order; empty where ``reason`` says why there are none. error: the largest of its
+    results relative to that result's norm, in ``quantity``; None where it did not get so far. ``differs``: it computes
+    something else. memory in bytes and compile_seconds may be None: not known, nothing compiled.
+    """
+
+    competitor: str
+    shape: Shape
+    kind: str
+    feature: str
+    precision: str
+    version: str = ""
+    seconds: tuple[float, ...] = ()
+    compile_seconds: float | None = None
+    memory: int | None = None
+    error: float | None = None
+    quantity: str = ""
+    differs: bool = False
+    reason: str = ""
+
+    @property
+    def ours(self) -> bool:
+        return self.competitor.split(" ")[0] == OURS
+
+    @property
+    def work(self) -> tuple[Shape, str]:
+        return self.shape, self.kind
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """Of the timed runs, the median in the middle; a single run is all three."""
+        if len(self.seconds) < 2:
+            return (self.seconds[0],) * 3
+        low, middle, high = quantiles(self.seconds, n=4, method="inclusive")
+        return low, middle, high
+
+    @property
+    def median(self) -> float | None:
+        return self.quartiles[1] if self.seconds else None
+
+    @property
+    def spread(self) -> float | None:
+        """The distance of the quartiles, relative to the median."""
+        if not self.seconds:
+            return None
+        low, middle, high = self.quartiles
+        return (high - low) / middle
+
+
+@dataclass(frozen=True)
+class Result:
+    """rows in the order in which they were measured; settings: of `settings.record`; sweep: T, H, B or ""."""
+
+    rows: tuple[Row, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    sweep: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """1: ours computes something else. 2: nothing was timed, or ours as it comes could not run. Else 0."""
+        if any(row.differs and row.ours for row in self.rows):
+            return 1
+        broken = any(row.competitor == OURS and not row.seconds for row in self.rows)
+        return 2 if broken or not any(row.seconds for row in self.rows) else 0
+
+
+def base_medians(rows: Iterable[Row]) -> dict[tuple[Shape, str], float]:
+    """The median of ours as it comes, by work: what ratios are to."""
+    return {row.work: row.median for row in rows if row.competitor == OURS and row.median is not None}
+
+
+def ratio(row: Row, base: Mapping[tuple[Shape, str], float]) -> float | None:
+    """Its time in units of ours; over 1 is slower than ours. None where either is missing."""
+    return row.median / base[row.work] if row.median is not None and row.work in base else None
+
+
+def as_content(result: Result) -> dict[str, Any]:
+    """For JSON."""
+    base = base_medians(result.rows)
+    return {
+        "bench": FORMAT,
+        "ok": result.exit_code == 0,
+        "command": result.command,
+        "sweep": result.sweep,
+        "settings": dict(result.settings),
+        "rows": [_row(row, base) for row in result.rows],
+    }
+
+
+def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
+    """Every field, and what follows from the times, for readers who do not want to compute it."""
+    derived: dict[str, Any] = {"median": row.median, "spread": row.spread, "ratio": ratio(row, base)}
+    if row.seconds:
+        low, _, high = row.quartiles
+        derived |= {"quartiles": [low, high], "fastest": min(row.seconds), "runs": len(row.seconds)}
+    return {
+        "competitor": row.competitor,
+        "shape": dict(zip("TBDH", row.shape, strict=True)),
+        "kind": row.kind,
+        "feature": row.feature,
+        "precision": row.precision,
+        "version": row.version,
+        **derived,
+        "seconds": list(row.seconds),
+        "compile_seconds": row.compile_seconds,
+        "memory": row.memory,
+        "error": row.error if row.error is None or math.isfinite(row.error) else str(row.error),  # JSON has no inf
+        "quantity": row.quantity,
+        "differs": row.differs,
+        "reason": row.reason,
+    }
+
+
+def from_content(content: Any) -> Result:
+    """The result that :func:`as_content` wrote. Raises ValueError where it is none, or of another format."""
+    if not isinstance(content, dict) or content.get("bench") != FORMAT:
+        raise ValueError(f"is no result of crosscheck bench in format {FORMAT}")
+    try:
+        rows = tuple(_read_row(row) for row in content["rows"])
+        return Result(rows, content["settings"], content["command"], content["sweep"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"is a damaged result of crosscheck bench: {error!r}") from error
+
+
+def _read_row(row: Mapping[str, Any]) -> Row:
+    kept = ("competitor", "kind", "feature", "precision", "version", "compile_seconds", "memory", "quantity", "differs")
+    error = row["error"]
+    return Row(
+        shape=Shape(*(row["shape"][axis] for axis in "TBDH")),
+        seconds=tuple(row["seconds"]),
+        error=None if error is None else float(error),
+        reason=row["reason"],
+        **{name: row[name] for name in kept},
+    )
+
+
+def competitors_in(rows: Sequence[Row]) -> list[str]:
+    """Names in the order of their first row."""
+    return list(dict.fromkeys(row.competitor for row in rows))

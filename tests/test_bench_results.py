@@ -1,0 +1,219 @@
+"""The bench's arithmetic: turns by a clock that the test holds, medians and spreads, tables, words, the plot."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from crosscheck.bench.plot import draw, write_png
+from crosscheck.bench.result import Result, Row, as_content, from_content
+from crosscheck.bench.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
+from crosscheck.bench.table import COLUMNS, as_text, duration, size, tables
+from crosscheck.bench.timing import LEAST_RUNS, Clock, interleave
+from crosscheck.bench.words import sentences
+
+SHAPES = Shape(10, 2, 3, 4), Shape(100, 1, 3, 4)
+
+
+class FakeTime:
+    """A clock that moves only by what the calls cost and by sleep."""
+
+    def __init__(self, settle=0.0, rest=0.0):
+        self.time, self.calls, self.slept = 0.0, [], 0.0
+        self.clock = Clock(lambda: self.time, self.sleep, settle, rest)
+
+    def sleep(self, seconds):
+        self.time += seconds
+        self.slept += seconds
+
+    def call(self, name, *costs, fails_at=None):
+        made = []
+
+        def call():
+            made.append(1)
+            self.calls.append(name)
+            if len(made) == fails_at:
+                raise RuntimeError("no more")
+            self.time += costs[(len(made) - 1) % len(costs)]
+
+        return call
+
+
+def test_each_round_has_each_competitor_once_in_changing_order():
+    fake = FakeTime()
+    calls = {name: fake.call(name, 1.0) for name in "abcd"}
+    found = interleave(calls, dict.fromkeys(calls, 1.0), most_runs=12, budget=1e9, clock=fake.clock)
+    rounds = [tuple(fake.calls[n : n + 4]) for n in range(0, len(fake.calls), 4)]
+    assert len(rounds) == 12
+    assert all(sorted(each) == list("abcd") for each in rounds)
+    assert len(set(rounds)) > 4
+    assert {each[0] for each in rounds} == set("abcd")
+    assert all(times.seconds == [1.0] * 12 for times in found.values())
+
+
+def test_only_the_last_call_of_a_turn_is_timed():
+    """A short call is repeated for the settling time first; before a long one the machine rests."""
+    fake = FakeTime(settle=1.0, rest=7.0)
+    calls = {"short": fake.call("short", 0.25), "long": fake.call("long", 2.0)}
+    found = interleave(calls, {"short": 0.25, "long": 2.0}, most_runs=3, budget=1e9, clock=fake.clock)
+    assert found["short"].seconds == [0.25] * 3
+    assert found["long"].seconds == [2.0] * 3
+    assert fake.calls.count("short") == 3 * (4 + 1)
+    assert fake.calls.count("long") == 3
+    assert fake.slept == 3 * 7.0
+
+
+@pytest.mark.parametrize(
+    ("cost", "budget", "runs"), [(1.0, 3.0, LEAST_RUNS), (1.0, 20.0, 20), (1.0, 1e9, 50), (4.0, 3.0, 1)]
+)
+def test_the_budget_ends_it_but_each_has_its_least_runs(cost, budget, runs):
+    """Save one whose single run is longer than the budget."""
+    fake = FakeTime()
+    found = interleave({"a": fake.call("a", cost)}, {"a": cost}, most_runs=50, budget=budget, clock=fake.clock)
+    assert len(found["a"].seconds) == runs
+
+
+def test_a_slow_one_ends_and_others_go_on():
+    fake = FakeTime()
+    calls = {"slow": fake.call("slow", 9.0), "quick": fake.call("quick", 0.1), "bad": fake.call("bad", 0.1, fails_at=3)}
+    found = interleave(calls, dict.fromkeys(calls, 1.0), most_runs=50, budget=2.0, clock=fake.clock)
+    assert [len(times.seconds) for times in found.values()] == [1, LEAST_RUNS, 2]
+    assert [str(times.failed) for times in found.values()] == ["None", "None", "no more"]
+
+
+def row(name="jax_lstm", *milliseconds, shape=SHAPES[0], kind="training", **more):
+    seconds = tuple(value * 1e-3 for value in milliseconds)
+    return Row(name, shape, kind, "plain", "float32", "1.0", seconds, **more)
+
+
+def test_median_quartiles_and_spread():
+    times = [3.0, 1.0, 2.0, 5.0, 4.0, 100.0, 0.5, 6.0, 7.0]
+    random.Random(1).shuffle(times)
+    measured = row("a", *times)
+    assert measured.median == 4e-3
+    assert measured.quartiles == pytest.approx((2e-3, 4e-3, 6e-3))
+    assert measured.spread == pytest.approx(1.0)
+    assert row("a", 2.0, 4.0).median == pytest.approx(3e-3)
+    assert (row("a", 7.0).quartiles, row("a", 7.0).spread) == ((7e-3,) * 3, 0.0)
+    assert (row("a").median, row("a").spread) == (None, None)
+
+
+ROWS = (
+    row("jax_lstm", 2.0, 2.0, memory=3 << 20, compile_seconds=0.5),
+    row("torch.nn.LSTM", 1.0, 1.0),
+    row("haiku", 3.0, 3.0),
+    row("equinox", reason="equinox is not installed"),
+    row("jax_lstm", 2.0, shape=SHAPES[1]),
+    row("torch.nn.LSTM", 8.0, shape=SHAPES[1]),
+    row("haiku", 5.0, shape=SHAPES[1]),
+    row("haiku", 5.0, kind="forward"),
+)
+RESULT = Result(ROWS, {"device": "cpu", "date": "today"}, "crosscheck bench", "T")
+
+
+def test_a_table_says_time_ratio_memory_and_reasons():
+    training, forward = tables(RESULT)
+    lines = [dict(zip(COLUMNS, cells, strict=True)) for cells in training.rows]
+    assert training.title == "training, float32"
+    assert [line["T,B,D,H"] for line in lines] == ["10,2,3,4", "", "", "", "100,1,3,4", "", ""]
+    assert [line["to ours"] for line in lines] == ["1.00", "0.50", "1.50", "-", "1.00", "4.00", "2.50"]
+    assert (lines[0]["time"], lines[0]["memory"], lines[0]["compile"]) == ("2.00 ms", "3.0 MiB", "500 ms")
+    assert lines[1]["memory"] == lines[1]["compile"] == "-"
+    assert lines[3][""] == "equinox is not installed"
+    assert forward.rows[0][2:4] == ("5.00 ms", "-")
+    text = as_text(training).splitlines()
+    assert len(text) == 2 + 7
+    assert text[5].endswith("equinox is not installed")
+    assert len({line.index("s  ") for line in text[2:5]}) == 1
+
+
+def test_words_say_losses_like_wins():
+    assert sentences(RESULT) == [
+        "jax_lstm is slower than torch.nn.LSTM in 1 of 2: 10,2,3,4 training (2.00 times its time)",
+        "jax_lstm is not slower than haiku in any of 2: haiku takes 1.50 to 2.50 times as long",
+    ]
+    wrong = row("jax_lstm lean", differs=True, reason="computes something else: y")
+    assert sentences(Result((ROWS[0], wrong))) == [
+        "no competitor was timed beside jax_lstm",
+        "jax_lstm lean at 10,2,3,4 training: computes something else: y",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        (ROWS, 0),
+        ((row("haiku", 1.0),), 0),
+        ((row("haiku", differs=True, reason="x"), row("jax_lstm", 1.0)), 0),
+        ((row("jax_lstm", 1.0), row("jax_lstm lean", differs=True)), 1),
+        ((row("jax_lstm", differs=True), row("haiku", 1.0)), 1),
+        ((row("jax_lstm", reason="out of memory"), row("haiku", 1.0)), 2),
+        ((row("haiku", reason="not installed"),), 2),
+    ],
+)
+def test_the_exit_code_is_about_ours_being_right_and_never_about_who_wins(rows, code):
+    assert Result(rows).exit_code == code
+
+
+def test_json_carries_everything_and_back():
+    content = as_content(RESULT)
+    assert from_content(content) == RESULT
+    first, second = content["rows"][:2]
+    assert (second["median"], second["ratio"], second["runs"], second["seconds"]) == (1e-3, 0.5, 2, [1e-3, 1e-3])
+    assert (first["shape"], first["memory"]) == ({"T": 10, "B": 2, "D": 3, "H": 4}, 3 << 20)
+    infinite = as_content(Result((row("haiku", error=float("inf"), differs=True),)))
+    assert infinite["rows"][0]["error"] == "inf"
+    assert from_content(infinite).rows[0].error == float("inf")
+
+
+@pytest.mark.parametrize("content", [[], {}, {"bench": 2}, {"bench": 1, "rows": [{}]}, {"bench": 1, "rows": 3}])
+def test_what_is_no_result_is_refused(content):
+    with pytest.raises(ValueError, match="result of crosscheck bench"):
+        from_content(content)
+
+
+def test_figures_show_what_was_measured(tmp_path):
+    write_png(RESULT, tmp_path / "sweep.png")
+    write_png(Result(ROWS), tmp_path / "table.png")
+    for name in ("sweep.png", "table.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 2
+    swept, _ = draw(RESULT).axes
+    lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in swept.lines}
+    assert lines["torch.nn.LSTM"] == [(10, 1e-3), (100, 8e-3)]
+    beside, _ = draw(Result(ROWS)).axes
+    marks = {line.get_label(): [float(x) for x in line.get_xdata()] for line in beside.lines}
+    assert (marks["torch.nn.LSTM"], marks["haiku"]) == ([0.5, 4.0], [1.5, 2.5])
+    labels = [text.get_text() for axes in (swept, beside) for text in axes.get_xticklabels()]
+    assert labels[:2] == ["10", "100"]
+    assert {"0.5", "1", "2"} < set(labels)
+    assert not any("$" in text for text in labels)
+    with pytest.raises(ValueError, match="nothing to draw"):
+        write_png(Result((row("haiku", reason="x"),)), tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(12.3, "12.3 s"), (0.99951, "1.00 s"), (0.0123, "12.3 ms"), (4.5e-5, "45.0 µs"), (123.4, "123 s")],
+)
+def test_durations_have_three_digits(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_sizes():
+    assert [size(n) for n in (0, 512, 20 << 10, 3 << 19, 4000 << 20)] == [
+        "0.0 KiB", "0.5 KiB", "20 KiB", "1.5 MiB", "4,000 MiB",
+    ]  # fmt: skip
+
+
+def test_shapes():
+    assert parse_shape(" 1, 2,3,4 ") == Shape(1, 2, 3, 4)
+    assert str(Shape(1, 2, 3, 4)) == "1,2,3,4"
+    assert set(CPU_TABLE) < set(GPU_TABLE)
+    assert [shape.steps for shape in SWEEPS["T"]] == [100, 1_000, 10_000, 100_000]
+    for axis, shapes in SWEEPS.items():
+        assert all(len({shape[n] for shape in shapes}) == (len(shapes) if "TBDH"[n] == axis else 1) for n in range(4))
+    for text in ("1,2,3", "1,2,3,0", "1,2,3,-4", "a,b,c,d", "1,2,3,4,5", ""):
+        with pytest.raises(ValueError, match="must be T,B,D,H, four whole numbers"):
+            parse_shape(text)
