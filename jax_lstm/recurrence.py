@@ -132,7 +132,7 @@ def _push_forward(plan, primals, kept, tangents):
         _product(plan, d_x, weights.ih),
         _product(plan, x, d_weights.ih),
         _product(plan, before.h, d_weights.hh),
-        _every_step(d_weights.bias, x.shape[:-1]),
+        _every_step(d_weights.bias, x),
     )
     d_projected = None
     if d_weights.hr is not None:
@@ -182,7 +182,7 @@ def _states_before(plan, states, carry, origin, events, at_cut):
 
 def _sum_inputs(plan, weights, x):
     """The loop-free part of every gate's sum: [T, *batch, G]."""
-    return _add(_product(plan, x, weights.ih), _every_step(weights.bias, x.shape[:-1]))
+    return _add(_product(plan, x, weights.ih), _every_step(weights.bias, x))
 
 
 def _recompute_gates(plan, weights, x, h_before):
@@ -215,8 +215,12 @@ def _gatewise(cell, z):
     return tuple(jnp.split(z, cell.num_gates, axis=-1))
 
 
-def _every_step(bias, leading):
-    return None if bias is None else jnp.broadcast_to(bias, (*leading, *bias.shape))
+def _every_step(bias, x):
+    """bias [G] -> [T, *batch, G], laid out over devices as x is: a plain broadcast lies whole on every device of an
+    explicit mesh, so that its transpose gathers all of dz, T * batch * G numbers, only to sum them."""
+    if bias is None:
+        return None
+    return jnp.zeros_like(x[..., :1], dtype=bias.dtype) + bias.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def _restrict(plan, trace):
