@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crosscheck.collectives import find_collectives
     from crosscheck.discovery import discover
     from crosscheck.finding import CouldNotRun, Finding, Outcome
     from crosscheck.pair import assert_agree, check
@@ -23,9 +24,10 @@ _HOME = {
     "assert_agree": "pair",
     "check": "pair",
     "discover": "discovery",
+    "find_collectives": "collectives",
 }
 
-__all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check", "discover"]
+__all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check", "discover", "find_collectives"]
 
 
 def __getattr__(name: str) -> Any:

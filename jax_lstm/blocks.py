@@ -15,12 +15,18 @@ SHORTEST = 8  # steps in a block, or the loop over blocks would cost more than i
 def block_steps(steps: int, sums: tuple[int, ...]) -> int:
     """Steps in a block where one step's gate sums have shape ``sums``.
 
-    On accelerators the whole sequence is one block: their products want to be large, and no cache is that large.
+    On accelerators the whole sequence is one block: their products want to be large, and no cache is that large. So
+    it is where a size is symbolic, as under jax.export.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or not are_known(steps, *sums):
         return steps
     wanted = min(CACHED // max(4 * math.prod(sums), 1), steps // FEWEST)
     return near_divisor(steps, max(wanted, SHORTEST))
+
+
+def are_known(*sizes) -> bool:
+    """Whether sizes are numbers, and not symbols of jax.export."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 def near_divisor(steps: int, wanted: int) -> int:

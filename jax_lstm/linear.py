@@ -24,11 +24,11 @@ def linear(push: Callable, pull: Callable, residuals: Any, operands: Any, *, fol
     ``pull(residuals, cotangents)`` gives the cotangents of ``operands``; a cotangent that comes as None is zero.
     Every operand must have the sharding type (under shard_map: vary over the same axes) that its cotangent will have.
     Neither function may close over traced values. Under vmap ``pull`` is mapped too, and an operand that is not mapped
-    gets the sum over all instances; with ``fold`` JAX transposes the mapped ``push`` instead, which never holds them all.
+    gets the sum over all instances; with ``fold`` JAX transposes the mapped ``push`` instead, and holds no instances.
     """
     flat_residuals, residual_tree = jax.tree.flatten(residuals)
     flat_operands, operand_tree = jax.tree.flatten(operands)
-    out_tree = None
+    out_tree: Any = None
 
     def flat_push(*args):
         nonlocal out_tree

@@ -165,7 +165,7 @@ def sum_step(params: Params, x: Any, h: Any, precision: Any) -> jax.Array:
     z = step_product(params, x, x, "weight_ih", precision) + step_product(params, x, h, "weight_hh", precision)
     for name in ("bias_ih", "bias_hh"):
         if name in params:
-            z = z + jnp.broadcast_to(params[name], z.shape)
+            z = z + jnp.reshape(params[name], (*(1,) * (z.ndim - 1), -1))
     return z
 
 

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.blocks import near_divisor, over_blocks
+from jax_lstm.blocks import are_known, near_divisor, over_blocks
 from jax_lstm.linear import linear
 
 
@@ -26,7 +26,7 @@ def weight_product(plan, a, d_w):
     and no transposed copy of a is made early and kept. But a sum in a loop is a collective in a loop where the batch
     is sharded: so that is done where there is one device, and what JAX does where there are several.
     """
-    if a is None or d_w is None or not one_device():
+    if a is None or d_w is None or not one_device() or not are_known(*a.shape):
         return product(plan, a, d_w)
     pull = lambda a, dz: _sum_of_products(plan, a.astype(d_w.dtype), dz, d_w.dtype)
     return linear(lambda a, d_w: product(plan, a, d_w), pull, a, d_w, fold=True)

@@ -35,7 +35,7 @@ from jax_lstm.linear import linear
 from jax_lstm.products import product, step_product, weight_product
 from jax_lstm.state import LSTMState
 from jax_lstm.tangents import Residuals, Tangents, gates_along, pull, push
-from jax_lstm.trees import add, cast, choose, every_step, gatewise, sum_inputs
+from jax_lstm.trees import add, cast, choose, every_step, gatewise
 
 Array = Any
 
@@ -105,7 +105,7 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
     keeps_gates = plan.path and plan.residuals == "fast"
     bias = (None,) * cell.num_gates
     if weights.bias is not None:
-        bias = gatewise(cell, jnp.broadcast_to(weights.bias, (*carry.h.shape[:-1], len(weights.bias))))
+        bias = gatewise(cell, every_step(weights.bias, carry.h))
 
     def step(state, at):
         z, events = at

@@ -30,7 +30,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     """Runs all layers. ``state`` holds one row a layer and direction; None means zeros."""
     x = _check_input(x, network, options)
     time_axis = 0 if options.time_major else x.ndim - 2
-    params = {name: jnp.asarray(value) for name, value in params.items()}
+    params, x = _vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
     compute_dtype = jnp.result_type(x, *params.values())
     carry_dtype = options.carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
     steps = jnp.moveaxis(x, time_axis, 0).astype(compute_dtype)
@@ -68,6 +68,17 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
             steps = _dropout(options.dropout, keys[layer], steps)
     states = None if keep == "h" else _all_states(traces, valid, time_axis)
     return Ran(jnp.moveaxis(steps, 0, time_axis), _rows(lasts), states)
+
+
+def _vary_alike(params, x):
+    """Under shard_map, weights that are the same on all devices are said to differ as x does, and x as they do.
+
+    JAX would say so wherever one meets the other, and the transpose of each such place is a sum over devices: in the
+    loop over chunks, one a chunk. Said here, by a zero of every operand's type that a compiler drops, there is one
+    for the whole network. Elsewhere it changes nothing.
+    """
+    zero = sum(jnp.zeros_like(jnp.sum(a)) for a in (x, *params.values()))
+    return jax.tree.map(lambda a: a + zero.astype(a.dtype), (params, x))
 
 
 def _weights(params, suffix, dtype):

@@ -46,6 +46,7 @@ def gates_along(plan, residuals: Residuals) -> Array:
     """The gates [T, *batch, G], as they were kept or by one product over all steps."""
     if residuals.gates is not None:
         return residuals.gates
+    assert residuals.recompute is not None
     w_ih, bias, x, h_before = residuals.recompute
     sums = sum_inputs(plan, w_ih, bias, x) + product(plan, h_before, residuals.w_hh)
     return jnp.concatenate(plan.cell.activate(gatewise(plan.cell, sums)), -1)

@@ -19,8 +19,14 @@ def sum_inputs(plan, w_ih, bias, x):
 
 
 def every_step(bias, x):
-    """A bias [G] at every step of x: [T, *batch, G]."""
-    return None if bias is None else jnp.broadcast_to(bias, (*x.shape[:-1], *bias.shape))
+    """A bias [G] at every step of x, to be added to [T, *batch, G]; laid out over devices as x is.
+
+    A plain broadcast would lie whole on every device of an explicit mesh, and its transpose gather all of dz, only to
+    sum it.
+    """
+    if bias is None:
+        return None
+    return jnp.zeros_like(x[..., :1], dtype=bias.dtype) + bias.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def add(*terms):

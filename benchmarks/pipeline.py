@@ -1,0 +1,183 @@
+"""Does a pipeline over layers and time pay? One device, data parallel and a pipeline, on the same deep stack.
+
+In the pipeline each device holds a share of the layers, and the sequence is cut into chunks of steps. While a device
+works on one chunk, the device before it works on the next, whose outputs it then hands over: a wavefront through
+layers and time. N devices and C chunks take C + N - 1 ticks of 1 / (C N) of the work each, so that the time is at best
+(C + N - 1) / (C N) of one device's; at every tick [B, T / C, H] numbers go from each device to the next.
+
+    python -m benchmarks.pipeline --layers 4 --devices 2 --batch 1 --length 1000 --hidden 64
+
+First all ways are compared in float64, outputs and gradients, and a difference beyond rounding ends the run with exit
+code 1. Then they are timed in float32 in turn, and the median of each is printed, beside one device's. On CPU the
+devices are threads of one process, and one device, too, may use every core for a large product or for two independent
+ones: the ratio says what this machine gains, and not what N machines would.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import typer
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+from rich.table import Table
+
+import jax_lstm
+from jax_lstm import LSTMState
+
+Way = tuple[Callable[..., Any], Any, Any]  # (params, x) -> y, and both arguments as they lie on its devices
+
+
+def pipeline(mesh: Mesh, chunks: int) -> Callable[[Any, Any], jax.Array]:
+    """A function of stacked parameters (:func:`stack`) and x [B, T, D] that gives the stack's outputs, [B, T, H].
+
+    The layers are a multiple of the mesh's devices, T a multiple of ``chunks``, and D at most H.
+    """
+    devices = mesh.shape["layer"]
+    onward = [(device, device + 1) for device in range(devices - 1)]
+
+    def share(params, parts):  # one device's layers; parts [C, B, T / C, H] on all
+        layers = next(iter(params.values())).shape[0]
+        params = {f"{name}_l{n}": a[n] for name, a in params.items() for n in range(layers)}
+        device = jax.lax.axis_index("layer")
+        nothing = jax.lax.pcast(jnp.zeros_like(parts[0]), "layer", to="varying")
+        state = jnp.stack([nothing[:, 0]] * layers)
+
+        def tick(carry, now):
+            handed, state = carry
+            source = jnp.where(device == 0, parts[jnp.minimum(now, chunks - 1)], handed)
+            y, after = jax_lstm.lstm(params, source, state)
+            at_work = (now >= device) & (now < device + chunks)
+            state = jax.tree.map(lambda new, old: jnp.where(at_work, new, old), after, state)
+            return (jax.lax.ppermute(y, "layer", onward), state), y
+
+        ticks = jnp.arange(chunks + devices - 1)
+        _, y = jax.lax.scan(tick, (nothing, LSTMState(state, state)), ticks)
+        return y[None]
+
+    mapped = jax.shard_map(share, mesh=mesh, in_specs=(P("layer"), P()), out_specs=P("layer"))
+
+    def run(params, x):
+        batch, length, inputs = x.shape
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, params["weight_ih"].shape[-1] - inputs)))
+        y = mapped(params, x.reshape(batch, chunks, length // chunks, -1).swapaxes(0, 1))
+        return y[-1, devices - 1 :].swapaxes(0, 1).reshape(batch, length, -1)
+
+    return run
+
+
+def stack(params: dict[str, Any], layers: int) -> dict[str, Any]:
+    """One array [L, ...] a name. Columns of zeros make the first layer as wide in its inputs as the others."""
+    hidden = params["weight_hh_l0"].shape[1]
+    missing = hidden - params["weight_ih_l0"].shape[1]
+    params = params | {"weight_ih_l0": jnp.pad(params["weight_ih_l0"], ((0, 0), (0, missing)))}
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return {name: jnp.stack([params[f"{name}_l{n}"] for n in range(layers)]) for name in names}
+
+
+def make_ways(layers: int, devices: int, chunks: list[int], params: Any, x: Any) -> dict[str, Way]:
+    plain = lambda params, x: jax_lstm.lstm(params, x)[0]
+    kinds = {"axis_types": (AxisType.Auto,), "devices": jax.devices()[:devices]}
+    ways: dict[str, Way] = {"one device": (plain, params, x)}
+    if x.shape[0] % devices == 0:
+        mesh = jax.make_mesh((devices,), ("data",), **kinds)
+        whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+        ways["data parallel"] = (plain, jax.device_put(params, whole), jax.device_put(x, rows))
+    mesh = jax.make_mesh((devices,), ("layer",), **kinds)
+    laid = jax.device_put(stack(params, layers), NamedSharding(mesh, P("layer")))
+    for count in chunks:
+        whole = jax.device_put(x, NamedSharding(mesh, P()))
+        ways[f"pipeline, {count} chunks"] = (pipeline(mesh, count), laid, whole)
+    return ways
+
+
+def training(run: Callable[[Any, Any], jax.Array]) -> Callable[[Any, Any], Any]:
+    return jax.value_and_grad(lambda params, x: jnp.sum(jnp.sin(run(params, x))), argnums=(0, 1))
+
+
+def largest_difference(ways: dict[str, Way], layers: int, inputs: int) -> float:
+    """Of all outputs and gradients from one device's, relative to the largest number in each."""
+
+    def results(name):
+        run, params, x = ways[name]
+        of_weights, of_x = jax.jit(training(run))(params, x)[1]
+        of_weights = of_weights if "weight_ih" in of_weights else stack(of_weights, layers)
+        of_weights["weight_ih"] = of_weights["weight_ih"].at[0, :, inputs:].set(0)  # of the added columns
+        arrays = {"y": jax.jit(run)(params, x), "x": of_x} | of_weights
+        return {quantity: np.asarray(a) for quantity, a in arrays.items()}
+
+    expected = results("one device")
+    largest = {quantity: np.max(np.abs(a)) for quantity, a in expected.items()}
+    found = [results(name) for name in ways]
+    return float(max(np.max(np.abs(each[q] - expected[q])) / largest[q] for each in found for q in expected))
+
+
+def medians(ways: dict[str, Way], make: Callable[[Any], Any], rounds: int) -> dict[str, float]:
+    """Milliseconds of each way, all compiled and run once before, then timed in turn."""
+    calls = {name: (jax.jit(make(run)), params, x) for name, (run, params, x) in ways.items()}
+    for function, *arguments in calls.values():
+        jax.block_until_ready(function(*arguments))
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, (function, *arguments) in calls.items():
+            started = time.perf_counter()
+            jax.block_until_ready(function(*arguments))
+            times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def main(
+    layers: Annotated[int, typer.Option(min=1, help="a multiple of --devices")] = 4,
+    devices: Annotated[int, typer.Option(min=2)] = 2,
+    batch: Annotated[int, typer.Option(min=1, help="data parallel runs where it is a multiple of --devices")] = 1,
+    length: Annotated[int, typer.Option(min=1, help="steps; a multiple of every --chunks")] = 1000,
+    inputs: Annotated[int, typer.Option(min=1, help="at most --hidden")] = 64,
+    hidden: Annotated[int, typer.Option(min=1)] = 64,
+    chunks: Annotated[list[int] | None, typer.Option(min=1, help="may be repeated; 4, 10 and 25 if not given")] = None,
+    rounds: Annotated[int, typer.Option(min=1)] = 21,
+) -> None:
+    """Times one device, data parallel and the pipeline, after a check that they compute the same."""
+    counts = chunks or [4, 10, 25]
+    if layers % devices or any(length % count for count in counts) or inputs > hidden:
+        raise typer.BadParameter(
+            f"--layers {layers} must be a multiple of --devices {devices}, --length {length} of each of --chunks "
+            f"{counts}, and --inputs {inputs} at most --hidden {hidden}"
+        )
+    jax.config.update("jax_num_cpu_devices", devices)
+
+    def ways(dtype):
+        params = jax_lstm.init_lstm(jax.random.key(0), inputs, hidden, layers, dtype=dtype)
+        x = np.random.default_rng(0).normal(size=(batch, length, inputs)).astype(dtype)
+        return make_ways(layers, devices, counts, params, x)
+
+    with jax.enable_x64(True):
+        apart = largest_difference(ways("float64"), layers, inputs)
+    console = Console()
+    console.print(f"largest difference in float64, outputs and gradients: {apart:.1e}", highlight=False)
+    if not apart < 1e-12:
+        raise typer.Exit(1)
+    kinds = {"forward": lambda run: run, "training": training}
+    timed = {kind: medians(ways("float32"), make, rounds) for kind, make in kinds.items()}
+    table = Table("", "forward, ms", "ratio", "training, ms", "ratio", "at best")
+    for name, forward in timed["forward"].items():
+        best = "" if name == "one device" else f"{1 / devices:.2f}"
+        if name.startswith("pipeline"):
+            count = int(name.split()[1])
+            best = f"{(count + devices - 1) / (count * devices):.2f}"
+        step, firsts = timed["training"][name], [timed[kind]["one device"] for kind in timed]
+        table.add_row(
+            name, f"{forward:.1f}", f"{forward / firsts[0]:.2f}", f"{step:.1f}", f"{step / firsts[1]:.2f}", best
+        )
+    table.caption = f"{layers} layers on {devices} devices, B = {batch}, T = {length}, D = {inputs}, H = {hidden}"
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,152 @@
+"""Which collectives a compiled program has, and inside which loops: read off the text that XLA prints of it.
+
+A collective in a loop over time is paid at every step, and every device waits for the slowest one there. Whether one
+stands there is decided by the compiler, and not by the Python that was written, so the compiled text is what is read.
+The text is a list of computations, each a header and one instruction a line; an instruction names the computations
+that it runs (``body=``, ``calls=``, ``to_apply=``, ...), and those are followed from the entry on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+OPERATIONS = (
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-broadcast",
+    "collective-permute",
+    "ragged-all-to-all",
+    "reduce-scatter",
+    "send",
+)
+_HEADER = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<operation>[a-z][\w\-]*)\(")
+_RUNS = re.compile(r"([\w\-]+)=(%?[\w.\-]+|\{%?[\w.\-]+(?:, ?%?[\w.\-]+)*\})")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_DEVICES = re.compile(r"\b(?:num_partitions|replica_count)=(\d+)")
+
+
+@dataclass(frozen=True)
+class Collective:
+    """One place in the program where devices wait for each other.
+
+    operation: one of ``OPERATIONS``; a pair of -start and -done counts once.
+    shape: of what it gives on each device, as XLA writes it without layouts: ``f32[8,64]``, or several in a tuple.
+    loops: the trip counts of the loops around it, outermost first; None for one that XLA does not know.
+    source: the JAX operation that it came from, such as ``jit(f)/transpose(jvp())/dot_general``; "" where unknown.
+    """
+
+    operation: str
+    shape: str
+    loops: tuple[int | None, ...]
+    source: str
+
+    def __str__(self) -> str:
+        nest = " x ".join("?" if trips is None else str(trips) for trips in self.loops)
+        return f"{self.operation} {self.shape} {f'in a loop, {nest} times' if self.loops else 'once'}: {self.source}"
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    operation: str
+    shape: str
+    line: str
+
+
+def find_collectives(compiled: Any) -> list[Collective]:
+    """The collectives of a program that was compiled for several devices, in the order of its text.
+
+    Args:
+      compiled: ``jax.jit(f).lower(*arguments).compile()``, with arguments placed as in the real run, or its text.
+        Compile where it is going to run: each platform's compiler moves collectives by rules of its own.
+
+    Returns:
+      A list of :class:`Collective`. ``[c for c in found if c.loops]`` are those inside loops. A computation that is
+      run from two places counts twice.
+
+    Raises:
+      TypeError: ``compiled`` has no text.
+      ValueError: the text is no compiled program, or one for a single device, in which nothing could be found.
+    """
+    text = compiled if isinstance(compiled, str) else _text(compiled)
+    computations, entry = _read(text)
+    return list(_walk(computations, entry, ()))
+
+
+def _text(compiled: Any) -> str:
+    if not hasattr(compiled, "as_text"):
+        raise TypeError(
+            "compiled must be what jax.jit(f).lower(*arguments).compile() gives, or its as_text(); "
+            f"got {type(compiled).__name__}."
+        )
+    text = compiled.as_text()
+    if not isinstance(text, str):
+        raise TypeError("compiled has no text: its as_text() gave None. Compile it here instead of loading it.")
+    return text
+
+
+def _read(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+    """Every computation's instructions by its name, and the name of the first to run."""
+    title = text.partition("\n")[0]
+    if "is_scheduled=true" not in title:
+        raise ValueError(
+            "compiled must be the text of a compiled program, which starts with 'HloModule ..., is_scheduled=true'; "
+            f"got {title[:60]!r}. A lowered program has no collectives yet: write .lower(...).compile()."
+        )
+    if all(int(number) == 1 for number in _DEVICES.findall(title)):
+        raise ValueError(
+            "compiled is a program for one device, so it has no collectives whatever the function is. Compile it for "
+            "arguments that lie on a mesh of several, by jax.device_put(x, NamedSharding(mesh, P('data')))."
+        )
+    computations: dict[str, list[_Instruction]] = {}
+    entry, current = "", ""
+    for line in text.splitlines():
+        if header := _HEADER.match(line):
+            current = header["name"]
+            computations[current] = []
+            entry = current if header["entry"] else entry
+        elif current and (found := _INSTRUCTION.match(line)):
+            computations[current].append(_Instruction(found["operation"], found["shape"], line))
+    if not entry:
+        raise ValueError("compiled must hold an ENTRY computation; got a text that is cut short or is no HLO.")
+    return computations, entry
+
+
+def _walk(
+    computations: dict[str, list[_Instruction]], name: str, loops: tuple[int | None, ...]
+) -> Iterator[Collective]:
+    for instruction in computations[name]:
+        inside = loops
+        if instruction.operation == "while":
+            trips = _TRIPS.search(instruction.line)
+            inside = (*loops, int(trips[1]) if trips else None)
+        operation = instruction.operation.removesuffix("-start")
+        if operation in OPERATIONS:
+            yield Collective(operation, _plain(instruction.shape), loops, _source(instruction.line))
+        for called in _called(instruction, computations):
+            yield from _walk(computations, called, inside)
+
+
+def _called(instruction: _Instruction, computations: dict[str, list[_Instruction]]) -> Iterator[str]:
+    if instruction.operation.endswith(("-update", "-done")):  # they name again what their -start runs
+        return
+    for attribute, names in _RUNS.findall(re.sub(r'"[^"]*"', "", instruction.line)):
+        if attribute == "control-predecessors":  # names instructions, which may be called as computations are
+            continue
+        for name in re.findall(r"[\w.\-]+", names):
+            if name in computations:
+                yield name
+
+
+def _plain(shape: str) -> str:
+    """Without layouts and comments: (f32[16,3]{1,0}, /*index=1*/f32[16]{0}) becomes (f32[16,3], f32[16])."""
+    return re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", shape)
+
+
+def _source(line: str) -> str:
+    found = re.search(r'op_name="([^"]*)"', line)
+    return found[1] if found else ""

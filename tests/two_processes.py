@@ -1,0 +1,76 @@
+"""One of two processes with two devices each that take the gradients of one batch; test_processes.py starts both.
+
+Each knows its own half of the rows only. It writes the gradients of all weights, and those of its own half of x.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import crosscheck
+import jax_lstm
+
+B, T, D, H = 8, 7, 3, 4
+PROCESSES, DEVICES = 2, 2
+ROWS = B // PROCESSES
+CASES = {
+    "default": {},
+    "chunks and cuts": {"residuals": "lean", "checkpoint_every": 3, "truncate_every": 2},
+}
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    params = jax_lstm.init_lstm(jax.random.key(0), D, H, bidirectional=True, proj_size=2, dtype=jnp.float64)
+    return params, rng.normal(size=(B, T, D)), rng.integers(T + 1, size=B)
+
+
+def loss(params, x, lengths, **options):
+    y, last = jax_lstm.lstm(params, x, lengths=lengths, **options)
+    return jnp.sum(jnp.sin(y)) + jnp.sum(last.h**2) + jnp.sum(last.c**3)
+
+
+def gradients(name):
+    return jax.grad(lambda *arguments: loss(*arguments, **CASES[name]), (0, 1))
+
+
+def by_shard_map(name, mesh):
+    def local(*arguments):
+        return jax.lax.psum(loss(*arguments, **CASES[name]), "data")
+
+    total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P())
+    return jax.grad(total, (0, 1))
+
+
+def main(coordinator: str, number: int, folder: Path) -> None:
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(coordinator, PROCESSES, number)
+    params, *data = problem()
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    params = jax.device_put(params, NamedSharding(mesh, P()))
+    mine = slice(number * ROWS, (number + 1) * ROWS)
+    data = [jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), a[mine], a.shape) for a in data]
+    loops = {}
+    for name in CASES:
+        for way, function in {"jit": gradients(name), "shard_map": by_shard_map(name, mesh)}.items():
+            compiled = jax.jit(function).lower(params, *data).compile()
+            loops[f"{way}, {name}"] = sorted({c.loops for c in crosscheck.find_collectives(compiled)})
+            of_weights, of_x = compiled(params, *data)
+            shards = sorted(of_x.addressable_shards, key=lambda shard: shard.index[0].start)
+            rows = np.concatenate([shard.data for shard in shards])
+            np.savez(folder / f"{way}, {name}, {number}.npz", x=rows, **of_weights)
+    (folder / f"{number}.json").write_text(json.dumps({"devices": jax.device_count(), "loops": loops}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
