@@ -58,8 +58,8 @@ def lstm(
       checkpoint_every: recompute the backward pass in chunks of so many steps; exact gradients, less memory.
       truncate_every: stop gradients between steps k-1 and k, 2k-1 and 2k, ... in both directions; not in a row's
         padding, through which its last state keeps its gradient.
-      residuals: what the backward pass keeps, "fast" (coefficients made of the gates) or "lean" (x, h and c; the
-        gates are recomputed). On CPU XLA may undo what lean saves; ``checkpoint_every`` saves there too.
+      residuals: what a layer keeps for the backward pass, "fast" (the gates, h and c) or "lean" (x, h and c; the gates
+        are recomputed). On CPU XLA recomputes them early, which saves nothing; there ``checkpoint_every`` does.
       carry_dtype: dtype of the state within the loop and of the returned state; by default the compute dtype, and
         float32 where that is narrower.
       backend: "scan", "cudnn" or "auto"; :func:`choose_backend` says what a call runs on, and why. "scan" runs every

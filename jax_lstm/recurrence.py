@@ -151,8 +151,9 @@ def _recur_jvp(plan, primals, tangents):
     residuals = Residuals(weights.hh, weights.hr, events, kept.path.c_before, kept.path.gates, recompute)
 
     # 1. what needs no loop: one product over all steps for each weight matrix
-    d_sums = add(
-        _zeros(kept.h, len(weights.ih), weights.ih.dtype),  # gives the sum its sharding type, whatever else is there
+    d_sums = _of_type(
+        kept.h,
+        len(weights.ih),
         product(plan, d_x, weights.ih),
         weight_product(plan, x, d_weights.ih),
         weight_product(plan, h_before, d_weights.hh),
@@ -162,7 +163,7 @@ def _recur_jvp(plan, primals, tangents):
     if d_weights.hr is not None:
         unprojected = partial(_unprojected, plan)
         m = (jax.checkpoint(unprojected) if lean else unprojected)(residuals)
-        d_projected = add(_zeros(kept.h, kept.h.shape[-1], m.dtype), weight_product(plan, m, d_weights.hr))
+        d_projected = _of_type(kept.h, kept.h.shape[-1], weight_product(plan, m, d_weights.hr))
 
     # 2. the linear loop
     operands = Tangents(d_sums, d_projected, d_carry, None if events.reset is None else d_origin)
@@ -193,10 +194,12 @@ def _unprojected(plan, residuals):
     return plan.cell.advance(gates, residuals.c_before)[0]
 
 
-def _zeros(h, width, dtype):
-    """[T, *batch, width], of h's sharding type."""
-    zeros = jnp.zeros_like(h[..., :1], dtype=jnp.promote_types(dtype, jnp.float32))
-    return jnp.broadcast_to(zeros, (*h.shape[:-1], width))
+def _of_type(h, width, *terms):
+    """The sum of the terms, each [T, *batch, width] or None, in h's sharding type whichever of them are there."""
+    total = add(*terms)
+    if total is None:
+        return jnp.broadcast_to(jnp.zeros_like(h[..., :1]), (*h.shape[:-1], width))
+    return total + jnp.zeros_like(h[..., :1], dtype=total.dtype)
 
 
 def _none_if_zero(tangent):

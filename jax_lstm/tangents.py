@@ -72,7 +72,7 @@ def push(plan, residuals: Residuals, tangents: Tangents):
 
     gates = gates_along(plan, residuals)
     steps = (gates, c_before, events, tangents.sums, tangents.projected)
-    size = block_steps(len(gates), gates.shape[1:])
+    size = block_steps(gates.shape[0], gates.shape[1:])
     d_last, d_steps = over_blocks(size, block, tangents.carry, steps, reverse=plan.reverse)
     return d_last, *d_steps
 
@@ -110,7 +110,7 @@ def pull(plan, residuals: Residuals, cotangents, *, projected: bool) -> Tangents
         return carry, ct_sums, ct_projected
 
     steps = (c_before, events, ct_h, ct_c, ct_c_before)
-    size = block_steps(len(gates), gates.shape[1:])
+    size = block_steps(gates.shape[0], gates.shape[1:])
     (ct_carry, ct_origin), ct_sums, ct_projected = rewrite_blocks(
         size, block, first, gates, steps, reverse=not plan.reverse
     )

@@ -1,0 +1,144 @@
+"""Blocks of time steps and hand-made transposes change how it is computed, and not what."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_lstm
+from jax_lstm import LSTMState, blocks, products
+from jax_lstm.linear import linear
+
+B, D, H = 3, 2, 4
+KEYS = jax.random.split(jax.random.key(0), 4)
+OPTIONS = {
+    "plain": {},
+    "lean": {"residuals": "lean"},
+    "lengths": {"lengths": np.array([7, 0, 4])},
+    "reset and cuts": {"reset": np.arange(3 * 7).reshape(3, 7) % 5 == 3, "truncate_every": 3},
+    "chunks": {"checkpoint_every": 5},
+}
+NETWORKS = {"two layers, both ways": {"num_layers": 2, "bidirectional": True}, "projection": {"proj_size": 2}}
+
+
+def close(got, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, expected)
+
+
+def problem(network):
+    params = jax_lstm.init_lstm(KEYS[0], D, H, **NETWORKS[network], dtype=jnp.float64)
+    x = jax.random.normal(KEYS[1], (B, 7, D))
+    rows = sum(name.startswith("weight_hh") for name in params)
+    state = LSTMState(
+        jax.random.normal(KEYS[2], (rows, B, NETWORKS[network].get("proj_size", H))),
+        jax.random.normal(KEYS[3], (rows, B, H)),
+    )
+    return params, x, state
+
+
+def derivatives(args, options):
+    """Gradients, a tangent, and a Hessian-vector product of a loss of all outputs, with respect to everything."""
+
+    def loss(args):
+        y, last = jax_lstm.lstm(*args, **options)
+        return jnp.sum(jnp.sin(y)) + jnp.sum(last.h**2) + jnp.sum(last.c**3)
+
+    direction = jax.tree.map(jnp.cos, args)
+    gradient = jax.grad(loss)
+    return gradient(args), jax.jvp(loss, (args,), (direction,)), jax.jvp(gradient, (args,), (direction,))[1]
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [("two layers, both ways", name) for name in ("plain", "lengths", "chunks")]
+    + [("projection", name) for name in ("plain", "lean", "reset and cuts")],
+)
+def test_blocks_do_not_show(network, name, monkeypatch):
+    """Seven steps in blocks of 3, 3 and 1, and weight gradients in blocks of two, against one block."""
+    args = problem(network)
+    run = lambda: jax.jit(lambda args: derivatives(args, OPTIONS[name]))(args)
+    expected = run()
+    for module in ("recurrence", "tangents"):
+        monkeypatch.setattr(f"jax_lstm.{module}.block_steps", lambda length, sums: min(3, length))
+    monkeypatch.setattr(products, "one_device", lambda: True)
+    monkeypatch.setattr(products, "near_divisor", lambda length, wanted: min(2, length))
+    close(run(), expected)
+
+
+@pytest.mark.parametrize("mapped", ["x", "params", "both"])
+def test_gradients_of_a_mapped_run(mapped, monkeypatch):
+    """grad of vmap, where the transposes are mapped, against vmap of grad, where they are not."""
+    monkeypatch.setattr(products, "one_device", lambda: True)
+    params, x, _ = problem("projection")
+    many = {
+        "x": (params, jnp.stack([x, 2 * x])),
+        "params": (jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params), x),
+    }
+    many["both"] = (many["params"][0], many["x"][1])
+    axes = (None if mapped == "x" else 0, None if mapped == "params" else 0)
+    loss = lambda params, x: jnp.sum(jnp.sin(jax_lstm.lstm(params, x)[0]))
+    got = jax.jit(jax.grad(lambda p, x: jnp.sum(jax.vmap(loss, axes)(p, x)), (0, 1)))(*many[mapped])
+    single = jax.jit(jax.vmap(jax.grad(loss, (0, 1)), axes))(*many[mapped])
+    expected = tuple(
+        each if axis == 0 else jax.tree.map(lambda a: jnp.sum(a, 0), each)
+        for each, axis in zip(single, axes, strict=True)
+    )
+    close(got, expected)
+
+
+def test_cotangents_are_written_where_the_gates_were():
+    """No second array as large as the gates, which are 4 of these floats; the rest is h, c, x, dy and copies of them."""
+    steps, batch, hidden = 512, 4, 64
+    params = jax_lstm.init_lstm(KEYS[0], hidden, hidden)
+    x = jnp.zeros((steps, batch, hidden), jnp.float32)
+    loss = lambda params, x: jnp.sum(jax_lstm.lstm(params, x, time_major=True)[0] ** 2)
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile()
+    floats = compiled.memory_analysis().temp_size_in_bytes / (4 * steps * batch * hidden)
+    assert floats < 4 + 6
+
+
+def test_a_block_is_a_divisor_where_one_is_near():
+    assert blocks.near_divisor(1000, 60) == 50
+    assert blocks.near_divisor(997, 60) == 60
+    assert blocks.near_divisor(10, 60) == 10
+    assert blocks.block_steps(10_000, (1, 512)) == 500
+    assert blocks.block_steps(5, (1, 512)) == 5
+
+
+def push(a, t):
+    return {"sum": jnp.sin(a) * t["u"] + t["v"], "u": 2 * t["u"]}
+
+
+def pull(a, ct):
+    zero = jnp.zeros_like(a)
+    total, doubled = (zero if ct[name] is None else ct[name] for name in ("sum", "u"))
+    return {"u": jnp.sin(a) * total + 2 * doubled, "v": total}
+
+
+def test_linear_has_every_derivative_of_its_function():
+    a, t = jnp.arange(3.0), {"u": jnp.ones(3), "v": jnp.arange(3.0) ** 2}
+    own = lambda a, t: linear(push, pull, a, t)
+
+    def loss(function, a, t):
+        out = function(a, t)
+        return jnp.sum(out["sum"] ** 3) + jnp.sum(jnp.cos(out["u"]))
+
+    for transform in (
+        lambda f: f,
+        lambda f: jax.grad(f, (0, 1)),
+        lambda f: jax.hessian(f, (0, 1)),
+        lambda f: jax.vmap(jax.grad(f, (0, 1)), (0, None)),
+        lambda f: jax.grad(lambda a, t: jnp.sum(jax.vmap(f, (0, None))(a, t)), (0, 1)),
+    ):
+        got, expected = (jax.jit(transform(lambda a, t, f=f: loss(f, a, t))) for f in (own, push))
+        stacked = jnp.stack([a, a + 1]) if "vmap" in transform.__code__.co_names else a
+        close(got(stacked, t), expected(stacked, t))
+
+
+def test_linear_uses_the_transpose_that_it_is_given():
+    wrong = lambda a, ct: {"u": jnp.full_like(a, 7.0), "v": jnp.full_like(a, 7.0)}
+    t = {"u": jnp.ones(3), "v": jnp.ones(3)}
+    gradient = jax.grad(lambda t: jnp.sum(linear(push, wrong, jnp.arange(3.0), t)["sum"]))(t)
+    close(gradient, {"u": jnp.full(3, 7.0), "v": jnp.full(3, 7.0)})
