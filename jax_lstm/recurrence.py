@@ -153,7 +153,7 @@ def _recur_jvp(plan, primals, tangents):
     # 1. what needs no loop: one product over all steps for each weight matrix
     d_sums = _of_type(
         kept.h,
-        len(weights.ih),
+        (len(weights.ih), _wide(weights)),
         product(plan, d_x, weights.ih),
         weight_product(plan, x, d_weights.ih),
         weight_product(plan, h_before, d_weights.hh),
@@ -163,7 +163,7 @@ def _recur_jvp(plan, primals, tangents):
     if d_weights.hr is not None:
         unprojected = partial(_unprojected, plan)
         m = (jax.checkpoint(unprojected) if lean else unprojected)(residuals)
-        d_projected = _of_type(kept.h, kept.h.shape[-1], weight_product(plan, m, d_weights.hr))
+        d_projected = _of_type(kept.h, (kept.h.shape[-1], _wide(weights)), weight_product(plan, m, d_weights.hr))
 
     # 2. the linear loop
     operands = Tangents(d_sums, d_projected, d_carry, None if events.reset is None else d_origin)
@@ -194,12 +194,15 @@ def _unprojected(plan, residuals):
     return plan.cell.advance(gates, residuals.c_before)[0]
 
 
-def _of_type(h, width, *terms):
+def _of_type(h, shape, *terms):
     """The sum of the terms, each [T, *batch, width] or None, in h's sharding type whichever of them are there."""
-    total = add(*terms)
-    if total is None:
-        return jnp.broadcast_to(jnp.zeros_like(h[..., :1]), (*h.shape[:-1], width))
-    return total + jnp.zeros_like(h[..., :1], dtype=total.dtype)
+    width, dtype = shape
+    zero, total = jnp.zeros_like(h[..., :1], dtype=dtype), add(*terms)
+    return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total + zero
+
+
+def _wide(weights):
+    return jnp.promote_types(weights.ih.dtype, jnp.float32)
 
 
 def _none_if_zero(tangent):

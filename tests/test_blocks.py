@@ -89,7 +89,7 @@ def test_gradients_of_a_mapped_run(mapped, monkeypatch):
 
 
 def test_cotangents_are_written_where_the_gates_were():
-    """No second array as large as the gates, which are 4 of these floats; the rest is h, c, x, dy and copies of them."""
+    """No second array as large as the gates, which are 4 of these floats; the rest is h, c, x, dy and copies."""
     steps, batch, hidden = 512, 4, 64
     params = jax_lstm.init_lstm(KEYS[0], hidden, hidden)
     x = jnp.zeros((steps, batch, hidden), jnp.float32)
