@@ -52,22 +52,23 @@ linear_p.multiple_results = True
 
 
 @linear_p.def_impl
-def _run(*args, body, pull, count, fold):
+def _run(*args, body, **_):
     return jaxpr_as_fun(body)(*args)
 
 
 @linear_p.def_abstract_eval
-def _types(*args, body, pull, count, fold):
+def _types(*args, body, **_):
     return body.out_avals
 
 
-def _jvp(primals, tangents, *, body, pull, count, fold):
+def _jvp(primals, tangents, **params):
     """Linear in the operands, so their tangents take their place; the residuals' go through the body as it is."""
-    out = linear_p.bind(*primals, body=body, pull=pull, count=count, fold=fold)
+    body, count = params["body"], params["count"]
+    out = linear_p.bind(*primals, **params)
     terms = []
     if not all(isinstance(t, ad.Zero) for t in tangents[count:]):
         moved = map(ad.instantiate_zeros, tangents[count:])
-        terms.append(linear_p.bind(*primals[:count], *moved, body=body, pull=pull, count=count, fold=fold))
+        terms.append(linear_p.bind(*primals[:count], *moved, **params))
     moving = [n for n, t in enumerate(tangents[:count]) if not isinstance(t, ad.Zero)]
     if moving:
 
@@ -82,7 +83,7 @@ def _jvp(primals, tangents, *, body, pull, count, fold):
     return out, [sum(each[1:], each[0]) for each in zip(*terms, strict=True)]
 
 
-def _transpose(cotangents, *args, body, pull, count, fold):
+def _transpose(cotangents, *args, pull, count, **_):
     residuals = args[:count]
     given = [None if isinstance(ct, ad.Zero) else ct for ct in cotangents]
     if all(ct is None for ct in given):

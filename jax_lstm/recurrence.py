@@ -32,7 +32,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax_lstm.blocks import block_steps, over_blocks, rewrite_blocks
 from jax_lstm.cell import Cell
 from jax_lstm.linear import linear
-from jax_lstm.products import product, step_product, weight_product
+from jax_lstm.products import as_it_is, product, step_product, weight_product
 from jax_lstm.state import LSTMState
 from jax_lstm.tangents import Residuals, Tangents, gates_along, pull, push
 from jax_lstm.trees import add, cast, choose, every_step, gatewise
@@ -132,11 +132,11 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
 
     def projected_block(state, at):
         x, events = at
-        last, g, steps = block(state, product(plan, x, weights.ih), events)
-        return last, (*steps, g)
+        last, _, steps = block(state, product(plan, x, weights.ih), events)
+        return last, steps
 
-    last, (h, c, c_before, g) = over_blocks(size, projected_block, carry, (x, events), reverse=plan.reverse)
-    return Trace(last, h, c, Path(c_before, g) if plan.path else None)
+    last, (h, c, c_before) = over_blocks(size, projected_block, carry, (x, events), reverse=plan.reverse)
+    return Trace(last, h, c, Path(c_before, None) if plan.path else None)
 
 
 @partial(recur.defjvp, symbolic_zeros=True)
@@ -145,25 +145,28 @@ def _recur_jvp(plan, primals, tangents):
     kept = recur(replace(plan, path=True), *primals)
     d_weights, d_x, d_carry, d_origin, _ = jax.tree.map(_none_if_zero, tangents)
     d_carry, d_origin = _or_zeros(d_carry, carry), _or_zeros(d_origin, origin)
-    h_before = _h_before(plan, events, carry.h, kept.h, origin.h, jax.lax.stop_gradient)
+    h_before = partial(_h_before, plan, jax.lax.stop_gradient)
+    made_of = (carry.h, origin.h), (kept.h, events.reset, events.cut)
     lean = kept.path.gates is None
-    recompute = (weights.ih, weights.bias, x, h_before) if lean else None
+    recompute = (weights.ih, weights.bias, x, h_before(*made_of)[1]) if lean else None
     residuals = Residuals(weights.hh, weights.hr, events, kept.path.c_before, kept.path.gates, recompute)
 
     # 1. what needs no loop: one product over all steps for each weight matrix
     d_sums = _of_type(
         kept.h,
-        (len(weights.ih), _wide(weights)),
+        len(weights.ih),
+        _wide(weights),
         product(plan, d_x, weights.ih),
-        weight_product(plan, x, d_weights.ih),
-        weight_product(plan, h_before, d_weights.hh),
+        weight_product(plan, as_it_is, None, x, d_weights.ih),
+        weight_product(plan, h_before, *made_of, d_weights.hh),
         every_step(d_weights.bias, x),
     )
     d_projected = None
     if d_weights.hr is not None:
         unprojected = partial(_unprojected, plan)
         m = (jax.checkpoint(unprojected) if lean else unprojected)(residuals)
-        d_projected = _of_type(kept.h, (kept.h.shape[-1], _wide(weights)), weight_product(plan, m, d_weights.hr))
+        d_out = weight_product(plan, as_it_is, None, m, d_weights.hr)
+        d_projected = _of_type(kept.h, kept.h.shape[-1], _wide(weights), d_out)
 
     # 2. the linear loop
     operands = Tangents(d_sums, d_projected, d_carry, None if events.reset is None else d_origin)
@@ -175,18 +178,21 @@ def _recur_jvp(plan, primals, tangents):
     # 3. the gates' own tangents, which only a second derivative asks for
     d_gates = None
     if not lean:
-        d_h_before = _h_before(plan, events, d_carry.h, d_h, d_origin.h, jnp.zeros_like)
+        d_made_of = (d_carry.h, d_origin.h), (d_h, events.reset, events.cut)
+        _, d_h_before = _h_before(plan, jnp.zeros_like, *d_made_of)
         d_z = gatewise(plan.cell, add(d_sums, product(plan, d_h_before, weights.hh)))
         slopes = plan.cell.activation_slopes(gatewise(plan.cell, kept.path.gates))
         d_gates = jnp.concatenate(tuple(map(jnp.multiply, slopes, d_z)), -1)
     return kept, Trace(d_last, d_h, d_c, Path(d_c_before, d_gates))
 
 
-def _h_before(plan, events, first, h, origin, at_cut):
-    """The h that each step starts from: shifted by one step, then cut, then reset."""
-    order = (h[1:], first[None]) if plan.reverse else (first[None], h[:-1])
+def _h_before(plan, at_cut, carry, steps):
+    """The h that each step starts from: shifted by one step, then cut, then reset. For any block of steps."""
+    first, origin = carry
+    h, reset, cut = steps
+    order, last = ((h[1:], first[None]), h[0]) if plan.reverse else ((first[None], h[:-1]), h[-1])
     shifted = jnp.concatenate(order)
-    return choose(events.reset, origin, choose(events.cut, at_cut(shifted), shifted))
+    return (last, origin), choose(reset, origin, choose(cut, at_cut(shifted), shifted))
 
 
 def _unprojected(plan, residuals):
@@ -194,9 +200,8 @@ def _unprojected(plan, residuals):
     return plan.cell.advance(gates, residuals.c_before)[0]
 
 
-def _of_type(h, shape, *terms):
+def _of_type(h, width, dtype, *terms):
     """The sum of the terms, each [T, *batch, width] or None, in h's sharding type whichever of them are there."""
-    width, dtype = shape
     zero, total = jnp.zeros_like(h[..., :1], dtype=dtype), add(*terms)
     return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total + zero
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jax_lstm.backends import choose
+from jax_lstm.blocks import are_known
 from jax_lstm.cell import Cell
 from jax_lstm.checks import require_floating
 from jax_lstm.chunks import recur_in_chunks
@@ -59,7 +61,8 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
             if backend == "cudnn":
                 trace = recur_on_cudnn(plan, weights, steps, first, options.lengths)
             else:
-                trace = recur_in_chunks(options.checkpoint_every, plan, weights, steps, first, first, events)
+                run = partial(recur_in_chunks, options.checkpoint_every, plan, weights)
+                trace = _without_axes_of_one(run, steps, first, first, events)
             lasts.append(trace.last)
             traces.append(trace)
             outputs.append(_mask(valid, trace.h.astype(compute_dtype)))
@@ -138,6 +141,20 @@ def _events(options, steps, time_axis):
         return None if boundary is None else jnp.concatenate((boundary[1:], jnp.zeros_like(boundary[:1])))
 
     return Events(valid, reset, cut), Events(valid, before_previous(reset), before_previous(cut)), valid
+
+
+def _without_axes_of_one(run, steps, carry, origin, events):
+    """``run`` without those batch axes that have one element, which are put back into its trace.
+
+    XLA copies whole sequences of gates and states between layouts that differ in nothing but the place of such an
+    axis: at batch 1 that doubles the memory of a training step on CPU.
+    """
+    ones = [axis for axis, size in enumerate(steps.shape[1:-1]) if are_known(size) and size == 1]
+    of_states, of_steps = tuple(ones), tuple(axis + 1 for axis in ones)
+    drop = lambda tree, axes: jax.tree.map(lambda a: jnp.squeeze(a, axes), tree)
+    put = lambda tree, axes: jax.tree.map(lambda a: jnp.expand_dims(a, axes), tree)
+    trace = run(drop(steps, of_steps), drop(carry, of_states), drop(origin, of_states), drop(events, of_steps))
+    return Trace(put(trace.last, of_states), *put(trace[1:], of_steps))
 
 
 def _mask(valid, steps):

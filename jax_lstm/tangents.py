@@ -8,16 +8,15 @@ just as large, are written where they were.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jax_lstm.blocks import block_steps, over_blocks, rewrite_blocks
-from jax_lstm.products import product, step_product, transposed_step_product
+from jax_lstm.products import product, step_product
 from jax_lstm.state import LSTMState
-from jax_lstm.trees import add, cast, choose, gatewise, sum_inputs
+from jax_lstm.trees import add, cast, choose, every_step, gatewise
 
 Array = Any
 
@@ -48,15 +47,16 @@ def gates_along(plan, residuals: Residuals) -> Array:
         return residuals.gates
     assert residuals.recompute is not None
     w_ih, bias, x, h_before = residuals.recompute
-    sums = sum_inputs(plan, w_ih, bias, x) + product(plan, h_before, residuals.w_hh)
+    sums = add(product(plan, x, w_ih), every_step(bias, x), product(plan, h_before, residuals.w_hh))
     return jnp.concatenate(plan.cell.activate(gatewise(plan.cell, sums)), -1)
 
 
 def push(plan, residuals: Residuals, tangents: Tangents):
     """Tangents of the last state, and per step of h, of c where states are kept, of c_before where the path is."""
     w_hh, w_hr, events, c_before = residuals[:4]
-    times_hh = partial(_times, plan, step_product, w_hh.T)
-    times_hr = None if w_hr is None else partial(_times, plan, step_product, w_hr.T)
+    columns_hh, columns_hr = w_hh.T, None if w_hr is None else w_hr.T
+    times_hh = lambda d_h: step_product(plan, d_h, columns_hh)
+    times_hr = None if w_hr is None else lambda d_m: step_product(plan, d_m, columns_hr)
 
     def step(d_state, at):
         coefficients, events, d_z, d_projected = at
@@ -80,8 +80,8 @@ def push(plan, residuals: Residuals, tangents: Tangents):
 def pull(plan, residuals: Residuals, cotangents, *, projected: bool) -> Tangents:
     """The transpose of :func:`push`. A cotangent of None is zero; ``projected``: whether that tangent was there."""
     w_hh, w_hr, events, c_before = residuals[:4]
-    times_hh = partial(_times, plan, transposed_step_product, w_hh)
-    times_hr = None if w_hr is None else partial(_times, plan, transposed_step_product, w_hr)
+    times_hh = lambda d_h: product(plan, d_h, w_hh)  # its transpose is what runs, for which w lies right as it is
+    times_hr = None if w_hr is None else lambda d_m: product(plan, d_m, w_hr)
     ct_last, ct_h, ct_c, ct_c_before = cotangents
     gates = gates_along(plan, residuals)
     first = _first_cotangents(plan, residuals, gates, ct_last)
@@ -145,7 +145,3 @@ def _first_cotangents(plan, residuals, gates, ct_last):
 def _coefficients(plan, gates, c_before):
     gates = gatewise(plan.cell, gates)
     return plan.cell.slopes(gates, c_before, plan.cell.advance(gates, c_before)[1])
-
-
-def _times(plan, multiply, w, a):
-    return multiply(plan, a, w)

@@ -5,17 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.products import product
-
 
 def gatewise(cell, z):
     """[..., G] -> one [..., H] array a gate."""
     return tuple(jnp.split(z, cell.num_gates, axis=-1))
-
-
-def sum_inputs(plan, w_ih, bias, x):
-    """The part of every gate's sum that needs no loop: [T, *batch, G]."""
-    return add(product(plan, x, w_ih), every_step(bias, x))
 
 
 def every_step(bias, x):
