@@ -46,10 +46,10 @@ def test_a_link_and_a_pipe_stay_what_they_are(tmp_path):
     assert (tmp_path / "target").read_text() == "words"
     os.mkfifo(pipe)
     read = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
     write_whole(pipe, "words")
-    reader.join(10)
+    reader.join(3)
     assert read == ["words"]
     assert pipe.is_fifo()
 
