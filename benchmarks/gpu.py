@@ -29,6 +29,7 @@ import torch
 
 from crosscheck.bench.competitors import choose, known
 from crosscheck.bench.measure import Say
+from crosscheck.bench.options import Options
 from crosscheck.bench.plan import Plan, make_plan
 from crosscheck.bench.result import Result, Row, as_content
 from crosscheck.bench.same_work import limit, worst
@@ -64,14 +65,14 @@ class Session:
 
     def table(self, name: str, plan: Plan) -> None:
         """Measures the plan as far as time goes, writing after each piece; prints what there is."""
-        settings, rows = record(plan.precision), list[Row]()
+        settings, rows = record(plan.options.precision), list[Row]()
         before = time.monotonic()
-        pieces = plan.run(RUNS, BUDGET, self.say)
+        pieces = plan.run(self.say)
         while not self.over and (more := next(pieces, None)) is not None:
             now = time.monotonic()
             self.longest, before = max(self.longest, now - before), now
             rows += more
-            self.write(name, as_content(Result(tuple(rows), settings, f"python -m benchmarks.gpu: {name}")))
+            self.write(name, as_content(Result(tuple(rows), settings, plan.options.command)))
         wanted, result = len(plan.shapes) * len(plan.kinds), Result(tuple(rows), settings)
         print(f"\n## {name}: {len({row.work for row in rows})} of {wanted} pieces of work\n{settings_line(result)}\n")
         for table in tables(result):
@@ -116,7 +117,7 @@ def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Se
             print(f"\n## {name}: left out, {'no time' if shapes else 'no shapes'} left", flush=True)
             continue
         try:
-            plan = make_plan(shapes, (), only, precision=precision)
+            plan = make_plan(Options(shape=shapes, only=only, precision=precision, runs=RUNS, seconds=BUDGET))
         except ValueError as error:
             print(f"\n## {name}: left out: {error}", flush=True)
             continue

@@ -7,7 +7,7 @@ the reference computes the same numbers from them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
 import numpy as np
@@ -42,12 +42,7 @@ def as_lstm(problem: Problem, truth: Arrays, run: Callable[[Problem], Arrays]) -
             "",
             x.shape[1 if time_major else 0] if batched else None,
             x.shape[0 if time_major or not batched else 1],
-            network.input_size,
-            network.hidden_size,
-            num_layers=network.num_layers,
-            bias=network.bias,
-            bidirectional=network.bidirectional,
-            proj_size=network.proj_size,
+            **asdict(network),
             time_major=time_major,
             weights=problem.params,
         )

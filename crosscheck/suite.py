@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property, partial
-from multiprocessing import get_context
 
 from crosscheck.cases import Case, RecurrentCase
 from crosscheck.causes import likely_cause
@@ -18,6 +16,7 @@ from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.judge import Windows, judge
 from crosscheck.premises import premise
 from crosscheck.problem import Arrays, Problem
+from crosscheck.processes import run_all
 from crosscheck.reference import Reference, is_chaotic, measure
 from crosscheck.sides import SIDES, Side
 from crosscheck.verdict import Verdict
@@ -56,17 +55,10 @@ def run_suite(cases: Iterable[Case], jobs: int = 1) -> Iterator[list[CaseResult]
     """
     cases = list(cases)
     jobs = min(jobs, len(cases))
-    if jobs <= 1:
-        yield from map(run_case, cases)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(run_case, case) for case in sorted(cases, key=lambda case: -case.steps)]
-        try:
-            for done in as_completed(running):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    if jobs > 1:
+        cases.sort(key=lambda case: -case.steps)
+    for _, results in run_all({n: partial(run_case, case) for n, case in enumerate(cases)}, jobs):
+        yield results
 
 
 def run_case(case: Case, reproduce: str = "") -> list[CaseResult]:

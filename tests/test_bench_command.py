@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -15,8 +18,11 @@ from benchmarks import gpu
 from crosscheck import cli
 from crosscheck.bench import settings
 from crosscheck.bench.competitors import known
+from crosscheck.bench.options import Options
 from crosscheck.bench.plan import Plan, make_plan
+from crosscheck.bench.result import Result, Row, as_content
 from crosscheck.bench.shapes import CPU_TABLE, SWEEPS
+from crosscheck.commands import bench as command
 from tests.documents import ROOT
 from tests.test_bench import WRONG
 
@@ -38,7 +44,8 @@ def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
     content = json.loads(file.read_text())
     assert content["command"] == (
-        "crosscheck bench --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn"
+        "crosscheck bench --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn "
+        "--runs 2 --seconds 0.1"
     )
     assert [(r["competitor"], r["kind"]) for r in content["rows"]] == [
         (name, kind)
@@ -55,6 +62,76 @@ def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
     printed = bench("--from", file, "--json", again)
     assert (printed.exit_code, printed.stdout) == (0, done.stdout)
     assert again.read_text() == file.read_text()
+
+
+VALUES = {
+    "shape": ["6,2,3,5", "7,1,2,3"],
+    "work": ["training", "forward"],
+    "only": ["jax_lstm unroll=2", "torch.nn.LSTM"],
+    "feature": ["lengths"],
+    "precision": ["bfloat16"],
+    "sweep": ["B"],
+    "runs": ["3"],
+    "seconds": ["0.25"],
+    "threads": ["1"],
+}
+PEERS = ("flax.linen", "flax.nnx", "haiku", "equinox")
+WRITES = {"from_file", "json_file", "plot", "brief", "list_competitors"}
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Every plan that would have been carried out."""
+    plans = []
+    monkeypatch.setattr(command, "use_threads", lambda count: None)
+    monkeypatch.setattr(command, "_measure", lambda plan, file: plans.append(plan) or Result(()))
+    return plans
+
+
+@pytest.mark.parametrize("names", [set(VALUES) - {"sweep"}, set(VALUES) - {"shape"}, *({name} for name in VALUES), {}])
+def test_the_recorded_command_plans_the_same_run_again(names, planned):
+    words = [word for name in VALUES if name in names for value in VALUES[name] for word in (f"--{name}", value)]
+    bench(*words)
+    assert shlex.split(planned[0].options.command) == ["crosscheck", "bench", *words]
+    bench(*shlex.split(planned[0].options.command)[2:])
+    first, again = ((p.options, p.shapes, p.kinds, [c.name for c in p.competitors]) for p in planned)
+    assert again == first
+
+
+def test_every_option_that_decides_what_is_measured_is_recorded():
+    """One that the command line gets and a record forgets would be in neither table."""
+    assert inspect.signature(command.bench).parameters.keys() == VALUES.keys() | WRITES
+    defaults = {name: given.default for name, given in inspect.signature(command.bench).parameters.items()}
+    for field in dataclasses.fields(Options):
+        assert (defaults[field.name] or ()) == (field.default or ())
+
+
+def test_in_brief_it_prints_and_draws_training_alone(tmp_path):
+    """From the file of results that stands in the repository."""
+    from PIL import Image
+
+    plot = tmp_path / "brief.png"
+    done = bench("--from", ROOT / "benchmarks/results/cpu-2-cores.json", "--brief", "--plot", plot)
+    assert done.exit_code == 0, done.output
+    header, rule, *lines = done.stdout.partition("\n\n")[0].splitlines()
+    columns = ["T,B,D,H", "torch.nn.LSTM, ms", "jax_lstm, ms", "jax_lstm", *PEERS, "memory"]
+    assert [cell.strip() for cell in header.strip("|").split("|")] == columns
+    assert set(rule) == set("|-: ")
+    assert [line.split()[1] for line in lines] == [str(shape) for shape in CPU_TABLE]
+    assert "forward" not in done.stdout
+    with Image.open(plot) as image:
+        assert 850 <= image.width <= 950
+        assert image.height < 600
+
+
+def test_a_brief_result_needs_torch(tmp_path):
+    file = tmp_path / "ours.json"
+    rows = (Row("jax_lstm", CPU_TABLE[0], "training", "plain", "float32", seconds=(1.0,)),)
+    file.write_text(json.dumps(as_content(Result(rows))))
+    done = bench("--from", file, "--brief", "--plot", tmp_path / "out.png")
+    assert done.exit_code == 2
+    assert done.stderr == "crosscheck: --brief: torch.nn.LSTM was not timed in training, and its time is the unit\n"
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_ours_being_wrong_is_exit_1_and_anothers_is_not(monkeypatch):
@@ -102,11 +179,16 @@ def test_it_lists_competitors_and_shapes():
         (("--only", "jax_lstm fast"), "--only: 'fast' is no option of jax_lstm here; write lean or chunks, or OPTION="),
         (("--seconds", "0"), "--seconds must be over 0; got 0.0"),
         (("--seconds", "nan"), "--seconds must be over 0; got nan"),
+        (("--runs", "0"), "--runs must be at least 1; got 0"),
+        (("--brief", "--work", "forward"), "--brief is about training beside torch.nn.LSTM; leave --work and --only"),
+        (("--brief", "--only", "jax_lstm"), "--brief is about training beside torch.nn.LSTM; leave --work and --only"),
+        (("--from", "{tmp}/none.json", "--work", "training"), "--from prints an earlier run as it was measured; leave"),
         (("--threads", "0"), "--threads must be from 1 to"),
         (("--json", "{tmp}"), "not a file in a folder that can be written to"),
         (("--json", "{tmp}/none/out.json"), "not a file in a folder that can be written to"),
         (("--plot", "out.svg"), "--plot out.svg: the name must end in .png"),
         (("--plot", "{tmp}/none/out.png"), "not a file in a folder that can be written to"),
+        (("--json", "x.png", "--plot", "./x.png"), "--plot x.png: that is the file of --json"),
         (("--from", "{tmp}/none.json"), "No such file or directory"),
         (("--from", "{tmp}/text.json"), "--from"),
         (("--from", "{tmp}/other.json"), "is no result of crosscheck bench in format 1"),
@@ -134,7 +216,6 @@ def test_threads_are_those_of_both_frameworks():
     finally:
         os.sched_setaffinity(0, before)
         torch.set_num_threads(torchs)
-    assert make_plan(threads=1).command == "crosscheck bench --threads 1"
 
 
 def test_the_command_starts_no_device_before_it_confines_itself():
@@ -164,7 +245,7 @@ def test_a_gpu_session_writes_each_table(tmp_path, capsys, monkeypatch):
 
 def test_a_gpu_session_ends_with_its_time(tmp_path, capsys):
     session = gpu.Session(tmp_path, 0.0, lambda what: None)
-    session.table("late", make_plan(["5,2,3,4"]))
+    session.table("late", make_plan(Options(shape=["5,2,3,4"])))
     assert gpu.run(session, ["5,2,3,4"], ["5,2,3,4"], []) is True
     printed = capsys.readouterr().out
     assert "late: 0 of 2 pieces of work" in printed

@@ -6,12 +6,14 @@ import random
 
 import pytest
 
-from crosscheck.bench.plot import draw, write_png
+from crosscheck.bench.brief import as_markdown
+from crosscheck.bench.plot import TALLEST, draw, write_png
 from crosscheck.bench.result import Result, Row, as_content, from_content
 from crosscheck.bench.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
 from crosscheck.bench.table import COLUMNS, as_text, duration, size, tables
 from crosscheck.bench.timing import LEAST_RUNS, Clock, interleave
 from crosscheck.bench.words import sentences
+from crosscheck.report import png
 
 SHAPES = Shape(10, 2, 3, 4), Shape(100, 1, 3, 4)
 
@@ -182,15 +184,79 @@ def test_figures_show_what_was_measured(tmp_path):
     swept, _ = draw(RESULT).axes
     lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in swept.lines}
     assert lines["torch.nn.LSTM"] == [(10, 1e-3), (100, 8e-3)]
-    beside, _ = draw(Result(ROWS)).axes
-    marks = {line.get_label(): [float(x) for x in line.get_xdata()] for line in beside.lines}
-    assert (marks["torch.nn.LSTM"], marks["haiku"]) == ([0.5, 4.0], [1.5, 2.5])
-    labels = [text.get_text() for axes in (swept, beside) for text in axes.get_xticklabels()]
-    assert labels[:2] == ["10", "100"]
-    assert {"0.5", "1", "2"} < set(labels)
-    assert not any("$" in text for text in labels)
+    labels = [text.get_text() for text in swept.get_xticklabels()]
+    assert labels == ["10", "100"]
     with pytest.raises(ValueError, match="nothing to draw"):
         write_png(Result((row("haiku", reason="x"),)), tmp_path / "none.png")
+
+
+def bars_of(axes):
+    return {bars.get_label(): [(bar.get_x(), bar.get_height()) for bar in bars] for bars in axes.containers}
+
+
+def test_bars_are_in_units_of_torch_and_say_ours():
+    """Each beside the others of its shape; ours with its figure, in red where it is a loss; very tall ones cut."""
+    rows = (*ROWS[:7], row("equinox", 40.0, shape=SHAPES[1]), row("torch.nn.LSTM", 10.0, kind="forward"), ROWS[7])
+    training, forward = draw(Result(rows)).axes
+    bars = bars_of(training)
+    assert {name: [height for _, height in found] for name, found in bars.items()} == {
+        "jax_lstm": pytest.approx([2.0, 0.25]),
+        "haiku": pytest.approx([3.0, 0.625]),
+        "equinox": [TALLEST],
+    }
+    assert [[round(left) for left, _ in found] for found in bars.values()] == [[0, 1], [0, 1], [1]]
+    assert len({left for found in bars.values() for left, _ in found}) == 5
+    said = {text.get_text(): text.get_color() for text in training.texts}
+    assert said == {"2.00": png.RED, "0.25": png.TEXT, "5.00": png.TEXT}
+    (line,) = training.lines
+    assert (line.get_label(), set(line.get_ydata())) == ("torch.nn.LSTM", {1})
+    assert [text.get_text() for text in training.get_xticklabels()] == ["10,2,3,4", "100,1,3,4"]
+    assert bars_of(forward) == {"haiku": [(pytest.approx(-0.42, abs=0.1), 0.5)]}
+    same = {bars.get_label(): bars[0].get_facecolor() for axes in (training, forward) for bars in axes.containers}
+    assert same["haiku"] == forward.containers[0][0].get_facecolor()
+
+
+@pytest.mark.parametrize(
+    ("names", "unit", "heights"),
+    [
+        (("jax_lstm", "haiku"), "ours", {"haiku": [1.5, 2.5]}),
+        (("haiku",), "none", {"haiku": [3e-3, 5e-3]}),
+    ],
+)
+def test_without_torch_bars_are_in_units_of_ours_and_without_ours_times(names, unit, heights):
+    (training,) = draw(Result(tuple(r for r in ROWS if r.competitor in names and r.kind == "training"))).axes
+    found = {name: [height for _, height in bars] for name, bars in bars_of(training).items()}
+    assert found == {name: pytest.approx(values) for name, values in heights.items()}
+    assert [line.get_label() for line in training.lines] == ["jax_lstm"] * (unit == "ours")
+
+
+def test_in_brief_losses_are_bold_and_nothing_is_left_unsaid():
+    flax = (row("flax.linen", 4.0, memory=4 << 20), row("flax.linen", 9.0, shape=SHAPES[1], memory=2 << 20))
+    ours = row("jax_lstm", 6.0, shape=SHAPES[1], memory=3 << 20)
+    rows = (*ROWS[:4], ours, row("jax_lstm lean", 9.0, shape=SHAPES[1]), *ROWS[5:], *flax)
+    table, legend, *told = as_markdown(Result(rows, {"device": "cpu"})).split("\n\n")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert cells[0] == [
+        "T,B,D,H", "torch.nn.LSTM, ms", "jax_lstm, ms", "jax_lstm", "haiku", "jax_lstm lean", "flax.linen", "memory",
+    ]  # fmt: skip
+    assert cells[2] == ["10,2,3,4", "1.00", "2.00", "**2.00**", "3.00", "-", "4.00", "0.75"]
+    assert cells[3] == ["100,1,3,4", "8.00", "6.00", "0.75", "**0.62**", "**1.12**", "1.12", "**1.50**"]
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert legend.startswith("training, float32. ")
+    assert told == [
+        "jax_lstm is slower than torch.nn.LSTM in 1 of 2: 10,2,3,4 training (2.00 times its time)",
+        "jax_lstm is slower than haiku in 1 of 2: 100,1,3,4 training (1.20 times its time)",
+        "equinox was not timed at 10,2,3,4: equinox is not installed",
+        "device cpu",
+    ]
+
+
+def test_in_brief_a_shape_without_torch_has_no_ratios():
+    rows = (row("torch.nn.LSTM", 1.0), row("jax_lstm", 2.0), row("jax_lstm", 1234.5, shape=SHAPES[1]))
+    lines = as_markdown(Result(rows)).splitlines()
+    assert lines[3].replace(" ", "") == "|100,1,3,4|-|1,234|-|-|"
+    with pytest.raises(ValueError, match="was not timed in training"):
+        as_markdown(Result((row("jax_lstm", 1.0), row("torch.nn.LSTM", 1.0, kind="forward"))))
 
 
 @pytest.mark.parametrize(

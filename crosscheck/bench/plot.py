@@ -1,89 +1,75 @@
-"""A result as one figure: times against the swept axis, or each competitor's time in units of ours, shape by shape."""
+"""A result as one figure, a panel for each kind of work: times against the swept axis, or bars shape by shape."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from crosscheck.bench.result import OURS, Result, Row, base_medians, competitors_in, ratio
-from crosscheck.bench.table import duration
-from crosscheck.report.svg import drawing
+from crosscheck.bench.result import OURS, TORCH, Result, Row, base_medians, competitors_in, ratio
+from crosscheck.bench.table import duration, title_of
+from crosscheck.report import png
+from crosscheck.report.svg import open_frame
 
 MARKERS = "os^Dv<>PX*hdp"
-COLOURS = ("#111111", "#0a58a8", "#b3361e", "#1b7837", "#7b3294", "#a6611a", "#5e7fa3", "#c51b7d")
-GRID = "#d9d9d9"
-INKED: tuple[Any, ...] = (
-    "text.color",
-    "axes.edgecolor",
-    "axes.labelcolor",
-    "xtick.color",
-    "ytick.color",
-    "xtick.labelcolor",
-    "ytick.labelcolor",
-)
+COLOURS = (png.BLUE, "#d7873a", "#7b9e57", "#9a7bb0", "#a9a9a9", "#5aa7b5", "#c98fa5", "#8c6d46", "#c9b037", "#5b5b8a")
+WIDTH, PANEL, GROUP = 8.2, 3.3, 0.84  # inches, of which a PNG has 110 pixels; the share of a shape that its bars fill
+BAR = 0.13  # inches at least, in a figure as wide as that takes
+TALLEST = 3.0  # bars of ratios end here, and say how far they would go
 
 
 def write_png(result: Result, path: Path) -> None:
     """Writes the figure, whole or not at all. ValueError where nothing was timed; OSError."""
     if not any(row.seconds for row in result.rows):
         raise ValueError("no competitor was timed, so there is nothing to draw")
-    with drawing():
-        matplotlib.rcParams.update(dict.fromkeys(INKED, COLOURS[0]))
-        figure = draw(result)
-        FigureCanvasAgg(figure)
-        path = path.resolve()
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            figure.savefig(aside, format="png", dpi=110, metadata={"Software": None})
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    png.write_png(path, lambda: draw(result))
 
 
 def draw(result: Result) -> Figure:
-    """A panel for each kind of work."""
+    """Panels one below the other."""
     kinds = list(dict.fromkeys(row.kind for row in result.rows))
-    shapes = len({row.shape for row in result.rows})
-    height = 4.6 if result.sweep else 1.6 + 0.55 * shapes
-    figure = Figure(figsize=(5.6 * len(kinds), height), layout="constrained")
-    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    bars = len({row.shape for row in result.rows}) * (1 + len(competitors_in(result.rows)))
+    width = WIDTH if result.sweep else max(WIDTH, 1.0 + BAR * bars)
+    figure = Figure(figsize=(width, 0.5 + PANEL * len(kinds)), layout="constrained")
+    panels = figure.subplots(len(kinds), 1, squeeze=False)[:, 0]
     for axes, kind in zip(panels, kinds, strict=True):
         rows = [row for row in result.rows if row.kind == kind]
-        (_over_axis if result.sweep else _beside_ours)(axes, rows, result)
-        axes.set_title(kind)
-        axes.grid(color=GRID, lw=0.7)
+        axes.set_title(title_of(rows[0]))
         axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        open_frame(axes)
+        (_over_axis if result.sweep else _bars)(axes, rows, result)
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    columns = 6 if len(handles) <= 6 else 4
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
-def _style(result: Result, name: str) -> dict:
-    n = competitors_in(result.rows).index(name)
-    return {"color": COLOURS[n % len(COLOURS)], "marker": MARKERS[n % len(MARKERS)], "ms": 5, "label": name}
+def _colour(result: Result, name: str) -> str:
+    """The same in every panel."""
+    names = competitors_in(result.rows)
+    if name == TORCH:
+        return png.TEXT
+    return COLOURS[[other for other in names if other != TORCH].index(name) % len(COLOURS)]
 
 
 def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
     axis = "TBDH".index(result.sweep)
-    for name in competitors_in(rows):
+    for n, name in enumerate(competitors_in(result.rows)):
         points = sorted(
             (row.shape[axis], row.median) for row in rows if row.competitor == name and row.median is not None
         )
         if points:
-            axes.plot(*zip(*points, strict=True), lw=1.4, **_style(result, name))
+            style: dict[str, Any] = {"color": _colour(result, name), "marker": MARKERS[n % len(MARKERS)], "ms": 5}
+            axes.plot(*zip(*points, strict=True), lw=1.4, label=name, **style)
+    axes.grid(color=png.GRID, lw=0.7)
     axes.set(xscale="log", yscale="log", xlabel=result.sweep, ylabel="time")
     swept = sorted({row.shape[axis] for row in rows})
     axes.set_xticks(swept, [f"{value:,}" for value in swept])
@@ -91,26 +77,48 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
     _plain_ticks(axes.yaxis, duration, (1.0, 2.0, 5.0))
 
 
-def _beside_ours(axes: Axes, rows: list[Row], result: Result) -> None:
-    """Without ours as it comes among the rows, the times themselves."""
-    base = base_medians(rows)
+def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
+    """In units of torch's time, a line at 1; where torch was not timed in units of ours, or else the times."""
+    unit = next((name for name in (TORCH, OURS) if base_medians(rows, name)), None)
+    base = base_medians(rows, unit) if unit else {}
     shapes = list(dict.fromkeys(row.shape for row in rows))
-    for name in competitors_in(rows):
-        found = [
-            (ratio(row, base) if base else row.median, shapes.index(row.shape))
-            for row in rows
-            if row.competitor == name
-        ]
-        points = [(value, place) for value, place in found if value is not None]
-        if points:
-            axes.plot(*zip(*points, strict=True), ls="", **_style(result, name))
-    if base:
-        axes.axvline(1, color=COLOURS[0], lw=1)
-    axes.set_xscale("log")
-    _plain_ticks(axes.xaxis, "{:g}".format if base else duration, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
-    axes.set_xlabel(f"time in units of {OURS}'s; right of 1 is slower" if base else "time")
-    axes.set_yticks(range(len(shapes)), [str(shape) for shape in shapes])
-    axes.set_ylim(len(shapes) - 0.5, -0.5)
+    names = [name for name in competitors_in(rows) if name != unit]
+    wide = GROUP / max(1, len(names))
+    for n, name in enumerate(names):
+        own = [row for row in rows if row.competitor == name]
+        found = [(shapes.index(row.shape), ratio(row, base) if unit else row.median) for row in own]
+        places = [(shape - GROUP / 2 + (n + 0.5) * wide, value) for shape, value in found if value is not None]
+        if places:
+            x, values = zip(*places, strict=True)
+            heights = [min(value, TALLEST) if unit else value for value in values]
+            axes.bar(x, heights, 0.92 * wide, color=_colour(result, name), label=name)
+            for place, value, height in zip(x, values, heights, strict=True):
+                if unit and (name == OURS or value > height):
+                    _say(axes, place + wide / 2, height, value, lost=name == OURS and value > 1)
+    axes.grid(axis="y", color=png.GRID, lw=0.7)
+    axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes])
+    axes.set_xlim(-0.55, len(shapes) - 0.45)
+    axes.tick_params(axis="x", length=0, labelsize=8.8)
+    axes.set_xlabel("T,B,D,H")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    if unit:
+        axes.axhline(1, color=png.TEXT, lw=1.4, label=unit)
+        axes.set_ylabel(f"time in units of\n{unit}'s; above 1 is slower")
+        axes.set_ylim(0, max(1.15, 1.08 * axes.get_ylim()[1]))
+    else:
+        axes.set_ylabel("time")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value) if value else "0"))
+
+
+def _say(axes: Axes, edge: float, height: float, value: float, lost: bool) -> None:
+    """A bar's figure, above it and ending at its right edge, clear of the line at 1; that of a loss of ours in red."""
+    height = 1.0 if 0.88 < height < 1 else height
+    style: dict[str, Any] = {"ha": "right", "va": "bottom", "textcoords": "offset points", "xytext": (1, 2)}
+    colour, weight = (png.RED, "bold") if lost else (png.TEXT, "normal")
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    axes.annotate(
+        f"{value:.2f}", (edge, height), fontsize=8.5, color=colour, fontweight=weight, path_effects=halo, **style
+    )
 
 
 def _plain_ticks(axis: Axis, words: Callable[[float], str], at: tuple[float, ...]) -> None:

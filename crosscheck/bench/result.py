@@ -11,7 +11,12 @@ from typing import Any
 from crosscheck.bench.shapes import Shape
 
 FORMAT = 1
-OURS = "jax_lstm"
+OURS, TORCH, FLAX = "jax_lstm", "torch.nn.LSTM", "flax.linen"
+
+
+def is_ours(competitor: str) -> bool:
+    """As it comes or with options."""
+    return competitor.split(" ")[0] == OURS
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        return self.competitor.split(" ")[0] == OURS
+        return is_ours(self.competitor)
 
     @property
     def work(self) -> tuple[Shape, str]:
@@ -84,13 +89,13 @@ class Result:
         return 2 if broken or not any(row.seconds for row in self.rows) else 0
 
 
-def base_medians(rows: Iterable[Row]) -> dict[tuple[Shape, str], float]:
-    """The median of ours as it comes, by work: what ratios are to."""
-    return {row.work: row.median for row in rows if row.competitor == OURS and row.median is not None}
+def base_medians(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], float]:
+    """The median of that competitor, by work: what ratios are to."""
+    return {row.work: row.median for row in rows if row.competitor == unit and row.median is not None}
 
 
 def ratio(row: Row, base: Mapping[tuple[Shape, str], float]) -> float | None:
-    """Its time in units of ours; over 1 is slower than ours. None where either is missing."""
+    """Its time in units of `base_medians`; over 1 is slower. None where either is missing."""
     return row.median / base[row.work] if row.median is not None and row.work in base else None
 
 

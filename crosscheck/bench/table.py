@@ -25,10 +25,14 @@ def tables(result: Result) -> list[TextTable]:
     found = []
     for kind in dict.fromkeys(row.kind for row in result.rows):
         rows = [row for row in result.rows if row.kind == kind]
-        feature = "" if rows[0].feature == "plain" else f", {rows[0].feature}"
-        title = f"{kind}{feature}, {rows[0].precision}"
-        found.append(TextTable(title, tuple(_cells(row, before, base) for row, before in _with_previous(rows))))
+        cells = tuple(_cells(row, before, base) for row, before in _with_previous(rows))
+        found.append(TextTable(title_of(rows[0]), cells))
     return found
+
+
+def title_of(row: Row) -> str:
+    """What was measured, of all rows of its kind."""
+    return ", ".join([row.kind, *[row.feature] * (row.feature != "plain"), row.precision])
 
 
 def _with_previous(rows: Sequence[Row]) -> list[tuple[Row, Shape | None]]:
@@ -57,9 +61,13 @@ def duration(seconds: float) -> str:
     """Three digits."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= 0.9995 * scale or unit == "µs":
-            value = seconds / scale
-            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+            return f"{three_digits(seconds / scale)} {unit}"
     raise AssertionError("unreachable")
+
+
+def three_digits(value: float) -> str:
+    """Of a number over 1; larger ones have as many as they need."""
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def size(count: int) -> str:

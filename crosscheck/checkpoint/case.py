@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import count
 
 from crosscheck.cases import RecurrentCase
@@ -23,11 +24,6 @@ def case_of(found: Found) -> RecurrentCase:
         f"{found.kind} of a checkpoint",
         batch,
         steps,
-        network.input_size,
-        network.hidden_size,
-        num_layers=network.num_layers,
-        bias=network.bias,
-        bidirectional=network.bidirectional,
-        proj_size=network.proj_size,
+        **asdict(network),
         weights=found.stack_params,
     )

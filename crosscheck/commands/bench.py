@@ -9,18 +9,27 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from crosscheck.bench.brief import KIND, as_markdown, training_of
+from crosscheck.bench.options import Options
 from crosscheck.bench.plan import Plan, make_plan
-from crosscheck.bench.result import Result, Row, as_content, from_content
+from crosscheck.bench.result import TORCH, Result, Row, as_content, from_content
 from crosscheck.bench.settings import record, use_threads
 from crosscheck.bench.table import COLUMNS, NUMERIC, tables
 from crosscheck.bench.words import sentences, settings_line
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
-from crosscheck.report.json import write_json
+from crosscheck.commands.common import (
+    check_json_file,
+    check_plot_file,
+    fail,
+    failures_in_one_line,
+    output,
+    progress,
+    show_table,
+    write_json_file,
+    writing,
+)
 
-SECONDS, RUNS = 10.0, 50
+DEFAULT = Options()
 
 
 def bench(
@@ -36,18 +45,25 @@ def bench(
     ] = None,
     feature: Annotated[
         str, typer.Option(help="'lengths', 'projection', 'bidirectional' or 'layers' in place of one plain layer.")
-    ] = "plain",
+    ] = DEFAULT.feature,
     precision: Annotated[
         str, typer.Option(help="'float32', 'tf32', 'bfloat16' or 'float16', on all sides.")
-    ] = "float32",
+    ] = DEFAULT.precision,
     sweep: Annotated[str | None, typer.Option(help="Follow the cost along 'T', 'H' or 'B'.")] = None,
-    runs: Annotated[int, typer.Option(min=1, help="At most so many timed runs of each.")] = RUNS,
-    seconds: Annotated[float, typer.Option(help="Time for the runs of each shape and work, together.")] = SECONDS,
+    runs: Annotated[int, typer.Option(help="At most so many timed runs of each.")] = DEFAULT.runs,
+    seconds: Annotated[float, typer.Option(help="For the runs of each shape and work, together.")] = DEFAULT.seconds,
     threads: Annotated[int | None, typer.Option(help="Cores for both frameworks; all by default.")] = None,
     list_competitors: Annotated[bool, typer.Option("--list", help="List competitors and shapes, and stop.")] = False,
     from_file: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Print, and draw, the result of an earlier run.")
     ] = None,
+    brief: Annotated[
+        bool,
+        typer.Option(
+            "--brief",
+            help="Training alone, in units of torch.nn.LSTM's time, as a small table in Markdown; --plot alike.",
+        ),
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the result into this file.")] = None,
 ) -> None:
@@ -58,55 +74,63 @@ def bench(
     1: ours computes something else; 2: could not run.
     """
     check_json_file(json_file)
-    _check_plot(plot, json_file)
+    check_plot_file(plot, json_file)
+    options = Options(
+        shape=tuple(shape or ()),
+        work=tuple(work or ()),
+        only=tuple(only or ()),
+        feature=feature,
+        precision=precision,
+        sweep=sweep,
+        runs=runs,
+        seconds=seconds,
+        threads=threads,
+    )
     if from_file is not None:
+        if options.given:
+            fail(f"--from prints an earlier run as it was measured; leave {options.given[0][0]} out")
         result = _read(from_file)
     else:
-        if not 0 < seconds < float("inf"):
-            fail(f"--seconds must be over 0; got {seconds}")
-        plan = _plan(shape or (), work or (), only or (), feature, precision, sweep, threads)
+        plan = _plan(options, brief)
         if list_competitors:
             _list(plan)
             return
-        result = _measure(plan, runs, seconds, json_file)
-    _write(result, json_file)
-    if plot is not None:
+        result = _measure(plan, json_file)
+    write_json_file(json_file, as_content(result))
+    if brief:
+        _print_brief(result, plot, output())
+    else:
         _draw(result, plot)
-    _print(result, output())
+        _print(result, output())
     raise typer.Exit(result.exit_code)
 
 
-def _plan(shapes, kinds, only, feature, precision, sweep, threads) -> Plan:
+def _plan(options: Options, brief: bool) -> Plan:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or torch finds no memory beside JAX
     with failures_in_one_line():
         try:
-            if threads is not None:
-                use_threads(threads)
-            return make_plan(shapes, kinds, only, feature, precision, sweep, threads)
+            if options.threads is not None:
+                use_threads(options.threads)
+            plan = make_plan(options)
         except ValueError as error:
             fail(str(error))
+    if brief and (KIND not in plan.kinds or TORCH not in [competitor.name for competitor in plan.competitors]):
+        fail(f"--brief is about {KIND} beside {TORCH}; leave --work and --only out, or name these too")
+    return plan
 
 
-def _measure(plan: Plan, runs: int, seconds: float, json_file: Path | None) -> Result:
+def _measure(plan: Plan, json_file: Path | None) -> Result:
     """All pieces of work; what there is is written after each, since a whole table takes minutes."""
     rows: list[Row] = []
     with failures_in_one_line(), progress() as bar:
-        settings = record(plan.precision)
+        settings = record(plan.options.precision)
         task = bar.add_task("measuring", total=len(plan.shapes) * len(plan.kinds))
-        for more in plan.run(runs, seconds, lambda what: bar.update(task, description=what)):
+        for more in plan.run(lambda what: bar.update(task, description=what)):
             rows += more
             bar.update(task, advance=1)
-            result = Result(tuple(rows), settings, plan.command, plan.sweep)
-            _write(result, json_file)
+            result = Result(tuple(rows), settings, plan.options.command, plan.options.sweep or "")
+            write_json_file(json_file, as_content(result))
     return result
-
-
-def _write(result: Result, json_file: Path | None) -> None:
-    if json_file is not None:
-        try:
-            write_json(json_file, as_content(result))
-        except OSError as error:
-            fail(f"--json {json_file}: {error.strerror}")
 
 
 def _read(path: Path) -> Result:
@@ -118,24 +142,16 @@ def _read(path: Path) -> Result:
         fail(f"--from {path}: {error}")
 
 
-def _check_plot(path: Path | None, json_file: Path | None) -> None:
+def _draw(result: Result, path: Path | None) -> None:
     if path is None:
         return
-    if path.suffix != ".png":
-        fail(f"--plot {path}: the name must end in .png")
-    if path.is_dir() or not os.access(path.parent, os.W_OK) or path == json_file:
-        fail(f"--plot {path}: not a file in a folder that can be written to")
-
-
-def _draw(result: Result, path: Path) -> None:
     from crosscheck.bench.plot import write_png  # drawing is slow to import, and most runs draw nothing
 
-    try:
-        write_png(result, path)
-    except OSError as error:
-        fail(f"--plot {path}: {error.strerror}")
-    except ValueError as error:
-        fail(f"--plot {path}: {error}")
+    with writing("--plot", path):
+        try:
+            write_png(result, path)
+        except ValueError as error:
+            fail(f"--plot {path}: {error}")
 
 
 def _list(plan: Plan) -> None:
@@ -147,12 +163,15 @@ def _list(plan: Plan) -> None:
 
 def _print(result: Result, console: Console) -> None:
     for table in tables(result):
-        shown = Table(title=table.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for name in COLUMNS:
-            shown.add_column(name, no_wrap=bool(name), justify="right" if name in NUMERIC else "left")
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        console.print(shown)
-        console.print()
+        show_table(console, table.title, COLUMNS, table.rows, NUMERIC)
     for line in (settings_line(result), "", *sentences(result)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_brief(result: Result, plot: Path | None, console: Console) -> None:
+    try:
+        text, drawn = as_markdown(result), training_of(result)
+    except ValueError as error:
+        fail(f"--brief: {error}")
+    _draw(drawn, plot)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -24,11 +24,13 @@ from crosscheck.commands.common import (
     failures_in_one_line,
     output,
     progress,
+    write_json_file,
     write_report,
+    writing,
 )
 from crosscheck.environment import environment
 from crosscheck.finding import worst
-from crosscheck.report.json import as_dict, write_json
+from crosscheck.report.json import as_dict
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import CaseResult, run_case
 
@@ -122,20 +124,17 @@ def _nothing(file: Path, prefix: str, arrays: dict[str, np.ndarray], skipped: li
 def _write(found: list[Found], out: Path | None, json_file: Path | None, content: dict[str, Any]) -> None:
     """Both or neither."""
     if out is not None:
-        with failures_in_one_line():
+        with writing("--export", out):
             try:
                 export(found, out)
             except CannotExport as error:
                 fail(f"--export {error}")
-            except OSError as error:
-                fail(f"--export {out}: {error.strerror or error}")
-    if json_file is not None:
-        try:
-            write_json(json_file, content)
-        except OSError as error:
-            if out is not None:
-                shutil.rmtree(out)
-            fail(f"--json {json_file}: {error.strerror}")
+    try:
+        write_json_file(json_file, content)
+    except typer.Exit:
+        if out is not None:
+            shutil.rmtree(out)
+        raise
 
 
 def _print(

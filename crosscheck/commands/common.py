@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from crosscheck.environment import environment
 from crosscheck.finding import CouldNotRun
@@ -59,16 +61,29 @@ def failures_in_one_line() -> Iterator[None]:
         fail(f"{type(error).__name__}: {error}")
 
 
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """What goes wrong within, in making what ``option`` asks for or in writing it, ends the command in one line."""
+    with failures_in_one_line():
+        try:
+            yield
+        except OSError as error:
+            fail(f"{option} {path}: {error.strerror or error}")
+
+
+def write_json_file(path: Path | None, content: dict[str, Any]) -> None:
+    """The content of --json, where a path is given; failing ends the command."""
+    if path is not None:
+        with writing("--json", path):
+            write_json(path, content)
+
+
 def write_results(
     path: Path | None, results: Sequence[Sequence[CaseResult]], more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The content of --json and what a command has to add, written where a path is given; failing ends the command."""
     content = as_dict(results, environment()) | dict(more or {})
-    if path is not None:
-        try:
-            write_json(path, content)
-        except OSError as error:
-            fail(f"--json {path}: {error.strerror}")
+    write_json_file(path, content)
     return content
 
 
@@ -86,18 +101,42 @@ def write_page_of(make: Callable[[], Page], folder: Path) -> None:
     """The page that ``make`` gives, written into --report's folder; what goes wrong ends the command."""
     from crosscheck.report.page import write_page
 
-    with failures_in_one_line():
-        try:
-            file = write_page(make(), folder)
-        except OSError as error:
-            fail(f"--report {folder}: {error.strerror}")
+    with writing("--report", folder):
+        file = write_page(make(), folder)
     typer.echo(f"report: {file}", err=True)
+
+
+def show_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric) -> None:
+    """A table of plain text and an empty line. numeric: those of the columns that stand on the right."""
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        shown.add_column(name, no_wrap=bool(name), justify="right" if name in numeric else "left")
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    console.print(shown)
+    console.print()
 
 
 def check_json_file(path: Path | None) -> None:
     """Before any work: can --json be written?"""
-    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-        fail(f"--json {path}: not a file in a folder that can be written to")
+    if path is not None:
+        _check_file("--json", path)
+
+
+def check_plot_file(path: Path | None, json_file: Path | None = None) -> None:
+    """Before any work: can --plot be written?"""
+    if path is None:
+        return
+    if path.suffix != ".png":
+        fail(f"--plot {path}: the name must end in .png")
+    if json_file is not None and path.absolute() == json_file.absolute():
+        fail(f"--plot {path}: that is the file of --json")
+    _check_file("--plot", path)
+
+
+def _check_file(option: str, path: Path) -> None:
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        fail(f"{option} {path}: not a file in a folder that can be written to")
 
 
 def check_report_folder(path: Path | None, json_file: Path | None = None) -> None:

@@ -11,14 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress
+from crosscheck.commands.common import check_json_file, failures_in_one_line, output, progress, write_json_file
 from crosscheck.environment import environment
 from crosscheck.faults.bench import bench_cases
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.mutants import MUTANTS
 from crosscheck.faults.rules import RULES
 from crosscheck.faults.score import Score, run, tasks
-from crosscheck.report.json import write_json
 
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
@@ -50,11 +49,7 @@ def faults(
             found.append(trials)
             bar.update(task, advance=1)
     score = Score(found)
-    if json_file is not None:
-        try:
-            write_json(json_file, as_dict(score, quick, time.perf_counter() - started))
-        except OSError as error:
-            fail(f"--json {json_file}: {error.strerror}")
+    write_json_file(json_file, as_dict(score, quick, time.perf_counter() - started))
     _print(score, quick, console)
     raise typer.Exit(0 if score.ok else 1)
 

@@ -7,25 +7,26 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from crosscheck.commands.common import (
     check_json_file,
+    check_plot_file,
     check_report_folder,
     fail,
     failures_in_one_line,
     output,
     progress,
+    show_table,
+    write_json_file,
+    write_page_of,
+    writing,
 )
 from crosscheck.environment import environment
 from crosscheck.flow.content import as_content
 from crosscheck.flow.study import Study, run_study
-from crosscheck.flow.tables import TextTable, tables
+from crosscheck.flow.tables import tables
 from crosscheck.flow.training import TRAINED
 from crosscheck.flow.words import closing, failures, sentences
-from crosscheck.report.json import write_json
 
 SHORTEST, NARROWEST = 20, 4
 MOST_NUMBERS = 2**28  # of all Jacobians that torch_ref forms: 2 GiB in float64, and as much again for their parts
@@ -54,19 +55,18 @@ def gradient_flow(
     _check(length, hidden, train_steps, seed, jobs)
     check_json_file(json_file)
     check_report_folder(report, json_file)
-    _check_plot(plot, json_file)
+    check_plot_file(plot, json_file)
     command = f"crosscheck gradient-flow --length {length} --hidden {hidden} --train-steps {train_steps} --seed {seed}"
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task("measuring", total=PIECES if train_steps else PIECES - len(TRAINED))
         done = lambda name: bar.update(task, advance=1, description=name)
         study = run_study(length, hidden, seed, train_steps, jobs, done)
     settings = environment()
-    if json_file is not None:
-        _written("--json", json_file, lambda: write_json(json_file, as_content(study, settings, command)))
+    write_json_file(json_file, as_content(study, settings, command))
     _draw(study, report, plot, settings, command)
     console = output()
     for table in tables(study):
-        _print(table, console)
+        show_table(console, table.title, table.columns, table.rows, table.columns[1:] if table.numeric else ())
     for line in (*sentences(study), *failures(study), "", closing(study)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(0 if study.ok else 1)
@@ -92,45 +92,16 @@ def _check(length, hidden, train_steps, seed, jobs):
         )
 
 
-def _check_plot(path, json_file):
-    if path is None:
-        return
-    if path.suffix != ".png":
-        fail(f"--plot {path}: the name must end in .png")
-    if path.is_dir() or not os.access(path.parent, os.W_OK) or path == json_file:
-        fail(f"--plot {path}: not a file in a folder that can be written to")
-
-
 def _draw(study: Study, report: Path | None, plot: Path | None, settings, command) -> None:
     if report is None and plot is None:
         return
     from crosscheck.flow.page import PNG, study_page  # drawing is slow to import, and most runs draw nothing
     from crosscheck.flow.plot import write_png
-    from crosscheck.report.page import write_page
 
     if report is not None:
-        folder = report
-        _written("--report", folder, lambda: write_page(study_page(study, settings, command), folder))
-        _written("--report", folder, lambda: write_png(study, folder / PNG))
-        typer.echo(f"report: {folder / 'index.html'}", err=True)
+        write_page_of(lambda: study_page(study, settings, command), report)
+        with writing("--report", report):
+            write_png(study, report / PNG)
     if plot is not None:
-        file = plot
-        _written("--plot", file, lambda: write_png(study, file))
-
-
-def _written(option, path, write):
-    with failures_in_one_line():
-        try:
-            write()
-        except OSError as error:
-            fail(f"{option} {path}: {error.strerror}")
-
-
-def _print(table: TextTable, console: Console) -> None:
-    shown = Table(title=table.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for n, name in enumerate(table.columns):
-        shown.add_column(name, no_wrap=True, justify="right" if n and table.numeric else "left")
-    for row in table.rows:
-        shown.add_row(*map(Text, row))
-    console.print(shown)
-    console.print()
+        with writing("--plot", plot):
+            write_png(study, plot)

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output
+from crosscheck.commands.common import check_json_file, failures_in_one_line, output, write_json_file
 from crosscheck.environment import environment
 from crosscheck.notebook import SMALL, Behaviour, Explained, NotebookResult, examine_notebook, notebook_classes
-from crosscheck.report.json import write_json
 
 
 def notebook(
@@ -26,11 +25,7 @@ def notebook(
     check_json_file(json_file)
     with failures_in_one_line():
         result = examine_notebook(*notebook_classes())
-    if json_file is not None:
-        try:
-            write_json(json_file, _as_dict(result))
-        except OSError as error:
-            fail(f"--json {json_file}: {error.strerror}")
+    write_json_file(json_file, _as_dict(result))
     console = output()
     console.print(_table(result))
     console.print()

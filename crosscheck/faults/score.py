@@ -8,10 +8,8 @@ results, and mutants of the comparer show that the score itself can fail.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import lru_cache
-from multiprocessing import get_context
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from crosscheck.faults.rules import RULES
 from crosscheck.finding import Outcome, worst
 from crosscheck.judge import judge
 from crosscheck.problem import Arrays
+from crosscheck.processes import run_all
 from crosscheck.sides import SIDES
 from crosscheck.suite import Measured, lanes_of, measure_case
 
@@ -60,17 +59,8 @@ def tasks(quick: bool) -> list[tuple[Callable[..., Trials], tuple]]:
 
 def run(work: Sequence[tuple[Callable[..., Trials], tuple]], jobs: int) -> Iterator[Trials]:
     """The results of tasks as they end, in ``jobs`` processes or, with one, here."""
-    if jobs <= 1:
-        yield from (task(*arguments) for task, arguments in work)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(task, *arguments) for task, arguments in work]
-        try:
-            for done in as_completed(running):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for _, trials in run_all({n: partial(task, *arguments) for n, (task, arguments) in enumerate(work)}, jobs):
+        yield trials
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,6 @@ in given colours: those of a report's page, which become the page's own, or fixe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,28 +13,19 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from crosscheck.flow.study import Measured, Study
-from crosscheck.report.svg import ACCENT, BAD, INK, MUTED, RULE, drawing, inline_svg
+from crosscheck.report import png
+from crosscheck.report.svg import ACCENT, BAD, INK, MUTED, RULE, drawing, inline_svg, open_frame
 
 SIZE = (13.3, 7.6)  # inches: a slide
 PANEL = (5.4, 3.9)
 LOG10_2 = float(np.log10(2.0))
 DASHES: tuple = ("-", (0, (6, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.5, 2)))
 MARKERS = ("o", "s", "^", "D")
-COLOURS: tuple[Any, ...] = (
-    "text.color",
-    "axes.edgecolor",
-    "axes.labelcolor",
-    "xtick.color",
-    "ytick.color",
-    "xtick.labelcolor",
-    "ytick.labelcolor",
-)
 
 
 class Palette(NamedTuple):
@@ -47,7 +37,7 @@ class Palette(NamedTuple):
 
 
 ON_PAGE = Palette((INK, ACCENT, BAD, MUTED), INK, RULE)
-FIXED = Palette(("#111111", "#0a58a8", "#b3361e", "#767676"), "#111111", "#d9d9d9")
+FIXED = Palette((png.TEXT, png.BLUE, png.RED, png.GREY), png.TEXT, png.GRID)
 
 
 def page_svgs(study: Study) -> dict[str, str]:
@@ -67,18 +57,7 @@ def page_svgs(study: Study) -> dict[str, str]:
 
 def write_png(study: Study, path: Path) -> None:
     """Writes the figure, whole or not at all. OSError."""
-    with drawing():
-        for key in COLOURS:
-            matplotlib.rcParams[key] = FIXED.text
-        figure = draw(study, FIXED)
-        FigureCanvasAgg(figure)
-        path = path.resolve()
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            figure.savefig(aside, format="png", dpi=110, metadata={"Software": None})
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    png.write_png(path, lambda: draw(study, FIXED))
 
 
 def draw(study: Study, palette: Palette) -> Figure:
@@ -107,8 +86,7 @@ def _fill(panels: Any, study: Study, palette: Palette) -> None:
         axes.set_axisbelow(True)
         axes.grid(color=palette.grid, lw=0.7)
         axes.title.set_fontsize(11.5)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        open_frame(axes)
 
 
 def _over_time(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property, partial
-from multiprocessing import get_context
 from typing import Any
 
 import jax
@@ -20,6 +18,7 @@ from crosscheck.flow.rates import Fit, fit, predicted_factor, spectral_radius
 from crosscheck.flow.sides import jax_side
 from crosscheck.flow.training import TRAINED, train
 from crosscheck.problem import Arrays
+from crosscheck.processes import run_all
 from crosscheck.run_jax import jax_lane
 from crosscheck.verdict import Verdict
 
@@ -127,26 +126,12 @@ def run_study(
         pieces[network.name] = partial(measure, network, every, seed)
     for name, kind, bias in TRAINED if train_steps else ():
         pieces[f"{name}, trained"] = partial(measure_trained, name, kind, bias, train_steps, seed)
-    found = dict(_run(pieces, jobs, done))
+    found = {}
+    for name, result in run_all(pieces, jobs):
+        found[name] = result
+        done(name)
     trained = tuple(found[f"{name}, trained"] for name, *_ in TRAINED) if train_steps else ()
     return Study(length, hidden, seed, train_steps, tuple(found[network.name] for network in networks), trained)
-
-
-def _run(pieces, jobs, done):
-    if jobs <= 1:
-        for name, piece in pieces.items():
-            yield name, piece()
-            done(name)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(piece): name for name, piece in pieces.items()}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-                done(running[future])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def measure(network: FlowNetwork, every: int = 1, seed: int = 0) -> Measured:

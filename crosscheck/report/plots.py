@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from crosscheck.finding import SEVERITY, Finding, Outcome, Rows
 from crosscheck.parts import GATES, STEPS
 from crosscheck.problem import is_gradient
-from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RULE, drawing, inline_svg
+from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RULE, drawing, inline_svg, open_frame
 
 WIDTH = 4.6  # inches; the page scales the whole
 PANEL = 1.9
@@ -114,8 +114,7 @@ def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.grid(axis="y", color=RULE, lw=0.6)
     axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    open_frame(axes)
     if not drawn.any():
         axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing to compare in any step", transform=axes.transAxes, ha="center", color=MUTED)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 VARIABLES = ("ink", "muted", "rule", "paper", "accent", "band", "bad", "heat")
@@ -49,6 +50,11 @@ def drawing() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
         yield
+
+
+def open_frame(axes: Axes) -> None:
+    """No line above and on the right."""
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def inline_svg(figure: Figure, label: str) -> str:

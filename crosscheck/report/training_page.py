@@ -11,7 +11,7 @@ from crosscheck.finding import SEVERITY, Finding, Outcome, worst
 from crosscheck.report.page import Cell, Figure, Page, Section, Table, Words
 from crosscheck.report.plots import curve
 from crosscheck.report.sections import findings_fold, lane_name, outcome_cell
-from crosscheck.report.svg import ACCENT, INK, RULE, drawing, inline_svg
+from crosscheck.report.svg import ACCENT, INK, RULE, drawing, inline_svg, open_frame
 from crosscheck.report.text import MEANING, finding_text
 from crosscheck.report.training import closing_line, conventions, loss_rows, quantity_rows
 from crosscheck.training.judge import departure
@@ -99,7 +99,6 @@ def loss_curves(moments: Sequence[Moment]) -> str:
     axes.set_ylabel("loss")
     axes.grid(axis="y", color=RULE, lw=0.6)
     figure.legend(loc="upper left", ncols=len(moments[0].losses), frameon=False, fontsize=8.5, borderpad=0)
-    for edge in ("top", "right"):
-        axes.spines[edge].set_visible(False)
+    open_frame(axes)
     names = " and ".join(moments[0].losses)
     return inline_svg(figure, f"Training and held-out loss of {names} against the training step")

@@ -1,0 +1,89 @@
+"""A result in brief: training in units of torch.nn.LSTM's time, as a small table in Markdown, losses in bold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from crosscheck.bench.result import FLAX, OURS, TORCH, Result, Row, base_medians, competitors_in, is_ours, ratio
+from crosscheck.bench.table import NONE, three_digits, title_of
+from crosscheck.bench.words import sentences, settings_line
+
+KIND = "training"
+
+
+def training_of(result: Result) -> Result:
+    """The training alone. Raises ValueError where torch.nn.LSTM was not timed in it."""
+    rows = tuple(row for row in result.rows if row.kind == KIND)
+    if not base_medians(rows, TORCH):
+        raise ValueError(f"{TORCH} was not timed in {KIND}, and its time is the unit")
+    return replace(result, rows=rows)
+
+
+def as_markdown(result: Result) -> str:
+    """The table, how to read it, where ours is slower than whom, what was not timed, and the settings. ValueError."""
+    result = training_of(result)
+    rows = result.rows
+    names = [name for name in competitors_in([row for row in rows if row.seconds]) if name != TORCH]
+    columns = ["T,B,D,H", f"{TORCH}, ms", f"{OURS}, ms", *names, "memory"]
+    shapes = dict.fromkeys(row.shape for row in rows)
+    lines = [_line([row for row in rows if row.shape == shape], names) for shape in shapes]
+    legend = (
+        f"{title_of(rows[0])}. Under each name its time in units of {TORCH}'s: above 1 is slower than torch. "
+        f"memory: temporary memory of {OURS} in units of {FLAX}'s. "
+        f"Bold are losses of {OURS}: its own figure above 1, and another's below its own."
+    )
+    slower = [line for line in sentences(result) if line.startswith(f"{OURS} is slower than ")]
+    return "\n\n".join([_markdown([columns, *lines]), legend, *slower, *_untimed(rows), settings_line(result)])
+
+
+def _line(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """The cells of one shape."""
+    found = {row.competitor: row for row in rows}
+    base = base_medians(rows, TORCH)
+    ratios = {name: ratio(row, base) for name, row in found.items()}
+    times = [found[name].median if name in found else None for name in (TORCH, OURS)]
+    return [
+        str(rows[0].shape),
+        *(NONE if time is None else three_digits(time * 1e3) for time in times),
+        *(_figure(ratios.get(name), *_bounds(name, ratios)) for name in names),
+        _figure(_memory(found), 0.0, 1.0),
+    ]
+
+
+def _bounds(name: str, ratios: Mapping[str, float | None]) -> tuple[float, float]:
+    """Beyond these a figure is a loss of ours: above the second if it is our own, else below the first."""
+    if is_ours(name):
+        return 0.0, 1.0
+    return ratios.get(OURS) or 0.0, math.inf
+
+
+def _memory(found: Mapping[str, Row]) -> float | None:
+    """Ours in units of Flax's."""
+    ours, flax = (found[name].memory if name in found else None for name in (OURS, FLAX))
+    return None if ours is None or not flax else ours / flax
+
+
+def _figure(value: float | None, least: float, most: float) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.2f}" if least <= value <= most else f"**{value:.2f}**"
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    """The first line is the header; all columns but the first stand on the right."""
+    widths = [max(3, *(len(line[n]) for line in lines)) for n in range(len(lines[0]))]
+    sides = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+    padded = [[fit(cell, w) for fit, cell, w in zip(sides, line, widths, strict=True)] for line in lines]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (padded[0], rule, *padded[1:]))
+
+
+def _untimed(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each competitor and reason."""
+    shapes: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if not row.seconds:
+            shapes.setdefault((row.competitor, row.reason), []).append(str(row.shape))
+    return [f"{name} was not timed at {'  '.join(at)}: {reason}" for (name, reason), at in shapes.items()]

@@ -1,0 +1,37 @@
+"""Figures as PNG, in colours of their own: for a slide or a README, where no page lends them its colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from crosscheck.report.files import whole
+from crosscheck.report.svg import drawing
+
+TEXT, GRID = "#111111", "#d9d9d9"
+BLUE, RED, GREY = "#0a58a8", "#b3361e", "#767676"
+DPI = 110
+_INKED = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "xtick.color",
+    "ytick.color",
+    "xtick.labelcolor",
+    "ytick.labelcolor",
+)
+
+
+def write_png(path: Path, draw: Callable[[], Figure]) -> None:
+    """Writes the figure that ``draw`` makes, whole or not at all. OSError."""
+    with drawing():
+        for key in _INKED:
+            matplotlib.rcParams[key] = TEXT  # type: ignore[index]  # its keys are declared one by one
+        figure = draw()
+        FigureCanvasAgg(figure)
+        with whole(path) as file:
+            figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
