@@ -72,9 +72,15 @@ def _sum_of_products(plan, left, carry, steps, dz, dtype):
     return total.T.astype(dtype)
 
 
-def step_product(plan, a, w):
-    """a [*batch, in] times w [in, out]: inside a loop, with the transpose taken once outside (faster on CPU)."""
-    return _dot(plan, a, w, 0)
+def step_product(plan, w, like):
+    """The function a -> a times w [out, in] inside a loop, for a like ``like [*batch, in]``; None where w is.
+
+    On CPU one row goes fastest along the rows of w as they lie, and several take w transposed, once, out here.
+    """
+    if w is None:
+        return None
+    w, axis = (w, 1) if like.ndim == 1 else (w.T, 0)
+    return lambda a: _dot(plan, a, w, axis)
 
 
 def _dot(plan, a, w, axis):

@@ -101,7 +101,7 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
     both states have ``plan.carry_dtype``; sums are accumulated in at least float32.
     """
     cell = plan.cell
-    w_hh, w_hr = _transposed(weights.hh), _transposed(weights.hr)
+    times_hh, times_hr = step_product(plan, weights.hh, carry.h), step_product(plan, weights.hr, carry.h)
     keeps_gates = plan.path and plan.residuals == "fast"
     bias = (None,) * cell.num_gates
     if weights.bias is not None:
@@ -111,10 +111,10 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
         z, events = at
         before = choose(events.cut, jax.lax.stop_gradient(state), state)
         before = choose(events.reset, origin, before)
-        recurrent = gatewise(cell, step_product(plan, before.h, w_hh))
+        recurrent = gatewise(cell, times_hh(before.h))
         gates = cell.activate(tuple(map(add, z, recurrent, bias)))
         m, c = cell.advance(gates, before.c)
-        h = m if w_hr is None else step_product(plan, m, w_hr)
+        h = m if times_hr is None else times_hr(m)
         after = choose(events.valid, cast(plan, LSTMState(h, c)), before, default=True)
         kept_gates = jnp.concatenate(gates, -1) if keeps_gates else None
         return after, (kept_gates, (after.h, after.c if plan.states else None, before.c if plan.path else None))
@@ -220,7 +220,3 @@ def _or_zeros(tangents: LSTMState, like: LSTMState) -> LSTMState:
         for a, b in ((tangents.h, like.h), (tangents.c, like.c))
     )
     return LSTMState(h, c)
-
-
-def _transposed(w):
-    return None if w is None else w.T

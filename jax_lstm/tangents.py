@@ -54,9 +54,8 @@ def gates_along(plan, residuals: Residuals) -> Array:
 def push(plan, residuals: Residuals, tangents: Tangents):
     """Tangents of the last state, and per step of h, of c where states are kept, of c_before where the path is."""
     w_hh, w_hr, events, c_before = residuals[:4]
-    columns_hh, columns_hr = w_hh.T, None if w_hr is None else w_hr.T
-    times_hh = lambda d_h: step_product(plan, d_h, columns_hh)
-    times_hr = None if w_hr is None else lambda d_m: step_product(plan, d_m, columns_hr)
+    like = tangents.carry.h
+    times_hh, times_hr = step_product(plan, w_hh, like), step_product(plan, w_hr, like)
 
     def step(d_state, at):
         coefficients, events, d_z, d_projected = at

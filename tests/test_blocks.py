@@ -99,6 +99,55 @@ def test_cotangents_are_written_where_the_gates_were():
     assert floats < 4 + 6
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_weight_gradients_in_blocks(dtype, monkeypatch):
+    """One rounding at the end: as near to one product over all steps as that rounding allows."""
+    params, x, _ = problem("two layers, both ways")
+    params, x = jax.tree.map(lambda a: a.astype(dtype), (params, x))
+    gradient = lambda: jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))))(params)
+    expected = gradient()
+    monkeypatch.setattr(products, "one_device", lambda: True)
+    monkeypatch.setattr(products, "near_divisor", lambda length, wanted: min(2, length))
+    for name, got in gradient().items():
+        assert got.dtype == dtype
+        scale = jnp.max(jnp.abs(expected[name].astype(jnp.float64)))
+        difference = jnp.max(jnp.abs(got.astype(jnp.float64) - expected[name].astype(jnp.float64)))
+        assert difference <= 2 * jnp.finfo(dtype).eps * scale, name
+
+
+def test_batch_axes_of_one_element():
+    """[2, 1, T, D] and [1, 1, T, D] are [2, T, D] and [T, D], whatever comes with them."""
+    params, x, state = problem("two layers, both ways")
+    lengths, reset = np.array([7, 4, 2]), OPTIONS["reset and cuts"]["reset"]
+
+    def run(rows, batch):
+        first = lambda a, axis=0: np.take(a, range(rows), axis).reshape(*a.shape[:axis], *batch, *a.shape[axis + 1 :])
+        given = {"lengths": first(lengths, 0) if batch else lengths[0], "reset": first(reset)}
+        args = params, first(x), jax.tree.map(lambda a: first(a, 1), state)
+        got = jax.jit(lambda *args: (jax_lstm.lstm(*args, **given), jax_lstm.lstm_states(*args, **given)))(*args)
+        assert [a.shape for a in jax.tree.leaves(got)] == [
+            (*batch, 7, 2 * H),
+            *[(4, *batch, H)] * 2,
+            *[(4, *batch, 7, H)] * 2,
+        ]
+        return jax.tree.map(np.ravel, got)
+
+    close(run(2, (2, 1)), run(2, (2,)))
+    alone = run(1, ())
+    close(run(1, (1,)), alone)
+    close(run(1, (1, 1)), alone)
+
+
+def test_a_batch_of_one_needs_no_copies():
+    """Two copies of the gates, 4 of these floats each, and some of h, where the axis of one element is in the way."""
+    steps, hidden = 1000, 64
+    params = jax_lstm.init_lstm(KEYS[0], hidden, hidden)
+    x = jnp.zeros((1, steps, hidden), jnp.float32)
+    loss = lambda params, x: jnp.sum(jax_lstm.lstm(params, x)[0] ** 2)
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes / (4 * steps * hidden) < 4 + 5
+
+
 def test_a_block_is_a_divisor_where_one_is_near():
     assert blocks.near_divisor(1000, 60) == 50
     assert blocks.near_divisor(997, 60) == 60
