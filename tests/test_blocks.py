@@ -148,6 +148,16 @@ def test_a_batch_of_one_needs_no_copies():
     assert compiled.memory_analysis().temp_size_in_bytes / (4 * steps * hidden) < 4 + 5
 
 
+def test_a_training_step_over_100000_steps_fits_in_200_mb():
+    """In chunks of about √T; the projected inputs of the whole sequence alone would be 205 MB."""
+    steps, inputs, hidden = 100_000, 32, 128
+    params = jax_lstm.init_lstm(KEYS[0], inputs, hidden)
+    x = jax.ShapeDtypeStruct((1, steps, inputs), jnp.float32)
+    loss = lambda params, x: jnp.sum(jax_lstm.lstm(params, x, checkpoint_every=320)[0] ** 2)
+    compiled = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(params, x).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 200e6
+
+
 def test_a_block_is_a_divisor_where_one_is_near():
     assert blocks.near_divisor(1000, 60) == 50
     assert blocks.near_divisor(997, 60) == 60

@@ -15,6 +15,7 @@ from crosscheck import cli, suite
 from crosscheck.cases import RecurrentCase
 from crosscheck.finding import Finding, Outcome, Rows
 from crosscheck.report.curves import curve_table, survival_text
+from jax_lstm import stack as jax_lstm_stack
 from tests.ports import cell, port, sigmoid
 
 
@@ -44,6 +45,18 @@ def test_chrono_bias_keeps_gradients_alive():
     assert result.exit_code == 0, result.stdout
     assert "below the smallest normal float32 at 0 of 400 steps" in result.stdout
     assert "vacuous" not in result.stdout
+
+
+def test_chunks_are_judged_beside_the_rest(monkeypatch):
+    result = run("--length", "60", "--hidden", "5", "--loss", "all", "--checkpoint-every", "7")
+    assert result.exit_code == 0, result.stdout
+    for side in ("jax_lstm", "jax_lstm checkpoint_every=7", "torch.nn.LSTM"):
+        assert f"\n{side}, grad x " in "\n" + result.stdout
+    seen = []
+    original = jax_lstm_stack.recur_in_chunks
+    monkeypatch.setattr(jax_lstm_stack, "recur_in_chunks", lambda every, *a: seen.append(every) or original(every, *a))
+    run("--length", "20", "--hidden", "5", "--checkpoint-every", "6")
+    assert set(seen) == {None, 6}
 
 
 def test_options_reach_the_case():
@@ -108,8 +121,9 @@ def test_survival_is_told_by_its_rate():
 
 @pytest.mark.slow
 def test_100000_steps_in_less_than_4_gb():
-    """The figure of the issue: both frameworks, both lanes."""
+    """Both frameworks, both lanes, and ours in chunks of about √T too."""
     command = [sys.executable, "-m", "crosscheck", "gradients", "--length", "100000", "--forget-bias", "chrono"]
+    command += ["--checkpoint-every", "320"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

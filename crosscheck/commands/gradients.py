@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,10 +23,8 @@ from crosscheck.commands.common import (
 from crosscheck.finding import Outcome, worst
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.report.table import closing_line, print_failures
-from crosscheck.sides import SIDES
+from crosscheck.sides import SIDES, Side, jax_lstm
 from crosscheck.suite import CaseResult, measure_case, run_side
-
-BOTH = ("jax_lstm", "torch.nn.LSTM")
 
 
 def gradients(
@@ -36,6 +35,9 @@ def gradients(
     ] = None,
     loss: Annotated[str, typer.Option(help="'last': a loss on the last step alone; 'all': on every output.")] = "last",
     seed: Annotated[int, typer.Option(min=0, help="Of weights, inputs and cotangents.")] = 0,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Judge jax_lstm with this option too: chunks of so many steps.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a page with every curve and limit to DIR/index.html.")
@@ -52,16 +54,18 @@ def gradients(
     check_report_folder(report, json_file)
     command = f"crosscheck gradients --length {length} --hidden {hidden} --loss {loss} --seed {seed}"
     command += f" --forget-bias {forget_bias}" * (forget_bias is not None)
+    command += f" --checkpoint-every {checkpoint_every}" * (checkpoint_every is not None)
+    sides = _sides(checkpoint_every)
     results: list[CaseResult] = []
     with failures_in_one_line(), progress() as bar:
-        task = bar.add_task("truth, condition and e_ref", total=1 + len(BOTH))
+        task = bar.add_task("truth, condition and e_ref", total=1 + len(sides))
         started = time.perf_counter()
         measured = measure_case(case)
-        for name in BOTH:
-            bar.update(task, advance=1, description=name)
-            verdict = run_side(measured, SIDES[name])
+        for side in sides:
+            bar.update(task, advance=1, description=side.name)
+            verdict = run_side(measured, side)
             seconds = time.perf_counter() - started
-            results.append(CaseResult(case.name, name, case.expect, verdict, seconds, command))
+            results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds, command))
             started = time.perf_counter()
     console = output()
     for result in results:
@@ -81,6 +85,15 @@ def gradients(
     print_failures([results], console)
     console.print(closing_line([results]), highlight=False, markup=False)
     raise typer.Exit(0 if worst(r.outcome for r in results) is Outcome.AGREE else 1)
+
+
+def _sides(checkpoint_every: int | None) -> list[Side]:
+    chunked = [] if checkpoint_every is None else [_in_chunks(checkpoint_every)]
+    return [SIDES["jax_lstm"], *chunked, SIDES["torch.nn.LSTM"]]
+
+
+def _in_chunks(every: int) -> Side:
+    return Side(f"jax_lstm checkpoint_every={every}", partial(jax_lstm.runner, checkpoint_every=every))
 
 
 def _case(length, hidden, forget_bias, loss, seed) -> RecurrentCase:

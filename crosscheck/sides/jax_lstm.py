@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import optax
 from flax.traverse_util import unflatten_dict
@@ -13,12 +14,12 @@ from crosscheck.run_jax import run_jax
 from jax_lstm import LSTMState, linen
 
 
-def runner(case: Case):
-    return partial(run_jax, function(case))
+def runner(case: Case, **options: Any):
+    return partial(run_jax, function(case, **options))
 
 
-def function(case: Case):
-    """fn(params, *inputs) of a case."""
+def function(case: Case, **options: Any):
+    """fn(params, *inputs) of a case; ``options`` are more of linen.LSTM's."""
     if isinstance(case, TextCase):
         return text_function(case)
     lengths = None if case.lengths is None else list(case.lengths)
@@ -36,6 +37,7 @@ def function(case: Case):
         bidirectional=case.bidirectional,
         proj_size=case.proj_size,
         time_major=case.time_major,
+        **options,
     )
 
     def lstm(params, x, states):

@@ -1,0 +1,105 @@
+"""Where the time of one call of ours goes on CPU: matrix products, gates, or moving data.
+
+    python -m benchmarks.operations --shape 128,32,128,256 --work forward
+
+Runs the program of `crosscheck bench` under JAX's profiler and adds up the operations of the compiled program by kind.
+Loops are left out, since their time is that of what runs inside; what no operation accounts for, such as waking threads
+and the loops' own steps, is the rest of the call. Beside it stands torch.nn.LSTM's whole call, timed in turn with ours.
+Kinds are told by the names that XLA gives: "ynn" and "dot" are products, names of copies, slices and transposes alone
+are moving data, and any other fusion is pointwise.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crosscheck.bench.competitors import choose
+from crosscheck.bench.result import OURS, TORCH
+from crosscheck.bench.settings import measuring
+from crosscheck.bench.shapes import parse_shape
+from crosscheck.bench.timing import interleave
+from crosscheck.bench.work import KINDS, make_work
+
+MOVING = re.compile(r"(copy|bitcast|transpose|slice|dynamic|update|concatenate|broadcast|pad|wrapped|fusion)+")
+CALLS = 5
+Operation = tuple[str, float]  # name, seconds
+
+
+def kind_of(name: str) -> str | None:
+    """Of an operation by its name in the compiled program; None for a loop or a call, whose time is its contents'."""
+    stem = re.sub(r"[.\d]+$", "", name)
+    if stem in ("while", "call", "conditional"):
+        return None
+    if "ynn" in stem or "dot" in stem or "convolution" in stem:
+        return "matrix products"
+    return "moving data" if not re.sub(r"[-_]", "", MOVING.sub("", stem)) else "gates and other pointwise"
+
+
+def operations(call: Callable[[], Any], calls: int = CALLS) -> list[Operation]:
+    """Every operation that ran in so many calls, with its seconds for one of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(calls):
+                call()
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(file))
+        return [
+            (dict(event.stats)["hlo_op"], event.duration_ns / 1e9 / calls)
+            for plane in profile.planes
+            for line in plane.lines
+            for event in line.events
+            if "hlo_op" in dict(event.stats)
+        ]
+
+
+def by_kind(found: Iterable[Operation]) -> Counter[str]:
+    """Seconds of each kind."""
+    total: Counter[str] = Counter()
+    for name, seconds in found:
+        kind = kind_of(name)
+        if kind is not None:
+            total[kind] += seconds
+    return total
+
+
+def main(
+    shape: Annotated[str, typer.Option(metavar="T,B,D,H")] = "128,32,128,256",
+    work: Annotated[str, typer.Option(help=" or ".join(KINDS))] = "forward",
+    seconds: Annotated[float, typer.Option(help="for the timed runs")] = 5.0,
+) -> None:
+    """Where the time of one call of jax_lstm goes on CPU."""
+    try:
+        if work not in KINDS:
+            raise ValueError(f"--work must be one of {', '.join(KINDS)}; got {work!r}")
+        asked = make_work(parse_shape(shape), work, "plain", "float32")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with measuring("float32"):
+        calls = {each.name: each.ready(asked).call for each in choose([OURS, TORCH])}
+        for call in calls.values():
+            call()
+        times = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=50, budget=seconds)
+        median = {name: statistics.median(each.seconds) for name, each in times.items()}
+        total = by_kind(operations(calls[OURS]))
+    table = Table(title=f"{shape}, {work}", title_justify="left", box=None, pad_edge=False)
+    for name, side in (("", "left"), ("ms", "right"), (f"of {TORCH}'s call", "right")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    rows = [(f"{TORCH}, a call", median[TORCH]), (f"{OURS}, a call", median[OURS]), *total.most_common()]
+    for name, value in rows:
+        table.add_row(name, f"{value * 1e3:.3g}", f"{value / median[TORCH]:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
