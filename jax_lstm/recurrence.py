@@ -34,7 +34,7 @@ from jax_lstm.cell import Cell
 from jax_lstm.linear import linear
 from jax_lstm.products import as_it_is, product, step_product, weight_product
 from jax_lstm.state import LSTMState
-from jax_lstm.tangents import Residuals, Tangents, gates_along, pull, push
+from jax_lstm.tangents import Residuals, Tangents, gates_along, h_before, pull, push
 from jax_lstm.trees import add, cast, choose, every_step, gatewise
 
 Array = Any
@@ -145,10 +145,9 @@ def _recur_jvp(plan, primals, tangents):
     kept = recur(replace(plan, path=True), *primals)
     d_weights, d_x, d_carry, d_origin, _ = jax.tree.map(_none_if_zero, tangents)
     d_carry, d_origin = _or_zeros(d_carry, carry), _or_zeros(d_origin, origin)
-    h_before = partial(_h_before, plan, jax.lax.stop_gradient)
     made_of = (carry.h, origin.h), (kept.h, events.reset, events.cut)
     lean = kept.path.gates is None
-    recompute = (weights.ih, weights.bias, x, h_before(*made_of)[1]) if lean else None
+    recompute = (weights.ih, weights.bias, x, made_of) if lean else None
     residuals = Residuals(weights.hh, weights.hr, events, kept.path.c_before, kept.path.gates, recompute)
 
     # 1. what needs no loop: one product over all steps for each weight matrix
@@ -158,7 +157,7 @@ def _recur_jvp(plan, primals, tangents):
         _wide(weights),
         product(plan, d_x, weights.ih),
         weight_product(plan, as_it_is, None, x, d_weights.ih),
-        weight_product(plan, h_before, *made_of, d_weights.hh),
+        weight_product(plan, partial(h_before, plan), *made_of, d_weights.hh),
         every_step(d_weights.bias, x),
     )
     d_projected = None
@@ -179,20 +178,11 @@ def _recur_jvp(plan, primals, tangents):
     d_gates = None
     if not lean:
         d_made_of = (d_carry.h, d_origin.h), (d_h, events.reset, events.cut)
-        _, d_h_before = _h_before(plan, jnp.zeros_like, *d_made_of)
+        _, d_h_before = h_before(plan, *d_made_of, at_cut=jnp.zeros_like)
         d_z = gatewise(plan.cell, add(d_sums, product(plan, d_h_before, weights.hh)))
         slopes = plan.cell.activation_slopes(gatewise(plan.cell, kept.path.gates))
         d_gates = jnp.concatenate(tuple(map(jnp.multiply, slopes, d_z)), -1)
     return kept, Trace(d_last, d_h, d_c, Path(d_c_before, d_gates))
-
-
-def _h_before(plan, at_cut, carry, steps):
-    """The h that each step starts from: shifted by one step, then cut, then reset. For any block of steps."""
-    first, origin = carry
-    h, reset, cut = steps
-    order, last = ((h[1:], first[None]), h[0]) if plan.reverse else ((first[None], h[:-1]), h[-1])
-    shifted = jnp.concatenate(order)
-    return (last, origin), choose(reset, origin, choose(cut, at_cut(shifted), shifted))
 
 
 def _unprojected(plan, residuals):

@@ -29,7 +29,7 @@ class Residuals(NamedTuple):
     events: Any
     c_before: Array | None
     gates: Array | None
-    recompute: tuple[Array, Array | None, Array, Array] | None  # w_ih, bias, x, h_before
+    recompute: Any  # None, or w_ih, bias, x, and the arguments of h_before
 
 
 class Tangents(NamedTuple):
@@ -45,10 +45,22 @@ def gates_along(plan, residuals: Residuals) -> Array:
     """The gates [T, *batch, G], as they were kept or by one product over all steps."""
     if residuals.gates is not None:
         return residuals.gates
-    assert residuals.recompute is not None
-    w_ih, bias, x, h_before = residuals.recompute
-    sums = add(product(plan, x, w_ih), every_step(bias, x), product(plan, h_before, residuals.w_hh))
+    w_ih, bias, x, made_of = residuals.recompute
+    _, before = h_before(plan, *made_of)
+    sums = add(product(plan, x, w_ih), every_step(bias, x), product(plan, before, residuals.w_hh))
     return jnp.concatenate(plan.cell.activate(gatewise(plan.cell, sums)), -1)
+
+
+def h_before(plan, carry, steps, at_cut=jax.lax.stop_gradient):
+    """The h that each step of a block starts from: shifted by one step, then cut, then reset; and the next carry.
+
+    carry: (h, origin's h) that the block starts from. steps: (h after each step, reset, cut).
+    """
+    first, origin = carry
+    h, reset, cut = steps
+    order, last = ((h[1:], first[None]), h[0]) if plan.reverse else ((first[None], h[:-1]), h[-1])
+    shifted = jnp.concatenate(order)
+    return (last, origin), choose(reset, origin, choose(cut, at_cut(shifted), shifted))
 
 
 def push(plan, residuals: Residuals, tangents: Tangents):
