@@ -17,7 +17,7 @@ test: $(INSTALLED) $(BROWSER)
 	$(BIN)/python -m pytest -n auto
 
 test-all: $(INSTALLED) $(BROWSER)
-	$(BIN)/python -m pytest -n auto -m "slow or not slow"
+	TESTS_COMPILE=as-for-users $(BIN)/python -m pytest -n auto -m "slow or not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
