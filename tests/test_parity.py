@@ -36,9 +36,10 @@ def standard(tmp_path_factory):
     done = subprocess.run(
         [*command, *chosen], env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(file.read_text())["cases"]
-    return {name: [case for case in found if case["name"] == name] for name in QUICK}
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = json.loads(file.read_text())
+    assert found["ok"] == (done.returncode == 0)
+    return {name: [case for case in found["cases"] if case["name"] == name] for name in QUICK}
 
 
 @pytest.mark.parametrize("name", QUICK)
