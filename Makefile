@@ -14,10 +14,10 @@ crosscheck: $(INSTALLED)
 	$(BIN)/crosscheck
 
 test: $(INSTALLED) $(BROWSER)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: $(INSTALLED) $(BROWSER)
-	$(BIN)/python -m pytest -n auto -m "slow or not slow"
+	TESTS_COMPILE=as-for-users $(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,11 +1,13 @@
-"""x64 on, and eight CPU devices for the sharding tests. Warnings are errors, by pyproject.toml."""
+"""x64 on, eight CPU devices for the sharding tests, and programs compiled in haste. Warnings are errors."""
 
 from __future__ import annotations
 
 import os
 
+from tests import haste
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {haste.FLAGS}"
 
 import jax
 

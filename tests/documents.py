@@ -86,10 +86,10 @@ def blocks(document: str, *languages: str) -> list[Block]:
     return found
 
 
-def run(some: Sequence[Block], folder: Path, **settings: str) -> list[str]:
+def run(some: Sequence[Block], folder: Path, flags: str = "") -> list[str]:
     """What each block prints, run in order in one namespace, in a process of its own that starts in ``folder``.
 
-    ``settings`` go into its environment. Raises AssertionError with the traceback, in the document's own lines.
+    ``flags`` are XLA's. Raises AssertionError with the traceback, in the document's own lines.
     """
     result = folder / "printed.json"
     code = json.dumps([(block.document, block.line, block.code) for block in some])
@@ -97,7 +97,7 @@ def run(some: Sequence[Block], folder: Path, **settings: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(result)],
         input=code,
-        env=os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | settings,
+        env=os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -22,21 +22,13 @@ from jax_lstm import choose_backend, linen, nnx
 from tests import fake_cudnn
 from tests.fake_cudnn import LENGTHS, NETWORKS, B, D, H, T, assert_close, problem
 
-VALID = np.arange(T)[None, :, None] < LENGTHS[:, None, None]
-CHEAP = {
-    "xla_backend_optimization_level": "0",
-    "xla_llvm_disable_expensive_passes": True,
-}  # most of it is compiling
 GPUS = [device for device in jax.devices() if device.platform == "gpu"]
+VALID = np.arange(T)[None, :, None] < LENGTHS[:, None, None]
 
 
 @pytest.fixture
 def calls(monkeypatch):
     return fake_cudnn.install(monkeypatch)
-
-
-def jitted(f):
-    return jax.jit(f, compiler_options=None if GPUS else CHEAP)
 
 
 def outputs_and_gradients(backend, **options):
@@ -45,7 +37,7 @@ def outputs_and_gradients(backend, **options):
         weigh = lambda a: jnp.sum(a * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape) + a**3)
         return weigh(y) + weigh(last.h) + weigh(last.c), (y, last)
 
-    return jitted(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
@@ -65,10 +57,10 @@ def test_it_computes_what_scan_computes(network, lengths, calls):
 def test_an_empty_row_keeps_its_state_bit_for_bit_and_gets_no_other_gradient(calls):
     params, x, state = problem(num_layers=2, bidirectional=True)
     run = lambda x, s: jax_lstm.lstm(params, x, s, lengths=np.zeros(B, int), backend="cudnn")
-    y, last = jitted(run)(x, state)
+    y, last = jax.jit(run)(x, state)
     np.testing.assert_array_equal(y, 0.0)
     jax.tree.map(np.testing.assert_array_equal, last, state)
-    gradient = jitted(jax.grad(lambda x, s: jnp.sum(run(x, s)[1].c * 2), argnums=(0, 1)))(x, state)
+    gradient = jax.jit(jax.grad(lambda x, s: jnp.sum(run(x, s)[1].c * 2), argnums=(0, 1)))(x, state)
     np.testing.assert_array_equal(gradient[0], 0.0)
     np.testing.assert_array_equal(gradient[1].c, 2.0)
     np.testing.assert_array_equal(gradient[1].h, 0.0)
@@ -85,7 +77,7 @@ def test_the_padding_reaches_nothing(calls):
 
 def test_lengths_under_jit_count_as_clipped(calls):
     params, x, state = problem(bidirectional=True)
-    run = jitted(lambda n: jax_lstm.lstm(params, x, state, lengths=n, backend="cudnn"))
+    run = jax.jit(lambda n: jax_lstm.lstm(params, x, state, lengths=n, backend="cudnn"))
     wild, tame = run(jnp.array([2**32 + 2, 6, -3, 1])), run(jnp.array([6, 6, 0, 1]))
     jax.tree.map(np.testing.assert_array_equal, wild, tame)
     assert np.isfinite(wild[0]).all()
@@ -102,7 +94,7 @@ def test_any_number_of_batch_axes(batch, calls):
 def test_time_major_dropout_and_no_state(calls):
     params, x, _ = problem(num_layers=2, bidirectional=True)
     options = {"dropout": 0.5, "dropout_key": jax.random.key(3), "time_major": True}
-    run = lambda backend: jitted(lambda p: jax_lstm.lstm(p, x.swapaxes(0, 1), backend=backend, **options))(params)
+    run = lambda backend: jax.jit(lambda p: jax_lstm.lstm(p, x.swapaxes(0, 1), backend=backend, **options))(params)
     assert_close(run("cudnn"), run("scan"))
 
 
@@ -110,19 +102,19 @@ def test_recomputed_by_jax_checkpoint(calls):
     params, x, _ = problem()
     loss = lambda p, x, backend: jnp.sum(jnp.sin(jax_lstm.lstm(p, x, lengths=LENGTHS, backend=backend)[0]))
     run = lambda backend: jax.grad(jax.checkpoint(lambda p, x: loss(p, x, backend)), argnums=(0, 1))
-    assert_close(jitted(run("cudnn"))(params, x), jitted(run("scan"))(params, x))
+    assert_close(jax.jit(run("cudnn"))(params, x), jax.jit(run("scan"))(params, x))
 
 
 def test_modules_pass_the_backend_on(calls):
     x = problem()[1]
     module = linen.LSTM(H, num_layers=2)
     variables = jax.jit(module.init)(jax.random.key(0), x)
-    expected = jitted(module.apply)(variables, x)
+    expected = jax.jit(module.apply)(variables, x)
     assert not calls
-    assert_close(jitted(module.clone(backend="cudnn").apply)(variables, x), expected)
+    assert_close(jax.jit(module.clone(backend="cudnn").apply)(variables, x), expected)
     assert len(calls) == 2
     both = [nnx.LSTM(D, H, backend=backend, rngs=flax_nnx.Rngs(0)) for backend in ("cudnn", "scan")]
-    assert_close(*(jitted(lambda x, m=m: m(x))(x) for m in both))
+    assert_close(*(jax.jit(lambda x, m=m: m(x))(x) for m in both))
     assert len(calls) == 3
 
 
@@ -135,7 +127,7 @@ def test_vmap_is_right_in_values_and_gradients(weights_too, calls):
 
     def each(backend):
         loss = lambda p, x: jnp.sum(jnp.sin(jax_lstm.lstm(p, x, lengths=LENGTHS, backend=backend)[0]))
-        return jitted(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(*arguments)
+        return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(*arguments)
 
     assert_close(each("cudnn"), each("scan"))
 
@@ -174,8 +166,8 @@ def test_under_shard_map(calls):
         in_specs=(P(), P("data"), P("data")),
         out_specs=P(),
     )
-    got = jitted(jax.value_and_grad(total, argnums=(0, 1)))(params, x, lengths)
-    assert_close(got, jitted(jax.value_and_grad(loss("scan"), argnums=(0, 1)))(params, x, lengths))
+    got = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(params, x, lengths)
+    assert_close(got, jax.jit(jax.value_and_grad(loss("scan"), argnums=(0, 1)))(params, x, lengths))
 
 
 # JAX's real primitives, as far as a CPU can follow them
@@ -196,7 +188,7 @@ def test_it_lowers_for_cuda(lowered):
         y, last = jax_lstm.lstm(params, x, state, lengths=LENGTHS, backend="cudnn", precision="highest")
         return jnp.sum(y) + jnp.sum(last.c)
 
-    step = jitted(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
     text = export.export(step, platforms=["cuda"], disabled_checks=KNOWN)(params, x, state).mlir_module()
     assert re.findall(r"custom_call @(\w+)", text) == ["cudnn_rnn_ffi"] * 4 + ["cudnn_rnn_bwd_ffi"] * 4
     descriptors = set(re.findall(r'opaque = "([^"]*)"', text))

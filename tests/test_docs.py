@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from tests import documents
+from tests import documents, haste
 from tests.documents import DOCUMENTS, LANGUAGES, ROOT, Block, anchors, blocks, command_lines, links, same_text, tokens
 
 PYTHON = [document for document in DOCUMENTS if blocks(document, "python", "python slow")]
@@ -16,23 +16,23 @@ COMMANDS = {
 }
 
 
-def check(some, folder, **settings):
-    for block, printed in zip(some, documents.run(some, folder, **settings), strict=True):
+def check(some, folder, flags):
+    for block, printed in zip(some, documents.run(some, folder, flags), strict=True):
         expected = block.output or ""
         assert same_text(printed, expected), f"{block.place} prints\n{printed}\nand the document says\n{expected}"
 
 
 @pytest.mark.parametrize("document", PYTHON)
 def test_blocks_print_what_follows_them(document, tmp_path):
-    """Compiled in haste: most of the time of a short block is XLA's optimiser, and the slow test below leaves it on."""
-    check(blocks(document, "python"), tmp_path, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    """Compiled in haste: most of the time of a short block is XLA's, and the slow test below lets it take its time."""
+    check(blocks(document, "python"), tmp_path, haste.FLAGS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", PYTHON)
 def test_all_blocks_as_a_reader_runs_them(document, tmp_path):
     """Those that are marked ``python slow`` among them."""
-    check(blocks(document, "python", "python slow"), tmp_path)
+    check(blocks(document, "python", "python slow"), tmp_path, "")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

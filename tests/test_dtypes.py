@@ -25,29 +25,31 @@ def problem(dtype):
     [(jnp.float64, jnp.float64), (jnp.float32, jnp.float32), (jnp.bfloat16, jnp.float32), (jnp.float16, jnp.float32)],
 )
 def test_outputs_are_in_the_compute_dtype_and_states_in_the_carrys(dtype, carry):
-    params, x = problem(dtype)
-    y, state = jax_lstm.lstm(params, x)
+    def run(params, x):
+        gradient = jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))
+        return jax_lstm.lstm(params, x), jax_lstm.lstm_states(params, x), gradient(params)
+
+    (y, state), states, gradients = jax.jit(run)(*problem(dtype))
     assert (y.dtype, state.h.dtype, state.c.dtype) == (dtype, carry, carry)
-    states = jax_lstm.lstm_states(params, x)
     assert (states.h.dtype, states.c.dtype) == (carry, carry)
-    gradients = jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))(params)
     assert {a.dtype for a in gradients.values()} == {jnp.dtype(dtype)}
 
 
 def test_mixed_inputs_compute_in_their_result_type():
     params, x = problem(jnp.float32)
-    assert jax_lstm.lstm(params, x.astype(jnp.bfloat16))[0].dtype == jnp.float32
-    assert jax_lstm.lstm(params, x.astype(jnp.float64))[0].dtype == jnp.float64
+    run = jax.jit(lambda p, x: jax_lstm.lstm(p, x)[0])
+    assert run(params, x.astype(jnp.bfloat16)).dtype == jnp.float32
+    assert run(params, x.astype(jnp.float64)).dtype == jnp.float64
 
 
 def test_a_told_carry_dtype_is_kept():
-    params, x = problem(jnp.bfloat16)
-    assert jax_lstm.lstm(params, x, carry_dtype=jnp.bfloat16)[1].c.dtype == jnp.bfloat16
+    for dtype, carry in ((jnp.bfloat16, jnp.bfloat16), (jnp.float32, jnp.float64)):
+        run = jax.jit(lambda p, x, carry=carry: jax_lstm.lstm(p, x, carry_dtype=carry)[1].c)
+        assert run(*problem(dtype)).dtype == carry
     params, x = problem(jnp.float32)
-    assert jax_lstm.lstm(params, x, carry_dtype=jnp.float64)[1].c.dtype == jnp.float64
     for residuals in ("fast", "lean"):
         run = lambda p, r=residuals: jnp.sum(jax_lstm.lstm(p, x, carry_dtype=jnp.float64, residuals=r)[0])
-        assert np.isfinite(jax.grad(run)(params)["weight_hh_l1"]).all()
+        assert np.isfinite(jax.jit(jax.grad(run))(params)["weight_hh_l1"]).all()
 
 
 def test_a_float32_carry_beats_a_bfloat16_one():
@@ -55,9 +57,10 @@ def test_a_float32_carry_beats_a_bfloat16_one():
     params = jax_lstm.init_lstm(KEYS[0], D, H, forget_bias="chrono:500", dtype=jnp.bfloat16)
     x = jax.random.normal(KEYS[1], (B, 500, D), jnp.bfloat16)
     wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
-    truth = jax_lstm.lstm(*wide)[1].c
+    last = lambda carry: jax.jit(lambda p, x: jax_lstm.lstm(p, x, carry_dtype=carry)[1].c)
+    truth = last(None)(*wide)
     error = lambda c: float(jnp.linalg.norm(c.astype(jnp.float64) - truth) / jnp.linalg.norm(truth))
-    default, narrow = (error(jax_lstm.lstm(params, x, carry_dtype=d)[1].c) for d in (None, jnp.bfloat16))
+    default, narrow = (error(last(carry)(params, x)) for carry in (None, jnp.bfloat16))
     unit = 2.0**-8
     assert default < 2 * unit < narrow
 
@@ -67,7 +70,8 @@ def test_bfloat16_gradients_are_the_float64_ones_within_its_rounding(residuals):
     params, x = problem(jnp.bfloat16)
     wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
     loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x, residuals=residuals)[0].astype(jnp.float64) ** 2)
-    got, truth = jax.grad(loss)(params, x), jax.grad(loss)(*wide)
+    gradient = jax.jit(jax.grad(loss))
+    got, truth = gradient(params, x), gradient(*wide)
     for name, expected in truth.items():
         error = jnp.linalg.norm(got[name].astype(jnp.float64) - expected) / jnp.linalg.norm(expected)
         assert error < 16 * 2.0**-8, name  # a few roundings of bfloat16, u = 2^-8, per step that counts
@@ -83,9 +87,9 @@ def test_float32_state_enters_a_bfloat16_run_unrounded():
 def test_linen_dtype_is_the_compute_dtype():
     x = jnp.ones((B, T, D))
     module = linen.LSTM(H, dtype=jnp.bfloat16)
-    variables = module.init(KEYS[0], x)
+    variables = jax.jit(module.init)(KEYS[0], x)
     assert variables["params"]["weight_ih_l0"].dtype == jnp.float32
-    y, state = module.apply(variables, x)
+    y, state = jax.jit(module.apply)(variables, x)
     assert (y.dtype, state.c.dtype) == (jnp.bfloat16, jnp.float32)
 
 
@@ -140,7 +144,7 @@ def test_ranks_and_dtypes_need_no_promotion():
     """Works where a project has switched JAX's implicit broadcasting and promotion off."""
     with jax.numpy_rank_promotion("raise"):
         params, x = problem(jnp.float32)
-        jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, lengths=[1, 2, 8], truncate_every=3)[0]))(params)
+        jax.jit(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, lengths=[1, 2, 8], truncate_every=3)[0])))(params)
         cell = {n.removesuffix("_l0"): a for n, a in jax_lstm.init_lstm(KEYS[0], D, H).items()}
         jax_lstm.lstm_cell(cell, LSTMState(jnp.zeros((B, H)), jnp.zeros((B, H))), x[:, 0])
-        linen.SequenceModel(7, 3, 5, 4).init(KEYS[0], jnp.zeros((B, T), int))
+        jax.jit(linen.SequenceModel(7, 3, 5, 4).init)(KEYS[0], jnp.zeros((B, T), int))

@@ -251,7 +251,8 @@ def test_the_largest_singular_value_whatever_the_spectrum(name):
     got, right = largest(a)
     size = values[0] or 1.0
     np.testing.assert_allclose(got / size, values[0] / size, rtol=1e-14)
-    np.testing.assert_allclose(np.linalg.norm(a @ right / size), values[0] / size, rtol=1e-14)
+    rtol = 1e-12 if name == "tiny" else 1e-14  # of a matrix of 1e-300 XLA flushes the last bits to zero
+    np.testing.assert_allclose(np.linalg.norm(a @ right / size), values[0] / size, rtol=rtol)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -82,13 +82,13 @@ def test_forget_bias_is_the_sum_of_both(style):
 
 
 def test_chrono_bias():
-    params = jax_lstm.init_lstm(KEY, 3, 4096, forget_bias="chrono:1000")
+    params = jax_lstm.init_lstm(KEY, 3, 1024, forget_bias="chrono:1000")
     total = gates(params["bias_ih_l0"] + params["bias_hh_l0"])
     np.testing.assert_array_equal(total["i"], -total["f"])
     memory = np.exp(total["f"])
     assert 1 <= memory.min() < memory.max() <= 999
-    assert abs(memory.mean() - 500) < 20
-    assert float(jnp.abs(total["g"]).max()) <= 2 / 64
+    assert abs(memory.mean() - 500) < 30  # the mean of 1024 draws is off by 9
+    assert float(jnp.abs(total["g"]).max()) <= 2 / 32
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -33,6 +33,9 @@ def problem(**network):
     return params, jax.random.normal(keys[1], (B, T, D)), state
 
 
+lstm = jax.jit(jax_lstm.lstm)
+
+
 def row(state, b):
     return jax.tree.map(lambda a: a[:, b], state)
 
@@ -46,7 +49,7 @@ def test_each_row_is_as_if_it_ran_alone(network):
         if n == 0:
             expected = row(state, b)
         else:
-            alone, expected = jax_lstm.lstm(params, x[b, :n], row(state, b))
+            alone, expected = lstm(params, x[b, :n], row(state, b))
             np.testing.assert_allclose(y[b, :n], alone, rtol=1e-13)
         np.testing.assert_allclose(row(last, b).h, expected.h, rtol=1e-13)
         np.testing.assert_allclose(row(last, b).c, expected.c, rtol=1e-13)
@@ -90,12 +93,12 @@ def test_reset_runs_each_segment_alone(network, lengths):
     params, x, state = problem(**NETWORKS[network])
     reset = np.random.default_rng(0).random((B, T)) < 0.4
     reset[1] = [False, True, False, False, True, False]
-    y = jax_lstm.lstm(params, x, state, reset=reset, lengths=lengths)[0]
+    y = lstm(params, x, state, reset=reset, lengths=lengths)[0]
     for b in range(B):
         end = T if lengths is None else lengths[b]
         bounds = sorted({0, *np.flatnonzero(reset[b, :end]).tolist(), int(end)})
         for start, stop in pairwise(bounds):
-            alone = jax_lstm.lstm(params, x[b, start:stop], row(state, b))[0]
+            alone = lstm(params, x[b, start:stop], row(state, b))[0]
             np.testing.assert_allclose(y[b, start:stop], alone, rtol=1e-12, atol=1e-14)
 
 
@@ -202,7 +205,7 @@ def test_rnn_takes_the_same_options():
         y, h_n = run(params)
         np.testing.assert_allclose(y, expected.detach(), rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(h_n, last.detach(), rtol=1e-12, atol=1e-14)
-        gradient = jax.grad(lambda p, run=run: jnp.sum(run(p)[0]))(params)["weight_hh_l1_reverse"]
+        gradient = jax.jit(jax.grad(lambda p, run=run: jnp.sum(run(p)[0])))(params)["weight_hh_l1_reverse"]
         (wanted,) = torch.autograd.grad(expected.sum(), [module.weight_hh_l1_reverse], retain_graph=True)
         np.testing.assert_allclose(gradient, wanted, rtol=1e-11, atol=1e-13)
 

@@ -20,6 +20,7 @@ from jax import export
 
 import jax_lstm
 from jax_lstm import LSTMState, linen, nnx
+from tests import haste
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, D, H, V = 2, 8, 3, 4, 7
@@ -144,7 +145,7 @@ def read_back(artefact, folder, code):
     for n, inputs in enumerate(INPUTS.values()):
         np.savez(folder / f"{n}.npz", *inputs)
     (folder / "lstm.jax").write_bytes(artefact)
-    environment = os.environ | {"JAX_ENABLE_X64": "1", "XLA_FLAGS": ""}
+    environment = os.environ | {"JAX_ENABLE_X64": "1", "XLA_FLAGS": haste.FLAGS}
     done = subprocess.run(
         [sys.executable, "-c", READER + code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

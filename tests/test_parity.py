@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -13,6 +17,7 @@ from crosscheck.compare import LANES, compare
 from crosscheck.finding import Outcome
 from crosscheck.norms import norm
 from crosscheck.problem import Problem
+from crosscheck.report.json import as_dict
 from crosscheck.sides import SIDES
 from crosscheck.suite import measure_case, run_suite
 
@@ -22,18 +27,41 @@ QUICK = [
 SLOW = [name for name in CASES if name not in QUICK]
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
-def test_standard_case(name):
-    (results,) = run_suite([CASES[name]])
-    assert [r.side for r in results] == list(SIDES)
-    for result in results:
-        assert result.ok, str(result.verdict)
-        wanted = CASES[name].problem
-        if result.side == "jax_lstm":
-            expected = {*wanted.output_names, *(f"grad {n}" for n in wanted.wrt)}
-            assert {f.quantity for f in result.verdict.findings} == expected
-            lanes = {f.lane for f in result.verdict.findings}
-            assert lanes - {"B shifted"} == {"A", "A linear", "B"}
+@pytest.fixture(scope="module")
+def standard(tmp_path_factory):
+    """The command's results by case, out of a process without tests.haste: with the rounding that a user gets."""
+    file = tmp_path_factory.mktemp("standard") / "out.json"
+    command = [sys.executable, "-m", "crosscheck", "--jobs", "1", "--json", str(file)]
+    chosen = [word for name in QUICK for word in ("--case", name)]
+    done = subprocess.run(
+        [*command, *chosen], env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = json.loads(file.read_text())
+    assert found["ok"] == (done.returncode == 0)
+    return {name: [case for case in found["cases"] if case["name"] == name] for name in QUICK}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_standard_case(name, standard):
+    assert_agreement(name, standard[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_long_standard_case(name):
+    assert_agreement(name, as_dict(list(run_suite([CASES[name]])), {})["cases"])
+
+
+def assert_agreement(name, results):
+    assert [result["side"] for result in results] == list(SIDES)
+    assert all(result["ok"] for result in results), results
+    (ours,) = (result for result in results if result["side"] == "jax_lstm")
+    wanted = CASES[name].problem
+    expected = {*wanted.output_names, *(f"grad {n}" for n in wanted.wrt)}
+    assert {f["quantity"] for f in ours["findings"]} == expected
+    lanes = {f["lane"] for f in ours["findings"]}
+    assert lanes - {"B shifted"} == {"A", "A linear", "B"}
 
 
 @st.composite

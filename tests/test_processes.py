@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from examples.many_devices.train import free_port
+from tests import haste
 from tests.two_processes import CASES, DEVICES, PROCESSES, ROWS, gradients, problem
 
 SECONDS = 120
@@ -22,7 +23,7 @@ def written(tmp_path_factory):
     """The folder that both processes wrote into."""
     folder = tmp_path_factory.mktemp("processes")
     command = [sys.executable, "-m", "tests.two_processes", f"localhost:{free_port()}"]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": haste.FLAGS}
     processes = []
     try:
         for number in range(PROCESSES):

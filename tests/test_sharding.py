@@ -65,10 +65,11 @@ def test_explicit_mesh_with_the_default_state(name, expected):
         options = dict(OPTIONS[name])
         if "lengths" in options:
             options["lengths"] = jax.device_put(LENGTHS, P("data"))
-        y, last = jax.jit(lambda p, x: jax_lstm.lstm(p, x, **options))(params, x)
+        run = jax.jit(lambda p, x: (jax_lstm.lstm(p, x, **options), gradients(p, x, **options)))
+        (y, last), got = run(params, x)
         assert jax.typeof(y).sharding.spec[0] == "data"
         assert jax.typeof(last.c).sharding.spec[1] == "data"
-        close(jax.jit(lambda p, x: gradients(p, x, **options))(params, x), expected[name])
+        close(got, expected[name])
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -109,7 +110,7 @@ def test_shard_map_over_an_ensemble_of_parameters():
         return jax_lstm.lstm(jax.tree.map(lambda a: a[0], params), x)[0][None]
 
     run = jax.shard_map(local, mesh=mesh, in_specs=(P("model"), P()), out_specs=P("model"))
-    close(jax.jit(run)(ensemble, X), jax.vmap(lambda p: jax_lstm.lstm(p, X)[0])(ensemble))
+    close(jax.jit(run)(ensemble, X), jax.jit(jax.vmap(lambda p: jax_lstm.lstm(p, X)[0]))(ensemble))
 
 
 @pytest.mark.parametrize("name", ["weight_hh_l0", "bias_hh_l0", "weight_hr_l0", "reset", "lengths"])
@@ -131,14 +132,14 @@ def test_shard_map_where_one_operand_alone_differs(name):
         return jax_lstm.lstm(params, x, **{name: value})[0]
 
     sharded = jax.shard_map(lambda v: run(v[0])[None], mesh=mesh, in_specs=P("data"), out_specs=P("data"))
-    close(jax.jit(sharded)(varying), jax.vmap(run)(varying))
+    close(jax.jit(sharded)(varying), jax.jit(jax.vmap(run))(varying))
 
 
 def test_explicit_mesh_with_dropout_and_an_embedding():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
     tokens = jax.random.randint(KEYS[1], (B, T), 0, 7)
     model = linen.SequenceModel(7, D, H, 5, num_layers=2, dropout=0.5)
-    variables = model.init(KEYS[0], tokens)
+    variables = jax.jit(model.init)(KEYS[0], tokens)
     run = jax.jit(lambda v, t, k: model.apply(v, t, deterministic=False, rngs={"dropout": k})[0])
     expected = run(variables, tokens, KEYS[2])
     with jax.set_mesh(mesh):

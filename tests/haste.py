@@ -1,0 +1,18 @@
+"""XLA's options for programs that run once or twice, as in tests: little is spent on making them fast.
+
+The graph that is compiled and what it computes stay the same; the machine code is plainer. Where TESTS_COMPILE is
+as-for-users, as in `make test-all`, there are no such options, and XLA compiles as it does for a user.
+"""
+
+from __future__ import annotations
+
+import os
+
+OPTIONS = {
+    "xla_backend_optimization_level": 0,  # LLVM's
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,  # each fusion through MLIR and its passes: most of the time of a compilation
+    "xla_cpu_parallel_codegen_split_count": 1,  # the other cores have tests of their own
+}
+AS_FOR_USERS = os.environ.get("TESTS_COMPILE") == "as-for-users" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
+FLAGS = "" if AS_FOR_USERS else " ".join(f"--{name}={str(value).lower()}" for name, value in OPTIONS.items())
