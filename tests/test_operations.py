@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -21,7 +19,10 @@ APP.command()(main)
     [
         ("matrix products", "ynn_fusion.3 dot.12 dot_add_fusion"),
         ("moving data", "copy.7 copy_bitcast_fusion.3 bitcast_dynamic-update-slice_fusion.5 concatenate.9 transpose"),
-        ("gates and other pointwise", "multiply_add_fusion tanh_multiply_fusion.1 wrapped_add.1 reduce.2 add_copy_fusion"),
+        (
+            "gates and other pointwise",
+            "multiply_add_fusion tanh_multiply_fusion.1 wrapped_add add_copy_fusion",
+        ),
         (None, "while.41 call.2 conditional"),
     ],
 )
@@ -39,9 +40,7 @@ def test_operations_are_those_that_ran_and_fill_the_call():
     compiled = jax.jit(lambda a: jnp.tanh(a @ a)).lower(a).compile()
     call = lambda: jax.block_until_ready(compiled(a))
     call()
-    before = time.perf_counter()
-    found = operations(call, calls=1)
-    took = time.perf_counter() - before
+    found, took = operations(call, calls=1)
     total = by_kind(found)
     assert total["matrix products"] > total["gates and other pointwise"] > 0
     assert sum(total.values()) < took

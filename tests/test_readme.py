@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from typer.testing import CliRunner
 
 from crosscheck import cli
+from crosscheck.bench.result import OURS, TORCH, base_medians, from_content, ratio
 from crosscheck.cases import CASES
 from crosscheck.faults.bench import bench_cases
 from crosscheck.faults.catalogue import FAULTS
@@ -24,7 +26,7 @@ ROWS = {line.split()[0]: line for line in TABLE.splitlines() if line.split() and
 
 
 def test_it_is_short():
-    assert len(README.splitlines()) < 120
+    assert len(README.splitlines()) < 140
 
 
 def test_the_table_has_every_case_with_its_verdict():
@@ -71,3 +73,46 @@ def test_the_kill_score_is_of_todays_catalogue():
         for kind, line in zip(("outputs", "gradients"), lines[3 * n :], strict=False):
             count = sum(fault.kind == kind and fault.applies(case) for fault in FAULTS.values())
             assert re.search(rf"faults of {kind} +{count} / {count} ", line)
+
+
+def printed(file, *options):
+    done = CliRunner().invoke(cli.app, ["bench", "--from", str(ROOT / "benchmarks" / "results" / file), *options])
+    assert done.exit_code == 0, done.output
+    return done.stdout.splitlines()
+
+
+def test_the_speed_table_is_the_commands():
+    speed = README.split("## Speed")[1].split("\n## ")[0]
+    table = [line for line in speed.splitlines() if line.startswith("|")]
+    assert table == [line for line in printed("cpu-2-cores.json", "--brief") if line.startswith("|")]
+
+
+def test_the_losses_in_forward_are_the_results():
+    content = json.loads((ROOT / "benchmarks" / "results" / "cpu-2-cores.json").read_text())
+    forward = [row for row in from_content(content).rows if row.kind == "forward"]
+    base = base_medians(forward)
+    ours_in = lambda rows: {row.shape: 1 / ratio(row, base) for row in rows if ratio(row, base) < 1}
+    torch = ours_in(row for row in forward if row.competitor == TORCH)
+    others = [row for row in forward if row.competitor not in (TORCH, OURS)]
+    told = re.search(
+        r"torch is faster than ours in (\w+) of these (\w+), by up to (\d\.\d+), and some JAX library is in\s+(\w+), "
+        r"by up to (\d\.\d+)",
+        README,
+    ).groups()
+    numbers = ["none", "one", "two", "three", "four", "five", "six"]
+    assert told == (
+        numbers[len(torch)],
+        numbers[len(base)],
+        f"{max(torch.values()):.2f}",
+        numbers[len(ours_in(others))],
+        f"{1 / min(ratio(row, base) for row in others):.2f}",
+    )
+
+
+def test_the_results_are_quoted_as_the_command_prints_them():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    quoted = re.findall(r"\*\*\[([\w-]+\.json)\].*\n\n((?:>.*\n)+)", text)
+    assert {file for file, _ in quoted} == {path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    for file, quote in quoted:
+        lines = [line.removeprefix("> ") for line in quote.splitlines() if line != ">"]
+        assert lines == [line for line in printed(file) if line.startswith(f"{OURS} is")]
