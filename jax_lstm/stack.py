@@ -147,8 +147,11 @@ def _without_axes_of_one(run, steps, carry, origin, events):
     """``run`` without those batch axes that have one element, which are put back into its trace.
 
     XLA copies whole sequences of gates and states between layouts that differ in nothing but the place of such an
-    axis: at batch 1 that doubles the memory of a training step on CPU.
+    axis: at batch 1 that doubles the memory of a training step on CPU. Where there is a mesh such an axis may be
+    sharded, over an axis of one device, which squeezing forgets: so nothing is dropped there.
     """
+    if not jax.sharding.get_abstract_mesh().empty:
+        return run(steps, carry, origin, events)
     ones = [axis for axis, size in enumerate(steps.shape[1:-1]) if are_known(size) and size == 1]
     of_states, of_steps = tuple(ones), tuple(axis + 1 for axis in ones)
     drop = lambda tree, axes: jax.tree.map(lambda a: jnp.squeeze(a, axes), tree)

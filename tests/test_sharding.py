@@ -135,6 +135,16 @@ def test_shard_map_where_one_operand_alone_differs(name):
     close(jax.jit(sharded)(varying), jax.jit(jax.vmap(run))(varying))
 
 
+def test_explicit_mesh_with_a_batch_axis_of_one_over_an_axis_of_one():
+    x = X[:8, None]
+    expected = jax.jit(gradients)(PARAMS, x)
+    mesh = jax.make_mesh((8, 1), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        got = jax.jit(gradients)(jax.device_put(PARAMS, P()), jax.device_put(x, P("data", "model")))
+        assert jax.typeof(got[1][1]).sharding.spec[:2] == ("data", "model")
+        close(got, expected)
+
+
 def test_explicit_mesh_with_dropout_and_an_embedding():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
     tokens = jax.random.randint(KEYS[1], (B, T), 0, 7)
