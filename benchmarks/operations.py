@@ -26,10 +26,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crosscheck.bench.competitors import choose
+from crosscheck.bench.options import Options
+from crosscheck.bench.plan import make_plan
 from crosscheck.bench.result import OURS, TORCH
 from crosscheck.bench.settings import measuring
-from crosscheck.bench.shapes import parse_shape
 from crosscheck.bench.timing import interleave
 from crosscheck.bench.work import KINDS, make_work
 
@@ -85,13 +85,12 @@ def main(
 ) -> None:
     """Where the time of one call of jax_lstm goes on CPU."""
     try:
-        if work not in KINDS:
-            raise ValueError(f"--work must be one of {', '.join(KINDS)}; got {work!r}")
-        asked = make_work(parse_shape(shape), work, "plain", "float32")
+        plan = make_plan(Options(shape=[shape], work=[work], only=[OURS, TORCH], seconds=seconds))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with measuring("float32"):
-        calls = {each.name: each.ready(asked).call for each in choose([OURS, TORCH])}
+        asked = make_work(*plan.shapes, work, "plain", "float32")
+        calls = {each.name: each.ready(asked).call for each in plan.competitors}
         for call in calls.values():
             call()
         times = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=50, budget=seconds)

@@ -59,7 +59,7 @@ def lstm(
       truncate_every: stop gradients between steps k-1 and k, 2k-1 and 2k, ... in both directions; not in a row's
         padding, through which its last state keeps its gradient.
       residuals: what a layer keeps for the backward pass, "fast" (the gates, h and c) or "lean" (x, h and c; the gates
-        are recomputed). On CPU XLA recomputes them early, which saves nothing; there ``checkpoint_every`` does.
+        are recomputed, all at once: on CPU that takes more memory at the peak; there ``checkpoint_every`` saves it).
       carry_dtype: dtype of the state within the loop and of the returned state; by default the compute dtype, and
         float32 where that is narrower.
       backend: "scan", "cudnn" or "auto"; :func:`choose_backend` says what a call runs on, and why. "scan" runs every

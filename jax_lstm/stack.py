@@ -147,12 +147,11 @@ def _without_axes_of_one(run, steps, carry, origin, events):
     """``run`` without those batch axes that have one element, which are put back into its trace.
 
     XLA copies whole sequences of gates and states between layouts that differ in nothing but the place of such an
-    axis: at batch 1 that doubles the memory of a training step on CPU. Where there is a mesh such an axis may be
-    sharded, over an axis of one device, which squeezing forgets: so nothing is dropped there.
+    axis: at batch 1 that doubles the memory of a training step on CPU. One that is sharded, over an axis of one device
+    of an explicit mesh, stays: dropped, it would come back unsharded.
     """
-    if not jax.sharding.get_abstract_mesh().empty:
-        return run(steps, carry, origin, events)
-    ones = [axis for axis, size in enumerate(steps.shape[1:-1]) if are_known(size) and size == 1]
+    batch = zip(steps.shape[1:-1], jax.typeof(steps).sharding.spec[1:-1], strict=True)
+    ones = [axis for axis, (size, over) in enumerate(batch) if are_known(size) and size == 1 and over is None]
     of_states, of_steps = tuple(ones), tuple(axis + 1 for axis in ones)
     drop = lambda tree, axes: jax.tree.map(lambda a: jnp.squeeze(a, axes), tree)
     put = lambda tree, axes: jax.tree.map(lambda a: jnp.expand_dims(a, axes), tree)

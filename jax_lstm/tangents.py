@@ -103,7 +103,7 @@ def pull(plan, residuals: Residuals, cotangents, *, projected: bool) -> Tangents
         ct_after, ct_origin = carry
         coefficients, events, ct_h, ct_c, ct_c_before = at
         ct_after = LSTMState(add(ct_after.h, ct_h), add(ct_after.c, ct_c))
-        wide = jnp.concatenate(coefficients[: plan.cell.num_gates], -1)  # for its type alone
+        wide = jnp.concatenate(coefficients[: plan.cell.num_gates], -1).astype(gates.dtype)  # for its type alone
         like = Tangents(wide, jnp.zeros_like(ct_after.h, wide.dtype) if projected else None, ct_after, ct_origin)
 
         def forward(tangents):

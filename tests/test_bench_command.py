@@ -189,6 +189,7 @@ def test_it_lists_competitors_and_shapes():
         (("--plot", "out.svg"), "--plot out.svg: the name must end in .png"),
         (("--plot", "{tmp}/none/out.png"), "not a file in a folder that can be written to"),
         (("--json", "x.png", "--plot", "./x.png"), "--plot x.png: that is the file of --json"),
+        (("--from", "{tmp}/none.json", "--list"), "--from prints an earlier run as it was measured; leave --list out"),
         (("--from", "{tmp}/none.json"), "No such file or directory"),
         (("--from", "{tmp}/text.json"), "--from"),
         (("--from", "{tmp}/other.json"), "is no result of crosscheck bench in format 1"),

@@ -79,12 +79,14 @@ def test_json_that_fails_at_the_end_names_its_option(tmp_path, capsys):
 def test_a_plot_is_a_png_of_its_own(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here = tmp_path / "x.png"
+    (tmp_path / "linked").symlink_to(tmp_path)
     check_plot_file(None)
     check_plot_file(here, tmp_path / "x.json")
     for file, beside, words in (
         (here.with_suffix(".pdf"), None, "the name must end in .png"),
         (tmp_path / "none" / "x.png", None, "not a file in a folder that can be written to"),
         (here, here.relative_to(tmp_path), "that is the file of --json"),
+        (here, tmp_path / "linked" / "x.png", "that is the file of --json"),
     ):
         with pytest.raises(typer.Exit):
             check_plot_file(file, beside)

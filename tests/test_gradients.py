@@ -75,6 +75,10 @@ def test_options_reach_the_case():
         (("--loss", "some"), "--loss must be 'last' or 'all'; got 'some'"),
         (("--forget-bias", "high"), "--forget-bias must be 'chrono' or a number; got 'high'"),
         (("--forget-bias", "nan"), "--forget-bias must be finite; got 'nan'"),
+        (
+            ("--length", "9", "--checkpoint-every", "9"),
+            "--checkpoint-every must be under --length, 9, the steps; got 9",
+        ),
         (("--forget-bias", "chrono", "--length", "2"), "--forget-bias chrono needs --length of at least 3; got 2"),
     ],
 )

@@ -54,7 +54,12 @@ def test_the_command_shows_both_calls_and_the_kinds():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(("--work", "both"), "--work must be one of"), (("--shape", "1,2"), "four whole numbers")]
+    ("arguments", "words"),
+    [
+        (("--work", "both"), "--work must be one of"),
+        (("--shape", "1,2"), "four whole numbers"),
+        (("--seconds", "0"), "--seconds must be over 0"),
+    ],
 )
 def test_bad_options(arguments, words):
     done = CliRunner().invoke(APP, arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,13 +137,16 @@ def test_shard_map_where_one_operand_alone_differs(name):
     close(jax.jit(sharded)(varying), jax.jit(jax.vmap(run))(varying))
 
 
-def test_explicit_mesh_with_a_batch_axis_of_one_over_an_axis_of_one():
+@pytest.mark.parametrize("is_set", [True, False])
+def test_explicit_mesh_with_a_batch_axis_of_one_over_an_axis_of_one(is_set):
     x = X[:8, None]
     expected = jax.jit(gradients)(PARAMS, x)
     mesh = jax.make_mesh((8, 1), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
-    with jax.set_mesh(mesh):
-        got = jax.jit(gradients)(jax.device_put(PARAMS, P()), jax.device_put(x, P("data", "model")))
-        assert jax.typeof(got[1][1]).sharding.spec[:2] == ("data", "model")
+    with jax.set_mesh(mesh) if is_set else nullcontext():
+        x = jax.device_put(x, NamedSharding(mesh, P("data", "model")))
+        y, got = jax.jit(lambda p, x: (jax_lstm.lstm(p, x)[0], gradients(p, x)))(PARAMS, x)
+        for a in (y, got[1][1]):
+            assert jax.typeof(a).sharding.spec[:2] == ("data", "model")
         close(got, expected)
 
 

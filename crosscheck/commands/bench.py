@@ -87,11 +87,12 @@ def bench(
         threads=threads,
     )
     if from_file is not None:
-        if options.given:
-            fail(f"--from prints an earlier run as it was measured; leave {options.given[0][0]} out")
+        more = [name for name, _ in options.given] + ["--list"] * list_competitors
+        if more:
+            fail(f"--from prints an earlier run as it was measured; leave {more[0]} out")
         result = _read(from_file)
     else:
-        plan = _plan(options, brief)
+        plan = _plan(options, brief and not list_competitors)
         if list_competitors:
             _list(plan)
             return

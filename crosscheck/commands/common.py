@@ -129,7 +129,7 @@ def check_plot_file(path: Path | None, json_file: Path | None = None) -> None:
         return
     if path.suffix != ".png":
         fail(f"--plot {path}: the name must end in .png")
-    if json_file is not None and path.absolute() == json_file.absolute():
+    if json_file is not None and path.resolve() == json_file.resolve():
         fail(f"--plot {path}: that is the file of --json")
     _check_file("--plot", path)
 

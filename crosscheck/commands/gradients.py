@@ -50,6 +50,8 @@ def gradients(
     and less than 4 GB. Exit code 0: agree; 1: not; 2: could not run.
     """
     case = _case(length, hidden, forget_bias, loss, seed)
+    if checkpoint_every is not None and checkpoint_every >= length:
+        fail(f"--checkpoint-every must be under --length, {length}, the steps; got {checkpoint_every}")
     check_json_file(json_file)
     check_report_folder(report, json_file)
     command = f"crosscheck gradients --length {length} --hidden {hidden} --loss {loss} --seed {seed}"
