@@ -13,7 +13,6 @@ import jax_lstm
 from jax_lstm import LSTMState
 from jax_lstm.flow import spectra
 from jax_lstm.flow.singular import largest_singular_value
-from tests import haste
 
 T, D, H = 7, 3, 5
 CELLS = ("tanh", "relu", "lstm")
@@ -252,8 +251,7 @@ def test_the_largest_singular_value_whatever_the_spectrum(name):
     got, right = largest(a)
     size = values[0] or 1.0
     np.testing.assert_allclose(got / size, values[0] / size, rtol=1e-14)
-    rtol = 1e-14 if haste.AS_FOR_USERS or name != "tiny" else 1e-12  # in haste XLA's code loses bits of 1e-300
-    np.testing.assert_allclose(np.linalg.norm(a @ right / size), values[0] / size, rtol=rtol)
+    np.testing.assert_allclose(np.linalg.norm(a @ right / size), values[0] / size, rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -78,10 +78,12 @@ def _new_direction(a, rows, scale):
     What rounding leaves of the old the first time goes the second. Of a map of low rank nothing new comes at some
     step: what is left is the rounding of larger numbers, has no direction, and counts as zero.
     """
-    scale = jnp.maximum(scale, _unit(a)[1])
+    a, size = _unit(a)  # or what is left of tiny numbers would have too few bits for a direction
+    scale = jnp.maximum(scale, size)
     for _ in range(2):
         a = a - (rows @ a) @ rows
     unit, length = _unit(a)
+    length = length * size
     new = length > NOISE * jnp.finfo(a.dtype).eps * scale
     return jnp.where(new, unit, 0.0), jnp.where(new | jnp.isnan(length), length, 0.0), scale
 
