@@ -91,13 +91,13 @@ def bench(
         if more:
             fail(f"--from prints an earlier run as it was measured; leave {more[0]} out")
         result = _read(from_file)
+        write_json_file(json_file, as_content(result))
     else:
         plan = _plan(options, brief and not list_competitors)
         if list_competitors:
             _list(plan)
             return
         result = _measure(plan, json_file)
-    write_json_file(json_file, as_content(result))
     if brief:
         _print_brief(result, plot, output())
     else:

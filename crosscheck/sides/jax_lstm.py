@@ -19,9 +19,9 @@ def runner(case: Case, **options: Any):
 
 
 def function(case: Case, **options: Any):
-    """fn(params, *inputs) of a case; ``options`` are more of linen.LSTM's."""
+    """fn(params, *inputs) of a case; ``options`` are more of the module's."""
     if isinstance(case, TextCase):
-        return text_function(case)
+        return text_function(case, **options)
     lengths = None if case.lengths is None else list(case.lengths)
     if case.kind == "rnn":
 
@@ -48,9 +48,9 @@ def function(case: Case, **options: Any):
     return lstm
 
 
-def text_function(case: TextCase):
+def text_function(case: TextCase, **options: Any):
     module = linen.SequenceModel(
-        case.vocab_size, case.embedding_size, case.hidden_size, case.vocab_size, case.num_layers
+        case.vocab_size, case.embedding_size, case.hidden_size, case.vocab_size, case.num_layers, **options
     )
 
     def model(params, tokens, targets):
