@@ -1,6 +1,28 @@
-"""Weights in and out: pure functions on arrays, one file a library. None imports the library that it speaks to."""
+"""Weights in and out: pure functions on arrays, one file a library. None imports the library that it speaks to.
 
-from jax_lstm.convert.cudnn import to_cudnn
+Every ``from_x`` gives a torch.nn.LSTM state dict as jax arrays, which is what all of this package takes; every ``to_x``
+gives the other library's own structure. What cannot go over without loss is said in its docstring, and refused with
+``strict=True``.
+"""
+
+from jax_lstm.convert.cudnn import from_cudnn, to_cudnn
+from jax_lstm.convert.equinox import from_equinox, to_equinox
+from jax_lstm.convert.flax_linen import from_flax, to_flax
+from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
+from jax_lstm.convert.haiku import from_haiku, to_haiku
 from jax_lstm.convert.torch import from_torch, to_torch
 
-__all__ = ["from_torch", "to_cudnn", "to_torch"]
+__all__ = [
+    "from_cudnn",
+    "from_equinox",
+    "from_flax",
+    "from_haiku",
+    "from_nnx",
+    "from_torch",
+    "to_cudnn",
+    "to_equinox",
+    "to_flax",
+    "to_haiku",
+    "to_nnx",
+    "to_torch",
+]

@@ -6,12 +6,14 @@ cuDNN keeps torch's gate order and both biases, so packing is a concatenation.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.network import read_network
+from jax_lstm.init import check_network
+from jax_lstm.network import Network, read_network
 
 
 def to_cudnn(params: Mapping[str, Any]) -> jax.Array:
@@ -40,3 +42,36 @@ def to_cudnn(params: Mapping[str, Any]) -> jax.Array:
     matrices = [params[name + row] for row in rows for name in ("weight_ih", "weight_hh")]
     biases = [params.get(name + row, no_bias) for row in rows for name in ("bias_ih", "bias_hh")]
     return jnp.concatenate([jnp.ravel(jnp.asarray(a, dtype)) for a in matrices + biases])
+
+
+def from_cudnn(
+    weights: Any, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False
+) -> dict[str, Any]:
+    """Unpacks the flat vector of jax.experimental.rnn.lstm; the other way of :func:`to_cudnn`, and lossless.
+
+    Args:
+      weights: ``[N]``, as jax.experimental.rnn.lstm takes and init_lstm_weight makes it.
+      input_size, hidden_size, num_layers, bidirectional: as given to jax.experimental.rnn.lstm: a vector has
+        no shapes.
+
+    Returns:
+      A torch.nn.LSTM state dict with both biases, slices of ``weights``.
+
+    Raises:
+      ValueError: a size is no positive int, or ``weights`` has not the length that they call for.
+    """
+    network = Network("lstm", input_size, hidden_size, num_layers, bidirectional=bidirectional)
+    check_network(network)
+    shapes = network.shapes()
+    expected = sum(prod(shape) for shape in shapes.values())
+    if getattr(weights, "shape", None) != (expected,):
+        raise ValueError(
+            f"weights must be a vector of {expected} numbers for these sizes; got {getattr(weights, 'shape', weights)}."
+        )
+    params: dict[str, Any] = dict.fromkeys(shapes)
+    start = 0
+    for name in sorted(shapes, key=lambda name: name.startswith("bias")):  # matrices first; the sort keeps their order
+        size = prod(shapes[name])
+        params[name] = weights[start : start + size].reshape(shapes[name])
+        start += size
+    return params

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jax_lstm.convert.arrays import read_array
 
 
 def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = None) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 raise ValueError(f"state_dict has both an entry {part!r} and entries below it, such as {name!r}.")
-        node[leaf] = _from_tensor(prefix + name, value, dtype)
+        node[leaf] = read_array(f"state_dict[{prefix + name!r}]", value, dtype)
     return tree
 
 
@@ -68,21 +69,3 @@ def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
         else:
             raise TypeError(f"params[{name!r}] must be an array or a dict of them; got {type(value).__name__}.")
     return flat
-
-
-def _from_tensor(name: str, value: Any, dtype: Any) -> jax.Array:
-    if hasattr(value, "detach"):  # a torch tensor, known by its methods so that torch is not needed here
-        value = value.detach().cpu()
-        value = jnp.from_dlpack(value.contiguous()) if str(value.dtype) == "torch.bfloat16" else value.numpy()
-    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        raise TypeError(f"state_dict[{name!r}] must be a tensor or array; got {type(value).__name__}.")
-    floating = jnp.issubdtype(value.dtype, jnp.floating)
-    wanted = jnp.dtype(dtype) if dtype is not None and floating else value.dtype
-    if wanted == np.float64 and not jax.config.jax_enable_x64:
-        raise ValueError(
-            f"state_dict[{name!r}] is to be float64, which JAX would round to float32. Pass dtype=jnp.float32 to "
-            "accept that, or enable x64: jax.config.update('jax_enable_x64', True)."
-        )
-    if not floating and not jax.config.jax_enable_x64 and np.any(np.asarray(value) != np.asarray(value, np.int32)):
-        raise ValueError(f"state_dict[{name!r}] has integers over 32 bits; enable x64 to keep them.")
-    return jnp.array(value, dtype=wanted if floating else None, copy=True)

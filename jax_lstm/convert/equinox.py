@@ -1,0 +1,84 @@
+"""equinox.nn.LSTMCell: torch's order and orientation, one bias or none. Equinox has a cell of one step and no more.
+
+    weight_ih [4H, D]     weight_hh [4H, H]     bias [4H] or None     gates i f g o
+
+States are (h, c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from jax_lstm.convert.arrays import read_array
+from jax_lstm.convert.layers import Cell, each, folded, joined, split, with_two_biases
+from jax_lstm.convert.nesting import find_layers
+from jax_lstm.convert.recognize import refuse_tree
+
+EXPECTED = "an equinox.nn.LSTMCell, or a mapping of its weight_ih, weight_hh and bias, or a list of them by layer"
+
+
+def from_equinox(cells: Any, *, bidirectional: bool = False, dtype: Any = None) -> dict[str, Any]:
+    """Reads equinox.nn.LSTMCell as a parameter tree of this package.
+
+    Args:
+      cells: a cell, as the module or as {"weight_ih", "weight_hh", "bias"}; or a list of cells, one a layer.
+      bidirectional: the cells of the list are forward and reverse of a layer in turn.
+      dtype: dtype to cast to; None keeps each array's own.
+
+    Returns:
+      A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; None means none. Lossless:
+      :func:`to_equinox` gives the same bits back, but that a bias of -0 becomes +0.
+
+    Raises:
+      ValueError, TypeError: the cells are another library's, lack an array, or do not fit one another.
+    """
+    refuse = partial(refuse_tree, "cells", EXPECTED)
+    return joined(find_layers(cells, partial(_read_cell, dtype=dtype), refuse, bidirectional))
+
+
+def to_equinox(params: Mapping[str, Any], *, strict: bool = False) -> Any:
+    """Writes an LSTM as Equinox's arrays; the other way of :func:`from_equinox`.
+
+    ``equinox.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), cell, tuple(written.values()))`` puts them in.
+
+    Args:
+      params: a torch.nn.LSTM state dict without projection, or a torch.nn.LSTMCell's.
+      strict: refuse to fold two biases that are not zero into Equinox's one.
+
+    Returns:
+      {"weight_ih", "weight_hh", "bias"} for one layer in one direction, else a list of them: by layer, forward before
+      reverse. bias is None where there is none (LSTMCell(..., use_bias=False)). Arrays of the kind that came. Not
+      lossless where both biases are not zero.
+
+    Raises:
+      ValueError, TypeError: ``params`` have a projection, or ``strict`` and two biases.
+    """
+    cells = [cell for layer in each(split(params, "Equinox"), partial(_write_cell, strict=strict)) for cell in layer]
+    return cells[0] if len(cells) == 1 else cells
+
+
+def _read_cell(tree: Any, dtype: Any) -> Cell | None:
+    if isinstance(tree, Sequence):
+        return None
+    get = tree.get if isinstance(tree, Mapping) else partial(_attribute, tree)
+    if get("weight_ih") is None and get("weight_hh") is None:
+        return None
+    bias, surplus = get("bias"), set(tree) - {"weight_ih", "weight_hh", "bias"} if isinstance(tree, Mapping) else ()
+    if get("weight_ih") is None or get("weight_hh") is None or surplus or _is_gru(get("weight_hh")):
+        refuse_tree("cells", EXPECTED, tree if isinstance(tree, Mapping) else type(tree).__name__)
+    read = lambda name: read_array(f"cells.{name}", get(name), dtype)
+    return with_two_biases(read("weight_ih"), read("weight_hh"), None if bias is None else read("bias"))
+
+
+def _is_gru(weight_hh: Any) -> bool:
+    return hasattr(weight_hh, "shape") and tuple(weight_hh.shape[:1]) == (3 * weight_hh.shape[-1],)
+
+
+def _attribute(cell: Any, name: str) -> Any:
+    return getattr(cell, name, None)
+
+
+def _write_cell(cell: Cell, strict: bool) -> dict[str, Any]:
+    return {"weight_ih": cell["weight_ih"], "weight_hh": cell["weight_hh"], "bias": folded(cell, "Equinox", strict)}

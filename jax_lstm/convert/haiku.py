@@ -1,0 +1,111 @@
+"""Haiku's hk.LSTM, alone and in hk.DeepRNN.
+
+    {module}/linear: w [D + H, 4H] on [x, h], b [4H]     gates i g f o
+
+One joint matrix, one bias, and **1 is added to the forget gate when it runs**: b_f here is Haiku's plus 1.
+States are (hidden, cell).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jax_lstm.convert import gates
+from jax_lstm.convert.arrays import namespace, read_array
+from jax_lstm.convert.layers import Cell, joined, known, only_one_direction, split, with_one_bias, with_two_biases
+from jax_lstm.convert.recognize import refuse_tree
+
+ORDER = "igfo"
+FORGET = ORDER.index("f")
+EXPECTED = "Haiku's params with 'lstm/linear', or 'lstm/linear', 'lstm_1/linear', ..., each with w and b"
+_MODULE = re.compile(r"(.*?)(?:_(\d+))?/linear")
+
+
+def from_haiku(
+    params: Mapping[str, Any], prefix: str = "", *, strict: bool = False, dtype: Any = None
+) -> dict[str, Any]:
+    """Reads the params of hk.LSTM, or of an hk.DeepRNN of them, as a parameter tree of this package.
+
+    Args:
+      params: module names to {"w", "b"}, all of LSTMs of one stack: "lstm/linear", "lstm_1/linear", ... in any module,
+        such as "net/~/lstm/linear".
+      prefix: take only the modules whose names begin so.
+      strict: refuse where adding Haiku's 1 to a forget bias rounds.
+      dtype: dtype to cast to; None keeps each array's own.
+
+    Returns:
+      A torch.nn.LSTM state dict as jax arrays, layers by the numbers of their modules. The bias, with Haiku's 1 added
+      to its forget gate, becomes bias_ih, and bias_hh is zero. Not lossless: that sum rounds by up to half an ulp of
+      its larger term. Everything else is.
+
+    Raises:
+      ValueError, TypeError: the params are another library's or other modules' as well, ``strict`` and a forget bias
+        would round, or the layers do not fit one another.
+    """
+    if not isinstance(params, Mapping):
+        refuse_tree("params", EXPECTED, params)
+    taken = {name: module for name, module in params.items() if str(name).startswith(prefix)}
+    found = {name: _MODULE.fullmatch(str(name)) for name in taken}
+    stems = {match[1] for match in found.values() if match}
+    if not taken or not all(found.values()) or len(stems) != 1:
+        refuse_tree("params", f"{EXPECTED}, and no other modules (prefix={prefix!r} chooses)", taken or params)
+    in_order = sorted((int(match[2] or 0), name) for name, match in found.items() if match)
+    return joined([(_read_cell(name, params[name], strict, dtype),) for _, name in in_order])
+
+
+def to_haiku(params: Mapping[str, Any], name: str = "lstm", *, strict: bool = False) -> dict[str, dict[str, Any]]:
+    """Writes an LSTM as Haiku's params; the other way of :func:`from_haiku`.
+
+    Args:
+      params: a torch.nn.LSTM state dict with biases, in one direction, without projection; or a torch.nn.LSTMCell's.
+      name: of the first module: "lstm", or "net/~/lstm" within a module.
+      strict: refuse to fold two biases that are not zero, and to round a forget bias less 1.
+
+    Returns:
+      {"lstm/linear": {"w", "b"}, "lstm_1/linear": ...}, arrays of the kind that came. Not lossless: Haiku has one bias,
+      the sum of both, and its forget gate's is less by the 1 that Haiku adds.
+
+    Raises:
+      ValueError, TypeError: ``params`` have a projection, two directions or no biases; or ``strict``, as above.
+    """
+    cells = only_one_direction(split(params, "Haiku"), "Haiku")
+    return {f"{name}{f'_{n}' * (n > 0)}/linear": _write_cell(cell, strict) for n, cell in enumerate(cells)}
+
+
+def _read_cell(name: str, module: Any, strict: bool, dtype: Any) -> Cell:
+    if not isinstance(module, Mapping) or set(module) != {"w", "b"}:
+        refuse_tree(f"params[{name!r}]", "hk.LSTM's linear layer, w and b", module)
+    w, b = (read_array(f"params[{name!r}][{leaf!r}]", module[leaf], dtype) for leaf in ("w", "b"))
+    hidden = b.shape[0] // 4 if b.ndim == 1 else 0
+    if w.ndim != 2 or not hidden or b.shape[0] != 4 * hidden or w.shape[1] != 4 * hidden or w.shape[0] <= hidden:
+        raise ValueError(
+            f"params[{name!r}] must have w [D + H, 4H] and b [4H]; got w {tuple(w.shape)} and b {tuple(b.shape)}."
+        )
+    weights = gates.reordered(w.T, ORDER, gates.TORCH)
+    bias = gates.reordered(_plus_one(b, 1, strict), ORDER, gates.TORCH)
+    return with_two_biases(weights[:, :-hidden], weights[:, -hidden:], bias)
+
+
+def _write_cell(cell: Cell, strict: bool) -> dict[str, Any]:
+    xp = namespace(*cell.values())
+    bias = gates.reordered(with_one_bias(cell, "Haiku", strict), gates.TORCH, ORDER)
+    joint = gates.reordered(xp.concatenate([cell["weight_ih"], cell["weight_hh"]], axis=1), gates.TORCH, ORDER)
+    return {"w": joint.T, "b": _plus_one(bias, -1, strict)}
+
+
+def _plus_one(bias: Any, sign: int, strict: bool) -> Any:
+    """``bias`` in Haiku's order with 1, or -1, added to its forget gate."""
+    hidden = bias.shape[0] // 4
+    add = np.zeros(bias.shape, bias.dtype)
+    add[FORGET * hidden : (FORGET + 1) * hidden] = sign
+    moved = bias + add
+    if strict and np.any(lost := known(moved, "strict=True") - add != np.asarray(bias)):
+        raise ValueError(
+            f"strict=True: Haiku adds 1 to the forget bias when it runs, and {int(lost.sum())} of {hidden} forget biases "
+            "cannot be moved by 1 without rounding. Leave strict out to round them."
+        )
+    return moved

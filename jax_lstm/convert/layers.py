@@ -1,0 +1,139 @@
+"""The form between two layouts: a network as layers, a layer as one or two directions, a direction as a cell.
+
+A cell has torch.nn.LSTMCell's names: ``weight_ih [4H, D]``, ``weight_hh [4H, H]``, ``bias_ih`` and ``bias_hh [4H]``.
+Every converter translates a single cell; what nests cells, and the checks of the whole, are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jax_lstm.convert.arrays import namespace
+from jax_lstm.network import read_cell, read_network
+
+Cell = dict[str, Any]
+Layer = tuple[Cell, ...]  # one direction, or forward and reverse
+
+
+def joined(layers: Sequence[Layer]) -> dict[str, Any]:
+    """One parameter tree, a torch.nn.LSTM state dict, of layers that follow one another.
+
+    Raises:
+      ValueError: there is none, or they do not fit: another hidden size, an input that is not the output of the layer
+        below, directions or biases that some layers have and others have not.
+    """
+    if not layers:
+        raise ValueError("there is no layer; expected at least one.")
+    first = read_cell(layers[0][0], "lstm")
+    params: dict[str, Any] = {}
+    for number, layer in enumerate(layers):
+        if len(layer) != len(layers[0]):
+            raise ValueError(
+                f"layer {number} has {len(layer)} direction{'s' * (len(layer) > 1)} and layer 0 has {len(layers[0])}: "
+                "one LSTM has the same in every layer. Convert them one by one, into networks of their own."
+            )
+        for cell, suffix in zip(layer, ("", "_reverse"), strict=False):
+            _check_fits(
+                read_cell(cell, "lstm"), first, f"layer {number}{suffix.replace('_', ', ')}", number, len(layer)
+            )
+            params |= {f"{name}_l{number}{suffix}": value for name, value in cell.items()}
+    read_network(params, "lstm")
+    return params
+
+
+def _check_fits(found, first, where, number, directions):
+    expected = first.input_size if number == 0 else directions * first.output_size
+    for what, has, wanted in (
+        ("hidden size", found.hidden_size, first.hidden_size),
+        ("input size", found.input_size, expected),
+        ("projection", found.proj_size, first.proj_size),
+        ("biases", found.bias, first.bias),
+    ):
+        if has != wanted:
+            raise ValueError(
+                f"{where} has {what} {has}, where {wanted} is expected beside and above layer 0: one LSTM has one hidden "
+                "size, and each layer reads the output of the one below. Convert each such layer into a network of its own."
+            )
+
+
+def split(params: Mapping[str, Any], library: str) -> list[Layer]:
+    """The layers of a parameter tree, or the one of a cell's, for a library without projections.
+
+    Raises ValueError, TypeError: ``params`` are no LSTM's, or have a projection.
+    """
+    if "weight_ih" in params:
+        read, rows = read_cell(params, "lstm"), [(0, "")]
+        layers = [(dict(params),)]
+    else:
+        read = read_network(params, "lstm")
+        rows = read.rows
+        cells = [{name: params[f"{name}_l{n}{end}"] for name in read.cell_shapes()} for n, end in rows]
+        layers = [tuple(cells[n : n + read.directions]) for n in range(0, len(cells), read.directions)]
+    if read.proj_size:
+        raise ValueError(
+            f"params must have no projection: {library} has no place for weight_hr {(read.proj_size, read.hidden_size)}."
+        )
+    return layers
+
+
+def is_cell(params: Mapping[str, Any]) -> bool:
+    """Whether ``params`` are one cell's, by names without a layer."""
+    return "weight_ih" in params
+
+
+def only_one_direction(layers: Sequence[Layer], library: str) -> list[Cell]:
+    """The cells of layers in one direction. ValueError where there are two, which ``library`` has no network for."""
+    if len(layers[0]) > 1:
+        raise ValueError(
+            f"params must have one direction: {library} has no bidirectional network. Convert each direction's layers "
+            "alone: the entries without, and with, '_reverse' in their names."
+        )
+    return [layer[0] for layer in layers]
+
+
+def with_one_bias(cell: Cell, library: str, strict: bool) -> Any:
+    """Both biases of a cell folded into one: their sum, which rounds unless one of them is zero.
+
+    Raises:
+      ValueError: the cell has none and ``library`` always has one; or ``strict``, and they cannot be taken apart again.
+    """
+    if "bias_ih" not in cell:
+        raise ValueError(
+            f"params must have biases: {library} always has one. Add zeros as bias_ih and bias_hh to say that you want it."
+        )
+    return folded(cell, library, strict)
+
+
+def folded(cell: Cell, library: str, strict: bool) -> Any:
+    """The sum of both biases, or None where there are none; see :func:`with_one_bias`."""
+    if "bias_ih" not in cell:
+        return None
+    if strict and np.any(known(cell["bias_hh"], "strict=True")):
+        raise ValueError(
+            f"strict=True: {library} keeps one bias and these params have two, bias_ih and bias_hh. Their sum rounds and "
+            "cannot be taken apart again. Leave strict out to fold them, or put all of it into bias_ih first."
+        )
+    return cell["bias_ih"] + cell["bias_hh"]
+
+
+def with_two_biases(weight_ih: Any, weight_hh: Any, bias: Any) -> Cell:
+    """A cell whose one bias goes whole into bias_ih, beside zeros: exact. None means no biases."""
+    cell = {"weight_ih": weight_ih, "weight_hh": weight_hh}
+    return cell if bias is None else cell | {"bias_ih": bias, "bias_hh": namespace(bias).zeros_like(bias)}
+
+
+def known(value: Any, why: str) -> np.ndarray:
+    """The values of an array. ValueError under a transformation, where it has none yet."""
+    import jax
+
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{why} looks at values, which are not known inside jax.jit, grad or vmap: call it outside.")
+    return np.asarray(value)
+
+
+def each(layers: Sequence[Layer], translate: Callable[[Cell], Any]) -> list[tuple[Any, ...]]:
+    """Every cell translated, nested as it was."""
+    return [tuple(translate(cell) for cell in layer) for layer in layers]
