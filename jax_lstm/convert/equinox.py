@@ -28,8 +28,8 @@ def from_equinox(cells: Any, *, bidirectional: bool = False, dtype: Any = None) 
       dtype: dtype to cast to; None keeps each array's own.
 
     Returns:
-      A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; None means none. Lossless:
-      :func:`to_equinox` gives the same bits back, but that a bias of -0 becomes +0.
+      A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; None means none.
+      Lossless: :func:`to_equinox` gives the same bits back, but that a bias of -0 becomes +0.
 
     Raises:
       ValueError, TypeError: the cells are another library's, lack an array, or do not fit one another.

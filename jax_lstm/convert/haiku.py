@@ -105,7 +105,7 @@ def _plus_one(bias: Any, sign: int, strict: bool) -> Any:
     moved = bias + add
     if strict and np.any(lost := known(moved, "strict=True") - add != np.asarray(bias)):
         raise ValueError(
-            f"strict=True: Haiku adds 1 to the forget bias when it runs, and {int(lost.sum())} of {hidden} forget biases "
-            "cannot be moved by 1 without rounding. Leave strict out to round them."
+            f"strict=True: Haiku adds 1 to the forget bias when it runs, and {int(lost.sum())} of {hidden} forget "
+            "biases cannot be moved by 1 without rounding. Leave strict out to round them."
         )
     return moved

@@ -54,8 +54,8 @@ def _check_fits(found, first, where, number, directions):
     ):
         if has != wanted:
             raise ValueError(
-                f"{where} has {what} {has}, where {wanted} is expected beside and above layer 0: one LSTM has one hidden "
-                "size, and each layer reads the output of the one below. Convert each such layer into a network of its own."
+                f"{where} has {what} {has}, where {wanted} is expected beside and above layer 0: one LSTM has one "
+                "hidden size, and each layer reads the output of the one below. Convert such layers one by one."
             )
 
 
@@ -65,16 +65,16 @@ def split(params: Mapping[str, Any], library: str) -> list[Layer]:
     Raises ValueError, TypeError: ``params`` are no LSTM's, or have a projection.
     """
     if "weight_ih" in params:
-        read, rows = read_cell(params, "lstm"), [(0, "")]
-        layers = [(dict(params),)]
+        read = read_cell(params, "lstm")
+        layers: list[Layer] = [(dict(params),)]
     else:
         read = read_network(params, "lstm")
-        rows = read.rows
-        cells = [{name: params[f"{name}_l{n}{end}"] for name in read.cell_shapes()} for n, end in rows]
+        cells = [{name: params[f"{name}_l{n}{end}"] for name in read.cell_shapes()} for n, end in read.rows]
         layers = [tuple(cells[n : n + read.directions]) for n in range(0, len(cells), read.directions)]
     if read.proj_size:
         raise ValueError(
-            f"params must have no projection: {library} has no place for weight_hr {(read.proj_size, read.hidden_size)}."
+            f"params must have no projection: {library} has no place for weight_hr "
+            f"{(read.proj_size, read.hidden_size)}."
         )
     return layers
 
@@ -102,7 +102,8 @@ def with_one_bias(cell: Cell, library: str, strict: bool) -> Any:
     """
     if "bias_ih" not in cell:
         raise ValueError(
-            f"params must have biases: {library} always has one. Add zeros as bias_ih and bias_hh to say that you want it."
+            f"params must have biases: {library} always has one. Add zeros as bias_ih and bias_hh to say "
+            "that you want it."
         )
     return folded(cell, library, strict)
 
@@ -113,8 +114,8 @@ def folded(cell: Cell, library: str, strict: bool) -> Any:
         return None
     if strict and np.any(known(cell["bias_hh"], "strict=True")):
         raise ValueError(
-            f"strict=True: {library} keeps one bias and these params have two, bias_ih and bias_hh. Their sum rounds and "
-            "cannot be taken apart again. Leave strict out to fold them, or put all of it into bias_ih first."
+            f"strict=True: {library} keeps one bias and these params have two, bias_ih and bias_hh. Their sum rounds "
+            "and cannot be taken apart again. Leave strict out to fold them, or put all of it into bias_ih first."
         )
     return cell["bias_ih"] + cell["bias_hh"]
 

@@ -36,10 +36,12 @@ def find_layers(
             if any(len(layers) != 1 or len(layers[0]) != 1 for layers in found):
                 refuse(tree)
             return [tuple(cell for layers in found for cell in layers[0])]
-        tree = in_order(tree)
-    if not isinstance(tree, Sequence) or isinstance(tree, str) or not tree:
+        items = in_order(tree)
+    else:
+        items = list(tree) if isinstance(tree, (list, tuple)) else []
+    if not items:
         refuse(tree)
-    layers = [layer for item in tree for layer in find_layers(item, read, refuse, bidirectional)]
+    layers = [layer for item in items for layer in find_layers(item, read, refuse, bidirectional)]
     if bidirectional and all(len(layer) == 1 for layer in layers):
         if len(layers) % 2:
             raise ValueError(f"bidirectional=True wants cells in pairs, forward and reverse; got {len(layers)} cells.")
@@ -47,13 +49,13 @@ def find_layers(
     return layers
 
 
-def in_order(tree: Mapping[Any, Any]) -> list[Any] | None:
-    """The entries of a mapping by their numbers: keys 0, 1, ... or names with one stem and such numbers."""
+def in_order(tree: Mapping[Any, Any]) -> list[Any]:
+    """The entries of a mapping by their numbers: keys 0, 1, ... or names with one stem and such numbers; else none."""
     found = {key: _NUMBERED.fullmatch(str(key)) for key in tree}
     numbers = {int(match[2]): key for key, match in found.items() if match}
     stems = {match[1] for match in found.values() if match}
     if len(numbers) != len(tree) or len(stems) != 1 or sorted(numbers) != list(range(len(tree))):
-        return None
+        return []
     return [tree[numbers[n]] for n in range(len(tree))]
 
 
