@@ -38,7 +38,7 @@ from crosscheck.bench.shapes import GPU_TABLE, Shape, parse_shape
 from crosscheck.bench.table import as_text, tables
 from crosscheck.bench.words import sentences, settings_line
 from crosscheck.bench.work import make_work, reference
-from crosscheck.report.files import write_whole
+from jax_lstm.files import write_whole
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 FIRST = ("1024,32,256,256", "10000,1,32,128", "512,64,512,512", "1000,16,128,128")

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from crosscheck.commands.common import check_plot_file, write_json_file, writing
 from crosscheck.processes import run_all
-from crosscheck.report.files import whole, write_whole
 from crosscheck.report.png import write_png
+from jax_lstm.files import whole, write_whole
 
 
 def drawn_halfway():

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from crosscheck.finding import Finding
-from crosscheck.report.files import write_whole
 from crosscheck.suite import CaseResult, overall
+from jax_lstm.files import write_whole
 
 
 def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from crosscheck.report.files import write_whole
 from crosscheck.report.svg import with_prefix
+from jax_lstm.files import write_whole
 
 Tone = Literal["", "good", "doubt", "bad"]
 NAME = "index.html"

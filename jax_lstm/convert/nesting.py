@@ -28,11 +28,12 @@ def find_layers(
     cell = read(tree)
     if cell is not None:
         return [(cell,)]
+    refuse_whole = lambda _: refuse(tree)  # an error shows what came, not the part of it that was reached
     if isinstance(tree, Mapping):
         if len(tree) == 1 and isinstance(inner := next(iter(tree.values())), (Mapping, Sequence)):
-            return find_layers(inner, read, refuse, bidirectional)
+            return find_layers(inner, read, refuse_whole, bidirectional)
         if set(tree) == set(DIRECTIONS):
-            found = [find_layers(tree[name], read, refuse) for name in DIRECTIONS]
+            found = [find_layers(tree[name], read, refuse_whole) for name in DIRECTIONS]
             if any(len(layers) != 1 or len(layers[0]) != 1 for layers in found):
                 refuse(tree)
             return [tuple(cell for layers in found for cell in layers[0])]
@@ -41,7 +42,7 @@ def find_layers(
         items = list(tree) if isinstance(tree, (list, tuple)) else []
     if not items:
         refuse(tree)
-    layers = [layer for item in items for layer in find_layers(item, read, refuse, bidirectional)]
+    layers = [layer for item in items for layer in find_layers(item, read, refuse_whole, bidirectional)]
     if bidirectional and all(len(layer) == 1 for layer in layers):
         if len(layers) % 2:
             raise ValueError(f"bidirectional=True wants cells in pairs, forward and reverse; got {len(layers)} cells.")
