@@ -54,8 +54,12 @@ def judge(
     lanes: Iterable[Lane] = tuple(LANES.values()),
     windows: Callable[[bool], Sequence[Windows]] = no_windows,
     note_b: str = "",
+    is_truth: bool = False,
 ) -> tuple[Finding, ...]:
-    """Findings in the truth's order; ``windows(chaotic)`` is asked for only where something could not be decided."""
+    """Findings in the truth's order; ``windows(chaotic)`` is asked for only where something could not be decided.
+
+    ``is_truth``: the side is itself the float64 truth, so that lane A is not among ``lanes``.
+    """
     found: list[Finding] = []
     for lane in lanes:
         result = run(problem, lane.dtype)
@@ -73,7 +77,7 @@ def judge(
             text = f"windows could not be run: {(str(error).splitlines() or [''])[0]}"
             found.append(Finding("windows", "windows", Outcome.INCONCLUSIVE, None, None, note=text))
     order = {name: n for n, name in enumerate(reference.truth)}
-    return tuple(sorted(settled(found), key=lambda f: order.get(f.quantity, -1)))
+    return tuple(sorted(settled(found, is_truth), key=lambda f: order.get(f.quantity, -1)))
 
 
 def _homogeneity(problem: Problem, reference: Reference, run: Run, result: Arrays) -> list[Finding]:
@@ -133,16 +137,15 @@ def _forced(window: Windows) -> list[Finding]:
     return findings
 
 
-def settled(findings: Sequence[Finding]) -> list[Finding]:
+def settled(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]:
     """Marks what one lane could not decide and another did.
 
-    Vacuous slices of lane B by "B shifted" or lane A; inconclusive ones by all windows. A side without lane A is the
-    truth itself, and needs none.
+    Vacuous slices of lane B by "B shifted" or lane A, which a side that is the truth does not need; inconclusive ones
+    by all windows.
     """
     by_key = {(f.quantity, f.part, f.lane): f for f in findings}
     forced = [f for f in findings if f.lane.endswith(STAND_INS)]
     windows_agree = bool(forced) and all(f.ok for f in forced)
-    is_truth = all(f.lane != "A" for f in findings)
     return [_settle(f, by_key, windows_agree, is_truth) for f in findings]
 
 

@@ -60,7 +60,8 @@ def _named(case: RecurrentCase, **change) -> RecurrentCase:
 
 def _fails(case: RecurrentCase, side: Side) -> bool:
     measured = measure_case(case)
-    findings = judge(case.problem, measured.reference, side.runner(case), lanes_of(side, measured.truth_side))
+    lanes, is_truth = lanes_of(side, measured.truth_side), side.name == measured.truth_side
+    findings = judge(case.problem, measured.reference, side.runner(case), lanes, is_truth=is_truth)
     return any(f.final is Outcome.DISAGREE for f in findings)
 
 

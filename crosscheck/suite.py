@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from crosscheck.cases import Case, RecurrentCase
@@ -13,15 +13,16 @@ from crosscheck.compare import LANES, Lane
 from crosscheck.diagnosis import Port, diagnose
 from crosscheck.environment import environment
 from crosscheck.finding import Finding, Outcome, worst
-from crosscheck.judge import Windows, judge
+from crosscheck.judge import Windows, judge, no_windows
 from crosscheck.premises import premise
 from crosscheck.problem import Arrays, Problem
 from crosscheck.processes import run_all
 from crosscheck.reference import Reference, is_chaotic, measure
-from crosscheck.sides import SIDES, Side
+from crosscheck.sides import SIDES, NotInstalled, NotSupported, Side, choose
 from crosscheck.verdict import Verdict
 from crosscheck.windows import SIZES, calmed, cut_into_windows
 
+OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")
 OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
 
 
@@ -48,8 +49,28 @@ class CaseResult:
         return self.outcome is self.expected
 
 
-def run_suite(cases: Iterable[Case], jobs: int = 1) -> Iterator[list[CaseResult]]:
-    """The results of all sides, a list a case, in the order in which cases end.
+@dataclass(frozen=True)
+class NoResult:
+    """A side that has no answer to a case: "not supported" or "not installed", and the reason."""
+
+    name: str
+    side: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CaseResults:
+    """Every side on one case: those that were judged, and those that have no answer."""
+
+    judged: list[CaseResult]
+    without: list[NoResult]
+
+
+def run_suite(
+    cases: Iterable[Case], jobs: int = 1, sides: Sequence[str] = tuple(SIDES), explain: bool = True
+) -> Iterator[CaseResults]:
+    """The results of all ``sides``, by name, in the order in which cases end.
 
     With ``jobs`` over 1 cases run in so many processes, the longest first; with one they run here, in order.
     """
@@ -57,22 +78,37 @@ def run_suite(cases: Iterable[Case], jobs: int = 1) -> Iterator[list[CaseResult]
     jobs = min(jobs, len(cases))
     if jobs > 1:
         cases.sort(key=lambda case: -case.steps)
-    for _, results in run_all({n: partial(run_case, case) for n, case in enumerate(cases)}, jobs):
+    pieces = {n: partial(run_sides, case, tuple(sides), explain=explain) for n, case in enumerate(cases)}
+    for _, results in run_all(pieces, jobs):
         yield results
 
 
 def run_case(case: Case, reproduce: str = "") -> list[CaseResult]:
-    """Every side on one case. Truth and condition are measured once; their time is shared out among the sides."""
-    command = reproduce or f"crosscheck --case {case.name}"
+    """The sides of the standard suite on one case."""
+    return run_sides(case, tuple(SIDES), reproduce).judged
+
+
+def run_sides(case: Case, sides: Sequence[str], reproduce: str = "", explain: bool = True) -> CaseResults:
+    """``sides`` on one case. Truth and condition are measured once; their time is shared out among the sides.
+
+    ``explain``: look for what a side that disagrees has done, which takes a while.
+    """
+    against = "" if tuple(sides) == tuple(SIDES) else f" --against {','.join(sides)}"
+    command = reproduce or f"crosscheck --case {case.name}{against}"
     started = time.perf_counter()
     measured = measure_case(case)
-    shared = (time.perf_counter() - started) / len(SIDES)
-    results = []
-    for side in SIDES.values():
+    shared = (time.perf_counter() - started) / len(sides)
+    results = CaseResults([], [])
+    for side in choose(sides):
         started = time.perf_counter()
-        verdict = run_side(measured, side)
+        try:
+            verdict = run_side(measured, side, explain)
+        except (NotSupported, NotInstalled) as error:
+            what = "not supported" if isinstance(error, NotSupported) else "not installed"
+            results.without.append(NoResult(case.name, side.name, what, str(error)))
+            continue
         seconds = shared + time.perf_counter() - started
-        results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds, command))
+        results.judged.append(CaseResult(case.name, side.name, case.expect, verdict, seconds, command))
     return results
 
 
@@ -130,8 +166,12 @@ class Measured:
 
 
 def lanes_of(side: Side, truth_side: str) -> tuple[Lane, ...]:
-    """The truth is not compared with itself."""
-    return tuple(lane for lane in LANES.values() if not (side.name == truth_side and lane.name == "A"))
+    """Those that the side computes in; the truth is not compared with itself."""
+    return tuple(
+        lane
+        for lane in LANES.values()
+        if lane.name in side.lanes and not (side.name == truth_side and lane.name == "A")
+    )
 
 
 def measure_case(case: Case) -> Measured:
@@ -153,19 +193,43 @@ def measure_problem(case: Case, problem: Problem) -> tuple[Reference, str]:
     return measure(problem, partial(truth, dtype="float64"), paths, seed=case.seed), truth_side
 
 
-def run_side(measured: Measured, side: Side) -> Verdict:
-    """All lanes of one side."""
-    case, reference, lanes = measured.case, measured.reference, lanes_of(side, measured.truth_side)
-    notes = (f"{side.name} in float64 is the truth of this case; lane A has nothing to judge",) * (len(lanes) == 1)
+def run_side(measured: Measured, side: Side, explain: bool = True) -> Verdict:
+    """All lanes of one side. NotSupported, NotInstalled.
+
+    ``explain``: look for what a side that disagrees has done, which takes a while.
+    """
+    case, run = measured.case, side.runner(measured.case)
+    problem, reference = (case.problem, measured.reference) if side.gradients else outputs_alone(measured)
+    lanes, is_truth = lanes_of(side, measured.truth_side), side.name == measured.truth_side
     findings = judge(
-        case.problem,
+        problem,
         reference,
-        side.runner(case),
+        run,
         lanes,
-        partial(measured.windows_of, side),
-        OWN_LIMIT if side.name == "torch.nn.LSTM" else "",
+        partial(measured.windows_of, side) if side.gradients else no_windows,
+        OWN_LIMIT if side.name in OF_TORCH else "",
+        is_truth,
     )
     findings = (*measured.premise, *findings)
-    found = diagnose(Port(case, case.problem, side.runner), findings) if isinstance(case, RecurrentCase) else None
-    lines = found.lines if found is not None else ()
-    return Verdict(findings, notes, likely_cause(findings, reference), lines, environment())
+    lines: tuple[str, ...] = ()
+    if explain and side.gradients and isinstance(case, RecurrentCase):
+        found = diagnose(Port(case, problem, side.runner), findings)
+        lines = found.lines if found is not None else ()
+    return Verdict(findings, _notes(side, is_truth), likely_cause(findings, reference), lines, environment())
+
+
+def _notes(side: Side, is_truth: bool) -> tuple[str, ...]:
+    return (
+        *[f"{side.name} in float64 is the truth of this case; lane A has nothing to judge"] * is_truth,
+        *[f"{side.name} does not compute in float64: lane B alone"] * ("A" not in side.lanes),
+        *[f"{side.name} has no gradients: outputs alone"] * (not side.gradients),
+    )
+
+
+def outputs_alone(measured: Measured) -> tuple[Problem, Reference]:
+    """The problem and its reference without gradients."""
+    problem, reference = measured.case.problem, measured.reference
+    outputs = set(problem.output_names)
+    truth = {name: value for name, value in reference.truth.items() if name in outputs}
+    known = {name: parts for name, parts in reference.known.items() if name in outputs}
+    return replace(problem, wrt=()), replace(reference, truth=truth, known=known, shifted=None)

@@ -94,7 +94,8 @@ def try_right(cases: Sequence[RecurrentCase], rules: bool) -> Trials:
         measured = _measured(case)
         for side in SIDES.values():
             recorded = Recorded(side.runner(case))
-            findings = judge(case.problem, measured.reference, recorded, lanes_of(side, measured.truth_side))
+            lanes, is_truth = lanes_of(side, measured.truth_side), side.name == measured.truth_side
+            findings = judge(case.problem, measured.reference, recorded, lanes, is_truth=is_truth)
             key = (case.name, side.name, "right")
             trials.judged[key] = worst(f.final for f in (*measured.premise, *findings))
             if rules:

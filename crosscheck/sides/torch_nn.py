@@ -6,6 +6,8 @@ outputs and their initial state.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -21,6 +23,11 @@ def runner(case: Case):
     module = build(case, torch.nn.LSTM, torch.nn.RNN)
     call = run_whole if case.lengths is None else packed(torch.tensor(case.lengths), case.time_major)
     return lambda problem, dtype, **options: run_torch(module, problem, dtype, torch_fn=call, **options)
+
+
+def native_runner(case: Case):
+    """The same on torch's native CPU kernels, without oneDNN."""
+    return partial(runner(case), onednn=False)
 
 
 def run_whole(module, x, states):
