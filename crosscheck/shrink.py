@@ -10,9 +10,8 @@ from dataclasses import fields, replace
 
 from crosscheck.cases import RecurrentCase
 from crosscheck.finding import Outcome
-from crosscheck.judge import judge
-from crosscheck.sides import Side
-from crosscheck.suite import lanes_of, measure_case
+from crosscheck.sides import NotSupported, Side
+from crosscheck.suite import judge_side, measure_case
 
 SIZES = ("num_layers", "steps", "batch", "hidden_size", "input_size")
 TRIES = 200
@@ -59,9 +58,10 @@ def _named(case: RecurrentCase, **change) -> RecurrentCase:
 
 
 def _fails(case: RecurrentCase, side: Side) -> bool:
-    measured = measure_case(case)
-    lanes, is_truth = lanes_of(side, measured.truth_side), side.name == measured.truth_side
-    findings = judge(case.problem, measured.reference, side.runner(case), lanes, is_truth=is_truth)
+    try:
+        findings = judge_side(measure_case(case), side)
+    except NotSupported:
+        return False
     return any(f.final is Outcome.DISAGREE for f in findings)
 
 
@@ -72,9 +72,9 @@ def reproduction(case: RecurrentCase, side: str) -> str:
     options = ", ".join(f"{n}={_shown(v)}" for n, v in given.items() if v != defaults[n] or n == "batch")
     return "\n".join(
         (
-            "from crosscheck.suite import RecurrentCase, SIDES, measure_case, run_side",
+            "from crosscheck.suite import RecurrentCase, choose, measure_case, run_side",
             f'case = RecurrentCase("shrunk", "", {options})',
-            f'print(run_side(measure_case(case), SIDES["{side}"]))',
+            f'print(run_side(measure_case(case), *choose(["{side}"])))',
         )
     )
 

@@ -18,11 +18,12 @@ from crosscheck.premises import premise
 from crosscheck.problem import Arrays, Problem
 from crosscheck.processes import run_all
 from crosscheck.reference import Reference, is_chaotic, measure
-from crosscheck.sides import SIDES, NotInstalled, NotSupported, Side, choose
+from crosscheck.sides import PEERS, SIDES, NotInstalled, NotSupported, Side, choose
 from crosscheck.verdict import Verdict
 from crosscheck.windows import SIZES, calmed, cut_into_windows
 
-OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")
+OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")  # one program in float64, which oneDNN does not have
+TRUTH = "in float64 this side is the truth of this case; lane A has nothing to judge"
 OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
 
 
@@ -51,7 +52,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class NoResult:
-    """A side that has no answer to a case: "not supported" or "not installed", and the reason."""
+    """A side that has no answer to a case: "not supported", "not installed" or "could not run", and the reason."""
 
     name: str
     side: str
@@ -103,13 +104,21 @@ def run_sides(case: Case, sides: Sequence[str], reproduce: str = "", explain: bo
         started = time.perf_counter()
         try:
             verdict = run_side(measured, side, explain)
-        except (NotSupported, NotInstalled) as error:
-            what = "not supported" if isinstance(error, NotSupported) else "not installed"
-            results.without.append(NoResult(case.name, side.name, what, str(error)))
+        except Exception as error:
+            if side.name not in PEERS:  # only other libraries may lack an answer
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            results.without.append(NoResult(case.name, side.name, _kind(error), reason))
             continue
         seconds = shared + time.perf_counter() - started
         results.judged.append(CaseResult(case.name, side.name, case.expect, verdict, seconds, command))
     return results
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, NotSupported):
+        return "not supported"
+    return "not installed" if isinstance(error, NotInstalled) else "could not run"
 
 
 def overall(results: Sequence[CaseResult]) -> Outcome:
@@ -167,11 +176,13 @@ class Measured:
 
 def lanes_of(side: Side, truth_side: str) -> tuple[Lane, ...]:
     """Those that the side computes in; the truth is not compared with itself."""
-    return tuple(
-        lane
-        for lane in LANES.values()
-        if lane.name in side.lanes and not (side.name == truth_side and lane.name == "A")
-    )
+    known = [lane for lane in LANES.values() if lane.name in side.lanes]
+    return tuple(lane for lane in known if not (lane.name == "A" and is_truth(side, truth_side)))
+
+
+def is_truth(side: Side, truth_side: str) -> bool:
+    """Is it the side that gives the truth, or another name of the same program?"""
+    return side.name == truth_side or (side.name in OF_TORCH and truth_side in OF_TORCH)
 
 
 def measure_case(case: Case) -> Measured:
@@ -198,37 +209,41 @@ def run_side(measured: Measured, side: Side, explain: bool = True) -> Verdict:
 
     ``explain``: look for what a side that disagrees has done, which takes a while.
     """
-    case, run = measured.case, side.runner(measured.case)
-    problem, reference = (case.problem, measured.reference) if side.gradients else outputs_alone(measured)
-    lanes, is_truth = lanes_of(side, measured.truth_side), side.name == measured.truth_side
-    findings = judge(
-        problem,
-        reference,
-        run,
-        lanes,
-        partial(measured.windows_of, side) if side.gradients else no_windows,
-        OWN_LIMIT if side.name in OF_TORCH else "",
-        is_truth,
-    )
-    findings = (*measured.premise, *findings)
+    case, findings = measured.case, (*measured.premise, *judge_side(measured, side))
     lines: tuple[str, ...] = ()
     if explain and side.gradients and isinstance(case, RecurrentCase):
-        found = diagnose(Port(case, problem, side.runner), findings)
+        found = diagnose(Port(case, case.problem, side.runner), findings)
         lines = found.lines if found is not None else ()
-    return Verdict(findings, _notes(side, is_truth), likely_cause(findings, reference), lines, environment())
+    cause = likely_cause(findings, measured.reference)
+    return Verdict(findings, _notes(measured, side), cause, lines, environment())
 
 
-def _notes(side: Side, is_truth: bool) -> tuple[str, ...]:
+def judge_side(measured: Measured, side: Side) -> tuple[Finding, ...]:
+    """The findings of all lanes of one side. NotSupported, NotInstalled."""
+    problem, reference = measured.case.problem, measured.reference
+    if not side.gradients:
+        problem, reference = outputs_alone(problem, reference)
+    return judge(
+        problem,
+        reference,
+        side.runner(measured.case),
+        lanes_of(side, measured.truth_side),
+        partial(measured.windows_of, side) if side.gradients else no_windows,
+        OWN_LIMIT if side.name in OF_TORCH else "",
+        is_truth(side, measured.truth_side),
+    )
+
+
+def _notes(measured: Measured, side: Side) -> tuple[str, ...]:
     return (
-        *[f"{side.name} in float64 is the truth of this case; lane A has nothing to judge"] * is_truth,
+        *[TRUTH] * is_truth(side, measured.truth_side),
         *[f"{side.name} does not compute in float64: lane B alone"] * ("A" not in side.lanes),
         *[f"{side.name} has no gradients: outputs alone"] * (not side.gradients),
     )
 
 
-def outputs_alone(measured: Measured) -> tuple[Problem, Reference]:
-    """The problem and its reference without gradients."""
-    problem, reference = measured.case.problem, measured.reference
+def outputs_alone(problem: Problem, reference: Reference) -> tuple[Problem, Reference]:
+    """A problem and its reference without gradients."""
     outputs = set(problem.output_names)
     truth = {name: value for name, value in reference.truth.items() if name in outputs}
     known = {name: parts for name, parts in reference.known.items() if name in outputs}

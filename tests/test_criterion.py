@@ -234,7 +234,7 @@ def test_the_truth_is_not_compared_with_itself(measured):
     verdict = run_side(measured, SIDES["torch.nn.LSTM"])
     assert {f.lane for f in verdict.findings} == {"B"}
     assert all(OWN_LIMIT in f.note for f in verdict.findings)
-    assert "is the truth of this case" in verdict.notes[0]
+    assert "this side is the truth of this case" in verdict.notes[0]
 
 
 def test_with_an_empty_row_the_reference_is_the_truth():

@@ -69,7 +69,7 @@ def test_every_option_is_in_the_lines():
     case = RecurrentCase("shrunk", "", None, 3, 2, 4, kind="rnn", nonlinearity="relu", loss="last")
     text = reproduction(case, "torch_ref")
     assert len(text.splitlines()) == 3
-    for words in ("batch=None", "steps=3", "kind='rnn'", "nonlinearity='relu'", "loss='last'", 'SIDES["torch_ref"]'):
+    for words in ("batch=None", "steps=3", "kind='rnn'", "nonlinearity='relu'", "loss='last'", 'choose(["torch_ref"])'):
         assert words in text
 
 

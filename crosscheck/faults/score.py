@@ -24,7 +24,7 @@ from crosscheck.judge import judge
 from crosscheck.problem import Arrays
 from crosscheck.processes import run_all
 from crosscheck.sides import SIDES
-from crosscheck.suite import Measured, lanes_of, measure_case
+from crosscheck.suite import Measured, is_truth, lanes_of, measure_case
 
 RANDOM = {True: 8, False: 104}  # quick or not
 CHUNK = 8
@@ -94,8 +94,8 @@ def try_right(cases: Sequence[RecurrentCase], rules: bool) -> Trials:
         measured = _measured(case)
         for side in SIDES.values():
             recorded = Recorded(side.runner(case))
-            lanes, is_truth = lanes_of(side, measured.truth_side), side.name == measured.truth_side
-            findings = judge(case.problem, measured.reference, recorded, lanes, is_truth=is_truth)
+            lanes, truth = lanes_of(side, measured.truth_side), is_truth(side, measured.truth_side)
+            findings = judge(case.problem, measured.reference, recorded, lanes, is_truth=truth)
             key = (case.name, side.name, "right")
             trials.judged[key] = worst(f.final for f in (*measured.premise, *findings))
             if rules:

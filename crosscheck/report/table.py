@@ -11,7 +11,7 @@ from rich.text import Text
 
 from crosscheck.finding import Finding, Outcome, worst
 from crosscheck.report.text import finding_text, reach_text
-from crosscheck.suite import OWN_LIMIT, CaseResult, overall
+from crosscheck.suite import OWN_LIMIT, CaseResult, NoResult, overall
 
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
 
@@ -49,6 +49,17 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
         if reach:
             console.print(f"{case[0].name}: {reach}", highlight=False, markup=False)
     print_failures(results, console)
+
+
+def print_without(without: Sequence[NoResult], console: Console) -> None:
+    """A line a side and reason: the cases to which it has no answer."""
+    cases: dict[tuple[str, str, str], list[str]] = {}
+    for entry in without:
+        cases.setdefault((entry.side, entry.what, entry.reason), []).append(entry.name)
+    for (side, what, reason), names in cases.items():
+        console.print(f"{side}: {what}: {', '.join(names)}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if cases:
+        console.print()
 
 
 def print_failures(results: Sequence[Sequence[CaseResult]], console: Console) -> None:

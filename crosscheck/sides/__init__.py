@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 from crosscheck.cases import Case
 from crosscheck.sides import jax_lstm, torch_nn, torch_ref
@@ -18,34 +20,38 @@ __all__ = ["PEERS", "SIDES", "NotInstalled", "NotSupported", "Runner", "Side", "
 SIDES: dict[str, Side] = {
     side.name: side
     for side in (
-        Side("jax_lstm", jax_lstm.runner),
-        Side("torch_ref", torch_ref.runner),
-        Side("torch.nn.LSTM", torch_nn.runner),
+        Side("jax_lstm", jax_lstm.runner, "jax-lstm"),
+        Side("torch_ref", torch_ref.runner, "jax-lstm"),
+        Side("torch.nn.LSTM", torch_nn.runner, "torch"),
     )
 }
 
 
-def _peer(file: str, package: str, case: Case, **options) -> Runner:
+def _run_peer(file: str, needs: str, case: Case, **options) -> Runner:
     """The runner of a file of this folder, imported now. NotInstalled, NotSupported."""
-    try:
-        module = import_module(f"{__name__}.{file}")
-    except ImportError as error:
-        raise NotInstalled(f"{package} is not installed (pip install 'jax-lstm[peers]'): {error}") from error
-    return module.runner(case, **options)
+    if find_spec(needs) is None:
+        raise NotInstalled(f"there is no module {needs!r}; pip install 'jax-lstm[peers]' brings it")
+    return import_module(f"{__name__}.{file}").runner(case, **options)
+
+
+def _peer(name: str, file: str, needs: str, package: str = "", cell: str = "", **kind) -> Side:
+    """A side that imports its file, and with it its library, when it is run."""
+    options: dict[str, Any] = {"cell": cell} if cell else {}
+    return Side(name, partial(_run_peer, file, needs, **options), package or needs, **kind)
 
 
 PEERS: dict[str, Side] = {
     side.name: side
     for side in (
-        Side("torch.nn.LSTM/native", torch_nn.native_runner),
-        Side("flax.linen", partial(_peer, "flax_linen", "flax")),
-        Side("flax.linen.LSTMCell", partial(_peer, "flax_linen", "flax", cell="LSTMCell")),
-        Side("flax.nnx", partial(_peer, "flax_nnx", "flax")),
-        Side("flax.nnx.LSTMCell", partial(_peer, "flax_nnx", "flax", cell="LSTMCell")),
-        Side("haiku", partial(_peer, "haiku", "dm-haiku")),
-        Side("equinox", partial(_peer, "equinox", "equinox")),
-        Side("keras", partial(_peer, "keras", "keras")),
-        Side("onnxruntime", partial(_peer, "onnxruntime", "onnxruntime"), lanes=("B",), gradients=False),
+        Side("torch.nn.LSTM/native", torch_nn.native_runner, "torch"),
+        _peer("flax.linen", "flax_linen", "flax"),
+        _peer("flax.linen.LSTMCell", "flax_linen", "flax", cell="LSTMCell"),
+        _peer("flax.nnx", "flax_nnx", "flax"),
+        _peer("flax.nnx.LSTMCell", "flax_nnx", "flax", cell="LSTMCell"),
+        _peer("haiku", "haiku", "haiku", "dm-haiku"),
+        _peer("equinox", "equinox", "equinox"),
+        _peer("keras", "keras", "keras"),
+        _peer("onnxruntime", "onnxruntime", "onnxruntime", lanes=("B",), gradients=False),
     )
 }
 

@@ -6,6 +6,7 @@ Flax leaves outputs in the padding as they come, which its documentation calls i
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen
 
 from crosscheck.cases import Case, RecurrentCase
@@ -34,7 +35,7 @@ def layer(case: RecurrentCase, cell: str) -> Layer:
 
 
 def lengths_of(case: RecurrentCase):
-    return None if case.lengths is None else jnp.asarray(case.lengths)
+    return None if case.lengths is None else np.asarray(case.lengths, np.int32)
 
 
 def states_of(carries):

@@ -16,11 +16,13 @@ Runner = Callable[..., Arrays]  # (problem, dtype, **options of run_torch on the
 class Side:
     """``runner(case)`` gives a function of (problem, dtype) that returns named outputs and gradients.
 
-    lanes: those that the side can compute in. gradients: whether it has any; without, outputs alone are judged.
+    package: the distribution whose version belongs to its results. lanes: those that the side can compute in.
+    gradients: whether it has any; without, outputs alone are judged.
     """
 
     name: str
     runner: Callable[[Case], Runner]
+    package: str = ""
     lanes: tuple[str, ...] = ("A", "B")
     gradients: bool = True
 

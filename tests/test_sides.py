@@ -1,0 +1,164 @@
+"""Other libraries as sides: right ones agree, wrong conversions are seen, and what has no answer says why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crosscheck import suite
+from crosscheck.cases import CASES, RecurrentCase, TextCase
+from crosscheck.finding import Outcome
+from crosscheck.problem import is_gradient
+from crosscheck.sides import PEERS, NotInstalled, NotSupported, choose
+from crosscheck.sides import side as sides
+from crosscheck.suite import measure_case, run_side, run_sides
+from jax_lstm import convert
+from jax_lstm.convert import gates
+
+PLAIN = RecurrentCase("plain", "", 3, 6, 4, 5)
+NEEDED = {"haiku": "haiku", "equinox": "equinox", "keras": "keras", "onnxruntime": "onnxruntime"}
+FLAX = [name for name in PEERS if name.startswith("flax")]
+JAX = [*FLAX, "haiku", "equinox"]
+
+
+def need(name):
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name], reason=f"{name} is of the extra 'peers', which is not installed")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure_case(PLAIN)
+
+
+@pytest.mark.parametrize("name", [*JAX, "torch.nn.LSTM/native"])
+def test_a_right_library_agrees_in_outputs_and_gradients(name, measured):
+    need(name)
+    verdict = run_side(measured, PEERS[name], explain=False)
+    assert verdict.ok, str(verdict)
+    assert {f.quantity for f in verdict.findings} == set(measured.reference.truth)
+    lanes = {f.lane for f in verdict.findings}
+    assert lanes == ({"B"} if name.startswith("torch") else {"A", "A linear", "B"})
+
+
+CASE_OF = {
+    "layers": replace(PLAIN, num_layers=2),
+    "directions": replace(PLAIN, bidirectional=True, num_layers=2),
+    "lengths": replace(PLAIN, lengths=(6, 1, 4), bidirectional=True),
+    "time-major": replace(PLAIN, time_major=True, num_layers=2),
+    "no batch": replace(PLAIN, batch=None),
+    "no bias": replace(PLAIN, bias=False),
+    "text": TextCase("text", "", steps=30, embedding_size=4, hidden_size=6, num_layers=2),
+}
+SUPPORTED = {
+    "flax.linen": {"layers", "directions", "lengths", "time-major", "no batch", "text"},
+    "flax.nnx": {"layers", "directions", "lengths", "time-major", "no batch", "text"},
+    "haiku": {"layers", "time-major", "no batch", "text"},
+    "equinox": {"layers", "time-major", "no batch", "no bias", "text"},
+}
+
+
+@pytest.mark.parametrize("feature", CASE_OF)
+def test_what_each_library_has(feature):
+    """In one go a feature, so that truth and condition are measured once."""
+    for name in SUPPORTED:
+        need(name)
+    case = replace(CASE_OF[feature], name=feature)
+    found = run_sides(case, tuple(SUPPORTED), explain=False)
+    assert all(result.ok for result in found.judged), [str(r.verdict) for r in found.judged if not r.ok]
+    assert all(entry.what == "not supported" and entry.reason for entry in found.without), found.without
+    assert {r.side for r in found.judged} == {name for name, known in SUPPORTED.items() if feature in known}
+    assert len(found.judged) + len(found.without) == len(SUPPORTED)
+
+
+@pytest.mark.parametrize("name", ["flax.linen", "haiku", "equinox"])
+@pytest.mark.parametrize("case", [CASES["projection"], CASES["rnn-tanh"]], ids=["projection", "rnn"])
+def test_what_no_library_has(name, case):
+    need(name)
+    with pytest.raises(NotSupported, match=r"no projection|for LSTMs"):
+        PEERS[name].runner(case)
+
+
+@pytest.mark.parametrize("name", [name for name in FLAX if "LSTMCell" not in name])
+def test_flax_is_wrong_on_a_row_of_length_0_alone(name):
+    """Its h_n and c_n are those of the padding; every other row is right."""
+    case = replace(PLAIN, lengths=(6, 0, 4))
+    run = PEERS[name].runner(case)(case.problem, "float64")
+    truth = measure_case(case).reference.truth
+    for quantity in ("h_n", "c_n"):
+        off = np.abs(run[quantity] - truth[quantity]).max(axis=(0, 2))
+        assert off[1] > 0.01
+        assert max(off[0], off[2]) < 1e-13
+
+
+def test_a_wrong_converter_is_a_wrong_side(measured, monkeypatch):
+    """i and f swapped on the way to Flax: the judge sees it, and says what it is."""
+    original = convert.to_flax
+
+    def wrong(params, **options):
+        swapped = {name: gates.reordered(a, "ifgo", "figo") for name, a in params.items()}
+        return original(swapped, **options)
+
+    monkeypatch.setattr(convert, "to_flax", wrong)
+    verdict = run_side(measured, PEERS["flax.linen"])
+    assert verdict.outcome is Outcome.DISAGREE
+    assert "f i g o" in " ".join(verdict.diagnosis)
+
+
+def test_a_side_without_gradients_or_float64_says_so(measured):
+    ours = choose(["jax_lstm"])[0]
+
+    def outputs_alone(case):
+        run = ours.runner(case)
+        return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
+
+    def judged(runner, **kind):
+        return run_side(measured, sides.Side("forward", runner, **kind))
+
+    verdict = judged(outputs_alone, lanes=("B",), gradients=False)
+    assert verdict.ok
+    assert {f.quantity for f in verdict.findings} == {"y", "h_n", "c_n"}
+    assert {f.lane for f in verdict.findings} == {"B"}
+    assert "no gradients" in " ".join(verdict.notes)
+    assert "does not compute in float64" in " ".join(verdict.notes)
+    assert judged(outputs_alone).outcome is Outcome.DISAGREE  # it claims gradients and gives none
+
+
+def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
+    """Only the truth itself may do without lane A."""
+    case = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last")
+    measured = measure_case(case)
+    ours = choose(["jax_lstm"])[0]
+    without_a = run_side(measured, replace(ours, name="float32 alone", lanes=("B",)), explain=False)
+    truth = run_side(measured, choose(["torch.nn.LSTM"])[0], explain=False)
+    rest = lambda verdict: sum(int(f.rows.rest.sum()) for f in verdict.findings if f.quantity == "grad x" and f.rows)
+    assert rest(without_a) > rest(truth)
+
+
+def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
+    def crash(case):
+        raise RuntimeError("out of memory\nand more lines")
+
+    monkeypatch.setitem(PEERS, "haiku", sides.Side("haiku", crash))
+    found = run_sides(PLAIN, ["jax_lstm", "haiku"], explain=False)
+    assert [(e.side, e.what, e.reason) for e in found.without] == [("haiku", "could not run", "out of memory")]
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", sides.Side("jax_lstm", crash))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run_sides(PLAIN, ["jax_lstm"], explain=False)
+
+
+def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("crosscheck.sides.find_spec", lambda name: None)
+    with pytest.raises(NotInstalled, match=r"no module 'haiku'; pip install 'jax-lstm\[peers\]'"):
+        PEERS["haiku"].runner(PLAIN)
+
+
+def test_sides_are_chosen_by_name_or_by_what_names_begin_with():
+    assert [side.name for side in choose(["flax"])] == FLAX
+    assert [side.name for side in choose(["keras", " haiku", "keras"])] == ["keras", "haiku"]
+    assert [side.name for side in choose(["torch"])] == ["torch.nn.LSTM", "torch.nn.LSTM/native"]
+    for wrong in ("tensorflow", "", "fla"):
+        with pytest.raises(ValueError, match=rf"unknown side '{wrong}'; known: jax_lstm, .*, onnxruntime"):
+            choose([wrong])
