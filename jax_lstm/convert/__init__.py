@@ -10,6 +10,7 @@ from jax_lstm.convert.equinox import from_equinox, to_equinox
 from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
 from jax_lstm.convert.haiku import from_haiku, to_haiku
+from jax_lstm.convert.keras import from_keras, to_keras
 from jax_lstm.convert.torch import from_torch, to_torch
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "from_equinox",
     "from_flax",
     "from_haiku",
+    "from_keras",
     "from_nnx",
     "from_torch",
     "to_cudnn",
     "to_equinox",
     "to_flax",
     "to_haiku",
+    "to_keras",
     "to_nnx",
     "to_torch",
 ]

@@ -1,0 +1,131 @@
+"""What the configuration of one of Keras's layers says: whether it is an LSTM, and whether it computes this one.
+
+A configuration is Keras's own, {"module", "class_name", "config"}, from ``get_config()`` or from a file's config.json.
+It is read and never deserialised. The weights beside it come through a :class:`Store`, from objects or from a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from jax_lstm.convert.layers import Cell, Layer
+
+ReadCell = Callable[[str, Sequence[Any]], Cell]
+MODELS = ("Sequential", "Functional", "Model")
+SUPPORTED = "LSTM, LSTMCell, RNN of LSTMCells, Bidirectional of these, lists of them, Sequential and functional models"
+COMPUTED = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+
+
+class Store(Protocol):
+    """The weights of a layer, and of the layers within it."""
+
+    def attribute(self, name: str) -> Store:
+        """Those of a layer's attribute, such as "cell"."""
+
+    def entry(self, container: str, name: str, group: str) -> Store:
+        """Those of one of a model's "layers" or a stack's "cells", by its name and by the name files have for it."""
+
+    def weights(self) -> list[Any]:
+        """A cell's own arrays."""
+
+
+def kind_of(node: Any) -> str:
+    """Keras's class, or another's in full: a class of the user's is never taken for Keras's of the same name."""
+    if not isinstance(node, Mapping):
+        return type(node).__name__
+    module, name = str(node.get("module")), str(node["class_name"])
+    return name if module.split(".")[0] in ("keras", "tf_keras") else f"{module}.{name}"
+
+
+def is_lstm(node: Any) -> bool:
+    """Whether a layer is one that :func:`read_layer` takes, apart from its options."""
+    kind = kind_of(node)
+    if kind == "RNN":
+        return all(kind_of(cell) == "LSTMCell" for _, cell in _cells(node["config"]["cell"]))
+    if kind == "Bidirectional":
+        return all(is_lstm(node["config"].get(name)) for name in ("layer", "backward_layer"))
+    return kind in ("LSTM", "LSTMCell")
+
+
+def group_names(nodes: Iterable[Any]) -> list[str]:
+    """The names of entries in a weights file: the class in snake case, numbered from the second of a class on."""
+    seen: Counter[str] = Counter()
+    names = []
+    for node in nodes:
+        stem = re.sub(r"\W+", "", str(node["class_name"]))
+        stem = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", stem)).lower()
+        names.append(f"{stem}_{seen[stem]}" if seen[stem] else stem)
+        seen[stem] += 1
+    return names
+
+
+def read_layer(node: Any, store: Store, where: str, read: ReadCell, *, backwards: bool = False) -> list[Layer]:
+    """The layers of an LSTM, LSTMCell, RNN or Bidirectional. ValueError where one computes what is not ours.
+
+    ``where`` names it in errors; ``backwards`` says which go_backwards it must have.
+    """
+    kind = kind_of(node)
+    if not is_lstm(node):
+        inner = [kind_of(node["config"][name]) for name in ("cell", "layer") if name in node["config"]]
+        raise ValueError(f"{where} is a {kind}{f' of {inner[0]}' * bool(inner)}; supported: {SUPPORTED}.")
+    config = node["config"]
+    if bool(config.get("go_backwards")) != backwards:
+        raise ValueError(
+            f"{where} has go_backwards={not backwards}, where {backwards} is supported: Keras would return its outputs "
+            "in the reverse order of time. Pass its get_weights(), and reverse its input yourself."
+        )
+    if kind == "Bidirectional":
+        return [_both_directions(config, store, where, read)]
+    if kind == "RNN":
+        parts = [(_part(store.attribute("cell"), path), cell) for path, cell in _cells(config["cell"])]
+    else:
+        parts = [(store if kind == "LSTMCell" else store.attribute("cell"), node)]
+    return [(_checked_cell(cell["config"], part, where, read),) for part, cell in parts]
+
+
+def _both_directions(config: Mapping[str, Any], store: Store, where: str, read: ReadCell) -> Layer:
+    if config.get("merge_mode") != "concat":
+        raise ValueError(
+            f"{where} has merge_mode={config.get('merge_mode')!r}, where 'concat' is supported. Pass its get_weights() "
+            "with bidirectional=True, and merge both halves of the output yourself."
+        )
+    ways = (("layer", "forward_layer", False), ("backward_layer", "backward_layer", True))
+    found = [
+        read_layer(config[key], store.attribute(name), f"{where}, {name},", read, backwards=backwards)
+        for key, name, backwards in ways
+    ]
+    if any(len(layers) > 1 for layers in found):
+        raise ValueError(
+            f"{where} has a stack of cells in each direction, whose layers do not see the other direction."
+        )
+    return found[0][0] + found[1][0]
+
+
+def _checked_cell(config: Mapping[str, Any], store: Store, where: str, read: ReadCell) -> Cell:
+    for option, computed in COMPUTED.items():
+        if config[option] != computed:
+            given = config[option]
+            shown = repr(given) if isinstance(given, str) else "a function that Keras has no name for"
+            raise ValueError(
+                f"{where} has {option}={shown}, where {computed!r} is supported. Where it computes the same, "
+                "pass get_weights()."
+            )
+    weights = store.weights()
+    if len(weights) != 2 + bool(config["use_bias"]):
+        raise ValueError(f"{where} has use_bias={config['use_bias']} and {len(weights)} weights, which do not agree.")
+    return read(where, weights)
+
+
+def _cells(node: Any) -> list[tuple[tuple[str, str] | None, Any]]:
+    """RNN's cells, of which there may be several, and where each lies in a stack of cells: its name and its group."""
+    if kind_of(node) != "StackedRNNCells":
+        return [(None, node)]
+    cells = node["config"]["cells"]
+    return [((cell["config"]["name"], group), cell) for cell, group in zip(cells, group_names(cells), strict=True)]
+
+
+def _part(store: Store, path: tuple[str, str] | None) -> Store:
+    return store if path is None else store.entry("cells", *path)

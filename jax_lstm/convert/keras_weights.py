@@ -1,0 +1,93 @@
+"""LSTMs in a .weights.h5 file, which has no configuration: found by their weights' shapes, named by Keras's names.
+
+The order of layers is that of the numbers of their groups, within one class and one list; HDF5 keeps no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from jax_lstm.convert.keras_layers import ReadCell
+from jax_lstm.convert.keras_models import check_stack, choose
+from jax_lstm.convert.layers import Layer
+
+if TYPE_CHECKING:
+    from jax_lstm.convert.keras_files import Groups
+
+Cells = dict[tuple[str, int], Any]  # by direction, and by number in a stack of cells
+_PATH = re.compile(
+    r"(?P<layer>.*?)(?:/(?P<way>forward_layer|backward_layer))?(?:/cell(?:/cells/lstm_cell(?:_(?P<number>\d+))?)?)?"
+)
+_NUMBERED = re.compile(r"(?P<parent>.*layers)/(?P<stem>.*?)(?:_(?P<number>\d+))?")
+
+
+def read_weights(root: Groups, names: Any, read: ReadCell) -> list[Layer]:
+    """The layers of the file, chosen by ``names``. ValueError where these are needed, since the order is not known."""
+    found: dict[str, Cells] = {}
+    for path, cell in _find(root, ""):
+        match = _PATH.fullmatch(path)
+        assert match, path  # every part of the pattern may be empty
+        found.setdefault(match["layer"], {})[match["way"] or "", int(match["number"] or 0)] = cell
+    named = _named(root, found)
+    if names is None and len(found) > 1:
+        order = _in_order(list(found), list(named))
+        named = {name: named[name] for name in order}
+    top = root.attribute("layers") if "layers" in root.groups() else root
+    others = dict.fromkeys(top.groups(), "group of other weights")
+    chosen = choose({name: (name, cells) for name, cells in named.items()}, names, others)
+    layers = [layer for name, cells in chosen for layer in _layers(name, cells, read)]
+    check_stack(layers, list(named))
+    return layers
+
+
+def _find(group: Groups, path: str) -> Iterator[tuple[str, Groups]]:
+    """The groups that hold an LSTM cell's weights: [D, 4H], [H, 4H] and perhaps [4H]."""
+    if "vars" in group.group:
+        arrays = group.attribute("vars").group
+        few = set(arrays) <= {"0", "1", "2"}
+        shapes: list[tuple[int, ...]] = [getattr(arrays[n], "shape", ()) for n in sorted(arrays)] if few else []
+        if len(shapes) > 1 and len(shapes[0]) == len(shapes[1]) == 2:
+            wide = 4 * shapes[1][0]
+            if shapes[0][1] == shapes[1][1] == wide and shapes[2:] in ([], [(wide,)]):
+                yield path, group
+    for name, inner in group.groups().items():
+        yield from _find(inner, f"{path}/{name}".lstrip("/"))
+
+
+def _named(root: Groups, found: dict[str, Cells]) -> dict[str, Cells]:
+    """By Keras's names, after those of models around them, where these are unique; else by the paths of the groups."""
+    names = []
+    for path in found:
+        group, parts = root, []
+        for part in path.split("/") if path else []:
+            group = group.attribute(part)
+            if part != "layers":
+                parts.append(group.name or part)
+        names.append("/".join(parts))
+    return dict(zip(names if len(set(names)) == len(found) else found, found.values(), strict=True))
+
+
+def _in_order(paths: list[str], names: list[str]) -> list[str]:
+    matches = [_NUMBERED.fullmatch(path) for path in paths]
+    lists = {(match["parent"], match["stem"]) if match else None for match in matches}
+    if len(lists) != 1 or None in lists:
+        raise ValueError(
+            f"it does not say in which order its LSTM layers follow one another: {', '.join(map(repr, names))}. "
+            f"Name them from input to output, such as layers=({names[0]!r}, {names[1]!r}), or read the .keras file."
+        )
+    numbers = [int(match["number"] or 0) for match in matches if match]
+    return [name for _, name in sorted(zip(numbers, names, strict=True))]
+
+
+def _layers(name: str, cells: Cells, read: ReadCell) -> list[Layer]:
+    ways = sorted({way for way, _ in cells}, reverse=True)  # "forward_layer" before "backward_layer"
+    numbers = sorted({number for _, number in cells})
+    if ways not in ([""], ["forward_layer", "backward_layer"]) or len(cells) != len(ways) * len(numbers):
+        raise ValueError(f"{name!r} has another LSTM beside {' and '.join(ways)}: it is no Bidirectional of LSTMs.")
+    if len(ways) > 1 and len(numbers) > 1:
+        raise ValueError(
+            f"{name!r} has a stack of cells in each direction, whose layers do not see the other direction."
+        )
+    return [tuple(read(name, cells[way, number].weights()) for way in ways) for number in numbers]
