@@ -57,6 +57,7 @@ SUPPORTED = {
     "flax.nnx": {"layers", "directions", "lengths", "time-major", "no batch", "text"},
     "haiku": {"layers", "time-major", "no batch", "text"},
     "equinox": {"layers", "time-major", "no batch", "no bias", "text"},
+    "onnxruntime": {"layers", "directions", "lengths", "time-major", "no bias"},
 }
 
 

@@ -11,15 +11,19 @@ from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
 from jax_lstm.convert.haiku import from_haiku, to_haiku
 from jax_lstm.convert.keras import from_keras, to_keras
+from jax_lstm.convert.onnx import OnnxLSTM, from_onnx
+from jax_lstm.convert.onnx_models import to_onnx
 from jax_lstm.convert.torch import from_torch, to_torch
 
 __all__ = [
+    "OnnxLSTM",
     "from_cudnn",
     "from_equinox",
     "from_flax",
     "from_haiku",
     "from_keras",
     "from_nnx",
+    "from_onnx",
     "from_torch",
     "to_cudnn",
     "to_equinox",
@@ -27,5 +31,6 @@ __all__ = [
     "to_haiku",
     "to_keras",
     "to_nnx",
+    "to_onnx",
     "to_torch",
 ]

@@ -1,0 +1,196 @@
+"""ONNX's LSTM operator: the arrays of one node, and the nodes of a model file as one stack.
+
+    W [dirs, 4H, D]     R [dirs, 4H, H]     B [dirs, 8H] = [Wb, Rb]     gates i o f c (c is g)
+
+Gates are stacked as in torch, in another order; both biases are kept, so that nothing is lost either way. States are
+initial_h and initial_c, [dirs, B, H] of each node. Source: the operator's documentation, opset 7 to 22.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm.convert import gates
+from jax_lstm.convert.arrays import namespace, read_array
+from jax_lstm.convert.layers import Cell, Layer, joined
+from jax_lstm.convert.onnx_files import Node, read_nodes
+from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.state import LSTMState
+
+ORDER = "iofg"
+ARRAYS = ("W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+EXPECTED = "a model (path, bytes or ModelProto), or the arrays of an LSTM node by name: W, R and optionally B, ..."
+ACTIVATIONS = ("sigmoid", "tanh", "tanh")
+
+
+@dataclass(frozen=True)
+class OnnxLSTM:
+    """What :func:`from_onnx` read, ready for :func:`jax_lstm.lstm`.
+
+    params: a torch.nn.LSTM state dict. state: the initial states, h and c ``[R, B, H]``, where they are constants of
+    the file. lengths: int ``[B]``, where they are. time_major: whether the nodes' sequences are (layout 0). from_graph:
+    for each of initial_h, initial_c and sequence_lens that is no constant, the names of the values that it comes from,
+    by layer; one that is nowhere is absent, which means zeros, or whole rows.
+    """
+
+    params: dict[str, Any]
+    state: LSTMState | None
+    lengths: np.ndarray | None
+    time_major: bool
+    from_graph: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def from_onnx(source: Any, nodes: Sequence[str] | None = None, *, dtype: Any = None) -> OnnxLSTM:
+    """Reads the LSTM nodes of an ONNX model as one stack, or the arrays of a single node.
+
+    Args:
+      source: a path, the bytes of a model or an onnx.ModelProto; or a mapping of a node's arrays by the operator's
+        names, W, R, B, sequence_lens, initial_h, initial_c, with its attributes beside them where they are no defaults.
+      nodes: take these nodes, by name, in this order; None takes all, in the graph's order. Each must read what the
+        one before it gives, through nothing but transpositions, reshapes and dropout.
+      dtype: dtype to cast weights and states to; None keeps each array's own.
+
+    Returns:
+      An :class:`OnnxLSTM`. Lossless: :func:`to_onnx` gives the same bits back.
+
+    Raises:
+      ImportError: ``source`` is a model and onnx is not installed (extra "files").
+      ValueError, TypeError: there is no such node; what is not computed here (peepholes, clip, input_forget, other
+        activations, a lone reverse direction, computed weights, an unknown opset or layout) or does not fit as a stack;
+        ``source`` is damaged.
+    """
+    if isinstance(source, Mapping):
+        arrays = {name: source[name] for name in ARRAYS if source.get(name) is not None}
+        found = [Node("source", arrays, {name: value for name, value in source.items() if name not in ARRAYS}, {})]
+        if "W" not in arrays or "R" not in arrays:
+            refuse_tree("source", EXPECTED, dict(source))
+    elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "SerializeToString"):
+        found = read_nodes(source, nodes)
+    else:
+        refuse_tree("source", EXPECTED, source)
+    for node in found:
+        check_node(node)
+    return OnnxLSTM(
+        joined([_read_layer(node, dtype) for node in found]),
+        _read_states(found, dtype),
+        _read_lengths(found),
+        _same(found, "layout", [node.attributes.get("layout", 0) for node in found]) == 0,
+        _from_graph(found),
+    )
+
+
+def check_node(node: Node) -> None:
+    """Refuses, by name, what an LSTM node may ask for and this package does not compute. ValueError."""
+    dirs, hidden = _sizes(node)
+    asked = dict(node.attributes)
+    direction = asked.pop("direction", ("forward", "bidirectional")[dirs - 1])
+    if direction == "reverse":
+        _refuse(node, "direction='reverse' alone", "forward and bidirectional; flip x in time before, and y after")
+    if {"forward": 1, "bidirectional": 2}.get(direction) != dirs:
+        _refuse(node, f"direction={direction!r} and {dirs} in W", "'forward' with 1, 'bidirectional' with 2")
+    activations = asked.pop("activations", None) or ACTIVATIONS * dirs
+    if tuple(map(str.lower, activations)) != ACTIVATIONS * dirs:
+        _refuse(node, f"activations={list(activations)}", "Sigmoid, Tanh, Tanh in each direction")
+    for name in ("activation_alpha", "activation_beta", "clip", "input_forget"):
+        if asked.pop(name, None):
+            _refuse(node, f"{name}={node.attributes[name]}", "the operator without it")
+    if asked.pop("hidden_size", hidden) != hidden:
+        _refuse(node, f"hidden_size={node.attributes['hidden_size']}", f"{hidden}, as R has")
+    if asked.pop("layout", 0) not in (0, 1):
+        _refuse(node, f"layout={node.attributes['layout']}", "0 and 1")
+    if "P" in node.arrays and np.any(np.asarray(node.arrays["P"])):
+        _refuse(node, "peepholes, P", "no P, or zeros")
+    if asked:
+        _refuse(node, f"{', '.join(sorted(asked))}", "the attributes that the operator has since opset 7")
+
+
+def _refuse(node: Node, what: str, supported: str) -> NoReturn:
+    raise ValueError(f"LSTM node {node.name!r} has {what}, which is not supported; supported: {supported}.")
+
+
+def _sizes(node: Node) -> tuple[int, int]:
+    """Directions and H. ValueError where the weights' shapes do not fit one another."""
+    shapes = {name: tuple(np.shape(node.arrays[name])) for name in ("W", "R", "B") if name in node.arrays}
+    w, r = shapes.get("W", ()), shapes.get("R", ())
+    if len(w) != 3 or len(r) != 3 or w[0] not in (1, 2) or w[1] != 4 * r[2] or r != (w[0], 4 * r[2], r[2]):
+        raise ValueError(f"LSTM node {node.name!r} must have W [dirs, 4H, D] and R [dirs, 4H, H]; got {shapes}.")
+    if shapes.get("B", (w[0], 8 * r[2])) != (w[0], 8 * r[2]):
+        raise ValueError(f"LSTM node {node.name!r} must have B [dirs, 8H] = {(w[0], 8 * r[2])}; got {shapes}.")
+    return w[0], r[2]
+
+
+def _read_layer(node: Node, dtype: Any) -> Layer:
+    read = {name: read_array(f"{node.name}.{name}", node.arrays[name], dtype) for name in "WRB" if name in node.arrays}
+    return tuple(_read_cell({name: a[direction] for name, a in read.items()}) for direction in range(len(read["W"])))
+
+
+def _read_cell(arrays: Mapping[str, Any]) -> Cell:
+    cell = {"weight_ih": arrays["W"], "weight_hh": arrays["R"]}
+    if "B" in arrays:
+        cell["bias_ih"], cell["bias_hh"] = namespace(arrays["B"]).split(arrays["B"], 2)
+    return {name: gates.reordered(a, ORDER, gates.TORCH) for name, a in cell.items()}
+
+
+def write_layer(layer: Layer) -> dict[str, np.ndarray]:
+    """W, R and, where there are biases, B of one node."""
+    ordered = [{n: gates.reordered(np.asarray(a), gates.TORCH, ORDER) for n, a in cell.items()} for cell in layer]
+    arrays = {"W": np.stack([c["weight_ih"] for c in ordered]), "R": np.stack([c["weight_hh"] for c in ordered])}
+    if "bias_ih" in layer[0]:
+        arrays["B"] = np.stack([np.concatenate([c["bias_ih"], c["bias_hh"]]) for c in ordered])
+    return arrays
+
+
+def _read_states(nodes: Sequence[Node], dtype: Any) -> LSTMState | None:
+    names = ("initial_h", "initial_c")
+    given = [(node, name) for node in nodes for name in names if name in node.arrays]
+    if not given:
+        return None
+    if any(name in node.values for node in nodes for name in names):
+        raise ValueError(
+            "some initial states are constants of the file and others come from the graph; convert the nodes one by "
+            "one, with nodes=[...]."
+        )
+    node, name = given[0]
+    batch = np.shape(node.arrays[name])[1 - node.attributes.get("layout", 0)]
+    return LSTMState(*(jnp.concatenate([_state(node, name, batch, dtype) for node in nodes]) for name in names))
+
+
+def _state(node: Node, name: str, batch: int, dtype: Any) -> Any:
+    """[dirs, B, H]; zeros where it is absent."""
+    r = node.arrays["R"]
+    shape = (r.shape[0], batch, r.shape[2])
+    if name not in node.arrays:
+        return jnp.zeros(shape, read_array(f"{node.name}.R", r, dtype).dtype)
+    state = read_array(f"{node.name}.{name}", node.arrays[name], dtype)
+    state = state.swapaxes(0, 1) if node.attributes.get("layout", 0) else state
+    if state.shape != shape:
+        raise ValueError(f"{name} of LSTM node {node.name!r} must be [dirs, B, H] = {shape}; got {state.shape}.")
+    return state
+
+
+def _read_lengths(nodes: Sequence[Node]) -> np.ndarray | None:
+    given = [np.asarray(node.arrays["sequence_lens"]) for node in nodes if "sequence_lens" in node.arrays]
+    if not given:
+        return None
+    if len(given) != len(nodes) or any(not np.array_equal(a, given[0]) for a in given):
+        raise ValueError(
+            "sequence_lens differ from layer to layer; one LSTM has the same for all. Convert them one by one."
+        )
+    return given[0]
+
+
+def _from_graph(nodes: Sequence[Node]) -> dict[str, tuple[str, ...]]:
+    names = dict.fromkeys(name for node in nodes for name in node.values)
+    return {name: tuple(node.values[name] for node in nodes if name in node.values) for name in names}
+
+
+def _same(nodes: Sequence[Node], what: str, values: Sequence[Any]) -> Any:
+    if any(value != values[0] for value in values):
+        raise ValueError(f"{what} differs among the LSTM nodes {[node.name for node in nodes]}: {list(values)}.")
+    return values[0]

@@ -1,0 +1,324 @@
+"""ONNX: the operator's own equations, models of its own making and ONNX Runtime on ours; nothing lost either way."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import jax_lstm
+from jax_lstm import convert
+from jax_lstm.convert import onnx as converter
+
+onnx = pytest.importorskip("onnx", reason="onnx is of the extra 'files', which is not installed")
+helper = onnx.helper
+T, B, D, H = 6, 4, 3, 5
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def operator(x, W, R, B, initial_h, initial_c, sequence_lens):
+    """The LSTM operator as its documentation states it, layout 0: Y [T, dirs, B, H], Y_h and Y_c [dirs, B, H]."""
+    dirs, hidden = R.shape[0], R.shape[2]
+    y = np.zeros((x.shape[0], dirs, x.shape[1], hidden))
+    last_h, last_c = initial_h.copy(), initial_c.copy()
+    for d, row in itertools.product(range(dirs), range(x.shape[1])):
+        h, c = initial_h[d, row], initial_c[d, row]
+        steps = range(sequence_lens[row])
+        for t in steps if d == 0 else reversed(steps):
+            z = x[t, row] @ W[d].T + h @ R[d].T + B[d, : 4 * hidden] + B[d, 4 * hidden :]
+            i, o, f, g = np.split(z, 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+            y[t, d, row] = h
+        last_h[d, row], last_c[d, row] = h, c
+    return y, last_h, last_c
+
+
+def arrays(dirs=1, inputs=D, hidden=H, seed=0):
+    rng = np.random.default_rng([dirs, seed])
+    shapes = {"W": (dirs, 4 * hidden, inputs), "R": (dirs, 4 * hidden, hidden), "B": (dirs, 8 * hidden)}
+    shapes |= {"initial_h": (dirs, B, hidden), "initial_c": (dirs, B, hidden)}
+    return {name: rng.normal(scale=0.5, size=shape) for name, shape in shapes.items()}
+
+
+def node_of(**changed):
+    return arrays() | {"sequence_lens": np.array([6, 1, 4, 2], np.int32)} | changed
+
+
+def ours(read, x):
+    y, last = jax.jit(lambda p, x, s: jax_lstm.lstm(p, x, s, lengths=read.lengths, time_major=True))(
+        read.params, x, read.state
+    )
+    return np.asarray(y), np.asarray(last.h), np.asarray(last.c)
+
+
+@pytest.mark.parametrize("dirs", [1, 2])
+def test_a_nodes_arrays_are_the_operator(dirs):
+    node = node_of(**arrays(dirs))
+    x = np.random.default_rng(1).normal(size=(T, B, D))
+    read = converter.from_onnx(node)
+    assert read.time_major
+    y, h, c = operator(x, **node)
+    for got, expected in zip(ours(read, x), (np.concatenate(list(y.swapaxes(0, 1)), -1), h, c), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [o for o in map("".join, itertools.permutations("ifgo")) if o != "iofg"])
+def test_another_gate_order_is_another_function(order, monkeypatch):
+    node, x = node_of(), np.random.default_rng(1).normal(size=(T, B, D))
+    monkeypatch.setattr(converter, "ORDER", order)
+    got, expected = ours(converter.from_onnx(node), x), operator(x, **node)
+    assert np.abs(got[1] - expected[1]).max() > 1e-3
+
+
+def test_the_first_half_of_b_is_the_inputs():
+    """Both halves are added, so that no output would show a swap."""
+    node = node_of()
+    params = convert.from_onnx(node).params
+    i, o, f, g = np.split(node["B"][0, : 4 * H], 4)
+    np.testing.assert_array_equal(params["bias_ih_l0"], np.concatenate([i, f, g, o]))
+    i, o, f, g = np.split(node["B"][0, 4 * H :], 4)
+    np.testing.assert_array_equal(params["bias_hh_l0"], np.concatenate([i, f, g, o]))
+
+
+@settings(deadline=None, derandomize=True, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(
+    st.tuples(*[st.integers(1, n) for n in (6, 5, 3)]), *[st.booleans()] * 5, st.sampled_from([np.float32, np.float64])
+)
+def test_there_and_back_bit_for_bit(sizes, bias, both, states, lengths, time_major, dtype):
+    inputs, hidden, layers = sizes
+    key = jax.random.key(inputs + 10 * hidden)
+    params = jax_lstm.init_lstm(key, inputs, hidden, layers, bias=bias, bidirectional=both, dtype=dtype)
+    model = convert.to_onnx(params, states=states, lengths=lengths, time_major=time_major)
+    read = convert.from_onnx(model.SerializeToString())
+    assert list(read.params) == list(params)
+    for name, a in params.items():
+        assert read.params[name].dtype == a.dtype
+        np.testing.assert_array_equal(read.params[name], a)
+    assert (read.state, read.lengths) == (None, None)
+    states_from = {"initial_h", "initial_c"} if states else set()
+    assert set(read.from_graph) == states_from | ({"sequence_lens"} if lengths else set())
+
+
+def built(node, opset=17, layout=None, kind="LSTM", more=(), first=(), **attributes):
+    """A model with one node: constants as initializers, x as its input."""
+    given = {name: a for name, a in node.items() if name not in ("direction",)}
+    names = [name if name in given else "" for name in ("W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")]
+    while names and not names[-1]:
+        names.pop()
+    if layout is not None:
+        attributes["layout"] = layout
+    dirs = given["W"].shape[0]
+    attributes = {"hidden_size": H, "direction": "bidirectional" if dirs == 2 else "forward"} | attributes
+    lstm = helper.make_node(kind, ["x", *names], ["Y", "Y_h", "Y_c"], name="the-lstm", **attributes)
+    tensors = [onnx.numpy_helper.from_array(a, name) for name, a in given.items()]
+    value = lambda name, *shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    outputs = [value("Y", *[None] * 4), value("Y_h", *[None] * 3), value("Y_c", *[None] * 3)]
+    graph = helper.make_graph([*first, lstm, *more], "g", [value("x", None, None, D)], outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def narrow(node):
+    return {name: a.astype(np.float32) if a.dtype == np.float64 else a for name, a in node.items()}
+
+
+@pytest.mark.parametrize("dirs", [1, 2])
+def test_a_model_file_in_onnx_runtime_and_in_ours(dirs, tmp_path):
+    """float32 against float64: both differ by rounding, whose limit is some 60 of it at values under 1."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is of the extra 'peers', which is not installed")
+    node = narrow(node_of(**arrays(dirs)))
+    file = tmp_path / "model.onnx"
+    onnx.save(built(node), file)
+    read = convert.from_onnx(file, dtype=jnp.float64)
+    x = np.random.default_rng(1).normal(size=(T, B, D)).astype(np.float32)
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    y, h, c = session.run(["Y", "Y_h", "Y_c"], {"x": x})
+    for got, expected in zip(ours(read, x), (np.concatenate(list(y.swapaxes(0, 1)), -1), h, c), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=60 * 2.0**-24)
+
+
+def test_weights_in_files_beside_the_model(tmp_path):
+    node, file = narrow(node_of()), tmp_path / "model.onnx"
+    onnx.save(built(node), file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    np.testing.assert_array_equal(convert.from_onnx(file).params["weight_ih_l0"][:H], node["W"][0, :H])
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ValueError, match=r"model\.onnx cannot be read as an ONNX model"):
+        convert.from_onnx(file)
+
+
+def test_weights_from_constant_nodes_and_behind_identities():
+    node = narrow(node_of())
+    moved = onnx.numpy_helper.from_array(node.pop("W"), "W")
+    first = [helper.make_node("Constant", [], ["W0"], value=moved), helper.make_node("Identity", ["W0"], ["W"])]
+    model = built(node | {"W": np.zeros((1, 4 * H, D), np.float32)}, first=first)
+    del model.graph.initializer[[t.name for t in model.graph.initializer].index("W")]
+    np.testing.assert_array_equal(convert.from_onnx(model).params["weight_ih_l0"][:H], arrays()["W"][0, :H].astype("f"))
+
+
+def test_layout_1_is_batch_first():
+    node = {name: arrays()[name] for name in ("W", "R", "B", "initial_h", "initial_c")}
+    flipped = node | {name: node[name].swapaxes(0, 1) for name in ("initial_h", "initial_c")}
+    read = convert.from_onnx(built(narrow(flipped), layout=1))
+    assert not read.time_major
+    np.testing.assert_array_equal(read.state.h, node["initial_h"].astype("f"))
+    assert read.lengths is None
+
+
+def test_one_state_alone_leaves_the_other_zero():
+    node = arrays()
+    del node["initial_c"]
+    read = convert.from_onnx(built(narrow(node)))
+    np.testing.assert_array_equal(read.state.h, node["initial_h"].astype("f"))
+    np.testing.assert_array_equal(read.state.c, np.zeros((1, B, H)))
+
+
+def two_layers(between=()):
+    """Two bidirectional nodes, and what stands between them."""
+    params = jax_lstm.init_lstm(jax.random.key(0), D, H, 2, bidirectional=True, dtype=jnp.float32)
+    model = convert.to_onnx(params, time_major=True)
+    for kind in between:
+        reshape = next(node for node in model.graph.node if node.output[0] == "y_l0")
+        second = next(node for node in model.graph.node if node.name == "lstm_l1")
+        index = list(model.graph.node).index(second)
+        model.graph.node.insert(index, helper.make_node(kind, [reshape.output[0]], ["between"]))
+        second.input[0] = "between"
+    return params, model
+
+
+def test_layers_follow_one_another_through_dropout_alone():
+    params, model = two_layers(["Dropout"])
+    read = convert.from_onnx(model)
+    assert all(np.array_equal(read.params[name], a) for name, a in params.items())
+    one = convert.from_onnx(model, nodes=["lstm_l1"]).params
+    np.testing.assert_array_equal(one["weight_ih_l0_reverse"], params["weight_ih_l1_reverse"])
+    _, model = two_layers(["Relu"])
+    with pytest.raises(ValueError, match="'lstm_l1' does not read what 'lstm_l0' gives, but a Relu node: they are no"):
+        convert.from_onnx(model)
+    _, model = two_layers()
+    next(node for node in model.graph.node if node.name == "lstm_l1").input[0] = "x"
+    with pytest.raises(ValueError, match="gives, but an input of the model"):
+        convert.from_onnx(model)
+    with pytest.raises(ValueError, match=r"nodes has 'a'; the LSTM nodes of the model are 'lstm_l0', 'lstm_l1'\."):
+        convert.from_onnx(model, nodes=["a"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"activations": ["Sigmoid", "Tanh", "Relu"]},
+            r"activations=\['Sigmoid', 'Tanh', 'Relu'\], .*Sigmoid, Tanh, Tanh",
+        ),
+        ({"clip": 3.0}, "clip=3.0, which is not supported; supported: the operator without it"),
+        ({"input_forget": 1}, "input_forget=1"),
+        ({"activation_alpha": [1.0, 1.0, 1.0]}, "activation_alpha"),
+        ({"activation_beta": [1.0, 1.0, 1.0]}, "activation_beta"),
+        ({"direction": "reverse"}, "direction='reverse' alone.*flip x in time"),
+        ({"direction": "bidirectional"}, "direction='bidirectional' and 1 in W"),
+        ({"hidden_size": 7}, "hidden_size=7, .* 5, as R has"),
+        ({"layout": 2}, "layout=2"),
+        ({"output_sequence": 1}, "output_sequence"),
+    ],
+)
+def test_what_is_not_computed_is_refused_by_name(change, words):
+    model = built(narrow(arrays()), **change)
+    with pytest.raises(ValueError, match=f"LSTM node 'the-lstm' has {words}"):
+        convert.from_onnx(model)
+
+
+def test_weights_that_do_not_fit_or_are_computed():
+    with pytest.raises(ValueError, match="has peepholes, P, which is not supported; supported: no P, or zeros"):
+        convert.from_onnx(node_of(P=np.ones((1, 3 * H))))
+    assert convert.from_onnx(node_of(P=np.zeros((1, 3 * H)))).params
+    with pytest.raises(ValueError, match=r"must have W \[dirs, 4H, D\] and R \[dirs, 4H, H\]; got .*'W': \(1, 3, 20\)"):
+        convert.from_onnx(node_of(W=arrays()["W"].swapaxes(1, 2)))
+    with pytest.raises(ValueError, match=r"must have B \[dirs, 8H\] = \(1, 40\)"):
+        convert.from_onnx(node_of(B=np.ones((1, 20))))
+    with pytest.raises(ValueError, match=r"initial_h of LSTM node 'source' must be \[dirs, B, H\]"):
+        convert.from_onnx(node_of(initial_h=np.ones((1, B, H + 1))))
+    computed = narrow(arrays())
+    model = built(computed, first=[helper.make_node("Relu", ["W_raw"], ["W"])])
+    del model.graph.initializer[[t.name for t in model.graph.initializer].index("W")]
+    with pytest.raises(ValueError, match="W of LSTM node 'the-lstm' comes by a Relu node; supported: constants"):
+        convert.from_onnx(model)
+    mixed = convert.to_onnx(jax_lstm.init_lstm(jax.random.key(0), D, H, 2, dtype=jnp.float32), time_major=True)
+    wide = onnx.numpy_helper.from_array(arrays(inputs=H + 1)["W"].astype("f"), "W_l1")
+    mixed.graph.initializer[[t.name for t in mixed.graph.initializer].index("W_l1")].CopyFrom(wide)
+    with pytest.raises(ValueError, match="layer 1 has input size 6, where 5 is expected"):
+        convert.from_onnx(mixed)
+
+
+def test_models_that_are_none(tmp_path):
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"PK\x03\x04 this is no model")
+    for source, words in (
+        (damaged, r"damaged\.onnx (cannot be read as an ONNX model|has no graph)"),
+        (tmp_path / "none.onnx", r"none\.onnx is no file; expected an ONNX model"),
+        (built(narrow(arrays()), opset=6), "has opset 6, which is not supported; supported: 7 to "),
+        (built(narrow(arrays()), opset=999), "has opset 999"),
+        (built({**narrow(arrays()), "W": np.ones((1, 15, D), "f")}, kind="GRU"), "has no LSTM node; it has GRU"),
+        ({"W": np.ones((1, 20, 3))}, "source must be a model .* or the arrays of an LSTM node"),
+        ({"weight_ih_l0": np.ones((20, 3))}, "a torch.nn.LSTM state dict: read it with convert.from_torch"),
+        (3, "source must be a model"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            convert.from_onnx(source)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "model.onnx"
+    params = jax_lstm.init_lstm(jax.random.key(0), D, H, dtype=jnp.float32)
+    model = convert.to_onnx(params, file)
+    before = file.read_bytes()
+    assert before == model.SerializeToString()
+
+    def half(path, data):
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="no space"):
+        convert.to_onnx({name: 2 * a for name, a in params.items()}, file)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert file.read_bytes() == before
+
+
+def test_what_cannot_be_written():
+    with pytest.raises(ValueError, match="params must have no projection: ONNX has no place for weight_hr"):
+        convert.to_onnx(jax_lstm.init_lstm(jax.random.key(0), D, H, proj_size=2))
+    params = jax_lstm.init_lstm(jax.random.key(0), D, H, dtype=jnp.float32)
+    with pytest.raises(ValueError, match="params must have one dtype; got float32, float64"):
+        convert.to_onnx(params | {"bias_hh_l0": params["bias_hh_l0"].astype(jnp.float64)})
+    with pytest.raises(ValueError, match="to_onnx looks at values, which are not known inside"):
+        jax.jit(lambda p: convert.to_onnx(p).graph.name)(params)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'jax-lstm\[files\]'"):
+        convert.from_onnx(b"")
+    assert convert.from_onnx(node_of()).params  # arrays alone need no package
+
+
+def test_a_state_that_is_half_constant_is_refused():
+    params, _ = two_layers()
+    model = convert.to_onnx(params, time_major=True, states=True)
+    split = next(node for node in model.graph.node if node.op_type == "Split" and node.input[0] == "h0")
+    split.output[0] = "unused"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, B, H), "f"), "h0_l0"))
+    with pytest.raises(
+        ValueError, match="some initial states are constants of the file and others come from the graph"
+    ):
+        convert.from_onnx(model)
+    read = convert.from_onnx(model, nodes=["lstm_l1"])
+    assert (read.state, set(read.from_graph)) == (None, {"initial_h", "initial_c"})
