@@ -322,3 +322,15 @@ def test_a_state_that_is_half_constant_is_refused():
         convert.from_onnx(model)
     read = convert.from_onnx(model, nodes=["lstm_l1"])
     assert (read.state, set(read.from_graph)) == (None, {"initial_h", "initial_c"})
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+def test_what_torch_exports(tmp_path):
+    """torch's exporter that needs no more than onnx; its initial states are zeros that the graph computes."""
+    torch = pytest.importorskip("torch", reason="torch is of the extra 'crosscheck', which is not installed")
+    module, file = torch.nn.LSTM(D, H, 2, bidirectional=True, batch_first=True), tmp_path / "torch.onnx"
+    torch.onnx.export(module, (torch.randn(2, 4, D),), file, dynamo=False)
+    read = convert.from_onnx(file)
+    for name, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(read.params[name], tensor)
+    assert (read.state, set(read.from_graph)) == (None, {"initial_h", "initial_c"})

@@ -13,6 +13,7 @@ from jax_lstm.convert.haiku import from_haiku, to_haiku
 from jax_lstm.convert.keras import from_keras, to_keras
 from jax_lstm.convert.onnx import OnnxLSTM, from_onnx
 from jax_lstm.convert.onnx_models import to_onnx
+from jax_lstm.convert.safetensors import load_safetensors, save_safetensors
 from jax_lstm.convert.torch import from_torch, to_torch
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "from_nnx",
     "from_onnx",
     "from_torch",
+    "load_safetensors",
+    "save_safetensors",
     "to_cudnn",
     "to_equinox",
     "to_flax",
