@@ -69,8 +69,8 @@ def read_layer(node: Any, store: Store, where: str, read: ReadCell, *, backwards
     """
     kind = kind_of(node)
     if not is_lstm(node):
-        inner = [kind_of(node["config"][name]) for name in ("cell", "layer") if name in node["config"]]
-        raise ValueError(f"{where} is a {kind}{f' of {inner[0]}' * bool(inner)}; supported: {SUPPORTED}.")
+        inner = [f" of {kind_of(node['config'][name])}" for name in ("cell", "layer") if name in node["config"]]
+        raise ValueError(f"{where} is a {kind}{''.join(inner)}; supported: {SUPPORTED}.")
     config = node["config"]
     if bool(config.get("go_backwards")) != backwards:
         raise ValueError(
