@@ -233,7 +233,7 @@ REFUSED = {
     ),
     "a subclass": (lambda: Own(H), r"is a tests\.test_convert_keras\.Own; supported"),
     "a Dense in a list": (lambda: [lstm(), L.Dense(2, name="d")], "the layer 'd' is a Dense;"),
-    "not built": (lambda: L.LSTM(H), "the layer 'lstm.*' has no weights yet: build it"),
+    "not built": (lambda: L.LSTM(H), "the layer 'lstm.*' has no weights yet: build the layer"),
 }
 
 

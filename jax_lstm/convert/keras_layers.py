@@ -114,6 +114,8 @@ def _checked_cell(config: Mapping[str, Any], store: Store, where: str, read: Rea
                 "pass get_weights()."
             )
     weights = store.weights()
+    if not weights:
+        raise ValueError(f"{where} has no weights yet: build the layer or model, or call it once, and save it then.")
     if len(weights) != 2 + bool(config["use_bias"]):
         raise ValueError(f"{where} has use_bias={config['use_bias']} and {len(weights)} weights, which do not agree.")
     return read(where, weights)
