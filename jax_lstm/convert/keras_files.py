@@ -3,8 +3,8 @@
 Both keep weights in one HDF5 file with a group a layer, ``layers/lstm/cell/vars/0``, ``1`` and ``2`` for the kernel,
 the recurrent kernel and the bias. Groups have names of their own, the class in snake case and a number; Keras's name of
 the layer is the attribute "name" of its ``vars``, which Keras 3.3 does not write yet and 3.6 does. Nothing of a file is
-run: no configuration is deserialised, and what lies outside of the file is not followed. An archive has checksums, which
-are held to before HDF5's library sees it; a .weights.h5 has none, and one damaged on purpose can crash that library.
+run: no configuration is deserialised, and what lies outside of the file is not followed. An archive has checksums, held
+to before HDF5's library sees its weights; a .weights.h5 has none, and one with bytes overwritten can crash that library.
 """
 
 from __future__ import annotations
