@@ -148,9 +148,7 @@ class _Objects:
         return _Objects({layer.name: layer for layer in getattr(self.layer, container)}[name])
 
     def weights(self) -> list[Any]:
-        found = [getattr(self.layer, name, None) for name in ("kernel", "recurrent_kernel", "bias")]
-        if found[0] is None or found[1] is None:
-            raise ValueError(f"the layer {self.layer.name!r} has no weights yet: build it, or call it once.")
+        found = [getattr(self.layer, name, None) for name in ("kernel", "recurrent_kernel", "bias")]  # None: not built
         return [a for a in found if a is not None]
 
 
