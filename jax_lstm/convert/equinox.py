@@ -7,7 +7,7 @@ States are (h, c).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from jax_lstm.convert.layers import Cell, each, folded, joined, split, with_two_
 from jax_lstm.convert.nesting import find_layers
 from jax_lstm.convert.recognize import refuse_tree
 
+WEIGHTS = {"weight_ih", "weight_hh"}
 EXPECTED = "an equinox.nn.LSTMCell, or a mapping of its weight_ih, weight_hh and bias, or a list of them by layer"
 
 
@@ -29,7 +30,7 @@ def from_equinox(cells: Any, *, bidirectional: bool = False, dtype: Any = None) 
 
     Returns:
       A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; None means none.
-      Lossless: :func:`to_equinox` gives the same bits back, but that a bias of -0 becomes +0.
+      Lossless: :func:`to_equinox` gives the same bits back.
 
     Raises:
       ValueError, TypeError: the cells are another library's, lack an array, or do not fit one another.
@@ -45,39 +46,33 @@ def to_equinox(params: Mapping[str, Any], *, strict: bool = False) -> Any:
 
     Args:
       params: a torch.nn.LSTM state dict without projection, or a torch.nn.LSTMCell's.
-      strict: refuse to fold two biases that are not zero into Equinox's one.
+      strict: refuse a bias_hh that is not zero, which Equinox has no place for.
 
     Returns:
       {"weight_ih", "weight_hh", "bias"} for one layer in one direction, else a list of them: by layer, forward before
-      reverse. bias is None where there is none (LSTMCell(..., use_bias=False)). Arrays of the kind that came. Not
-      lossless where both biases are not zero.
+      reverse. bias is None where there is none (LSTMCell(..., use_bias=False)). Arrays of the kind that came.
+      Lossless where bias_hh is zero; else Equinox's one bias is the sum of both, rounded.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection, or ``strict`` and two biases.
+      ValueError, TypeError: ``params`` have a projection, or ``strict``, as above.
     """
     cells = [cell for layer in each(split(params, "Equinox"), partial(_write_cell, strict=strict)) for cell in layer]
     return cells[0] if len(cells) == 1 else cells
 
 
 def _read_cell(tree: Any, dtype: Any) -> Cell | None:
-    if isinstance(tree, Sequence):
+    entries = tree if isinstance(tree, Mapping) else _arrays_of(tree)
+    given = {name: value for name, value in entries.items() if value is not None}
+    if not WEIGHTS & set(given):
         return None
-    get = tree.get if isinstance(tree, Mapping) else partial(_attribute, tree)
-    if get("weight_ih") is None and get("weight_hh") is None:
-        return None
-    bias, surplus = get("bias"), set(tree) - {"weight_ih", "weight_hh", "bias"} if isinstance(tree, Mapping) else ()
-    if get("weight_ih") is None or get("weight_hh") is None or surplus or _is_gru(get("weight_hh")):
-        refuse_tree("cells", EXPECTED, tree if isinstance(tree, Mapping) else type(tree).__name__)
-    read = lambda name: read_array(f"cells.{name}", get(name), dtype)
-    return with_two_biases(read("weight_ih"), read("weight_hh"), None if bias is None else read("bias"))
+    if not WEIGHTS <= set(given) <= WEIGHTS | {"bias"}:
+        refuse_tree("cells", EXPECTED, entries)
+    arrays = {name: read_array(f"cells.{name}", value, dtype) for name, value in given.items()}
+    return with_two_biases(arrays["weight_ih"], arrays["weight_hh"], arrays.get("bias"))
 
 
-def _is_gru(weight_hh: Any) -> bool:
-    return hasattr(weight_hh, "shape") and tuple(weight_hh.shape[:1]) == (3 * weight_hh.shape[-1],)
-
-
-def _attribute(cell: Any, name: str) -> Any:
-    return getattr(cell, name, None)
+def _arrays_of(module: Any) -> dict[str, Any]:
+    return {name: value for name, value in getattr(module, "__dict__", {}).items() if hasattr(value, "shape")}
 
 
 def _write_cell(cell: Cell, strict: bool) -> dict[str, Any]:

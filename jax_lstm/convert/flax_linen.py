@@ -18,8 +18,12 @@ from jax_lstm.convert.layers import Cell, each, is_cell, joined, split, with_one
 from jax_lstm.convert.nesting import DIRECTIONS, find_layers
 from jax_lstm.convert.recognize import refuse_tree
 
-ENTRIES = {f"i{gate}": {"kernel"} for gate in gates.TORCH} | {f"h{gate}": {"kernel", "bias"} for gate in gates.TORCH}
-EXPECTED = "the params of flax.linen's LSTMCell or OptimizedLSTMCell, of an RNN or Bidirectional, or a stack of them"
+Names = Mapping[str, tuple[str, str]]
+GATES = {gate: (f"i{gate}", f"h{gate}") for gate in gates.TORCH}  # entries of the input side and the recurrent one
+EXPECTED = (
+    "the params of flax.linen's LSTMCell or OptimizedLSTMCell, of an RNN or Bidirectional, or a stack of them by "
+    "numbers 0, 1, ..."
+)
 
 
 def from_flax(tree: Any, *, bidirectional: bool = False, dtype: Any = None) -> dict[str, Any]:
@@ -34,13 +38,13 @@ def from_flax(tree: Any, *, bidirectional: bool = False, dtype: Any = None) -> d
 
     Returns:
       A torch.nn.LSTM state dict as jax arrays; one cell without RNN gives the names of layer 0 too. The bias becomes
-      bias_ih, and bias_hh is zero. Lossless: :func:`to_flax` gives the same bits back, but a bias of -0 becomes +0.
+      bias_ih, and bias_hh is zero. Lossless: :func:`to_flax` gives the same bits back.
 
     Raises:
       ValueError, TypeError: the tree is another library's, lacks a gate, or its layers do not fit one another.
     """
-    layers = find_layers(tree, partial(read_cell, dtype=dtype), partial(refuse_tree, "tree", EXPECTED), bidirectional)
-    return joined(layers)
+    read = partial(read_gates, argument="tree", expected=EXPECTED, names=GATES, dtype=dtype)
+    return joined(find_layers(tree, read, partial(refuse_tree, "tree", EXPECTED), bidirectional))
 
 
 def to_flax(params: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any]:
@@ -48,17 +52,17 @@ def to_flax(params: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any
 
     Args:
       params: a torch.nn.LSTM state dict with biases and without projection, or a torch.nn.LSTMCell's.
-      strict: refuse to fold two biases that are not zero into Flax's one.
+      strict: refuse a bias_hh that is not zero, which Flax has no place for.
 
     Returns:
       For a cell's names the params of LSTMCell or OptimizedLSTMCell; for one layer those of RNN, {"cell": ...}, or of
       Bidirectional, {"forward_rnn": ..., "backward_rnn": ...}; for several those of Sequential, {"layers_0": ..., ...}.
-      Arrays of the kind that came. Not lossless where both biases are not zero: Flax has one, their sum.
+      Arrays of the kind that came. Lossless where bias_hh is zero; else Flax's one bias is the sum of both, rounded.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection or no biases, or ``strict`` and two biases.
+      ValueError, TypeError: ``params`` have a projection or no biases, or ``strict``, as above.
     """
-    layers = each(split(params, "Flax"), partial(write_cell, strict=strict))
+    layers = each(split(params, "Flax"), partial(write_gates, names=GATES, strict=strict))
     if is_cell(params):
         return layers[0][0]
     wrapped = [wrap(layer) for layer in layers]
@@ -71,22 +75,40 @@ def wrap(layer: tuple[Any, ...]) -> dict[str, Any]:
     return directions[0] if len(directions) == 1 else dict(zip(DIRECTIONS, directions, strict=True))
 
 
-def read_cell(tree: Any, dtype: Any, argument: str = "tree") -> Cell | None:
-    """A cell of one entry a gate and side; None where the tree has none of these entries."""
-    if not isinstance(tree, Mapping) or not tree.keys() & ENTRIES.keys():
+def read_gates(tree: Any, argument: str, expected: str, names: Names, dtype: Any) -> Cell | None:
+    """A cell whose entries are one a gate and side, by their ``names``; None where the tree has none of them."""
+    if not isinstance(tree, Mapping) or not {name for pair in names.values() for name in pair} & set(tree):
         return None
-    for name, leaves in ENTRIES.items():
-        if name not in tree or not isinstance(tree[name], Mapping) or set(tree[name]) != leaves:
-            refuse_tree(argument, f"{EXPECTED}, with {name}/{' and '.join(sorted(leaves))}", tree)
-    if len(tree) > len(ENTRIES):
-        refuse_tree(argument, f"{EXPECTED}, and nothing beside {', '.join(ENTRIES)}", tree)
-    read = lambda name, leaf: read_array(f"{argument}[{name!r}][{leaf!r}]", tree[name][leaf], dtype)
-    weight_ih, weight_hh = (gates.fused([read(side + gate, "kernel").T for gate in gates.TORCH]) for side in ("i", "h"))
-    return with_two_biases(weight_ih, weight_hh, gates.fused([read("h" + gate, "bias") for gate in gates.TORCH]))
+    leaves = {leaf for x, h in names.values() for leaf in (f"{x}/kernel", f"{h}/kernel", f"{h}/bias")}
+    check_leaves(tree, leaves, argument, expected)
+
+    def read(side: int, leaf: str, rank: int) -> Any:
+        entries = [names[gate][side] for gate in gates.TORCH]
+        blocks = [read_array(f"{argument}[{entry!r}][{leaf!r}]", tree[entry][leaf], dtype) for entry in entries]
+        shapes = [tuple(block.shape) for block in blocks]
+        if len(set(shapes)) > 1 or len(shapes[0]) != rank:
+            came = ", ".join(f"{entry} {shape}" for entry, shape in zip(entries, shapes, strict=True))
+            layout = "[in, H]" if rank == 2 else "[H]"
+            raise ValueError(f"{argument} must have one {leaf} {layout} a gate, all of one shape; got {came}.")
+        return gates.fused([block.T for block in blocks])
+
+    return with_two_biases(read(0, "kernel", 2), read(1, "kernel", 2), read(1, "bias", 1))
 
 
-def write_cell(cell: Cell, strict: bool) -> dict[str, Any]:
+def check_leaves(tree: Mapping[Any, Any], leaves: set[str], argument: str, expected: str) -> None:
+    """Refuses a tree of two levels that lacks one of these leaves, such as "ii/kernel", or has another."""
+    found = {
+        f"{name}/{leaf}" for name, entry in tree.items() for leaf in (entry if isinstance(entry, Mapping) else ("",))
+    }
+    if lacking := sorted(leaves - found):
+        refuse_tree(argument, f"{expected}, with {', '.join(lacking)}", tree)
+    if surplus := sorted(found - leaves):
+        refuse_tree(argument, f"{expected}, without {', '.join(surplus)}", tree)
+
+
+def write_gates(cell: Cell, names: Names, strict: bool) -> dict[str, Any]:
+    """A cell as entries of one gate and side each, by their ``names``."""
     inputs, recurrent = (gates.by_gate(cell[name]) for name in ("weight_ih", "weight_hh"))
     bias = gates.by_gate(with_one_bias(cell, "Flax", strict))
-    tree: dict[str, Any] = {f"i{gate}": {"kernel": inputs[gate].T} for gate in gates.TORCH}
-    return tree | {f"h{gate}": {"kernel": recurrent[gate].T, "bias": bias[gate]} for gate in gates.TORCH}
+    tree: dict[str, Any] = {names[gate][0]: {"kernel": inputs[gate].T} for gate in gates.TORCH}
+    return tree | {names[gate][1]: {"kernel": recurrent[gate].T, "bias": bias[gate]} for gate in gates.TORCH}

@@ -18,9 +18,13 @@ from jax_lstm.convert.layers import Cell, each, is_cell, joined, split, with_one
 from jax_lstm.convert.nesting import find_layers
 from jax_lstm.convert.recognize import refuse_tree
 
-EXPECTED = "the state of flax.nnx's LSTMCell or OptimizedLSTMCell, of an RNN or Bidirectional, or a stack of them"
+EXPECTED = (
+    "the state of flax.nnx's LSTMCell or OptimizedLSTMCell, of an RNN or Bidirectional, or a stack of them by numbers "
+    "0, 1, ..., as nnx.state(module, nnx.Param) gives it"
+)
 CELLS = ("LSTMCell", "OptimizedLSTMCell")
-RENAMED = {"if_": "if"}  # `if` is no name for an attribute
+GATES = flax_linen.GATES | {"f": ("if_", "hf")}  # `if` is no name for an attribute
+FUSED = {"dense_i/kernel", "dense_h/kernel", "dense_h/bias"}
 
 
 def from_nnx(state: Any, *, bidirectional: bool = False, dtype: Any = None) -> dict[str, Any]:
@@ -37,8 +41,10 @@ def from_nnx(state: Any, *, bidirectional: bool = False, dtype: Any = None) -> d
     Raises:
       ValueError, TypeError: as :func:`from_flax`. A state with random keys beside the weights is refused.
     """
-    refuse = partial(refuse_tree, "state", EXPECTED + " (nnx.state(module, nnx.Param))")
-    return joined(find_layers(state, partial(_read_cell, dtype=dtype), refuse, bidirectional))
+    layers = find_layers(
+        state, partial(_read_cell, dtype=dtype), partial(refuse_tree, "state", EXPECTED), bidirectional
+    )
+    return joined(layers)
 
 
 def to_nnx(params: Mapping[str, Any], cell: str = "OptimizedLSTMCell", *, strict: bool = False) -> dict[str, Any]:
@@ -49,18 +55,18 @@ def to_nnx(params: Mapping[str, Any], cell: str = "OptimizedLSTMCell", *, strict
     Args:
       params: a torch.nn.LSTM state dict with biases and without projection, or a torch.nn.LSTMCell's.
       cell: "LSTMCell" or "OptimizedLSTMCell": they keep their weights differently.
-      strict: refuse to fold two biases that are not zero into Flax's one.
+      strict: refuse a bias_hh that is not zero, which Flax has no place for.
 
     Returns:
       Plain dicts, nested as :func:`to_flax` nests them; several layers as nnx.Sequential has them,
-      {"layers": {0: ..., 1: ...}}. Not lossless where both biases are not zero.
+      {"layers": {0: ..., 1: ...}}. Lossless or not as :func:`to_flax`.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection or no biases, ``strict`` and two biases, or unknown ``cell``.
+      ValueError, TypeError: ``params`` have a projection or no biases, ``strict``, as above, or unknown ``cell``.
     """
     if cell not in CELLS:
         raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}; got {cell!r}.")
-    write = _write_fused if cell == "OptimizedLSTMCell" else _write_gates
+    write = _write_fused if cell == "OptimizedLSTMCell" else partial(flax_linen.write_gates, names=GATES)
     layers = each(split(params, "Flax"), partial(write, strict=strict))
     if is_cell(params):
         return layers[0][0]
@@ -69,16 +75,9 @@ def to_nnx(params: Mapping[str, Any], cell: str = "OptimizedLSTMCell", *, strict
 
 
 def _read_cell(tree: Any, dtype: Any) -> Cell | None:
-    if not isinstance(tree, Mapping):
-        return None
-    if "if" not in tree and any(name in tree for name in RENAMED):
-        tree = {RENAMED.get(name, name): entry for name, entry in tree.items()}
-        return flax_linen.read_cell(tree, dtype, "state")
-    if not tree.keys() & {"dense_i", "dense_h"}:
-        return None
-    leaves = {name: set(entry) for name, entry in tree.items() if isinstance(entry, Mapping)}
-    if len(tree) != 2 or leaves != {"dense_i": {"kernel"}, "dense_h": {"kernel", "bias"}}:
-        refuse_tree("state", f"{EXPECTED}, with dense_i/kernel, dense_h/kernel and dense_h/bias", tree)
+    if not isinstance(tree, Mapping) or not {"dense_i", "dense_h"} & set(tree):
+        return flax_linen.read_gates(tree, "state", EXPECTED, GATES, dtype)
+    flax_linen.check_leaves(tree, FUSED, "state", EXPECTED)
     read = lambda name, leaf: read_array(f"state[{name!r}][{leaf!r}]", tree[name][leaf], dtype)
     return with_two_biases(read("dense_i", "kernel").T, read("dense_h", "kernel").T, read("dense_h", "bias"))
 
@@ -86,8 +85,3 @@ def _read_cell(tree: Any, dtype: Any) -> Cell | None:
 def _write_fused(cell: Cell, strict: bool) -> dict[str, Any]:
     dense_h = {"kernel": cell["weight_hh"].T, "bias": with_one_bias(cell, "Flax", strict)}
     return {"dense_i": {"kernel": cell["weight_ih"].T}, "dense_h": dense_h}
-
-
-def _write_gates(cell: Cell, strict: bool) -> dict[str, Any]:
-    renamed = {new: old for old, new in RENAMED.items()}
-    return {renamed.get(name, name): entry for name, entry in flax_linen.write_cell(cell, strict).items()}

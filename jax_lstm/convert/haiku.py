@@ -12,15 +12,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from jax_lstm.convert import gates
 from jax_lstm.convert.arrays import namespace, read_array
 from jax_lstm.convert.layers import Cell, joined, known, only_one_direction, split, with_one_bias, with_two_biases
 from jax_lstm.convert.recognize import refuse_tree
 
 ORDER = "igfo"
-FORGET = ORDER.index("f")
 EXPECTED = "Haiku's params with 'lstm/linear', or 'lstm/linear', 'lstm_1/linear', ..., each with w and b"
 _MODULE = re.compile(r"(.*?)(?:_(\d+))?/linear")
 
@@ -39,8 +36,8 @@ def from_haiku(
 
     Returns:
       A torch.nn.LSTM state dict as jax arrays, layers by the numbers of their modules. The bias, with Haiku's 1 added
-      to its forget gate, becomes bias_ih, and bias_hh is zero. Not lossless: that sum rounds by up to half an ulp of
-      its larger term. Everything else is.
+      to its forget gate, becomes bias_ih, and bias_hh is zero. Not lossless: that sum rounds, by up to half an ulp of
+      its own. Everything else is.
 
     Raises:
       ValueError, TypeError: the params are another library's or other modules' as well, ``strict`` and a forget bias
@@ -63,11 +60,11 @@ def to_haiku(params: Mapping[str, Any], name: str = "lstm", *, strict: bool = Fa
     Args:
       params: a torch.nn.LSTM state dict with biases, in one direction, without projection; or a torch.nn.LSTMCell's.
       name: of the first module: "lstm", or "net/~/lstm" within a module.
-      strict: refuse to fold two biases that are not zero, and to round a forget bias less 1.
+      strict: refuse a bias_hh that is not zero, which Haiku has no place for, and to round a forget bias less 1.
 
     Returns:
       {"lstm/linear": {"w", "b"}, "lstm_1/linear": ...}, arrays of the kind that came. Not lossless: Haiku has one bias,
-      the sum of both, and its forget gate's is less by the 1 that Haiku adds.
+      the sum of both, and its forget gate's is less by the 1 that Haiku adds; both sums round.
 
     Raises:
       ValueError, TypeError: ``params`` have a projection, two directions or no biases; or ``strict``, as above.
@@ -86,26 +83,28 @@ def _read_cell(name: str, module: Any, strict: bool, dtype: Any) -> Cell:
             f"params[{name!r}] must have w [D + H, 4H] and b [4H]; got w {tuple(w.shape)} and b {tuple(b.shape)}."
         )
     weights = gates.reordered(w.T, ORDER, gates.TORCH)
-    bias = gates.reordered(_plus_one(b, 1, strict), ORDER, gates.TORCH)
+    bias = _with_forget(gates.reordered(b, ORDER, gates.TORCH), 1, strict)
     return with_two_biases(weights[:, :-hidden], weights[:, -hidden:], bias)
 
 
 def _write_cell(cell: Cell, strict: bool) -> dict[str, Any]:
     xp = namespace(*cell.values())
-    bias = gates.reordered(with_one_bias(cell, "Haiku", strict), gates.TORCH, ORDER)
+    bias = _with_forget(with_one_bias(cell, "Haiku", strict), -1, strict)
     joint = gates.reordered(xp.concatenate([cell["weight_ih"], cell["weight_hh"]], axis=1), gates.TORCH, ORDER)
-    return {"w": joint.T, "b": _plus_one(bias, -1, strict)}
+    return {"w": joint.T, "b": gates.reordered(bias, gates.TORCH, ORDER)}
 
 
-def _plus_one(bias: Any, sign: int, strict: bool) -> Any:
-    """``bias`` in Haiku's order with 1, or -1, added to its forget gate."""
-    hidden = bias.shape[0] // 4
-    add = np.zeros(bias.shape, bias.dtype)
-    add[FORGET * hidden : (FORGET + 1) * hidden] = sign
-    moved = bias + add
-    if strict and np.any(lost := known(moved, "strict=True") - add != np.asarray(bias)):
-        raise ValueError(
-            f"strict=True: Haiku adds 1 to the forget bias when it runs, and {int(lost.sum())} of {hidden} forget "
-            "biases cannot be moved by 1 without rounding. Leave strict out to round them."
-        )
-    return moved
+def _with_forget(bias: Any, add: int, strict: bool) -> Any:
+    """``bias``, in torch's order, with 1 or -1 added to the forget gate's. The other gates' keep their bits."""
+    blocks = gates.by_gate(bias)
+    forget = blocks["f"]
+    blocks["f"] = forget + add
+    if strict:
+        moved, given = (known(a, "strict=True") for a in (blocks["f"], forget))
+        lost = (moved - add != given) | (moved - given != add)  # where the sum is not exact, one of these is
+        if lost.any():
+            raise ValueError(
+                f"strict=True: Haiku adds 1 to the forget bias when it runs, and {int(lost.sum())} of {lost.size} "
+                "forget biases cannot be moved by 1 without rounding. Leave strict out to round them."
+            )
+    return gates.fused(list(blocks.values()))

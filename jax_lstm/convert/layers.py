@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jax_lstm.convert.arrays import namespace
-from jax_lstm.network import read_cell, read_network
+from jax_lstm.network import Network, read_cell, read_network
 
 Cell = dict[str, Any]
 Layer = tuple[Cell, ...]  # one direction, or forward and reverse
@@ -27,7 +28,7 @@ def joined(layers: Sequence[Layer]) -> dict[str, Any]:
     """
     if not layers:
         raise ValueError("there is no layer; expected at least one.")
-    first = read_cell(layers[0][0], "lstm")
+    first = _read(layers[0][0], "layer 0")
     params: dict[str, Any] = {}
     for number, layer in enumerate(layers):
         if len(layer) != len(layers[0]):
@@ -36,15 +37,21 @@ def joined(layers: Sequence[Layer]) -> dict[str, Any]:
                 "one LSTM has the same in every layer. Convert them one by one, into networks of their own."
             )
         for cell, suffix in zip(layer, ("", "_reverse"), strict=False):
-            _check_fits(
-                read_cell(cell, "lstm"), first, f"layer {number}{suffix.replace('_', ', ')}", number, len(layer)
-            )
+            where = f"layer {number}{suffix.replace('_', ', ')}"
+            _check_fits(_read(cell, where), first, where, number, len(layer))
             params |= {f"{name}_l{number}{suffix}": value for name, value in cell.items()}
     read_network(params, "lstm")
     return params
 
 
-def _check_fits(found, first, where, number, directions):
+def _read(cell: Cell, where: str) -> Network:
+    try:
+        return read_cell(cell, "lstm")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}, by torch's names: {error}") from None
+
+
+def _check_fits(found: Network, first: Network, where: str, number: int, directions: int) -> None:
     expected = first.input_size if number == 0 else directions * first.output_size
     for what, has, wanted in (
         ("hidden size", found.hidden_size, first.hidden_size),
@@ -64,7 +71,7 @@ def split(params: Mapping[str, Any], library: str) -> list[Layer]:
 
     Raises ValueError, TypeError: ``params`` are no LSTM's, or have a projection.
     """
-    if "weight_ih" in params:
+    if is_cell(params):
         read = read_cell(params, "lstm")
         layers: list[Layer] = [(dict(params),)]
     else:
@@ -81,7 +88,7 @@ def split(params: Mapping[str, Any], library: str) -> list[Layer]:
 
 def is_cell(params: Mapping[str, Any]) -> bool:
     """Whether ``params`` are one cell's, by names without a layer."""
-    return "weight_ih" in params
+    return isinstance(params, Mapping) and "weight_ih" in params
 
 
 def only_one_direction(layers: Sequence[Layer], library: str) -> list[Cell]:
@@ -95,11 +102,7 @@ def only_one_direction(layers: Sequence[Layer], library: str) -> list[Cell]:
 
 
 def with_one_bias(cell: Cell, library: str, strict: bool) -> Any:
-    """Both biases of a cell folded into one: their sum, which rounds unless one of them is zero.
-
-    Raises:
-      ValueError: the cell has none and ``library`` always has one; or ``strict``, and they cannot be taken apart again.
-    """
+    """As :func:`folded`, for a library whose cell always has a bias: ValueError where there is none."""
     if "bias_ih" not in cell:
         raise ValueError(
             f"params must have biases: {library} always has one. Add zeros as bias_ih and bias_hh to say "
@@ -109,15 +112,28 @@ def with_one_bias(cell: Cell, library: str, strict: bool) -> Any:
 
 
 def folded(cell: Cell, library: str, strict: bool) -> Any:
-    """The sum of both biases, or None where there are none; see :func:`with_one_bias`."""
+    """Both biases of a cell as one, their sum, which rounds; None where there are none.
+
+    A bias_hh that is known to be zero is left out, so that bias_ih keeps its bits: in a sum, -0 would become +0, and
+    XLA on a CPU takes subnormal numbers for 0.
+
+    Raises:
+      ValueError: ``strict``, and bias_hh is not zero, or not known because of a transformation.
+    """
     if "bias_ih" not in cell:
         return None
-    if strict and np.any(known(cell["bias_hh"], "strict=True")):
+    bias_ih, bias_hh = cell["bias_ih"], cell["bias_hh"]
+    if not strict and isinstance(bias_hh, jax.core.Tracer):
+        return bias_ih + bias_hh
+    if not np.any(known(bias_hh, "strict=True")):
+        return bias_ih
+    if strict:
         raise ValueError(
-            f"strict=True: {library} keeps one bias and these params have two, bias_ih and bias_hh. Their sum rounds "
-            "and cannot be taken apart again. Leave strict out to fold them, or put all of it into bias_ih first."
+            f"strict=True: {library} keeps one bias and these params have two, bias_ih and a bias_hh that is not zero. "
+            "Their sum rounds and cannot be taken apart again. Leave strict out to fold them, or put all of it into "
+            "bias_ih first."
         )
-    return cell["bias_ih"] + cell["bias_hh"]
+    return bias_ih + bias_hh
 
 
 def with_two_biases(weight_ih: Any, weight_hh: Any, bias: Any) -> Cell:
@@ -128,8 +144,6 @@ def with_two_biases(weight_ih: Any, weight_hh: Any, bias: Any) -> Cell:
 
 def known(value: Any, why: str) -> np.ndarray:
     """The values of an array. ValueError under a transformation, where it has none yet."""
-    import jax
-
     if isinstance(value, jax.core.Tracer):
         raise ValueError(f"{why} looks at values, which are not known inside jax.jit, grad or vmap: call it outside.")
     return np.asarray(value)

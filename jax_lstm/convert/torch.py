@@ -8,7 +8,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm.checks import refuse_torch
 from jax_lstm.convert.arrays import read_array
+from jax_lstm.convert.recognize import refuse_tree
+
+EXPECTED = "a torch.nn.LSTM state dict, or any module's: names to tensors, none within another"
 
 
 def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = None) -> dict[str, Any]:
@@ -25,7 +29,8 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
 
     Raises:
       TypeError: ``state_dict`` is no mapping of names to arrays.
-      ValueError: nothing is under ``prefix``, or it lacks its dot; a 64-bit entry would lose bits with x64 off.
+      ValueError: it is nested, as other libraries' trees are; nothing is under ``prefix``, or it lacks its dot; a
+        64-bit entry would lose bits with x64 off.
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(
@@ -38,6 +43,8 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
         raise ValueError(
             f"prefix {prefix!r} ends within a name; write it with its dot, such as {prefix.rstrip('.') + '.'!r}."
         )
+    if any(isinstance(value, (Mapping, list, tuple)) for value in taken.values()):
+        refuse_tree("state_dict", EXPECTED, taken)
     tree: dict[str, Any] = {}
     for name, value in taken.items():
         *path, leaf = name.split(".")
@@ -57,13 +64,16 @@ def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     copy. Lossless, except that bfloat16, which numpy and torch do not share, comes out as float32 (exact).
 
     Raises:
-      TypeError: a leaf is no array.
+      TypeError: ``params`` are no mapping, or a leaf is no array of JAX or NumPy.
     """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params must be a dict of arrays by torch's names; got {type(params).__name__}.")
     flat: dict[str, np.ndarray] = {}
     for name, value in params.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}.{rest}": array for rest, array in to_torch(value).items()}
         elif hasattr(value, "shape") and hasattr(value, "dtype"):
+            refuse_torch(value)
             wide = jnp.float32 if value.dtype == jnp.bfloat16 else value.dtype
             flat[name] = np.array(jnp.asarray(value) if not isinstance(value, np.ndarray) else value, dtype=wide)
         else:
