@@ -1,10 +1,11 @@
 """Keras 3's files: .keras, a zip archive of a configuration and weights, and .weights.h5, weights alone.
 
 Both keep weights in one HDF5 file with a group a layer, ``layers/lstm/cell/vars/0``, ``1`` and ``2`` for the kernel,
-the recurrent kernel and the bias. Groups have names of their own, the class in snake case and a number; Keras's name of
-the layer is the attribute "name" of its ``vars``, which Keras 3.3 does not write yet and 3.6 does. Nothing of a file is
-run: no configuration is deserialised, and what lies outside of the file is not followed. An archive has checksums, held
-to before HDF5's library sees its weights; a .weights.h5 has none, and one with bytes overwritten can crash that library.
+the recurrent kernel and the bias. Groups have names of their own, the class in snake case and a number; Keras's name
+of the layer is the attribute "name" of its ``vars``, which Keras 3.3 does not write yet and 3.6 does. Nothing of a
+file is run: no configuration is deserialised, and what lies outside of the file is not followed. An archive has
+checksums, held to before HDF5's library sees its weights. A .weights.h5 has none, and overwritten bytes can crash
+that library.
 """
 
 from __future__ import annotations
