@@ -1,0 +1,48 @@
+"""jax_lstm.convert with a mistake in it: a second copy of its modules, made of their files with one piece replaced."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from jax_lstm import convert
+
+FOLDER = Path(convert.__file__).parent
+COPY = "convert_with_a_mistake"
+FILES = (
+    "arrays",
+    "gates",
+    "layers",
+    "recognize",
+    "nesting",
+    "flax_linen",
+    "flax_nnx",
+    "haiku",
+    "equinox",
+    "torch",
+    "cudnn",
+)
+
+
+@contextmanager
+def mutant(file: str, right: str, wrong: str):
+    """The copy's public functions by name. AssertionError where ``right`` is not in the file just once."""
+    package = ModuleType(COPY)
+    sys.modules[COPY] = package
+    try:
+        for name in FILES:
+            text = (FOLDER / f"{name}.py").read_text()
+            if name == file:
+                assert text.count(right) == 1, f"{file}.py has {text.count(right)} times {right!r}: renew this mistake"
+                text = text.replace(right, wrong)
+            module = ModuleType(f"{COPY}.{name}")
+            sys.modules[module.__name__] = module
+            setattr(package, name, module)
+            exec(compile(text.replace("jax_lstm.convert", COPY), f"{name}.py", "exec"), module.__dict__)
+        public = (vars(getattr(package, name)).items() for name in FILES)
+        yield {name: f for module in public for name, f in module if name.startswith(("to_", "from_"))}
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == COPY]:
+            del sys.modules[name]
