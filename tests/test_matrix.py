@@ -62,6 +62,8 @@ def test_the_matrix(run, tmp_path):
         assert words in result.stdout
     content = json.loads(file.read_text())
     assert (content["ok"], content["verdict"]) == (True, "agree")
+    commands = {case["reproduce"] for case in content["cases"] if case["side"] == "wrong"}
+    assert commands == {f"crosscheck matrix --only wrong --case {name}" for name in ("small", "both")}
     verdicts = {(case["name"], case["side"]): case["verdict"] for case in content["cases"]}
     assert verdicts["small", "wrong"] == "disagree"
     assert ("both", "equinox") not in verdicts
