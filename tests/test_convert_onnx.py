@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 import jax_lstm
 from jax_lstm import convert
 from jax_lstm.convert import onnx as converter
-
-onnx = pytest.importorskip("onnx", reason="onnx is of the extra 'files', which is not installed")
-helper = onnx.helper
-T, B, D, H = 6, 4, 3, 5
+from tests.onnx_models import B, D, H, T, arrays, built, helper, narrow, node_of, onnx, two_layers
 
 
 def sigmoid(z):
@@ -41,17 +38,6 @@ def operator(x, W, R, B, initial_h, initial_c, sequence_lens):
             y[t, d, row] = h
         last_h[d, row], last_c[d, row] = h, c
     return y, last_h, last_c
-
-
-def arrays(dirs=1, inputs=D, hidden=H, seed=0):
-    rng = np.random.default_rng([dirs, seed])
-    shapes = {"W": (dirs, 4 * hidden, inputs), "R": (dirs, 4 * hidden, hidden), "B": (dirs, 8 * hidden)}
-    shapes |= {"initial_h": (dirs, B, hidden), "initial_c": (dirs, B, hidden)}
-    return {name: rng.normal(scale=0.5, size=shape) for name, shape in shapes.items()}
-
-
-def node_of(**changed):
-    return arrays() | {"sequence_lens": np.array([6, 1, 4, 2], np.int32)} | changed
 
 
 def ours(read, x):
@@ -109,28 +95,6 @@ def test_there_and_back_bit_for_bit(sizes, bias, both, states, lengths, time_maj
     assert set(read.from_graph) == states_from | ({"sequence_lens"} if lengths else set())
 
 
-def built(node, opset=17, layout=None, kind="LSTM", more=(), first=(), **attributes):
-    """A model with one node: constants as initializers, x as its input."""
-    given = {name: a for name, a in node.items() if name not in ("direction",)}
-    names = [name if name in given else "" for name in ("W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")]
-    while names and not names[-1]:
-        names.pop()
-    if layout is not None:
-        attributes["layout"] = layout
-    dirs = given["W"].shape[0]
-    attributes = {"hidden_size": H, "direction": "bidirectional" if dirs == 2 else "forward"} | attributes
-    lstm = helper.make_node(kind, ["x", *names], ["Y", "Y_h", "Y_c"], name="the-lstm", **attributes)
-    tensors = [onnx.numpy_helper.from_array(a, name) for name, a in given.items()]
-    value = lambda name, *shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-    outputs = [value("Y", *[None] * 4), value("Y_h", *[None] * 3), value("Y_c", *[None] * 3)]
-    graph = helper.make_graph([*first, lstm, *more], "g", [value("x", None, None, D)], outputs, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-
-def narrow(node):
-    return {name: a.astype(np.float32) if a.dtype == np.float64 else a for name, a in node.items()}
-
-
 @pytest.mark.parametrize("dirs", [1, 2])
 def test_a_model_file_in_onnx_runtime_and_in_ours(dirs, tmp_path):
     """float32 against float64: both differ by rounding, whose limit is some 60 of it at values under 1."""
@@ -181,19 +145,6 @@ def test_one_state_alone_leaves_the_other_zero():
     np.testing.assert_array_equal(read.state.c, np.zeros((1, B, H)))
 
 
-def two_layers(between=()):
-    """Two bidirectional nodes, and what stands between them."""
-    params = jax_lstm.init_lstm(jax.random.key(0), D, H, 2, bidirectional=True, dtype=jnp.float32)
-    model = convert.to_onnx(params, time_major=True)
-    for kind in between:
-        reshape = next(node for node in model.graph.node if node.output[0] == "y_l0")
-        second = next(node for node in model.graph.node if node.name == "lstm_l1")
-        index = list(model.graph.node).index(second)
-        model.graph.node.insert(index, helper.make_node(kind, [reshape.output[0]], ["between"]))
-        second.input[0] = "between"
-    return params, model
-
-
 def test_layers_follow_one_another_through_dropout_alone():
     params, model = two_layers(["Dropout"])
     read = convert.from_onnx(model)
@@ -211,67 +162,16 @@ def test_layers_follow_one_another_through_dropout_alone():
         convert.from_onnx(model, nodes=["a"])
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (
-            {"activations": ["Sigmoid", "Tanh", "Relu"]},
-            r"activations=\['Sigmoid', 'Tanh', 'Relu'\], .*Sigmoid, Tanh, Tanh",
-        ),
-        ({"clip": 3.0}, "clip=3.0, which is not supported; supported: the operator without it"),
-        ({"input_forget": 1}, "input_forget=1"),
-        ({"activation_alpha": [1.0, 1.0, 1.0]}, "activation_alpha"),
-        ({"activation_beta": [1.0, 1.0, 1.0]}, "activation_beta"),
-        ({"direction": "reverse"}, "direction='reverse' alone.*flip x in time"),
-        ({"direction": "bidirectional"}, "direction='bidirectional' and 1 in W"),
-        ({"hidden_size": 7}, "hidden_size=7, .* 5, as R has"),
-        ({"layout": 2}, "layout=2"),
-        ({"output_sequence": 1}, "output_sequence"),
-    ],
-)
-def test_what_is_not_computed_is_refused_by_name(change, words):
-    model = built(narrow(arrays()), **change)
-    with pytest.raises(ValueError, match=f"LSTM node 'the-lstm' has {words}"):
-        convert.from_onnx(model)
-
-
-def test_weights_that_do_not_fit_or_are_computed():
-    with pytest.raises(ValueError, match="has peepholes, P, which is not supported; supported: no P, or zeros"):
-        convert.from_onnx(node_of(P=np.ones((1, 3 * H))))
-    assert convert.from_onnx(node_of(P=np.zeros((1, 3 * H)))).params
-    with pytest.raises(ValueError, match=r"must have W \[dirs, 4H, D\] and R \[dirs, 4H, H\]; got .*'W': \(1, 3, 20\)"):
-        convert.from_onnx(node_of(W=arrays()["W"].swapaxes(1, 2)))
-    with pytest.raises(ValueError, match=r"must have B \[dirs, 8H\] = \(1, 40\)"):
-        convert.from_onnx(node_of(B=np.ones((1, 20))))
-    with pytest.raises(ValueError, match=r"initial_h of LSTM node 'source' must be \[dirs, B, H\]"):
-        convert.from_onnx(node_of(initial_h=np.ones((1, B, H + 1))))
-    computed = narrow(arrays())
-    model = built(computed, first=[helper.make_node("Relu", ["W_raw"], ["W"])])
-    del model.graph.initializer[[t.name for t in model.graph.initializer].index("W")]
-    with pytest.raises(ValueError, match="W of LSTM node 'the-lstm' comes by a Relu node; supported: constants"):
-        convert.from_onnx(model)
-    mixed = convert.to_onnx(jax_lstm.init_lstm(jax.random.key(0), D, H, 2, dtype=jnp.float32), time_major=True)
-    wide = onnx.numpy_helper.from_array(arrays(inputs=H + 1)["W"].astype("f"), "W_l1")
-    mixed.graph.initializer[[t.name for t in mixed.graph.initializer].index("W_l1")].CopyFrom(wide)
-    with pytest.raises(ValueError, match="layer 1 has input size 6, where 5 is expected"):
-        convert.from_onnx(mixed)
-
-
-def test_models_that_are_none(tmp_path):
-    damaged = tmp_path / "damaged.onnx"
-    damaged.write_bytes(b"PK\x03\x04 this is no model")
-    for source, words in (
-        (damaged, r"damaged\.onnx (cannot be read as an ONNX model|has no graph)"),
-        (tmp_path / "none.onnx", r"none\.onnx is no file; expected an ONNX model"),
-        (built(narrow(arrays()), opset=6), "has opset 6, which is not supported; supported: 7 to "),
-        (built(narrow(arrays()), opset=999), "has opset 999"),
-        (built({**narrow(arrays()), "W": np.ones((1, 15, D), "f")}, kind="GRU"), "has no LSTM node; it has GRU"),
-        ({"W": np.ones((1, 20, 3))}, "source must be a model .* or the arrays of an LSTM node"),
-        ({"weight_ih_l0": np.ones((20, 3))}, "a torch.nn.LSTM state dict: read it with convert.from_torch"),
-        (3, "source must be a model"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            convert.from_onnx(source)
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+def test_what_torch_exports(tmp_path):
+    """torch's exporter that needs no more than onnx; its initial states are zeros that the graph computes."""
+    torch = pytest.importorskip("torch", reason="torch is of the extra 'crosscheck', which is not installed")
+    module, file = torch.nn.LSTM(D, H, 2, bidirectional=True, batch_first=True), tmp_path / "torch.onnx"
+    torch.onnx.export(module, (torch.randn(2, 4, D),), file, dynamo=False)
+    read = convert.from_onnx(file)
+    for name, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(read.params[name], tensor)
+    assert (read.state, set(read.from_graph)) == (None, {"initial_h", "initial_c"})
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -291,46 +191,3 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         convert.to_onnx({name: 2 * a for name, a in params.items()}, file)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert file.read_bytes() == before
-
-
-def test_what_cannot_be_written():
-    with pytest.raises(ValueError, match="params must have no projection: ONNX has no place for weight_hr"):
-        convert.to_onnx(jax_lstm.init_lstm(jax.random.key(0), D, H, proj_size=2))
-    params = jax_lstm.init_lstm(jax.random.key(0), D, H, dtype=jnp.float32)
-    with pytest.raises(ValueError, match="params must have one dtype; got float32, float64"):
-        convert.to_onnx(params | {"bias_hh_l0": params["bias_hh_l0"].astype(jnp.float64)})
-    with pytest.raises(ValueError, match="to_onnx looks at values, which are not known inside"):
-        jax.jit(lambda p: convert.to_onnx(p).graph.name)(params)
-
-
-def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"pip install 'jax-lstm\[files\]'"):
-        convert.from_onnx(b"")
-    assert convert.from_onnx(node_of()).params  # arrays alone need no package
-
-
-def test_a_state_that_is_half_constant_is_refused():
-    params, _ = two_layers()
-    model = convert.to_onnx(params, time_major=True, states=True)
-    split = next(node for node in model.graph.node if node.op_type == "Split" and node.input[0] == "h0")
-    split.output[0] = "unused"
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, B, H), "f"), "h0_l0"))
-    with pytest.raises(
-        ValueError, match="some initial states are constants of the file and others come from the graph"
-    ):
-        convert.from_onnx(model)
-    read = convert.from_onnx(model, nodes=["lstm_l1"])
-    assert (read.state, set(read.from_graph)) == (None, {"initial_h", "initial_c"})
-
-
-@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
-def test_what_torch_exports(tmp_path):
-    """torch's exporter that needs no more than onnx; its initial states are zeros that the graph computes."""
-    torch = pytest.importorskip("torch", reason="torch is of the extra 'crosscheck', which is not installed")
-    module, file = torch.nn.LSTM(D, H, 2, bidirectional=True, batch_first=True), tmp_path / "torch.onnx"
-    torch.onnx.export(module, (torch.randn(2, 4, D),), file, dynamo=False)
-    read = convert.from_onnx(file)
-    for name, tensor in module.state_dict().items():
-        np.testing.assert_array_equal(read.params[name], tensor)
-    assert (read.state, set(read.from_graph)) == (None, {"initial_h", "initial_c"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ JAX = [*FLAX, "haiku", "equinox"]
 
 
 def need(name):
-    if name in NEEDED:
-        pytest.importorskip(NEEDED[name], reason=f"{name} is of the extra 'peers', which is not installed")
+    """Not by importing it: Keras takes its backend from the environment at that moment."""
+    if name in NEEDED and find_spec(NEEDED[name]) is None:
+        pytest.skip(f"{name} is of the extra 'peers', which is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,17 @@ def test_what_each_library_has(feature):
     assert all(entry.what == "not supported" and entry.reason for entry in found.without), found.without
     assert {r.side for r in found.judged} == {name for name, known in SUPPORTED.items() if feature in known}
     assert len(found.judged) + len(found.without) == len(SUPPORTED)
+
+
+@pytest.mark.parametrize("feature", ["layers", "directions", "lengths", "no bias", "text"])
+def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
+    """docs/findings has why: its tanh. So lane A disagrees, and by the size of one float32 rounding."""
+    need("keras")
+    measured = measure_case(replace(CASE_OF[feature], name=feature))
+    assert run_side(measured, replace(PEERS["keras"], lanes=("B",)), explain=False).ok
+    verdict = run_side(measured, PEERS["keras"], explain=False)
+    assert verdict.outcome is Outcome.DISAGREE
+    assert "something was computed in float32" in verdict.cause
 
 
 @pytest.mark.parametrize("name", ["flax.linen", "haiku", "equinox"])

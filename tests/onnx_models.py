@@ -1,0 +1,61 @@
+"""ONNX nodes and models to convert, drawn with distinct values everywhere."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_lstm
+from jax_lstm import convert
+
+onnx = pytest.importorskip("onnx", reason="onnx is of the extra 'files', which is not installed")
+helper = onnx.helper
+T, B, D, H = 6, 4, 3, 5
+
+
+def arrays(dirs=1, inputs=D, hidden=H, seed=0):
+    rng = np.random.default_rng([dirs, seed])
+    shapes = {"W": (dirs, 4 * hidden, inputs), "R": (dirs, 4 * hidden, hidden), "B": (dirs, 8 * hidden)}
+    shapes |= {"initial_h": (dirs, B, hidden), "initial_c": (dirs, B, hidden)}
+    return {name: rng.normal(scale=0.5, size=shape) for name, shape in shapes.items()}
+
+
+def node_of(**changed):
+    return arrays() | {"sequence_lens": np.array([6, 1, 4, 2], np.int32)} | changed
+
+
+def built(node, opset=17, layout=None, kind="LSTM", more=(), first=(), **attributes):
+    """A model with one node: constants as initializers, x as its input."""
+    given = {name: a for name, a in node.items() if name not in ("direction",)}
+    names = [name if name in given else "" for name in ("W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")]
+    while names and not names[-1]:
+        names.pop()
+    if layout is not None:
+        attributes["layout"] = layout
+    dirs = given["W"].shape[0]
+    attributes = {"hidden_size": H, "direction": "bidirectional" if dirs == 2 else "forward"} | attributes
+    lstm = helper.make_node(kind, ["x", *names], ["Y", "Y_h", "Y_c"], name="the-lstm", **attributes)
+    tensors = [onnx.numpy_helper.from_array(a, name) for name, a in given.items()]
+    value = lambda name, *shape: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    outputs = [value("Y", *[None] * 4), value("Y_h", *[None] * 3), value("Y_c", *[None] * 3)]
+    graph = helper.make_graph([*first, lstm, *more], "g", [value("x", None, None, D)], outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def narrow(node):
+    return {name: a.astype(np.float32) if a.dtype == np.float64 else a for name, a in node.items()}
+
+
+def two_layers(between=()):
+    """Two bidirectional nodes, and what stands between them."""
+    params = jax_lstm.init_lstm(jax.random.key(0), D, H, 2, bidirectional=True, dtype=jnp.float32)
+    model = convert.to_onnx(params, time_major=True)
+    for kind in between:
+        reshape = next(node for node in model.graph.node if node.output[0] == "y_l0")
+        second = next(node for node in model.graph.node if node.name == "lstm_l1")
+        index = list(model.graph.node).index(second)
+        model.graph.node.insert(index, helper.make_node(kind, [reshape.output[0]], ["between"]))
+        second.input[0] = "between"
+    return params, model
