@@ -61,7 +61,9 @@ def part(result: CaseResult, lane: str, of: Callable[[str], bool]) -> Part | Non
 
 
 def _has_ratio(finding: Finding) -> bool:
-    return finding.limit is not None and finding.error is not None and finding.limit > 0
+    """Slices in which there is nothing to compare, or nothing is decided, have an error that says nothing."""
+    decided = finding.verdict in (Outcome.AGREE, Outcome.DISAGREE)
+    return decided and finding.error is not None and finding.limit is not None and finding.limit > 0
 
 
 def disagreements(found: Sequence[CaseResults]) -> dict[str, list[CaseResult]]:

@@ -94,8 +94,6 @@ def run_sides(case: Case, sides: Sequence[str], reproduce: str = "", explain: bo
 
     ``explain``: look for what a side that disagrees has done, which takes a while.
     """
-    against = "" if tuple(sides) == tuple(SIDES) else f" --against {','.join(sides)}"
-    command = reproduce or f"crosscheck --case {case.name}{against}"
     started = time.perf_counter()
     measured = measure_case(case)
     shared = (time.perf_counter() - started) / len(sides)
@@ -111,6 +109,8 @@ def run_sides(case: Case, sides: Sequence[str], reproduce: str = "", explain: bo
             results.without.append(NoResult(case.name, side.name, _kind(error), reason))
             continue
         seconds = shared + time.perf_counter() - started
+        against = f" --against {side.name}" if side.name in PEERS else ""
+        command = reproduce or f"crosscheck --case {case.name}{against}"
         results.judged.append(CaseResult(case.name, side.name, case.expect, verdict, seconds, command))
     return results
 

@@ -36,6 +36,7 @@ PATTERNS = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/*.md",
+    "docs/*/README.md",
     "examples/*.md",
     "examples/*/README.md",
     "benchmarks/README.md",

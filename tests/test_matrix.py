@@ -62,6 +62,8 @@ def test_the_matrix(run, tmp_path):
         assert words in result.stdout
     content = json.loads(file.read_text())
     assert (content["ok"], content["verdict"]) == (True, "agree")
+    commands = {case["reproduce"] for case in content["cases"] if case["side"] == "wrong"}
+    assert commands == {f"crosscheck matrix --only wrong --case {name}" for name in ("small", "both")}
     verdicts = {(case["name"], case["side"]): case["verdict"] for case in content["cases"]}
     assert verdicts["small", "wrong"] == "disagree"
     assert ("both", "equinox") not in verdicts
@@ -100,7 +102,7 @@ def test_against_judges_ours_and_the_named_sides(run, tmp_path):
     assert [case["side"] for case in json.loads(file.read_text())["cases"]] == ["jax_lstm", "torch_ref"] * 2
     result = run("--case", "small", "--against", "wrong", "--json", str(file))
     assert result.exit_code == 1
-    assert "reproduce: crosscheck --case small --against jax_lstm,wrong" in result.stdout
+    assert "reproduce: crosscheck --case small --against wrong" in result.stdout
     assert "small, side wrong: disagree" in result.stdout
 
 

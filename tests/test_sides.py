@@ -127,6 +127,19 @@ def test_a_side_without_gradients_or_float64_says_so(measured):
     assert judged(outputs_alone).outcome is Outcome.DISAGREE  # it claims gradients and gives none
 
 
+def test_a_side_without_float64_is_not_said_to_agree_there(measured):
+    """Its cause is not a lost precision in float32 alone: nothing is known of float64."""
+    run = choose(["jax_lstm"])[0].runner(PLAIN)
+
+    def wrong(case):
+        return lambda problem, dtype: {n: a + (n == "h_n") for n, a in run(problem, dtype).items()}
+
+    for lanes, words in ((("B",), "'h_n' differs"), (("A", "B"), "'h_n' differs")):
+        verdict = run_side(measured, sides.Side("wrong", wrong, lanes=lanes), explain=False)
+        assert verdict.outcome is Outcome.DISAGREE
+        assert words in verdict.cause
+
+
 def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
     """Only the truth itself may do without lane A."""
     case = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last")

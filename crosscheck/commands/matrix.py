@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,7 +57,8 @@ def matrix(
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task(f"{len(chosen)} cases", total=len(chosen))
         for results in run_suite(chosen, jobs, sides, explain=False):
-            found.append(results)
+            judged = [replace(result, reproduce=_command(result)) for result in results.judged]
+            found.append(replace(results, judged=judged))
             bar.update(task, advance=1, description=results.judged[0].name)
     found.sort(key=lambda results: list(cases).index(results.judged[0].name))
     ours = [result for results in found for result in results.judged if result.side == OURS]
@@ -64,6 +66,10 @@ def matrix(
     write_json_file(json_file, content)
     _print(found, sides, content, output())
     raise typer.Exit(0 if content["ok"] else 1)
+
+
+def _command(result: CaseResult) -> str:
+    return f"crosscheck matrix --only {result.side} --case {result.name}"
 
 
 def _sides(only: str | None) -> tuple[str, ...]:

@@ -52,13 +52,17 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
 
 
 def print_without(without: Sequence[NoResult], console: Console) -> None:
-    """A line a side and reason: the cases to which it has no answer."""
+    """A line a reason: the sides that give it, and the cases to which they have no answer."""
     cases: dict[tuple[str, str, str], list[str]] = {}
     for entry in without:
         cases.setdefault((entry.side, entry.what, entry.reason), []).append(entry.name)
+    sides: dict[tuple[str, str, str], list[str]] = {}
     for (side, what, reason), names in cases.items():
-        console.print(f"{side}: {what}: {', '.join(names)}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if cases:
+        sides.setdefault((what, ", ".join(names), reason), []).append(side)
+    for (what, names_in_line, reason), of in sides.items():
+        line = f"{', '.join(of)}: {what}: {names_in_line}: {reason}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if without:
         console.print()
 
 

@@ -51,7 +51,7 @@ def from_keras(
 
     Returns:
       A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; use_bias=False gives no
-      biases. Lossless: :func:`to_keras` gives the same bits back, but that a bias of -0 becomes +0.
+      biases. Lossless: :func:`to_keras` gives the same bits back.
 
       Objects and .keras files say what they compute, and are refused where it is not this LSTM. Weights alone and
       .weights.h5 files do not: they are taken for activation="tanh", recurrent_activation="sigmoid",

@@ -1,9 +1,11 @@
 """Keras 3's files: .keras, a zip archive of a configuration and weights, and .weights.h5, weights alone.
 
 Both keep weights in one HDF5 file with a group a layer, ``layers/lstm/cell/vars/0``, ``1`` and ``2`` for the kernel,
-the recurrent kernel and the bias. Groups have names of their own, the class in snake case and a number; Keras's name of
-the layer is the attribute "name" of its ``vars``, which Keras 3.3 does not write yet and 3.6 does. Nothing of a file is
-run: no configuration is deserialised, and what lies outside of the file is not followed.
+the recurrent kernel and the bias. Groups have names of their own, the class in snake case and a number; Keras's name
+of the layer is the attribute "name" of its ``vars``, which Keras 3.3 does not write yet and 3.6 does. Nothing of a
+file is run: no configuration is deserialised, and what lies outside of the file is not followed. An archive has
+checksums, held to before HDF5's library sees its weights. A .weights.h5 has none, and overwritten bytes can crash
+that library.
 """
 
 from __future__ import annotations
@@ -113,8 +115,13 @@ class Groups(Store):
     @property
     def name(self) -> str | None:
         """Keras's name of the layer, where the file has it."""
-        stored = self.group["vars"].attrs.get("name") if "vars" in self.group else None
+        stored = self._child("vars").attrs.get("name") if "vars" in self.group else None
         return None if stored is None else str(stored)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of its own arrays, by their numbers; none where it has no vars."""
+        values = self.attribute("vars") if "vars" in self.group else None
+        return {name: getattr(values._child(name), "shape", ()) for name in sorted(values.group)} if values else {}
 
     def groups(self) -> dict[str, Groups]:
         """The groups below, but for vars."""

@@ -69,8 +69,8 @@ def read_layer(node: Any, store: Store, where: str, read: ReadCell, *, backwards
     """
     kind = kind_of(node)
     if not is_lstm(node):
-        inner = [kind_of(node["config"][name]) for name in ("cell", "layer") if name in node["config"]]
-        raise ValueError(f"{where} is a {kind}{f' of {inner[0]}' * bool(inner)}; supported: {SUPPORTED}.")
+        inner = [f" of {kind_of(node['config'][name])}" for name in ("cell", "layer") if name in node["config"]]
+        raise ValueError(f"{where} is a {kind}{''.join(inner)}; supported: {SUPPORTED}.")
     config = node["config"]
     if bool(config.get("go_backwards")) != backwards:
         raise ValueError(
@@ -114,6 +114,8 @@ def _checked_cell(config: Mapping[str, Any], store: Store, where: str, read: Rea
                 "pass get_weights()."
             )
     weights = store.weights()
+    if not weights:
+        raise ValueError(f"{where} has no weights yet: build the layer or model, or call it once, and save it then.")
     if len(weights) != 2 + bool(config["use_bias"]):
         raise ValueError(f"{where} has use_bias={config['use_bias']} and {len(weights)} weights, which do not agree.")
     return read(where, weights)

@@ -117,7 +117,7 @@ def _kinds(model: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
 
 
 def _inputs(model: Mapping[str, Any]) -> dict[str, str]:
-    """Of each layer the name of the layer whose first output it reads, or in words what else it reads."""
+    """Of each layer the name of the layer whose output it reads, or in words what else it reads."""
     nodes = _layers(model)
     if kind_of(model) == "Sequential":
         return dict(zip(nodes, [INPUT, *nodes], strict=False))
@@ -131,8 +131,7 @@ def _input(calls: list[Any]) -> str:
     tensor = args[0] if args else kwargs.get("sequences", kwargs.get("inputs"))
     if not isinstance(tensor, Mapping) or "keras_history" not in tensor.get("config", ()):
         return "several tensors"
-    name, _, output = tensor["config"]["keras_history"]
-    return str(name) if output == 0 else f"output {output} of {name}"
+    return str(tensor["config"]["keras_history"][0])
 
 
 class _Objects:
@@ -148,9 +147,7 @@ class _Objects:
         return _Objects({layer.name: layer for layer in getattr(self.layer, container)}[name])
 
     def weights(self) -> list[Any]:
-        found = [getattr(self.layer, name, None) for name in ("kernel", "recurrent_kernel", "bias")]
-        if found[0] is None or found[1] is None:
-            raise ValueError(f"the layer {self.layer.name!r} has no weights yet: build it, or call it once.")
+        found = [getattr(self.layer, name, None) for name in ("kernel", "recurrent_kernel", "bias")]  # None: not built
         return [a for a in found if a is not None]
 
 

@@ -34,9 +34,7 @@ def read_weights(root: Groups, names: Any, read: ReadCell) -> list[Layer]:
     if names is None and len(found) > 1:
         order = _in_order(list(found), list(named))
         named = {name: named[name] for name in order}
-    top = root.attribute("layers") if "layers" in root.groups() else root
-    others = dict.fromkeys(top.groups(), "group of other weights")
-    chosen = choose({name: (name, cells) for name, cells in named.items()}, names, others)
+    chosen = choose({name: (name, cells) for name, cells in named.items()}, names, _others(root, found))
     layers = [layer for name, cells in chosen for layer in _layers(name, cells, read)]
     check_stack(layers, list(named))
     return layers
@@ -44,16 +42,22 @@ def read_weights(root: Groups, names: Any, read: ReadCell) -> list[Layer]:
 
 def _find(group: Groups, path: str) -> Iterator[tuple[str, Groups]]:
     """The groups that hold an LSTM cell's weights: [D, 4H], [H, 4H] and perhaps [4H]."""
-    if "vars" in group.group:
-        arrays = group.attribute("vars").group
-        few = set(arrays) <= {"0", "1", "2"}
-        shapes: list[tuple[int, ...]] = [getattr(arrays[n], "shape", ()) for n in sorted(arrays)] if few else []
-        if len(shapes) > 1 and len(shapes[0]) == len(shapes[1]) == 2:
-            wide = 4 * shapes[1][0]
-            if shapes[0][1] == shapes[1][1] == wide and shapes[2:] in ([], [(wide,)]):
-                yield path, group
+    stored = group.shapes()
+    shapes = list(stored.values()) if stored.keys() <= {"0", "1", "2"} else []
+    if len(shapes) > 1 and len(shapes[0]) == len(shapes[1]) == 2:
+        wide = 4 * shapes[1][0]
+        if shapes[0][1] == shapes[1][1] == wide and shapes[2:] in ([], [(wide,)]):
+            yield path, group
     for name, inner in group.groups().items():
         yield from _find(inner, f"{path}/{name}".lstrip("/"))
+
+
+def _others(root: Groups, found: dict[str, Cells]) -> dict[str, str]:
+    """The groups without an LSTM, for errors."""
+    above = "layers/" if "layers" in root.groups() else ""
+    groups = root.attribute("layers").groups() if above else root.groups()
+    others = [name for name in groups if not any(f"{path}/".startswith(f"{above}{name}/") for path in found)]
+    return dict.fromkeys(others, "group of other weights")
 
 
 def _named(root: Groups, found: dict[str, Cells]) -> dict[str, Cells]:
@@ -85,7 +89,7 @@ def _layers(name: str, cells: Cells, read: ReadCell) -> list[Layer]:
     ways = sorted({way for way, _ in cells}, reverse=True)  # "forward_layer" before "backward_layer"
     numbers = sorted({number for _, number in cells})
     if ways not in ([""], ["forward_layer", "backward_layer"]) or len(cells) != len(ways) * len(numbers):
-        raise ValueError(f"{name!r} has another LSTM beside {' and '.join(ways)}: it is no Bidirectional of LSTMs.")
+        raise ValueError(f"{name!r} has an LSTM's weights in some of its parts alone: it is no layer of LSTMs.")
     if len(ways) > 1 and len(numbers) > 1:
         raise ValueError(
             f"{name!r} has a stack of cells in each direction, whose layers do not see the other direction."
