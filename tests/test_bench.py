@@ -22,6 +22,7 @@ from crosscheck.bench.settings import measuring
 from crosscheck.bench.shapes import Shape
 from crosscheck.bench.timing import Clock
 from crosscheck.bench.work import FEATURES, KINDS, make_work, reference
+from jax_lstm import convert
 
 SHAPE = Shape(7, 3, 5, 4)
 PEERS = {"flax.linen": "flax", "flax.nnx": "flax", "haiku": "haiku", "equinox": "equinox"}
@@ -194,7 +195,7 @@ def test_cudnns_weights_from_jax(feature, monkeypatch):
 
     monkeypatch.setattr(rnn, "lstm", stand_in)
     with measuring("float32"):
-        weights = jax_cudnn.weights_of({name: jnp.asarray(a) for name, a in work.weights.items()})
+        weights = convert.to_cudnn({name: jnp.asarray(a) for name, a in work.weights.items()})
         y = jax.jit(lambda w, x: jax_cudnn.outputs(work, w, x))(weights, jnp.asarray(work.x.swapaxes(0, 1)))
         np.testing.assert_allclose(y.swapaxes(0, 1), reference(work)["y"], rtol=0, atol=1e-6)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 import jax_lstm
-from jax_lstm import convert
+from jax_lstm import LSTMState, convert
 
 
 def module(**options):
@@ -88,8 +90,16 @@ def test_bad_state_dicts():
         convert.from_torch({"a": 3})
     with pytest.raises(ValueError, match="both an entry 'a' and entries below it"):
         convert.from_torch({"a": np.ones(1), "a.b": np.ones(1)})
+    with pytest.raises(
+        ValueError, match=r"state_dict must be a torch.nn.LSTM state dict, .*; got a/weight_ih_l0 \(20, 3\)"
+    ):
+        convert.from_torch({"a": {"weight_ih_l0": np.ones((20, 3))}})
     with pytest.raises(TypeError, match=r"params\['a'\] must be an array or a dict of them; got str"):
         convert.to_torch({"a": "b"})
+    with pytest.raises(TypeError, match="params must be a dict of arrays by torch's names; got list"):
+        convert.to_torch([np.ones(1)])
+    with pytest.raises(TypeError, match="a torch tensor came where a JAX or NumPy array is expected"):
+        convert.to_torch(module().state_dict())
 
 
 def test_a_loaded_lstm_is_the_function():
@@ -97,3 +107,63 @@ def test_a_loaded_lstm_is_the_function():
     x = torch.randn(4, 6, 3, dtype=torch.float64)
     y, _ = jax.jit(jax_lstm.lstm)(convert.from_torch(theirs.state_dict()), x.numpy())
     np.testing.assert_allclose(y, theirs(x)[0].detach(), rtol=1e-12, atol=1e-14)
+
+
+def drawn(theirs):
+    """All of its parameters anew: torch draws every array from one range, and small."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in theirs.parameters():
+            tensor.normal_(generator=generator)
+    return theirs
+
+
+def assert_restores(theirs, params):
+    """to_torch gives a state dict that the same module loads, bit for bit."""
+    state = {name: torch.from_numpy(a) for name, a in convert.to_torch(params).items()}
+    assert list(state) == list(theirs.state_dict())
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(state[name], tensor)
+    theirs.load_state_dict(state)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_cell_of_torch_is_lstm_cell(bias):
+    theirs = drawn(torch.nn.LSTMCell(3, 5, bias=bias, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(1)
+    x, h, c = (torch.randn(4, n, dtype=torch.float64, generator=generator) for n in (3, 5, 5))
+    params = convert.from_torch(theirs.state_dict())
+    found = jax.jit(jax_lstm.lstm_cell)(params, LSTMState(h=h.numpy(), c=c.numpy()), x.numpy())
+    for got, expected in zip((found.h, found.c), theirs(x, (h, c)), strict=True):
+        np.testing.assert_allclose(got, expected.detach(), rtol=0, atol=1e-12)
+    assert_restores(theirs, params)
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_cell_of_torchs_rnn_is_rnn_cell(nonlinearity, bias):
+    theirs = drawn(torch.nn.RNNCell(3, 5, bias=bias, nonlinearity=nonlinearity, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(1)
+    x, h = (torch.randn(4, n, dtype=torch.float64, generator=generator) for n in (3, 5))
+    params = convert.from_torch(theirs.state_dict())
+    found = jax.jit(partial(jax_lstm.rnn_cell, nonlinearity=nonlinearity))(params, h.numpy(), x.numpy())
+    np.testing.assert_allclose(found, theirs(x, h).detach(), rtol=0, atol=1e-12)
+    assert_restores(theirs, params)
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_torchs_rnn_is_rnn(nonlinearity, bidirectional):
+    options = {"bidirectional": bidirectional, "nonlinearity": nonlinearity, "batch_first": True}
+    theirs = drawn(torch.nn.RNN(3, 5, 2, **options, dtype=torch.float64))
+    with torch.no_grad():  # relu on weights of size 1 would grow without end
+        for tensor in theirs.parameters():
+            tensor.mul_(0.4)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(4, 6, 3, dtype=torch.float64, generator=generator)
+    h = torch.randn(2 * (1 + bidirectional), 4, 5, dtype=torch.float64, generator=generator)
+    params = convert.from_torch(theirs.state_dict())
+    found = jax.jit(partial(jax_lstm.rnn, nonlinearity=nonlinearity))(params, x.numpy(), h.numpy())
+    for got, expected in zip(found, theirs(x, h), strict=True):
+        np.testing.assert_allclose(got, expected.detach(), rtol=0, atol=1e-12)
+    assert_restores(theirs, params)

@@ -42,7 +42,8 @@ def from_equinox(cells: Any, *, bidirectional: bool = False, dtype: Any = None) 
 def to_equinox(params: Mapping[str, Any], *, strict: bool = False) -> Any:
     """Writes an LSTM as Equinox's arrays; the other way of :func:`from_equinox`.
 
-    ``equinox.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), cell, tuple(written.values()))`` puts them in.
+    ``equinox.tree_at(lambda c: [getattr(c, name) for name in written], cell, list(written.values()))`` puts them into a
+    cell; a bias of None is left out.
 
     Args:
       params: a torch.nn.LSTM state dict without projection, or a torch.nn.LSTMCell's.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from crosscheck.bench.competitor import Competitor, Missing, Ready, only_plain
 from crosscheck.bench.jax_program import ready_jax
 from crosscheck.bench.work import Work
+from jax_lstm import convert
 
 REASONS = dict.fromkeys(
     ("lengths", "projection", "bidirectional", "layers"), "equinox has a cell of one step; the rest is left to its user"
@@ -24,7 +25,7 @@ def ready(work: Work) -> Ready:
     bare = eqx.filter_eval_shape(eqx.nn.LSTMCell, inputs, hidden, key=jax.random.key(0))
 
     def apply(weights, x):
-        cell = eqx.tree_at(lambda c: (c.weight_ih, c.weight_hh, c.bias), bare, weights)
+        cell = eqx.tree_at(lambda c: [getattr(c, name) for name in weights], bare, list(weights.values()))
 
         def step(state, x_t):
             state = cell(x_t, state)
@@ -33,12 +34,7 @@ def ready(work: Work) -> Ready:
         zero = jnp.zeros(hidden, x.dtype)
         return jax.vmap(lambda row: jax.lax.scan(step, (zero, zero), row)[1], 1, 1)(x)
 
-    return ready_jax(work, apply, weights_of)
-
-
-def weights_of(state_dict):
-    bias = state_dict["bias_ih_l0"] + state_dict["bias_hh_l0"]
-    return state_dict["weight_ih_l0"], state_dict["weight_hh_l0"], bias
+    return ready_jax(work, apply, convert.to_equinox)
 
 
 def competitors() -> tuple[Competitor, ...]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from crosscheck.bench.competitor import Competitor, Ready, only_plain
 from crosscheck.bench.jax_program import ready_jax
 from crosscheck.bench.work import Work
+from jax_lstm import convert
 
 REASONS = {
     "lengths": "flax's seq_lengths leave outputs past a row's end as they come, where torch has zeros",
@@ -33,13 +34,7 @@ def ready(work: Work) -> Ready:
         zero = jnp.zeros((batch, hidden), x.dtype)  # given, so that no random key is drawn for zeros
         return nnx.merge(graph, state, rest)(x, initial_carry=(zero, zero))
 
-    return ready_jax(work, apply, weights_of)
-
-
-def weights_of(state_dict):
-    bias = state_dict["bias_ih_l0"] + state_dict["bias_hh_l0"]
-    dense_h = {"kernel": state_dict["weight_hh_l0"].T, "bias": bias}
-    return {"cell": {"dense_i": {"kernel": state_dict["weight_ih_l0"].T}, "dense_h": dense_h}}
+    return ready_jax(work, apply, convert.to_nnx)
 
 
 def competitors() -> tuple[Competitor, ...]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from crosscheck.bench.competitor import Competitor, Missing, Ready, only_plain
 from crosscheck.bench.jax_program import ready_jax
 from crosscheck.bench.work import Work
+from jax_lstm import convert
 
 REASONS = {
     "lengths": "hk.dynamic_unroll takes no lengths",
@@ -30,15 +29,7 @@ def ready(work: Work) -> Ready:
         return hk.dynamic_unroll(core, x, core.initial_state(work.shape.batch))[0]
 
     net: Any = hk.without_apply_rng(hk.transform(unroll))
-    return ready_jax(work, net.apply, weights_of)
-
-
-def weights_of(state_dict):
-    columns = jnp.concatenate([state_dict["weight_ih_l0"], state_dict["weight_hh_l0"]], axis=1).T
-    i, f, g, o = jnp.split(columns, 4, axis=1)
-    b_i, b_f, b_g, b_o = jnp.split(state_dict["bias_ih_l0"] + state_dict["bias_hh_l0"], 4)
-    linear = {"w": jnp.concatenate([i, g, f, o], axis=1), "b": jnp.concatenate([b_i, b_g, b_f - 1, b_o])}
-    return {"lstm/linear": linear}
+    return ready_jax(work, net.apply, convert.to_haiku)
 
 
 def competitors() -> tuple[Competitor, ...]:

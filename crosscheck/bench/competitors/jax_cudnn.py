@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from crosscheck.bench.competitor import Competitor, Missing, Ready
 from crosscheck.bench.jax_program import ready_jax
 from crosscheck.bench.work import Work
+from jax_lstm import convert
 
 
 def ready(work: Work) -> Ready:
@@ -19,7 +20,7 @@ def ready(work: Work) -> Ready:
         raise Missing("has no projection")
     if work.feature == "lengths":
         raise Missing("leaves outputs past a row's end to cuDNN")
-    return ready_jax(work, lambda weights, x: outputs(work, weights, x), weights_of, batch_first=True)
+    return ready_jax(work, lambda weights, x: outputs(work, weights, x), convert.to_cudnn, batch_first=True)
 
 
 def outputs(work: Work, weights, x):
@@ -34,13 +35,6 @@ def outputs(work: Work, weights, x):
     return rnn.lstm(
         x, zero, zero, weights, lengths, inputs, hidden, work.layers, 0.0, work.bidirectional, precision=precision
     )[0]
-
-
-def weights_of(state_dict):
-    """All matrices, layer by layer, input before recurrent; then all biases so."""
-    matrices = [a.ravel() for name, a in state_dict.items() if name.startswith("weight")]
-    biases = [a for name, a in state_dict.items() if name.startswith("bias")]
-    return jnp.concatenate(matrices + biases)
 
 
 def competitors() -> tuple[Competitor, ...]:
