@@ -156,6 +156,20 @@ def _constant(shape, value):
     return lambda key, dtype: jnp.full(shape, value, dtype)
 
 
+def per_gate(rule: Callable[..., Any], shape: tuple[int, ...], gates: int) -> Callable[..., Any]:
+    """``init(key, dtype)`` of an array of ``gates`` gates from a rule ``(key, shape, dtype)`` for the array of one.
+
+    A matrix's is drawn as a kernel, [in, out]; a bias's as it is.
+    """
+    if len(shape) == 2:
+        return _transposed(rule, shape, gates)
+
+    def init(key, dtype):
+        return jnp.concatenate([rule(k, (shape[0] // gates,), dtype) for k in jax.random.split(key, gates)])
+
+    return init
+
+
 def _transposed(rule, shape, blocks):
     """Draws [in, out] kernels, ``blocks`` of them side by side, and stores them [out, in] as torch does.
 

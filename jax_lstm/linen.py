@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_lstm import in_place
 from jax_lstm.checks import require_same_shapes
 from jax_lstm.init import ForgetBias, initializers
 from jax_lstm.lstm import lstm
@@ -101,33 +102,77 @@ class LSTMCell(nn.RNNCellBase):
     The carry is an :class:`LSTMState`. Inside flax.linen.RNN, its rules for ``seq_lengths`` hold and not ours: outputs
     in the padding are not zero, a row of length 0 runs on over its padding, and NaN in the padding reaches the
     gradients. Use :class:`LSTM` with ``lengths`` where that matters.
+
+    In the place of flax.linen's LSTMCell and OptimizedLSTMCell it is made with their ``features`` and not with
+    ``hidden_size``: then its carry is Flax's (c, h), of ``param_dtype``, its initial weights are Flax's
+    (``style="flax"``), and Flax's options are its own, applied a gate at a time; ``gate_fn`` and ``activation_fn`` must
+    be sigmoid and tanh. Its parameters keep torch's names: :func:`jax_lstm.convert.from_flax` reads Flax's.
+
+    Raises TypeError, ValueError: an option of Flax's without ``features``, both sizes or none, another function.
     """
 
-    hidden_size: int
+    hidden_size: int | None = None
     bias: bool = True
-    style: str = "torch"
+    style: str | None = None
     forget_bias: ForgetBias = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
     carry_dtype: Any = None
     precision: Any = None
+    features: int | None = None
+    gate_fn: Any = None
+    activation_fn: Any = None
+    kernel_init: Any = None
+    recurrent_kernel_init: Any = None
+    bias_init: Any = None
+    carry_init: Any = None
+
+    def __post_init__(self):
+        of_flax = ("gate_fn", "activation_fn", "kernel_init", "recurrent_kernel_init", "bias_init", "carry_init")
+        options = {name: getattr(self, name) for name in of_flax}
+        in_place.one_of({"hidden_size": self.hidden_size}, {"features": self.features}, options)
+        in_place.check_activations(self.gate_fn, self.activation_fn)
+        super().__post_init__()
 
     @nn.compact
-    def __call__(self, carry: LSTMState, inputs: Any) -> tuple[LSTMState, jax.Array]:
-        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
-        network = Network("lstm", feature_size(inputs), self.hidden_size, bias=self.bias)
-        inits = initializers(network, style=self.style, forget_bias=self.forget_bias)
+    def __call__(self, carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
+        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype.
+
+        With ``features`` the carry is (c, h), and the output is the new h of the carry.
+        """
+        network = Network("lstm", feature_size(inputs), self._width, bias=self.bias)
+        inits = in_place.cell_initializers(
+            network,
+            self.style,
+            self.forget_bias,
+            self.kernel_init,
+            self.recurrent_kernel_init,
+            self.bias_init,
+            self._speaks_flax,
+        )
         _check_given(self, network.cell_shapes())
-        params = {
-            name.removesuffix("_l0"): self.param(name.removesuffix("_l0"), init, self.param_dtype)
-            for name, init in inits.items()
-        }
-        return run_cell(params, carry, inputs, self.dtype, self.precision)
+        params = {name: self.param(name, init, self.param_dtype) for name, init in inits.items()}
+        state = in_place.as_state(carry, self._speaks_flax)
+        return in_place.as_carry(*run_cell(params, state, inputs, self.dtype, self.precision), self._speaks_flax)
 
     @nn.nowrap
-    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> LSTMState:
-        """Zeros for inputs of shape ``[*batch, D]``; ``rng`` is not used and may be None."""
-        return zero_carry(input_shape, self.hidden_size, self.carry_dtype, self.dtype or self.param_dtype)
+    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> Any:
+        """Zeros for inputs of shape ``[*batch, D]``; ``rng`` is used for ``carry_init`` alone, and else may be None."""
+        if self.carry_init is not None:
+            shape = (*input_shape[:-1], self._width)
+            return in_place.drawn_carry(self.carry_init, tuple(jax.random.split(rng)), shape, self.param_dtype)
+        compute_dtype = self.param_dtype if self._speaks_flax else self.dtype or self.param_dtype
+        dtype = self.carry_dtype or (self.param_dtype if self._speaks_flax else None)
+        state = zero_carry(input_shape, self._width, dtype, compute_dtype)
+        return in_place.as_carry(state, state.h, self._speaks_flax)[0]
+
+    @property
+    def _speaks_flax(self) -> bool:
+        return self.features is not None
+
+    @property
+    def _width(self) -> int:
+        return self.hidden_size or self.features or 0
 
     @property
     def num_feature_axes(self) -> int:

@@ -13,12 +13,21 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_lstm import in_place
 from jax_lstm.checks import require_same_shapes
 from jax_lstm.init import ForgetBias, initializers
 from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
 from jax_lstm.shells import cast, embed, linear, run_cell, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
+
+_REFUSED = {
+    "keep_rngs": "an initial carry of zeros needs none; give rngs to initialize_carry",
+    "promote_dtype": "dtype, param_dtype and carry_dtype say what is computed in what",
+    "kernel_metadata": "its kernels are the rows of weight_ih",
+    "recurrent_kernel_metadata": "its kernels are the rows of weight_hh",
+    "bias_metadata": "its biases are the rows of bias_ih",
+}
 
 
 def _params(module: nnx.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
@@ -95,36 +104,76 @@ class LSTMCell(nnx.RNNCellBase):
     """torch.nn.LSTMCell as a Flax RNN cell: works inside flax.nnx's RNN and Bidirectional, whose rules then hold.
 
     The carry is an :class:`LSTMState`; see :class:`jax_lstm.linen.LSTMCell` on ``seq_lengths``.
+
+    In the place of flax.nnx's LSTMCell and OptimizedLSTMCell it is made with their ``in_features`` and
+    ``hidden_features``: then its carry is Flax's (c, h), and the rest as for :class:`jax_lstm.linen.LSTMCell`.
+    ``keep_rngs``, ``promote_dtype`` and the metadata of kernels and biases, which has no place on arrays of all gates,
+    are refused.
     """
 
     def __init__(
         self,
-        input_size: int,
-        hidden_size: int,
+        input_size: int | None = None,
+        hidden_size: int | None = None,
         *,
         bias: bool = True,
-        style: str = "torch",
+        style: str | None = None,
         forget_bias: ForgetBias = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         carry_dtype: Any = None,
         precision: Any = None,
+        in_features: int | None = None,
+        hidden_features: int | None = None,
+        gate_fn: Any = None,
+        activation_fn: Any = None,
+        kernel_init: Any = None,
+        recurrent_kernel_init: Any = None,
+        bias_init: Any = None,
+        carry_init: Any = None,
         rngs: nnx.Rngs,
+        **refused: Any,
     ):
-        self.network = Network("lstm", input_size, hidden_size, bias=bias)
+        in_place.refuse_options(refused, _REFUSED)
+        in_place.check_activations(gate_fn, activation_fn)
+        inits = (kernel_init, recurrent_kernel_init, bias_init)
+        options = dict(zip(("kernel_init", "recurrent_kernel_init", "bias_init"), inits, strict=True))
+        options |= {"gate_fn": gate_fn, "activation_fn": activation_fn, "carry_init": carry_init}
+        ours = {"input_size": input_size, "hidden_size": hidden_size}
+        theirs = {"in_features": in_features, "hidden_features": hidden_features}
+        self.speaks_flax = in_place.one_of(ours, theirs, options)
+        inputs, hidden = (theirs if self.speaks_flax else ours).values()
+        self.network = Network("lstm", inputs or 0, hidden or 0, bias=bias)
+        self.in_features, self.hidden_features = self.network.input_size, self.network.hidden_size
         self.dtype, self.param_dtype, self.carry_dtype, self.precision = dtype, param_dtype, carry_dtype, precision
-        for name, init in initializers(self.network, style=style, forget_bias=forget_bias).items():
-            setattr(self, name.removesuffix("_l0"), nnx.Param(init(rngs.params(), param_dtype)))
+        self.carry_init = carry_init
+        drawn = in_place.cell_initializers(self.network, style, forget_bias, *inits, speaks_flax=self.speaks_flax)
+        for name, init in drawn.items():
+            setattr(self, name, nnx.Param(init(rngs.params(), param_dtype)))
 
-    def __call__(self, carry: LSTMState, inputs: Any) -> tuple[LSTMState, jax.Array]:
-        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype."""
-        return run_cell(_params(self, self.network.cell_shapes()), carry, inputs, self.dtype, self.precision)
+    def __call__(self, carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
+        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype.
 
-    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> LSTMState:
-        """Zeros for inputs of shape ``[*batch, D]``; ``rngs`` is not used. ``carry_init`` is refused."""
-        if carry_init is not None:
+        With Flax's names the carry is (c, h), and the output is the new h of the carry.
+        """
+        params, state = _params(self, self.network.cell_shapes()), in_place.as_state(carry, self.speaks_flax)
+        return in_place.as_carry(*run_cell(params, state, inputs, self.dtype, self.precision), self.speaks_flax)
+
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
+        """Zeros for inputs of shape ``[*batch, D]``; ``rngs`` are used for ``carry_init`` alone, which is Flax's."""
+        carry_init = carry_init or self.carry_init
+        if carry_init is not None and not self.speaks_flax:
             raise ValueError("carry_init must be None: this cell starts from zeros. Pass an initial carry instead.")
-        return zero_carry(input_shape, self.network.hidden_size, self.carry_dtype, self.dtype or self.param_dtype)
+        if carry_init is not None:
+            if rngs is None:
+                raise ValueError("rngs must be given where carry_init is, to draw the carry; got None.")
+            draw = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
+            shape = (*input_shape[:-1], self.network.hidden_size)
+            return in_place.drawn_carry(carry_init, (draw(), draw()), shape, self.param_dtype)
+        compute_dtype = self.param_dtype if self.speaks_flax else self.dtype or self.param_dtype
+        dtype = self.carry_dtype or (self.param_dtype if self.speaks_flax else None)
+        state = zero_carry(input_shape, self.network.hidden_size, dtype, compute_dtype)
+        return in_place.as_carry(state, state.h, self.speaks_flax)[0]
 
     @property
     def num_feature_axes(self) -> int:

@@ -26,6 +26,12 @@ class LSTMState:
     h: Any
     c: Any
 
+    def __iter__(self):
+        raise TypeError(
+            "an LSTMState has no order and cannot be unpacked; write state.h and state.c. For code that unpacks Flax's "
+            "(c, h), make the cell with Flax's names, LSTMCell(features=...)."
+        )
+
 
 # So that jax.export can write functions that take or return one; a process that reads them imports jax_lstm first.
 export.register_pytree_node_serialization(

@@ -11,6 +11,7 @@ from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
 from jax_lstm.convert.haiku import from_haiku, to_haiku
 from jax_lstm.convert.keras import from_keras, to_keras
+from jax_lstm.convert.layers import cell, stack
 from jax_lstm.convert.onnx import OnnxLSTM, from_onnx
 from jax_lstm.convert.onnx_models import to_onnx
 from jax_lstm.convert.safetensors import load_safetensors, save_safetensors
@@ -18,6 +19,7 @@ from jax_lstm.convert.torch import from_torch, to_torch
 
 __all__ = [
     "OnnxLSTM",
+    "cell",
     "from_cudnn",
     "from_equinox",
     "from_flax",
@@ -28,6 +30,7 @@ __all__ = [
     "from_torch",
     "load_safetensors",
     "save_safetensors",
+    "stack",
     "to_cudnn",
     "to_equinox",
     "to_flax",

@@ -91,6 +91,39 @@ def is_cell(params: Mapping[str, Any]) -> bool:
     return isinstance(params, Mapping) and "weight_ih" in params
 
 
+def cell(params: Mapping[str, Any], layer: int = 0, *, reverse: bool = False) -> Cell:
+    """One layer's weights in one direction, by torch.nn.LSTMCell's names: what lstm_cell and our LSTMCells take.
+
+    Args:
+      params: a torch.nn.LSTM state dict.
+      layer: counted from 0.
+      reverse: the layer's reverse direction.
+
+    Returns:
+      ``weight_ih``, ``weight_hh`` and what else the layer has; the arrays themselves, not copied.
+
+    Raises:
+      ValueError, TypeError: ``params`` are no LSTM's, or have no such layer or direction.
+    """
+    network = read_network(params, "lstm")
+    if not 0 <= layer < network.num_layers:
+        raise ValueError(f"params have {network.num_layers} layers, counted from 0; got layer {layer}.")
+    if reverse and not network.bidirectional:
+        raise ValueError("params have one direction; got reverse=True.")
+    return {name: params[f"{name}_l{layer}{'_reverse' * reverse}"] for name in network.cell_shapes(layer)}
+
+
+def stack(cells: Sequence[Cell], *, bidirectional: bool = False) -> dict[str, Any]:
+    """A network of cells, one a layer, or forward and reverse of each layer in turn; the other way of :func:`cell`.
+
+    Raises ValueError, TypeError: they do not fit one another, or are not in pairs where ``bidirectional``.
+    """
+    if bidirectional and len(cells) % 2:
+        raise ValueError(f"bidirectional=True wants cells in pairs, forward and reverse; got {len(cells)}.")
+    directions = 2 if bidirectional else 1
+    return joined([tuple(cells[n : n + directions]) for n in range(0, len(cells), directions)])
+
+
 def only_one_direction(layers: Sequence[Layer], library: str) -> list[Cell]:
     """The cells of layers in one direction. ValueError where there are two, which ``library`` has no network for."""
     if len(layers[0]) > 1:
