@@ -3,6 +3,9 @@
 A cell that is made with Flax's names, ``features`` (linen) or ``in_features`` and ``hidden_features`` (nnx), speaks
 Flax: its carry is the tuple (c, h), its weights are drawn as Flax draws them, and its output is the new h itself. One
 made with our names carries an LSTMState. Neither takes the other's carry, since a swap of h and c raises nothing.
+
+Flax has one bias. With two, each would get the whole gradient and their sum move twice as far: so in a cell that speaks
+Flax bias_hh is held constant, and it trains as Flax's does.
 """
 
 from __future__ import annotations
@@ -75,17 +78,28 @@ def cell_initializers(
     recurrent_kernel_init: Initializer = None,
     bias_init: Initializer = None,
     speaks_flax: bool = False,
+    fused: bool = False,
 ) -> dict[str, Callable[..., Any]]:
-    """``init(key, dtype)`` by torch.nn.LSTMCell's names. Flax's initialisers draw a gate's [in, out] kernel at a time.
+    """``init(key, dtype)`` by torch.nn.LSTMCell's names.
 
-    Flax has one bias: what ``bias_init`` draws is bias_ih, beside zeros.
+    Flax's initialisers draw a gate's [in, out] kernel at a time, or ``fused`` those of all gates at once. What
+    ``bias_init`` draws is bias_ih, beside zeros.
     """
+    if fused and style is None:
+        recurrent_kernel_init = recurrent_kernel_init or jax.nn.initializers.orthogonal()
     inits = initializers(network, style=style or ("flax" if speaks_flax else "torch"), forget_bias=forget_bias)
     cell = {name.removesuffix("_l0"): init for name, init in inits.items()}
     for name, init in (("weight_ih", kernel_init), ("weight_hh", recurrent_kernel_init), ("bias_ih", bias_init)):
         if init is not None:
-            cell[name] = per_gate(init, network.cell_shapes()[name], network.num_gates)
+            cell[name] = per_gate(init, network.cell_shapes()[name], 1 if fused else network.num_gates)
     return cell
+
+
+def held(params: dict[str, Any], speaks_flax: bool) -> dict[str, Any]:
+    """The parameters with bias_hh constant in a cell that speaks Flax."""
+    if not speaks_flax or "bias_hh" not in params:
+        return params
+    return params | {"bias_hh": jax.lax.stop_gradient(params["bias_hh"])}
 
 
 def as_state(carry: Any, speaks_flax: bool) -> LSTMState:

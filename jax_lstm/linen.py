@@ -106,7 +106,8 @@ class LSTMCell(nn.RNNCellBase):
     In the place of flax.linen's LSTMCell and OptimizedLSTMCell it is made with their ``features`` and not with
     ``hidden_size``: then its carry is Flax's (c, h), of ``param_dtype``, its initial weights are Flax's
     (``style="flax"``), and Flax's options are its own, applied a gate at a time; ``gate_fn`` and ``activation_fn`` must
-    be sigmoid and tanh. Its parameters keep torch's names: :func:`jax_lstm.convert.from_flax` reads Flax's.
+    be sigmoid and tanh. Flax has one bias: bias_hh, zero at first, is held constant, so that training is the same. The
+    parameters keep torch's names: :func:`jax_lstm.convert.from_flax` reads Flax's.
 
     Raises TypeError, ValueError: an option of Flax's without ``features``, both sizes or none, another function.
     """
@@ -152,7 +153,7 @@ class LSTMCell(nn.RNNCellBase):
         )
         _check_given(self, network.cell_shapes())
         params = {name: self.param(name, init, self.param_dtype) for name, init in inits.items()}
-        state = in_place.as_state(carry, self._speaks_flax)
+        params, state = in_place.held(params, self._speaks_flax), in_place.as_state(carry, self._speaks_flax)
         return in_place.as_carry(*run_cell(params, state, inputs, self.dtype, self.precision), self._speaks_flax)
 
     @nn.nowrap
@@ -177,6 +178,10 @@ class LSTMCell(nn.RNNCellBase):
     @property
     def num_feature_axes(self) -> int:
         return 1
+
+
+class OptimizedLSTMCell(LSTMCell):
+    """:class:`LSTMCell` by Flax's other name, after which a module in code of Flax's may name its parameters."""
 
 
 class SequenceModel(nn.Module):

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 
 from jax_lstm import in_place
 from jax_lstm.checks import require_same_shapes
@@ -108,8 +109,10 @@ class LSTMCell(nnx.RNNCellBase):
     In the place of flax.nnx's LSTMCell and OptimizedLSTMCell it is made with their ``in_features`` and
     ``hidden_features``: then its carry is Flax's (c, h), and the rest as for :class:`jax_lstm.linen.LSTMCell`.
     ``keep_rngs``, ``promote_dtype`` and the metadata of kernels and biases, which has no place on arrays of all gates,
-    are refused.
+    are refused where they are not Flax's defaults.
     """
+
+    fused = False  # whether Flax's cell of this name draws the kernels of all gates at once
 
     def __init__(
         self,
@@ -134,6 +137,8 @@ class LSTMCell(nnx.RNNCellBase):
         rngs: nnx.Rngs,
         **refused: Any,
     ):
+        if refused.get("promote_dtype") is flax_promote_dtype:
+            del refused["promote_dtype"]
         in_place.refuse_options(refused, _REFUSED)
         in_place.check_activations(gate_fn, activation_fn)
         inits = (kernel_init, recurrent_kernel_init, bias_init)
@@ -147,7 +152,8 @@ class LSTMCell(nnx.RNNCellBase):
         self.in_features, self.hidden_features = self.network.input_size, self.network.hidden_size
         self.dtype, self.param_dtype, self.carry_dtype, self.precision = dtype, param_dtype, carry_dtype, precision
         self.carry_init = carry_init
-        drawn = in_place.cell_initializers(self.network, style, forget_bias, *inits, speaks_flax=self.speaks_flax)
+        fused = self.fused and self.speaks_flax
+        drawn = in_place.cell_initializers(self.network, style, forget_bias, *inits, self.speaks_flax, fused)
         for name, init in drawn.items():
             setattr(self, name, nnx.Param(init(rngs.params(), param_dtype)))
 
@@ -156,7 +162,8 @@ class LSTMCell(nnx.RNNCellBase):
 
         With Flax's names the carry is (c, h), and the output is the new h of the carry.
         """
-        params, state = _params(self, self.network.cell_shapes()), in_place.as_state(carry, self.speaks_flax)
+        params = in_place.held(_params(self, self.network.cell_shapes()), self.speaks_flax)
+        state = in_place.as_state(carry, self.speaks_flax)
         return in_place.as_carry(*run_cell(params, state, inputs, self.dtype, self.precision), self.speaks_flax)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
@@ -178,6 +185,12 @@ class LSTMCell(nnx.RNNCellBase):
     @property
     def num_feature_axes(self) -> int:
         return 1
+
+
+class OptimizedLSTMCell(LSTMCell):
+    """:class:`LSTMCell` by Flax's other name, whose initialisers draw the kernels of all gates at once."""
+
+    fused = True
 
 
 class SequenceModel(nnx.Module):
