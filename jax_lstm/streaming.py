@@ -52,8 +52,9 @@ def lstm_step(
     """
     network = _of_one_direction(params, "lstm_step")
     _require_state(state, network)
-    _refuse_time_axis(x, state)
+    _refuse_time_axis(x, state, network)
     check_step(x, network, {})
+    Options(carry_dtype=carry_dtype).check((1, *x.shape))
     y, state = _stream(network, params, jnp.asarray(x)[None], state, carry_dtype, precision)
     return y[0], state
 
@@ -138,11 +139,11 @@ def _require_state(state, network):
     check_state_type(state)
 
 
-def _refuse_time_axis(x, state):
-    """x [*batch, T, D] beside a state [L, *batch, width], which has no time."""
+def _refuse_time_axis(x, state, network):
+    """x with a time axis has as many axes as a state, which has one for its layers."""
     shape, rows = getattr(x, "shape", ()), getattr(state.h, "shape", ())
-    if len(shape) == len(rows) and shape[:-2] == rows[1:-1]:
+    if len(shape) == len(rows) > 1 and rows[0] == network.num_layers and rows[1:-1] in (shape[:-2], shape[1:-1]):
         raise ValueError(
-            f"x must be [*batch, D], one step; got shape {tuple(shape)} beside state.h {tuple(rows)}, which looks "
-            f"like [*batch, T, D] with T = {shape[-2]}. Write x[..., t, :], or give all steps to lstm_stream."
+            f"x must be [*batch, D], one step; got shape {tuple(shape)} beside state.h {tuple(rows)}: it seems to have "
+            "a time axis. Give one step, as x[..., t, :], or all of them to lstm_stream."
         )
