@@ -11,6 +11,7 @@ from jax_lstm.init import init_lstm, init_rnn
 from jax_lstm.lstm import choose_backend, lstm, lstm_cell, lstm_states
 from jax_lstm.rnn import rnn, rnn_cell
 from jax_lstm.state import LSTMState
+from jax_lstm.streaming import lstm_step, lstm_stream
 
 __all__ = [
     "BackendChoice",
@@ -24,6 +25,8 @@ __all__ = [
     "lstm",
     "lstm_cell",
     "lstm_states",
+    "lstm_step",
+    "lstm_stream",
     "rnn",
     "rnn_cell",
 ]

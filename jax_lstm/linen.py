@@ -19,6 +19,7 @@ from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
 from jax_lstm.shells import cast, embed, feature_size, linear, run_cell, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
+from jax_lstm.streaming import lstm_step, lstm_stream
 
 
 class LSTM(nn.Module):
@@ -62,15 +63,7 @@ class LSTM(nn.Module):
         ``deterministic=False`` turns dropout on, with a key from the RNG collection "dropout". Flax's lifted
         transformations, such as flax.linen.vmap, want these arguments by position.
         """
-        network = Network(
-            "lstm",
-            feature_size(x),
-            self.hidden_size,
-            self.num_layers,
-            self.bias,
-            self.bidirectional,
-            self.proj_size,
-        )
+        network = self._network(x)
         inits = initializers(network, style=self.style, forget_bias=self.forget_bias)
         _check_given(self, network.shapes())
         params = {name: self.param(name, init, self.param_dtype) for name, init in inits.items()}
@@ -94,6 +87,27 @@ class LSTM(nn.Module):
             unroll=self.unroll,
             precision=self.precision,
         )
+
+    def step(self, x: Any, state: LSTMState) -> tuple[jax.Array, LSTMState]:
+        """One step, x ``[*batch, D]``, as :func:`jax_lstm.lstm_step`; call it by ``apply(..., method="step")``."""
+        x, params = self._given(x)
+        return lstm_step(params, x, state, carry_dtype=self.carry_dtype, precision=self.precision)
+
+    def stream(self, x: Any, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:
+        """A chunk of any length by the same steps, as :func:`jax_lstm.lstm_stream`; by ``method="stream"``."""
+        x, params = self._given(x)
+        options = {"time_major": self.time_major, "carry_dtype": self.carry_dtype, "precision": self.precision}
+        return lstm_stream(params, x, state, **options)
+
+    def _network(self, x: Any) -> Network:
+        sizes = (feature_size(x), self.hidden_size, self.num_layers, self.bias, self.bidirectional, self.proj_size)
+        return Network("lstm", *sizes)
+
+    def _given(self, x: Any) -> tuple[Any, Any]:
+        """x and the parameters there are, cast; only ``__call__`` declares them."""
+        params = self.variables.get("params", {})
+        require_same_shapes(params, self._network(x).shapes(), "linen.LSTM")
+        return cast(self.dtype, (x, dict(params)))
 
 
 class LSTMCell(nn.RNNCellBase):
@@ -223,6 +237,11 @@ class SequenceModel(nn.Module):
         ``options`` are those of :meth:`LSTM.__call__`. Raises TypeError where tokens are no integers.
         """
         y, state = self.lstm(self.embedding(tokens), state, **options)
+        return self.fc(y), state
+
+    def step(self, tokens: Any, state: LSTMState) -> tuple[jax.Array, LSTMState]:
+        """One token a row, int ``[*batch]`` -> logits ``[*batch, output_size]`` and the state, by :meth:`LSTM.step`."""
+        y, state = self.lstm.step(self.embedding(tokens), state)
         return self.fc(y), state
 
 

@@ -92,7 +92,7 @@ def lstm(
         unroll=unroll,
         precision=precision,
     )
-    _check_state_type(state)
+    check_state_type(state)
     ran = run_stack(LSTM, read_network(params, "lstm"), params, x, state, options)
     return ran.y, ran.last
 
@@ -106,7 +106,7 @@ def lstm_states(
       :class:`LSTMState` with h ``[R, *batch, T, P]`` and c ``[R, *batch, T, H]`` (``[R, T, *batch, ...]`` with
       ``time_major``) in the carry dtype, rows in torch's order; zero after a row's end.
     """
-    _check_state_type(state)
+    check_state_type(state)
     states = run_stack(LSTM, read_network(params, "lstm"), params, x, state, Options(**options), keep="states").states
     assert states is not None
     return states
@@ -123,7 +123,7 @@ def choose_backend(
     Raises:
       ValueError: ``backend="cudnn"`` cannot run this call; the message says what stands against it. Others as `lstm`.
     """
-    _check_state_type(state)
+    check_state_type(state)
     network = read_network(params, "lstm")
     require_floating("x", x, "[*batch, T, D] or [T, *batch, D]")
     asked = Options(**options)
@@ -149,7 +149,7 @@ def lstm_cell(params: Params, state: LSTMState, x: Any, *, precision: Any = None
     """
     if state is None:
         raise TypeError("state must be an LSTMState; got None. A first step starts from LSTMState(h=zeros, c=zeros).")
-    _check_state_type(state)
+    check_state_type(state)
     network = read_cell(params, "lstm")
     check_step(x, network, {"state.h": (state.h, network.output_size), "state.c": (state.c, network.hidden_size)})
     z = sum_step(params, x, state.h, precision)
@@ -189,7 +189,7 @@ def check_step(x: Any, network, states: dict[str, tuple[Any, int]]) -> None:
             raise ValueError(f"{name} must have shape {expected}; got {tuple(value.shape)}.")
 
 
-def _check_state_type(state):
+def check_state_type(state):
     if state is not None and not isinstance(state, LSTMState):
         raise TypeError(
             f"state must be a jax_lstm.LSTMState or None; got {type(state).__name__}. Write LSTMState(h=..., c=...): "

@@ -21,6 +21,7 @@ from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
 from jax_lstm.shells import cast, embed, linear, run_cell, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
+from jax_lstm.streaming import lstm_step, lstm_stream
 
 _REFUSED = {
     "keep_rngs": "an initial carry of zeros needs none; give rngs to initialize_carry",
@@ -99,6 +100,17 @@ class LSTM(nnx.Module):
             unroll=self.unroll,
             precision=self.precision,
         )
+
+    def step(self, x: Any, state: LSTMState) -> tuple[jax.Array, LSTMState]:
+        """One step, x ``[*batch, D]``, as :func:`jax_lstm.lstm_step`."""
+        x, params = cast(self.dtype, (x, _params(self, self.network.shapes())))
+        return lstm_step(params, x, state, carry_dtype=self.carry_dtype, precision=self.precision)
+
+    def stream(self, x: Any, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:
+        """A chunk of any length by the same steps, as :func:`jax_lstm.lstm_stream`."""
+        x, params = cast(self.dtype, (x, _params(self, self.network.shapes())))
+        options = {"time_major": self.time_major, "carry_dtype": self.carry_dtype, "precision": self.precision}
+        return lstm_stream(params, x, state, **options)
 
 
 class LSTMCell(nnx.RNNCellBase):
@@ -239,6 +251,11 @@ class SequenceModel(nnx.Module):
         ``options`` are those of :meth:`LSTM.__call__`. Raises TypeError where tokens are no integers.
         """
         y, state = self.lstm(self.embedding(tokens), state, **options)
+        return self.fc(y), state
+
+    def step(self, tokens: Any, state: LSTMState) -> tuple[jax.Array, LSTMState]:
+        """One token a row, int ``[*batch]`` -> logits ``[*batch, output_size]`` and the state, by :meth:`LSTM.step`."""
+        y, state = self.lstm.step(self.embedding(tokens), state)
         return self.fc(y), state
 
 

@@ -30,13 +30,13 @@ class Ran(NamedTuple):
 
 def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, options: Options, keep="h") -> Ran:
     """Runs all layers. ``state`` holds one row a layer and direction; None means zeros."""
-    x = _check_input(x, network, options)
+    x = check_input(x, network, options)
     time_axis = 0 if options.time_major else x.ndim - 2
-    params, x = _vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
+    params, x = vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
     compute_dtype = jnp.result_type(x, *params.values())
     carry_dtype = options.carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
     steps = jnp.moveaxis(x, time_axis, 0).astype(compute_dtype)
-    _check_state(state, network, steps.shape[1:-1], cell.has_cell_state)
+    check_state(state, network, steps.shape[1:-1], cell.has_cell_state)
     backend = choose(cell, network, x, compute_dtype, options, keep).backend
 
     forward, backward, valid = _events(options, steps, time_axis)
@@ -47,7 +47,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     for layer in range(network.num_layers):
         outputs = []
         for suffix, events in (("", forward), ("_reverse", backward))[: network.directions]:
-            weights = _weights(params, f"_l{layer}{suffix}", compute_dtype)
+            weights = weights_of(params, f"_l{layer}{suffix}", compute_dtype)
             plan = Plan(
                 cell,
                 jnp.dtype(carry_dtype),
@@ -57,7 +57,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
                 unroll=options.unroll,
                 precision=options.precision,
             )
-            first = _first_state(plan, network, weights, steps, events, state, len(lasts))
+            first = first_state(plan, network, weights, steps, events, state, len(lasts))
             if backend == "cudnn":
                 trace = recur_on_cudnn(plan, weights, steps, first, options.lengths)
             else:
@@ -70,10 +70,10 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
         if layer < network.num_layers - 1:
             steps = _dropout(options.dropout, keys[layer], steps)
     states = None if keep == "h" else _all_states(traces, valid, time_axis)
-    return Ran(jnp.moveaxis(steps, 0, time_axis), _rows(lasts), states)
+    return Ran(jnp.moveaxis(steps, 0, time_axis), stack_rows(lasts), states)
 
 
-def _vary_alike(params, x):
+def vary_alike(params, x):
     """Under shard_map, weights that are the same on all devices are said to differ as x does, and x as they do.
 
     JAX would say so wherever one meets the other, and the transpose of each such place is a sum over devices: in the
@@ -84,7 +84,7 @@ def _vary_alike(params, x):
     return jax.tree.map(lambda a: a + zero.astype(a.dtype), (params, x))
 
 
-def _weights(params, suffix, dtype):
+def weights_of(params, suffix, dtype):
     """One layer in one direction. The two biases are summed here, so that each receives the full gradient."""
     taken = {
         name: params[name + suffix].astype(dtype)
@@ -98,7 +98,7 @@ def _weights(params, suffix, dtype):
     return Weights(taken["weight_ih"], taken["weight_hh"], bias, taken.get("weight_hr"))
 
 
-def _first_state(plan, network, weights, steps, events, state, row):
+def first_state(plan, network, weights, steps, events, state, row):
     """The state that row ``row`` starts from.
 
     Zeros are made like a projected gate and not from a shape, with the type of every other operand added, and a given
@@ -178,19 +178,19 @@ def _dropout(rate, key, steps):
     return steps * (kept.astype(steps.dtype) / (1.0 - rate))  # a product: a select would want one sharding of both
 
 
-def _rows(states):
+def stack_rows(states):
     return jax.tree.map(lambda *rows: jnp.stack(rows), *states)
 
 
 def _all_states(traces: list[Trace], valid, time_axis):
     """Every step's state of every row: [rows, *x's leading axes, width]; zero in the padding, as y is."""
-    rows = _rows([LSTMState(trace.h, trace.c) for trace in traces])
+    rows = stack_rows([LSTMState(trace.h, trace.c) for trace in traces])
     return jax.tree.map(
         lambda a: jnp.moveaxis(_mask(None if valid is None else valid[None], a), 1, 1 + time_axis), rows
     )
 
 
-def _check_input(x, network, options):
+def check_input(x, network, options):
     layout = "[T, *batch, D]" if options.time_major else "[*batch, T, D]"
     require_floating("x", x, layout)
     if x.ndim < 2:
@@ -206,7 +206,7 @@ def _check_input(x, network, options):
     return jnp.asarray(x)
 
 
-def _check_state(state, network, batch, has_cell_state):
+def check_state(state, network, batch, has_cell_state):
     if state is None:
         return
     rows = len(network.rows)

@@ -61,6 +61,7 @@ CASES = {
     "bfloat16": functional(jnp.bfloat16, network={"proj_size": 2}),
     "float64": functional(jnp.float64),
     "states": (lambda p, x: jax_lstm.lstm_states(p, x), arguments(**DEEP)),
+    "streaming": (lambda p, x: jax_lstm.lstm_stream(p, x), arguments(num_layers=2, proj_size=2)),
     "rnn": (lambda p, x: jax_lstm.rnn(p, x), (jax_lstm.init_rnn(KEYS[0], D, H), X)),
     "linen.LSTM": of_linen(linen.LSTM(H), X),
     "linen.SequenceModel": of_linen(linen.SequenceModel(V, D, H, 5), TOKENS),

@@ -1,0 +1,169 @@
+"""One step at a time against the whole sequence, bit for bit: where are they equal, and how far apart where not?
+
+    python -m benchmarks.streaming --shapes 20
+
+draws networks (1 to 3 layers, with and without biases and projections, widths up to 300, up to 200 steps) in four
+groups, since these are what the order of summation of a product on CPU was seen to depend on:
+
+    1 row           a product of one row and one of many rows are two routines
+    width of 1      a product over one number is a multiplication, which may be fused with the sum after it
+    widths to 64    and several rows
+    over 64         several rows, and a product over more numbers: its order depends on how the weights lie
+
+For each network it compares
+
+    in steps        lstm_step on every step, and lstm_stream on two chunks, cut anywhere, with lstm_stream on the whole;
+                    both as they are and in the midst of another model, which must not change a bit
+    lstm in steps   lstm on one step at a time with lstm on the whole
+    stream, lstm    lstm_stream on the whole with lstm on the whole
+
+by every output and the last state, and prints how many networks are equal bit for bit, and the largest difference in
+ulps, an ulp being that of the larger number and at least that of 1, the size of an LSTM's outputs. The exit code is 1
+where a comparison of the first kind is not equal: that is what lstm_stream promises. The others promise rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import jax_lstm
+from jax_lstm import LSTMState
+
+GROUPS = ("1 row", "width of 1", "widths to 64", "over 64")
+COMPARISONS = ("in steps", "lstm in steps", "stream, lstm")
+
+
+class Dtype(StrEnum):
+    float64 = "float64"
+    float32 = "float32"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One network with its inputs: x ``[*batch, T, D]``."""
+
+    params: dict[str, Any]
+    x: np.ndarray
+    state: LSTMState
+
+
+def draw(group: str, rng: np.random.Generator, dtype: Any) -> Drawn:
+    """A network of one of :data:`GROUPS`."""
+    batch = ((), (1,), (1, 1)) if group == "1 row" else ((2,), (3,), (5,), (2, 3), (16,), (40,))
+    low, high = (65, 300) if group == "over 64" else (2, 64 if group == "widths to 64" else 300)
+    inputs, hidden = int(rng.integers(2, high + 1)), int(rng.integers(low, high + 1))
+    projected = int(rng.integers(1, hidden)) if hidden > low and rng.random() < 0.4 else 0
+    if projected and group != "1 row":
+        projected = max(projected, low)
+    if group == "width of 1":
+        inputs, hidden, projected = ((1, hidden, projected), (inputs, 1, 0), (inputs, hidden, 1))[rng.integers(3)]
+    network = {"num_layers": int(rng.integers(1, 4)), "bias": bool(rng.random() < 0.7)}
+    network["proj_size"] = projected if projected < hidden else 0
+    key = jax.random.key(int(rng.integers(2**31)))
+    params = jax_lstm.init_lstm(key, inputs, hidden, **network, dtype=dtype)
+    rows, steps = batch[rng.integers(len(batch))], int(rng.choice([1, 2, 3, 10, 40, 200]))
+    normal = lambda *shape: rng.normal(size=shape).astype(dtype)
+    width = network["proj_size"] or hidden
+    state = LSTMState(normal(network["num_layers"], *rows, width), normal(network["num_layers"], *rows, hidden))
+    return Drawn(params, normal(*rows, steps, inputs), state)
+
+
+def compare(drawn: Drawn, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
+    """(comparison, ulps apart), 0.0 where the bits are equal."""
+    stream, step, lstm = map(jax.jit, (jax_lstm.lstm_stream, jax_lstm.lstm_step, jax_lstm.lstm))
+    args = drawn.params, drawn.x, drawn.state
+    streamed, run = stream(*args), lstm(*args)
+    yield "in steps", apart(streamed, in_steps(step, *args))
+    yield "in steps", apart(streamed, in_chunks(stream, rng, *args))
+    amid = jax.jit(partial(amid_a_model, jax_lstm.lstm_stream)), jax.jit(partial(amid_a_model, jax_lstm.lstm_step))
+    yield "in steps", apart(amid[0](*args), in_steps(amid[1], *args))
+    yield "lstm in steps", apart(run, in_steps(lambda p, x, state: first_step(lstm(p, x[..., None, :], state)), *args))
+    yield "stream, lstm", apart(streamed, run)
+
+
+def amid_a_model(function, params, x, state):
+    """What a compiler could merge with the first and the last product of a step."""
+    y, state = function(params, 2 * jnp.sin(x) + x, state)
+    return jnp.tanh(y) + 1, LSTMState(h=state.h, c=state.c)
+
+
+def first_step(ran):
+    y, state = ran
+    return y[..., 0, :], state
+
+
+def in_steps(function, params, x, state):
+    ys = []
+    for t in range(x.shape[-2]):
+        y, state = function(params, x[..., t, :], state)
+        ys.append(y)
+    return np.stack(ys, -2), state
+
+
+def in_chunks(function, rng, params, x, state):
+    """In two chunks, cut anywhere."""
+    cut = int(rng.integers(x.shape[-2]))
+    ys = []
+    for chunk in (x[..., :cut, :], x[..., cut:, :]):
+        if chunk.shape[-2]:
+            y, state = function(params, chunk, state)
+            ys.append(y)
+    return np.concatenate(ys, -2), state
+
+
+def apart(got: Any, expected: Any) -> float:
+    """The largest difference of two trees in ulps of at least 1's; 0.0 only where all bits are equal."""
+    found = 0.0
+    for a, b in zip(map(np.asarray, jax.tree.leaves(got)), map(np.asarray, jax.tree.leaves(expected)), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        if a.tobytes() != b.tobytes():
+            size = np.maximum(1, np.maximum(np.abs(a), np.abs(b))).astype(a.dtype)
+            found = max(found, float(np.max(np.abs(a - b) / np.spacing(size))), np.finfo(float).tiny)
+    return found
+
+
+def main(
+    shapes: Annotated[int, typer.Option(min=1, help="Networks in each of the four groups.")] = 20,
+    dtype: Dtype = Dtype.float64,
+    seed: int = 0,
+) -> None:
+    """Compares one step at a time with the whole sequence, bit for bit."""
+    jax.config.update("jax_enable_x64", True)
+    rng = np.random.default_rng(seed)
+    found: dict[tuple[str, str], list[float]] = {(group, name): [] for group in GROUPS for name in COMPARISONS}
+    console = Console(stderr=True)
+    for group in track([group for group in GROUPS for _ in range(shapes)], console=console, transient=True):
+        drawn = draw(group, rng, np.dtype(dtype.value))
+        worst: dict[str, float] = {}
+        for name, ulps in compare(drawn, rng):
+            worst[name] = max(ulps, worst.get(name, 0.0))
+        for name, ulps in worst.items():
+            found[group, name].append(ulps)
+        jax.clear_caches()
+    table = Table("group", *COMPARISONS, title=f"equal bit for bit, {dtype.value}, jax {jax.__version__}")
+    for group in GROUPS:
+        table.add_row(group, *(shown(found[group, name]) for name in COMPARISONS))
+    Console(width=100).print(table)
+    raise typer.Exit(int(any(max(found[group, "in steps"]) > 0 for group in GROUPS)))
+
+
+def shown(ulps: list[float]) -> str:
+    equal = f"{sum(each == 0 for each in ulps)} of {len(ulps)}"
+    return equal if not max(ulps) else f"{equal}, {max(ulps):.1f} ulp"
+
+
+if __name__ == "__main__":
+    typer.run(main)

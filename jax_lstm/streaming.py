@@ -1,0 +1,149 @@
+"""An LSTM one step at a time, for inputs that arrive one by one; and whole sequences by the same steps.
+
+:func:`lstm_stream` over any cut of a sequence into chunks, :func:`lstm_step` on each step of it among them, gives the
+same bits. :func:`jax_lstm.lstm` does not promise that: it multiplies all inputs with W_ih before its loop, and how a
+compiler sums a product depends on how many rows it has, and on what else it can draw into the same loop. So here
+
+(1) a step does all products of that step, with as many rows as there are in the batch, and
+(2) it is a computation of its own, behind a condition whose value the compiler does not know: whatever stands around
+    a step, a loop or another model, the compiler neither unrolls nor merges nor rearranges anything across its border.
+
+That costs the one large product before the loop: to train, or to read what is there already, :func:`jax_lstm.lstm` is
+the faster. Bits are those of one program on one kind of machine; another batch size is another program.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.cell import LSTM
+from jax_lstm.lstm import Params, check_state_type, check_step
+from jax_lstm.network import Network, read_network
+from jax_lstm.options import Options
+from jax_lstm.products import product
+from jax_lstm.recurrence import Events, Plan
+from jax_lstm.stack import check_input, check_state, first_state, stack_rows, vary_alike, weights_of
+from jax_lstm.state import LSTMState
+from jax_lstm.trees import add, cast, every_step, gatewise
+
+
+def lstm_step(
+    params: Params, x: Any, state: LSTMState, *, carry_dtype: Any = None, precision: Any = None
+) -> tuple[jax.Array, LSTMState]:
+    """One step of a whole network of one direction, any number of layers. Call it under jax.jit.
+
+    Args:
+      params: as :func:`jax_lstm.lstm`, without ``_reverse`` entries.
+      x: ``[*batch, D]``, the inputs of this step.
+      state: :class:`LSTMState` as :func:`jax_lstm.lstm` takes and gives it, h ``[L, *batch, P]`` and c ``[L, *batch,
+        H]``: what the step before gave, or zeros, or what :func:`jax_lstm.lstm` made of a prompt.
+      carry_dtype, precision: as :func:`jax_lstm.lstm`.
+
+    Returns:
+      y ``[*batch, P]`` in the compute dtype, and the next :class:`LSTMState`, in the carry dtype. Step by step these
+      are the bits of :func:`lstm_stream`, and the numbers of :func:`jax_lstm.lstm` up to rounding.
+
+    Raises:
+      ValueError, TypeError: before any computation, naming the argument, what was expected and what came.
+    """
+    network = _of_one_direction(params, "lstm_step")
+    _require_state(state, network)
+    _refuse_time_axis(x, state, network)
+    check_step(x, network, {})
+    Options(carry_dtype=carry_dtype).check((1, *x.shape))
+    y, state = _stream(network, params, jnp.asarray(x)[None], state, carry_dtype, precision)
+    return y[0], state
+
+
+def lstm_stream(
+    params: Params,
+    x: Any,
+    state: LSTMState | None = None,
+    *,
+    time_major: bool = False,
+    carry_dtype: Any = None,
+    precision: Any = None,
+) -> tuple[jax.Array, LSTMState]:
+    """A sequence, or the next chunk of one, by the steps of :func:`lstm_step`. Call it under jax.jit.
+
+    Arguments, results and errors as :func:`jax_lstm.lstm`, for networks of one direction: x ``[*batch, T, D]`` or with
+    ``time_major`` ``[T, *batch, D]``, ``state=None`` means zeros. However a sequence is cut into chunks, each starting
+    from the state that the one before it gave, y and the last state have the same bits.
+    """
+    network = _of_one_direction(params, "lstm_stream")
+    check_state_type(state)
+    x = check_input(x, network, Options(time_major=time_major, carry_dtype=carry_dtype))
+    time_axis = 0 if time_major else x.ndim - 2
+    y, state = _stream(network, params, jnp.moveaxis(x, time_axis, 0), state, carry_dtype, precision)
+    return jnp.moveaxis(y, 0, time_axis), state
+
+
+def _stream(network, params, x, state, carry_dtype, precision):
+    """x ``[T, *batch, D]`` -> y ``[T, *batch, P]`` and the last state."""
+    check_state(state, network, x.shape[1:-1], has_cell_state=True)
+    params, x = vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
+    compute_dtype = jnp.result_type(x, *params.values())
+    plan = Plan(LSTM, jnp.dtype(carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)), precision=precision)
+    layers = [weights_of(params, f"_l{layer}", compute_dtype) for layer in range(network.num_layers)]
+    first: list[LSTMState] = []
+    for layer, weights in enumerate(layers):
+        like = first[-1].h[None] if first else x
+        first.append(first_state(plan, network, weights, like, Events(), state, layer))
+    is_taken = jax.lax.optimization_barrier(jnp.array(True))  # the compiler cannot know it
+
+    def step(states, x):
+        return jax.lax.cond(is_taken, partial(_step, plan), _no_step, layers, states, x)
+
+    last, y = jax.lax.scan(step, first, x.astype(compute_dtype))
+    return y, stack_rows(last)
+
+
+def _step(plan, layers, states, x):
+    """All layers, ``x [*batch, D]``: their states after this step, and y."""
+    after = []
+    for weights, before in zip(layers, states, strict=True):
+        bias = None if weights.bias is None else every_step(weights.bias, before.h)
+        z = add(product(plan, x, weights.ih), product(plan, before.h, weights.hh), bias)
+        m, c = plan.cell.advance(plan.cell.activate(gatewise(plan.cell, z)), before.c)
+        h = m if weights.hr is None else product(plan, m, weights.hr)
+        after.append(cast(plan, LSTMState(h, c)))
+        x = after[-1].h.astype(x.dtype)
+    return after, x
+
+
+def _no_step(layers, states, x):
+    return states, states[-1].h.astype(x.dtype)
+
+
+def _of_one_direction(params, name) -> Network:
+    network = read_network(params, "lstm")
+    if network.bidirectional:
+        raise ValueError(
+            f"{name} needs a network of one direction; params have entries such as 'weight_ih_l0_reverse', and a "
+            "reverse direction starts from the sequence's end. Give the whole sequence to jax_lstm.lstm."
+        )
+    return network
+
+
+def _require_state(state, network):
+    if state is None:
+        raise TypeError(
+            "state must be an LSTMState, the one that the step before gave; got None. A first step starts from zeros, "
+            f"h [{network.num_layers}, *batch, {network.output_size}] and c [{network.num_layers}, *batch, "
+            f"{network.hidden_size}]."
+        )
+    check_state_type(state)
+
+
+def _refuse_time_axis(x, state, network):
+    """x with a time axis has as many axes as a state, which has one for its layers."""
+    shape, rows = getattr(x, "shape", ()), getattr(state.h, "shape", ())
+    if len(shape) == len(rows) > 1 and rows[0] == network.num_layers and rows[1:-1] in (shape[:-2], shape[1:-1]):
+        raise ValueError(
+            f"x must be [*batch, D], one step; got shape {tuple(shape)} beside state.h {tuple(rows)}: it seems to have "
+            "a time axis. Give one step, as x[..., t, :], or all of them to lstm_stream."
+        )
