@@ -5,6 +5,7 @@ gives the other library's own structure. What cannot go over without loss is sai
 ``strict=True``.
 """
 
+from jax_lstm.convert.cells import cells_from_flax, cells_from_nnx, cells_to_flax, cells_to_nnx
 from jax_lstm.convert.cudnn import from_cudnn, to_cudnn
 from jax_lstm.convert.equinox import from_equinox, to_equinox
 from jax_lstm.convert.flax_linen import from_flax, to_flax
@@ -20,6 +21,10 @@ from jax_lstm.convert.torch import from_torch, to_torch
 __all__ = [
     "OnnxLSTM",
     "cell",
+    "cells_from_flax",
+    "cells_from_nnx",
+    "cells_to_flax",
+    "cells_to_nnx",
     "from_cudnn",
     "from_equinox",
     "from_flax",
