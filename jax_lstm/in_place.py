@@ -1,8 +1,9 @@
 """What lets our cells stand in the place of Flax's own: its argument names, its carry (c, h), its initialisers.
 
 A cell that is made with Flax's names, ``features`` (linen) or ``in_features`` and ``hidden_features`` (nnx), speaks
-Flax: its carry is the tuple (c, h), its weights are drawn as Flax draws them, and its output is the new h itself. One
-made with our names carries an LSTMState. Neither takes the other's carry, since a swap of h and c raises nothing.
+Flax: its carry is the tuple (c, h), promoted at each step as in Flax, its weights are drawn as Flax draws them, and its
+output is the new h itself. One made with our names carries an LSTMState. Neither takes the other's carry, since a swap
+of h and c raises nothing.
 
 Flax has one bias. With two, each would get the whole gradient and their sum move twice as far: so in a cell that speaks
 Flax bias_hh is held constant, and it trains as Flax's does.
@@ -15,9 +16,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jax_lstm.checks import require_floating
 from jax_lstm.init import ForgetBias, initializers, per_gate
 from jax_lstm.network import Network
+from jax_lstm.shells import cast, run_cell
 from jax_lstm.state import LSTMState
 
 Initializer = Callable[..., Any] | None
@@ -45,6 +49,9 @@ def one_of(ours: Mapping[str, int | None], flaxs: Mapping[str, int | None], opti
             f"{asked[0]} is an option of Flax's cell, for one made with {theirs}; got {mine}. With these, style= and "
             "forget_bias= choose the initial weights."
         )
+    for name in asked:
+        if not callable(options[name]):
+            raise TypeError(f"{name} must be a function; got {type(options[name]).__name__}.")
     return speaks_flax
 
 
@@ -84,15 +91,49 @@ def cell_initializers(
 
     Flax's initialisers draw a gate's [in, out] kernel at a time, or ``fused`` those of all gates at once. What
     ``bias_init`` draws is bias_ih, beside zeros.
+
+    Raises:
+      ValueError: ``bias_init`` where there is no bias or ``forget_bias`` is given; an initialiser, as it draws, that
+        gives no array of the shape that it was asked for.
+      TypeError: a bias that is a function, as Flax's gate_fn by position would be.
     """
+    if callable(network.bias):
+        raise TypeError(f"bias must be True or False; got {network.bias}. Give options of Flax's cell by name.")
+    if bias_init is not None and (forget_bias is not None or not network.bias):
+        beside = "forget_bias" if network.bias else "bias=False"
+        raise ValueError(f"bias_init must be left out beside {beside}; got both, and they contradict each other.")
     if fused and style is None:
         recurrent_kernel_init = recurrent_kernel_init or jax.nn.initializers.orthogonal()
     inits = initializers(network, style=style or ("flax" if speaks_flax else "torch"), forget_bias=forget_bias)
     cell = {name.removesuffix("_l0"): init for name, init in inits.items()}
-    for name, init in (("weight_ih", kernel_init), ("weight_hh", recurrent_kernel_init), ("bias_ih", bias_init)):
+    for name, option, init in (
+        ("weight_ih", "kernel_init", kernel_init),
+        ("weight_hh", "recurrent_kernel_init", recurrent_kernel_init),
+        ("bias_ih", "bias_init", bias_init),
+    ):
         if init is not None:
-            cell[name] = per_gate(init, network.cell_shapes()[name], 1 if fused else network.num_gates)
+            shape = network.cell_shapes()[name]
+            cell[name] = per_gate(_checked(option, init), shape, 1 if fused else network.num_gates)
+    if bias_init is not None:
+        cell["bias_hh"] = lambda key, dtype: jnp.zeros(network.cell_shapes()["bias_hh"], dtype)
     return cell
+
+
+def _checked(option: str, init: Callable[..., Any]) -> Callable[..., Any]:
+    """An initialiser whose draws are arrays of the shape asked for: boxes with metadata are none."""
+
+    def checked(key, shape, dtype):
+        drawn = init(key, shape, dtype)
+        if not isinstance(drawn, (jax.Array, np.ndarray)) or drawn.shape != shape:
+            came = f"shape {drawn.shape}" if hasattr(drawn, "shape") else type(drawn).__name__
+            raise ValueError(
+                f"{option} must be a function (key, shape, dtype) -> an array of that shape, {shape}; got {came}. "
+                "Metadata, such as a partitioning, would be of one gate's [in, out] and not of this cell's arrays: "
+                "attach it to these, which are torch's, [4H, in]."
+            )
+        return drawn
+
+    return checked
 
 
 def held(params: dict[str, Any], speaks_flax: bool) -> dict[str, Any]:
@@ -102,9 +143,30 @@ def held(params: dict[str, Any], speaks_flax: bool) -> dict[str, Any]:
     return params | {"bias_hh": jax.lax.stop_gradient(params["bias_hh"])}
 
 
+def step(
+    params: dict[str, Any], carry: Any, x: Any, dtype: Any, precision: Any, speaks_flax: bool
+) -> tuple[Any, jax.Array]:
+    """One step of a cell: the next carry, of the given one's kind, and the output."""
+    state = as_state(carry, speaks_flax)
+    if speaks_flax:
+        state = _promoted(state, params, x, dtype)
+    return as_carry(*run_cell(held(params, speaks_flax), state, x, dtype, precision), speaks_flax)
+
+
+def _promoted(state: LSTMState, params: dict[str, Any], x: Any, dtype: Any) -> LSTMState:
+    """A state in the dtype that Flax's next carry has: the widest of the compute dtype and c's. Ours keep their own."""
+    require_floating("x", x, "[*batch, D]")
+    x, params, h = cast(dtype, (x, params, state.h))
+    widest = jnp.result_type(x, *params.values(), h, state.c)
+    return LSTMState(h=h.astype(widest), c=state.c.astype(widest))
+
+
 def as_state(carry: Any, speaks_flax: bool) -> LSTMState:
-    """A carry as an LSTMState. TypeError where it is not of the kind that the cell speaks."""
-    is_pair = isinstance(carry, (tuple, list)) and len(carry) == 2
+    """A carry as an LSTMState. TypeError where it is not of the kind that the cell speaks.
+
+    A named tuple is no pair here: its order is its own, such as Haiku's (hidden, cell).
+    """
+    is_pair = type(carry) in (tuple, list) and len(carry) == 2
     if speaks_flax and is_pair:
         return LSTMState(h=carry[1], c=carry[0])
     if speaks_flax:

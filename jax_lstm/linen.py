@@ -17,7 +17,7 @@ from jax_lstm.checks import require_same_shapes
 from jax_lstm.init import ForgetBias, initializers
 from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
-from jax_lstm.shells import cast, embed, feature_size, linear, run_cell, uniform_init, zero_carry
+from jax_lstm.shells import cast, embed, feature_size, linear, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
 from jax_lstm.streaming import lstm_step, lstm_stream
 
@@ -167,13 +167,14 @@ class LSTMCell(nn.RNNCellBase):
         )
         _check_given(self, network.cell_shapes())
         params = {name: self.param(name, init, self.param_dtype) for name, init in inits.items()}
-        params, state = in_place.held(params, self._speaks_flax), in_place.as_state(carry, self._speaks_flax)
-        return in_place.as_carry(*run_cell(params, state, inputs, self.dtype, self.precision), self._speaks_flax)
+        return in_place.step(params, carry, inputs, self.dtype, self.precision, self._speaks_flax)
 
     @nn.nowrap
     def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> Any:
         """Zeros for inputs of shape ``[*batch, D]``; ``rng`` is used for ``carry_init`` alone, and else may be None."""
         if self.carry_init is not None:
+            if rng is None:
+                raise ValueError("rng must be given where carry_init is, to draw the carry; got None.")
             shape = (*input_shape[:-1], self._width)
             return in_place.drawn_carry(self.carry_init, tuple(jax.random.split(rng)), shape, self.param_dtype)
         compute_dtype = self.param_dtype if self._speaks_flax else self.dtype or self.param_dtype

@@ -19,7 +19,7 @@ from jax_lstm.checks import require_same_shapes
 from jax_lstm.init import ForgetBias, initializers
 from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
-from jax_lstm.shells import cast, embed, linear, run_cell, uniform_init, zero_carry
+from jax_lstm.shells import cast, embed, linear, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
 from jax_lstm.streaming import lstm_step, lstm_stream
 
@@ -174,9 +174,8 @@ class LSTMCell(nnx.RNNCellBase):
 
         With Flax's names the carry is (c, h), and the output is the new h of the carry.
         """
-        params = in_place.held(_params(self, self.network.cell_shapes()), self.speaks_flax)
-        state = in_place.as_state(carry, self.speaks_flax)
-        return in_place.as_carry(*run_cell(params, state, inputs, self.dtype, self.precision), self.speaks_flax)
+        params = _params(self, self.network.cell_shapes())
+        return in_place.step(params, carry, inputs, self.dtype, self.precision, self.speaks_flax)
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
         """Zeros for inputs of shape ``[*batch, D]``; ``rngs`` are used for ``carry_init`` alone, which is Flax's."""

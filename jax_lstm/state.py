@@ -7,7 +7,7 @@ here is no tuple: it cannot be unpacked, and no pair is taken for it. Write ``LS
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax import export
@@ -26,11 +26,14 @@ class LSTMState:
     h: Any
     c: Any
 
-    def __iter__(self):
+    def __iter__(self) -> NoReturn:
         raise TypeError(
             "an LSTMState has no order and cannot be unpacked; write state.h and state.c. For code that unpacks Flax's "
             "(c, h), make the cell with Flax's names, LSTMCell(features=...)."
         )
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        iter(self)
 
 
 # So that jax.export can write functions that take or return one; a process that reads them imports jax_lstm first.
