@@ -2,9 +2,10 @@
 
     python -m benchmarks.streaming --shapes 20
 
-draws networks (1 to 3 layers, with and without biases and projections, widths up to 300, up to 200 steps) in four
-groups, since these are what the order of summation of a product on CPU was seen to depend on:
+draws networks (1 to 3 layers, with and without biases and projections, widths up to 300, up to 200 steps) in five
+groups, since these are what bits on CPU were seen to depend on:
 
+    1 to 3 units    a step has so few numbers that it is compiled with vectors or without, by what is known about them
     1 row           a product of one row and one of many rows are two routines
     width of 1      a product over one number is a multiplication, which may be fused with the sum after it
     widths to 64    and several rows
@@ -12,8 +13,8 @@ groups, since these are what the order of summation of a product on CPU was seen
 
 For each network it compares
 
-    in steps        lstm_step on every step, and lstm_stream on two chunks, cut anywhere, with lstm_stream on the whole;
-                    both as they are and in the midst of another model, which must not change a bit
+    in steps        lstm_step on every step, lstm_stream on two chunks, cut anywhere, and a scan over lstm_step, with
+                    lstm_stream on the whole; the first also amid another model, which must not change a bit
     lstm in steps   lstm on one step at a time with lstm on the whole
     stream, lstm    lstm_stream on the whole with lstm on the whole
 
@@ -41,7 +42,7 @@ from rich.table import Table
 import jax_lstm
 from jax_lstm import LSTMState
 
-GROUPS = ("1 row", "width of 1", "widths to 64", "over 64")
+GROUPS = ("1 to 3 units", "1 row", "width of 1", "widths to 64", "over 64")
 COMPARISONS = ("in steps", "lstm in steps", "stream, lstm")
 
 
@@ -61,12 +62,12 @@ class Drawn:
 
 def draw(group: str, rng: np.random.Generator, dtype: Any) -> Drawn:
     """A network of one of :data:`GROUPS`."""
-    batch = ((), (1,), (1, 1)) if group == "1 row" else ((2,), (3,), (5,), (2, 3), (16,), (40,))
-    low, high = (65, 300) if group == "over 64" else (2, 64 if group == "widths to 64" else 300)
-    inputs, hidden = int(rng.integers(2, high + 1)), int(rng.integers(low, high + 1))
-    projected = int(rng.integers(1, hidden)) if hidden > low and rng.random() < 0.4 else 0
-    if projected and group != "1 row":
-        projected = max(projected, low)
+    one, many = ((), (1,), (1, 1)), ((2,), (3,), (5,), (2, 3), (16,), (40,))
+    batch = {"1 row": one, "1 to 3 units": one + many}.get(group, many)
+    low, high = {"1 to 3 units": (1, 3), "over 64": (65, 300), "widths to 64": (2, 64)}.get(group, (2, 300))
+    size = lambda low: round(np.exp(rng.uniform(np.log(low), np.log(high))))
+    inputs, hidden = size(min(low, 2)), size(low)
+    projected = max(low, int(rng.integers(1, hidden))) if hidden > low and rng.random() < 0.4 else 0
     if group == "width of 1":
         inputs, hidden, projected = ((1, hidden, projected), (inputs, 1, 0), (inputs, hidden, 1))[rng.integers(3)]
     network = {"num_layers": int(rng.integers(1, 4)), "bias": bool(rng.random() < 0.7)}
@@ -87,6 +88,7 @@ def compare(drawn: Drawn, rng: np.random.Generator) -> Iterator[tuple[str, float
     streamed, run = stream(*args), lstm(*args)
     yield "in steps", apart(streamed, in_steps(step, *args))
     yield "in steps", apart(streamed, in_chunks(stream, rng, *args))
+    yield "in steps", apart(streamed, jax.jit(in_scan)(*args))
     amid = jax.jit(partial(amid_a_model, jax_lstm.lstm_stream)), jax.jit(partial(amid_a_model, jax_lstm.lstm_step))
     yield "in steps", apart(amid[0](*args), in_steps(amid[1], *args))
     yield "lstm in steps", apart(run, in_steps(lambda p, x, state: first_step(lstm(p, x[..., None, :], state)), *args))
@@ -110,6 +112,12 @@ def in_steps(function, params, x, state):
         y, state = function(params, x[..., t, :], state)
         ys.append(y)
     return np.stack(ys, -2), state
+
+
+def in_scan(params, x, state):
+    """As a user's own loop has it."""
+    state, y = jax.lax.scan(lambda state, x: jax_lstm.lstm_step(params, x, state)[::-1], state, jnp.moveaxis(x, -2, 0))
+    return jnp.moveaxis(y, 0, -2), state
 
 
 def in_chunks(function, rng, params, x, state):
@@ -136,7 +144,7 @@ def apart(got: Any, expected: Any) -> float:
 
 
 def main(
-    shapes: Annotated[int, typer.Option(min=1, help="Networks in each of the four groups.")] = 20,
+    shapes: Annotated[int, typer.Option(min=1, help="Networks in each of the five groups.")] = 20,
     dtype: Dtype = Dtype.float64,
     seed: int = 0,
 ) -> None:

@@ -32,7 +32,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     """Runs all layers. ``state`` holds one row a layer and direction; None means zeros."""
     x = check_input(x, network, options)
     time_axis = 0 if options.time_major else x.ndim - 2
-    params, x = vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
+    params, x = _vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
     compute_dtype = jnp.result_type(x, *params.values())
     carry_dtype = options.carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
     steps = jnp.moveaxis(x, time_axis, 0).astype(compute_dtype)
@@ -73,7 +73,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     return Ran(jnp.moveaxis(steps, 0, time_axis), stack_rows(lasts), states)
 
 
-def vary_alike(params, x):
+def _vary_alike(params, x):
     """Under shard_map, weights that are the same on all devices are said to differ as x does, and x as they do.
 
     JAX would say so wherever one meets the other, and the transpose of each such place is a sum over devices: in the

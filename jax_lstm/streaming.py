@@ -2,14 +2,18 @@
 
 :func:`lstm_stream` over any cut of a sequence into chunks, :func:`lstm_step` on each step of it among them, gives the
 same bits. :func:`jax_lstm.lstm` does not promise that: it multiplies all inputs with W_ih before its loop, and how a
-compiler sums a product depends on how many rows it has, and on what else it can draw into the same loop. So here
+compiler sums a product depends on how many rows it has, how its operands lie, and what else is in the same loop. So
 
 (1) a step does all products of that step, with as many rows as there are in the batch, and
-(2) it is a computation of its own, behind a condition whose value the compiler does not know: whatever stands around
-    a step, a loop or another model, the compiler neither unrolls nor merges nor rearranges anything across its border.
+(2) is always the body of a loop, for one step too: the compiler is not told how often the loop runs, and finds more
+    inputs than are read, lest it unrolls a loop of one step, or takes the product of an only input out of it.
 
-That costs the one large product before the loop: to train, or to read what is there already, :func:`jax_lstm.lstm` is
-the faster. Bits are those of one program on one kind of machine; another batch size is another program.
+So the compiler sees one body and one use of memory, whatever the number of steps and whatever stands around. (That a
+step be the same instructions is not enough. As a plain program, and behind a condition, XLA compiled the same ones to
+other bits where a layer has one or two units: it could tell more arrays apart there, and so took other vectors.)
+
+What it costs is the one large product before the loop: to train, or to read what is there already,
+:func:`jax_lstm.lstm` is the faster. Bits are those of one kind of machine, batch size, dtype and precision.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from jax_lstm.network import Network, read_network
 from jax_lstm.options import Options
 from jax_lstm.products import product
 from jax_lstm.recurrence import Events, Plan
-from jax_lstm.stack import check_input, check_state, first_state, stack_rows, vary_alike, weights_of
+from jax_lstm.stack import check_input, check_state, first_state, stack_rows, weights_of
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import add, cast, every_step, gatewise
 
@@ -45,7 +49,8 @@ def lstm_step(
 
     Returns:
       y ``[*batch, P]`` in the compute dtype, and the next :class:`LSTMState`, in the carry dtype. Step by step these
-      are the bits of :func:`lstm_stream`, and the numbers of :func:`jax_lstm.lstm` up to rounding.
+      are the bits of :func:`lstm_stream`, and the numbers of :func:`jax_lstm.lstm` up to rounding. Derivatives of any
+      kind are there; a gradient runs the steps twice.
 
     Raises:
       ValueError, TypeError: before any computation, naming the argument, what was expected and what came.
@@ -83,9 +88,9 @@ def lstm_stream(
 
 
 def _stream(network, params, x, state, carry_dtype, precision):
-    """x ``[T, *batch, D]`` -> y ``[T, *batch, P]`` and the last state."""
+    """x ``[T, *batch, D]`` -> y ``[T, *batch, P]`` and the last state. Checks what both functions share."""
     check_state(state, network, x.shape[1:-1], has_cell_state=True)
-    params, x = vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
+    params = {name: jnp.asarray(value) for name, value in params.items()}
     compute_dtype = jnp.result_type(x, *params.values())
     plan = Plan(LSTM, jnp.dtype(carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)), precision=precision)
     layers = [weights_of(params, f"_l{layer}", compute_dtype) for layer in range(network.num_layers)]
@@ -93,13 +98,32 @@ def _stream(network, params, x, state, carry_dtype, precision):
     for layer, weights in enumerate(layers):
         like = first[-1].h[None] if first else x
         first.append(first_state(plan, network, weights, like, Events(), state, layer))
-    is_taken = jax.lax.optimization_barrier(jnp.array(True))  # the compiler cannot know it
-
-    def step(states, x):
-        return jax.lax.cond(is_taken, partial(_step, plan), _no_step, layers, states, x)
-
-    last, y = jax.lax.scan(step, first, x.astype(compute_dtype))
+    last, y = _run(plan, layers, first, x.astype(compute_dtype))
     return y, stack_rows(last)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _run(plan, layers, first, x):
+    """x ``[T, *batch, D]`` -> every layer's last state, and y ``[T, *batch, P]``; see (2) of the module."""
+    length = x.shape[0]
+    unknown = jax.lax.optimization_barrier(jnp.asarray(length, jnp.int32))
+    x = jnp.concatenate((x, jnp.zeros_like(x[:1])))
+    y = jnp.broadcast_to(jnp.zeros_like(first[-1].h, dtype=x.dtype), (length + 1, *first[-1].h.shape))
+
+    def body(t, carry):
+        states, y = carry
+        states, y_t = _step(plan, layers, states, jax.lax.dynamic_index_in_dim(x, t, keepdims=False))
+        return states, jax.lax.dynamic_update_index_in_dim(y, y_t, t, 0)
+
+    last, y = jax.lax.fori_loop(0, unknown, body, (first, y))
+    return last, y[:length]
+
+
+@_run.defjvp
+def _run_jvp(plan, primals, tangents):
+    """JAX has no reverse mode for a loop of unknown length, so the same steps are differentiated in one of a known."""
+    in_scan = lambda layers, first, x: jax.lax.scan(partial(_step, plan, layers), first, x)
+    return _run(plan, *primals), jax.jvp(in_scan, primals, tangents)[1]
 
 
 def _step(plan, layers, states, x):
@@ -113,10 +137,6 @@ def _step(plan, layers, states, x):
         after.append(cast(plan, LSTMState(h, c)))
         x = after[-1].h.astype(x.dtype)
     return after, x
-
-
-def _no_step(layers, states, x):
-    return states, states[-1].h.astype(x.dtype)
 
 
 def _of_one_direction(params, name) -> Network:
