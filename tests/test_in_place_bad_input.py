@@ -43,9 +43,11 @@ def test_a_named_tuple_is_not_taken_for_flaxs_pair(make):
 
 
 @pytest.mark.parametrize("make", [linen_cell, nnx_cell])
-def test_inputs_of_integers_and_states_of_other_shapes(make):
+def test_inputs_that_are_no_floats_and_states_of_other_shapes(make):
     with pytest.raises(TypeError, match=r"x must be floating point; got dtype int64\. Write x\.astype"):
         make()(carry(), jnp.ones((B, D), int))
+    with pytest.raises(TypeError, match=r"x must be .* array.*; got list"):
+        make()(carry(), [[0.0] * D] * B)
     with pytest.raises(ValueError, match=r"state.h must have shape \(3, 5\); got \(5,\)"):
         make()((carry()[0], jnp.zeros(H)), x_of()[:, 0])
 
