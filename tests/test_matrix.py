@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -124,3 +125,12 @@ def test_an_unknown_side_is_an_error_that_lists_them(run, arguments):
     assert run("matrix", "--case", "nothing").stderr.startswith(
         "crosscheck: unknown case 'nothing'; known: small, both"
     )
+
+
+def test_the_documents_tables_have_every_case():
+    text = (Path(__file__).parent.parent / "docs" / "crosscheck.md").read_text()
+    tables = text.split("## Other libraries")[1].split("```text\n")[1].split("```")[0].split("float32: error / limit")
+    assert len(tables) == 2
+    for table in tables:
+        rows = [line.split()[0] for line in table.splitlines() if line and line.split()[0] in matrix_cases()]
+        assert rows == list(matrix_cases())
