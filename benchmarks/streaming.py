@@ -5,7 +5,7 @@
 draws networks (1 to 3 layers, with and without biases and projections, widths up to 300, up to 200 steps) in five
 groups, since these are what bits on CPU were seen to depend on:
 
-    1 to 3 units    a step has so few numbers that it is compiled with vectors or without, by what is known about them
+    1 to 3 units    a loop that touches few bytes is compiled into one kernel, by another part of XLA
     1 row           a product of one row and one of many rows are two routines
     width of 1      a product over one number is a multiplication, which may be fused with the sum after it
     widths to 64    and several rows

@@ -8,9 +8,9 @@ compiler sums a product depends on how many rows it has, how its operands lie, a
 (2) is always the body of a loop, for one step too: the compiler is not told how often the loop runs, and finds more
     inputs than are read, lest it unrolls a loop of one step, or takes the product of an only input out of it.
 
-So the compiler sees one body and one use of memory, whatever the number of steps and whatever stands around. (That a
-step be the same instructions is not enough. As a plain program, and behind a condition, XLA compiled the same ones to
-other bits where a layer has one or two units: it could tell more arrays apart there, and so took other vectors.)
+So the compiler sees the same loop, whatever the number of steps and whatever stands around. (That the instructions of
+a step be the same is not enough: behind a condition they were, and yet got other bits where a layer has one or two
+units, since XLA on CPU compiles a loop that touches few bytes into one kernel, and a step outside a loop into several.)
 
 What it costs is the one large product before the loop: to train, or to read what is there already,
 :func:`jax_lstm.lstm` is the faster. Bits are those of one kind of machine, batch size, dtype and precision.

@@ -106,7 +106,7 @@ TREACHEROUS = [((2,), 1, 4, "float64"), ((), 1, 6, "float64"), ((), 3, 2, "float
 def test_neither_the_number_of_steps_nor_what_stands_around_them_changes_a_bit():
     """Compiled as for a user, in a process of its own; in haste XLA would not do what made bits differ here.
 
-    Of one or two units a step was compiled to other vectors than a loop. And where a user's loop reads one and the same
+    Of one or two units a loop is one kernel, and a step by itself is several. And where a user's loop reads one and the same
     input, x W_ih was taken out of it, and rounded where else it is not.
     """
     environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
