@@ -8,6 +8,7 @@ from jax_lstm import convert
 from jax_lstm.backends import BackendChoice
 from jax_lstm.gradient_flow import GradientFlow, gradient_flow
 from jax_lstm.init import init_lstm, init_rnn
+from jax_lstm.initial_state import zero_state
 from jax_lstm.lstm import choose_backend, lstm, lstm_cell, lstm_states
 from jax_lstm.rnn import rnn, rnn_cell
 from jax_lstm.state import LSTMState
@@ -29,4 +30,5 @@ __all__ = [
     "lstm_stream",
     "rnn",
     "rnn_cell",
+    "zero_state",
 ]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cell import LSTM, Cell
+from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.network import Network
 from jax_lstm.options import Options
 
@@ -46,7 +47,7 @@ def choose(cell: Cell, network: Network, x: Any, dtype: Any, options: Options, k
 
 def obstacles_to_cudnn(cell: Cell, network: Network, x: Any, dtype: Any, options: Options, keep: str) -> list[str]:
     """What keeps cudnn from running a call, as far as it is known while tracing; empty if nothing does."""
-    carry_dtype = options.carry_dtype or jnp.promote_types(dtype, jnp.float32)
+    carry_dtype = options.carry_dtype or accumulation_dtype(dtype)
     found = []
     if cell is not LSTM:
         found.append(f"the cell is {cell.name}, and JAX reaches cuDNN's LSTM alone")
@@ -58,7 +59,7 @@ def obstacles_to_cudnn(cell: Cell, network: Network, x: Any, dtype: Any, options
         found.append(f"the weights have a projection to {network.proj_size}")
     if keep != "h":
         found.append("every step's c is asked for (lstm_states), and it gives every step's h alone")
-    for name in ("reset", "truncate_every", "checkpoint_every"):
+    for name in ("mask", "reset", "truncate_every", "checkpoint_every"):
         if getattr(options, name) is not None:
             found.append(f"it has no {name}")
     if options.residuals != "fast":

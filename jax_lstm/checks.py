@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 
 def require_floating(name: str, value: Any, layout: str) -> None:
@@ -21,6 +22,11 @@ def is_floating(value: Any) -> bool:
     return bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
+def is_int(value: Any) -> bool:
+    """Return whether ``value`` is a Python or NumPy integer, and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def refuse_torch(value: Any) -> None:
     """torch tensors have a shape and a dtype too, but none that JAX can read."""
     if type(value).__module__.partition(".")[0] == "torch":
@@ -28,6 +34,15 @@ def refuse_torch(value: Any) -> None:
             "a torch tensor came where a JAX or NumPy array is expected; jax_lstm.convert.from_torch reads a state "
             "dict, tensor.numpy() anything else."
         )
+
+
+def spreads_to(shape: tuple[int, ...], wanted: tuple[int, ...], axes: slice) -> bool:
+    """Return whether ``shape`` is ``wanted``, except for sizes of 1 among its ``axes``."""
+    if len(shape) != len(wanted):
+        return False
+    spread = list(shape)
+    spread[axes] = [b if a == 1 else a for a, b in zip(shape[axes], wanted[axes], strict=True)]
+    return tuple(spread) == tuple(wanted)
 
 
 def require_same_shapes(given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], owner: str) -> None:

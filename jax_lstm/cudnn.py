@@ -24,6 +24,7 @@ from jax_lstm.backends import allows_tf32
 from jax_lstm.convert.cudnn import to_cudnn
 from jax_lstm.recurrence import Plan, Trace, Weights
 from jax_lstm.state import LSTMState
+from jax_lstm.trees import zeros_like
 
 
 class Sizes(NamedTuple):
@@ -53,7 +54,7 @@ def recur_on_cudnn(plan: Plan, weights: Weights, x: Any, carry: LSTMState, lengt
         lengths = jnp.clip(jnp.asarray(lengths), 0, jnp.int32(steps)).astype(jnp.int32).reshape(count)
     at_least_one = jnp.full(count, steps, jnp.int32) if lengths is None else jnp.maximum(lengths, 1)
 
-    zero = sum(jnp.zeros_like(jnp.sum(a)) for a in (carry.h, carry.c))
+    zero = sum(zeros_like(jnp.sum(a)) for a in (carry.h, carry.c))
     rows = _in_time(plan, x.reshape(steps, count, -1), lengths) + zero
     h, c = (a.reshape(1, count, hidden) + zero for a in (carry.h, carry.c))
     y, h, c = _layer(sizes, rows.swapaxes(0, 1), h, c, _pack(weights) + zero, at_least_one)
@@ -69,7 +70,7 @@ def recur_on_cudnn(plan: Plan, weights: Weights, x: Any, carry: LSTMState, lengt
 def _pack(weights):
     named = {"weight_ih_l0": weights.ih, "weight_hh_l0": weights.hh}
     if weights.bias is not None:  # the sum of both, as on every backend
-        named |= {"bias_ih_l0": weights.bias, "bias_hh_l0": jnp.zeros_like(weights.bias)}
+        named |= {"bias_ih_l0": weights.bias, "bias_hh_l0": zeros_like(weights.bias)}
     return to_cudnn(named)
 
 
@@ -92,7 +93,7 @@ def _layer(sizes, x, h, c, weights, lengths):
 
 def _layer_forward(sizes, *operands):
     y, h, c, reserve = _only_once(partial(_run_forward, sizes))(*operands)
-    always = jnp.zeros_like(jnp.sum(operands[0])) == 0  # of x's type, and so is what it selects, bit for bit
+    always = zeros_like(jnp.sum(operands[0])) == 0  # of x's type, and so is what it selects, bit for bit
     y, reserve = (jnp.where(always, a, a) for a in (y, reserve))
     return (y, h, c), (*operands, y, reserve)
 

@@ -19,13 +19,14 @@ import jax.numpy as jnp
 
 from jax_lstm.cell import LSTM, Cell
 from jax_lstm.checks import require_floating
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype
 from jax_lstm.elman import NONLINEARITIES
 from jax_lstm.flow.adjoint import Adjoint, run_back
 from jax_lstm.flow.jacobian import Recurrent, recurrent
 from jax_lstm.flow.spectra import product_spectra, step_spectra
-from jax_lstm.lstm import sum_step
 from jax_lstm.network import read_kind, read_network
 from jax_lstm.options import Options
+from jax_lstm.single_step import gate_sums
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
 
@@ -110,7 +111,7 @@ def gradient_flow(
     _check_network(network)
     cell = _cell(network.kind, nonlinearity)
     require_floating("x", x, "[*batch, T, D]")
-    dtype = jnp.promote_types(jnp.result_type(x, *params.values()), jnp.float32)
+    dtype = accumulation_dtype(compute_dtype(x, params))
     weights = {name.removesuffix("_l0"): jnp.asarray(a, dtype) for name, a in params.items()}
     x, state = jnp.asarray(x, dtype), _as_state(cell, state, "state")
     named = {f"{name}_l0": a for name, a in weights.items()}
@@ -121,7 +122,7 @@ def gradient_flow(
     before = jax.tree.map(
         lambda a, b: jnp.concatenate((jnp.asarray(a, dtype)[0, ..., None, :], b[0, ..., :-1, :]), -2), first, states
     )
-    gates = cell.activate(tuple(jnp.split(sum_step(weights, x, before.h, precision), cell.num_gates, axis=-1)))
+    gates = cell.activate(tuple(jnp.split(gate_sums(weights, x, before.h, precision), cell.num_gates, axis=-1)))
     coefficients = cell.slopes(gates, before.c, None if states.c is None else states.c[0])
     dy, dlast = _cotangents(cell, dy, dstate, key, (*batch, steps, network.hidden_size), dtype)
     measure = partial(_one, cell, recurrent(cell, weights["weight_hh"]), jacobians, products, precision)

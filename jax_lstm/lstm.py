@@ -11,10 +11,19 @@ import jax.numpy as jnp
 from jax_lstm.backends import BackendChoice, choose
 from jax_lstm.cell import LSTM, activate, advance
 from jax_lstm.checks import require_floating
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import OptionArguments, Options
+from jax_lstm.single_step import (
+    carry_dtype_of,
+    check_step_input,
+    gate_sums,
+    state_or_zeros,
+    step_product,
+)
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
+from jax_lstm.trees import vary_alike
 
 Params = Mapping[str, Any]
 
@@ -25,7 +34,9 @@ def lstm(
     state: LSTMState | None = None,
     *,
     lengths: Any = None,
+    mask: Any = None,
     reset: Any = None,
+    reset_state: LSTMState | None = None,
     time_major: bool = False,
     dropout: float = 0.0,
     dropout_key: Any = None,
@@ -45,13 +56,20 @@ def lstm(
       params: a torch.nn.LSTM state dict as arrays; layers, directions, sizes, biases and projection are read off
         it. :func:`init_lstm` makes one, :func:`jax_lstm.convert.from_torch` reads one.
       x: ``[*batch, T, D]``, any number of batch axes, none included; ``[T, *batch, D]`` with ``time_major``.
-      state: initial :class:`LSTMState`, h ``[R, *batch, P]`` and c ``[R, *batch, H]``; None means zeros.
+      state: initial :class:`LSTMState`, h ``[R, *batch, P]`` and c ``[R, *batch, H]``; None means zeros. A batch axis
+        of one element stands for the whole batch, so a learned initial state may be ``[R, 1, P]`` and ``[R, 1, H]``.
       lengths: int ``[*batch]`` from 0 to T, in any order. As pack_padded_sequence: outputs after a row's end are zero,
         the last state is the one at its last valid step, the reverse direction starts there. A row of length 0 gives
         its initial state. NaN or inf in the padding reaches no output and no gradient. Under jit, where values
         are unknown, a length over T counts as T and one under 0 as 0.
-      reset: bool, x's shape without D. True at t is a boundary between t-1 and t in both directions: each segment
-        runs alone from ``state``.
+      mask: bool, x's shape without D. A step with False does not take place: the state passes through it, and y is
+        zero there. Holes and padding on the left are fine, in both directions. NaN or inf at such a step reaches no
+        output and no gradient. With ``lengths``, a step takes place if both say so.
+      reset: bool, x's shape without D. True at t is a boundary between t-1 and t in both directions. The segment that
+        begins a direction starts from ``state``, every later one from ``reset_state``. A reset at a step that does not
+        take place holds for the next one that does.
+      reset_state: the :class:`LSTMState` that a reset goes back to, shaped as ``state``; None means zeros. It receives
+        a gradient from every reset. ``reset_state=state`` runs each segment from ``state``.
       time_major: whether T is x's first axis.
       dropout: probability of zeroing each output of every layer but the last; needs ``dropout_key``. Under shard_map
         give each shard its own key, by jax.random.fold_in of its axis_index.
@@ -64,9 +82,9 @@ def lstm(
         float32 where that is narrower.
       backend: "scan", "cudnn" or "auto"; :func:`choose_backend` says what a call runs on, and why. "scan" runs every
         call on every device. "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without
-        projection, ``reset``, ``truncate_every``, ``checkpoint_every`` and ``residuals="lean"``, and with first
-        derivatives in reverse mode alone (forward mode is JAX's TypeError); ``unroll`` means nothing to it, vmap runs
-        one element after another, and XLA cannot partition it: wrap it in shard_map, since under jit with a
+        projection, ``mask``, ``reset``, ``truncate_every``, ``checkpoint_every`` and ``residuals="lean"``. It has
+        first derivatives in reverse mode only (forward mode is JAX's TypeError). ``unroll`` means nothing to it, and
+        vmap runs one element after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
         NamedSharding every device would compute the whole batch. "auto" is "scan" as long as nothing is measured.
       unroll: steps per iteration of the compiled loop.
       precision: jax.lax.Precision of every product, or its name; None leaves JAX's default.
@@ -80,7 +98,9 @@ def lstm(
     """
     options = Options(
         lengths=lengths,
+        mask=mask,
         reset=reset,
+        reset_state=reset_state,
         time_major=time_major,
         dropout=dropout,
         dropout_key=dropout_key,
@@ -93,6 +113,7 @@ def lstm(
         precision=precision,
     )
     check_state_type(state)
+    check_state_type(reset_state, "reset_state")
     ran = run_stack(LSTM, read_network(params, "lstm"), params, x, state, options)
     return ran.y, ran.last
 
@@ -104,9 +125,10 @@ def lstm_states(
 
     Returns:
       :class:`LSTMState` with h ``[R, *batch, T, P]`` and c ``[R, *batch, T, H]`` (``[R, T, *batch, ...]`` with
-      ``time_major``) in the carry dtype, rows in torch's order; zero after a row's end.
+      ``time_major``) in the carry dtype, rows in torch's order; zero at steps that do not take place.
     """
     check_state_type(state)
+    check_state_type(options.get("reset_state"), "reset_state")
     states = run_stack(LSTM, read_network(params, "lstm"), params, x, state, Options(**options), keep="states").states
     assert states is not None
     return states
@@ -128,70 +150,51 @@ def choose_backend(
     require_floating("x", x, "[*batch, T, D] or [T, *batch, D]")
     asked = Options(**options)
     asked.check(tuple(x.shape))
-    return choose(LSTM, network, x, jnp.result_type(x, *params.values()), asked, keep="h")
+    return choose(LSTM, network, x, compute_dtype(x, params), asked, keep="h")
 
 
-def lstm_cell(params: Params, state: LSTMState, x: Any, *, precision: Any = None) -> LSTMState:
+def lstm_cell(
+    params: Params, state: LSTMState | None, x: Any, *, carry_dtype: Any = None, precision: Any = None
+) -> LSTMState:
     """One step of one layer: torch.nn.LSTMCell's function, on its weights.
 
     Args:
       params: ``weight_ih [4H, D]``, ``weight_hh [4H, H]`` and optionally ``bias_ih``, ``bias_hh [4H]``; with a
         projection ``weight_hh [4H, P]`` and ``weight_hr [P, H]``.
-      state: :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``.
+      state: :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``, where a batch axis may have one element that
+        stands for the whole batch; None means zeros.
       x: ``[*batch, D]``.
+      carry_dtype: dtype of the returned state. None means the widest dtype of state, x and weights, and float32 if all
+        are narrower. Under jax.lax.scan, which wants the same dtype before and after a step, a bfloat16 state needs
+        ``carry_dtype=jnp.bfloat16``.
       precision: as in :func:`lstm`.
 
     Returns:
-      The next :class:`LSTMState`, in the given state's dtype and never narrower than float32.
+      The next :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``.
 
     Raises:
       ValueError, TypeError: as :func:`lstm`.
     """
-    if state is None:
-        raise TypeError("state must be an LSTMState; got None. A first step starts from LSTMState(h=zeros, c=zeros).")
     check_state_type(state)
     network = read_cell(params, "lstm")
-    check_step(x, network, {"state.h": (state.h, network.output_size), "state.c": (state.c, network.hidden_size)})
-    z = sum_step(params, x, state.h, precision)
-    h, c = advance(activate(tuple(jnp.split(z, LSTM.num_gates, axis=-1))), state.c)
+    check_step_input(x, network)
+    params, x = vary_alike((dict(params), x))
+    given = LSTMState(h=None, c=None) if state is None else state
+    zero_dtype = accumulation_dtype(compute_dtype(x, params))
+    h = state_or_zeros("state.h", given.h, x, network.output_size, zero_dtype)
+    c = state_or_zeros("state.c", given.c, x, network.hidden_size, zero_dtype)
+    carry = carry_dtype_of(carry_dtype, params, x, h, c)
+    z = gate_sums(params, x, h, precision)
+    wide = accumulation_dtype(z.dtype, c.dtype)
+    h, c = advance(activate(tuple(jnp.split(z.astype(wide), LSTM.num_gates, axis=-1))), c.astype(wide))
     if "weight_hr" in params:
         h = step_product(params, x, h, "weight_hr", precision)
-    wide = jnp.promote_types(jnp.result_type(state.h, state.c), jnp.float32)
-    return LSTMState(h.astype(wide), c.astype(wide))
+    return LSTMState(h.astype(carry), c.astype(carry))
 
 
-def sum_step(params: Params, x: Any, h: Any, precision: Any) -> jax.Array:
-    """Every gate's sum for one step, ``[*batch, G]``, accumulated in at least float32."""
-    z = step_product(params, x, x, "weight_ih", precision) + step_product(params, x, h, "weight_hh", precision)
-    for name in ("bias_ih", "bias_hh"):
-        if name in params:
-            z = z + jnp.reshape(params[name], (*(1,) * (z.ndim - 1), -1))
-    return z
-
-
-def step_product(params: Params, x: Any, a: Any, name: str, precision: Any) -> jax.Array:
-    """``a`` times the transpose of one weight in the compute dtype, as in the loop over time."""
-    dtype = jnp.result_type(x, *params.values())
-    wide = jnp.promote_types(dtype, jnp.float32)
-    weight = jnp.asarray(params[name], dtype).T
-    return jnp.matmul(jnp.asarray(a, dtype), weight, precision=precision, preferred_element_type=wide)
-
-
-def check_step(x: Any, network, states: dict[str, tuple[Any, int]]) -> None:
-    """Checks the input and state of a single step."""
-    require_floating("x", x, "[*batch, D]")
-    if x.ndim < 1 or x.shape[-1] != network.input_size:
-        raise ValueError(f"x must be [*batch, D] with D = {network.input_size}; got shape {tuple(x.shape)}.")
-    for name, (value, width) in states.items():
-        require_floating(name, value, "[*batch, width]")
-        expected = (*x.shape[:-1], width)
-        if tuple(value.shape) != expected:
-            raise ValueError(f"{name} must have shape {expected}; got {tuple(value.shape)}.")
-
-
-def check_state_type(state):
+def check_state_type(state, name="state"):
     if state is not None and not isinstance(state, LSTMState):
         raise TypeError(
-            f"state must be a jax_lstm.LSTMState or None; got {type(state).__name__}. Write LSTMState(h=..., c=...): "
+            f"{name} must be a jax_lstm.LSTMState or None; got {type(state).__name__}. Write LSTMState(h=..., c=...): "
             "torch orders a pair (h, c) and Flax (c, h), and a swap raises nothing."
         )

@@ -108,10 +108,16 @@ def read_network(params: Mapping[str, object], kind: str) -> Network:
 
 
 def read_kind(params: Mapping[str, object]) -> str:
-    """ "rnn" where weight_hh_l0 is square and nothing projects, else "lstm"; :func:`read_network` checks the rest."""
+    """Return "rnn" if weight_hh is square and nothing projects, else "lstm"; :func:`read_network` checks the rest."""
     _check_arrays(params)
-    shape = tuple(getattr(params.get("weight_hh_l0"), "shape", ()))
-    return "rnn" if shape[:1] * 2 == shape != () and "weight_hr_l0" not in params else "lstm"
+    suffix = "" if is_cell(params) else "_l0"
+    shape = tuple(getattr(params.get(f"weight_hh{suffix}"), "shape", ()))
+    return "rnn" if shape[:1] * 2 == shape != () and f"weight_hr{suffix}" not in params else "lstm"
+
+
+def is_cell(params: Mapping[str, object]) -> bool:
+    """Return whether ``params`` have the names of a single cell, without ``_l0``."""
+    return isinstance(params, Mapping) and "weight_hh" in params
 
 
 def read_cell(params: Mapping[str, object], kind: str) -> Network:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.checks import refuse_torch
+from jax_lstm.checks import is_int, refuse_torch
 
 BACKENDS = ("auto", "scan", "cudnn")
 RESIDUALS = ("fast", "lean")
@@ -19,7 +19,9 @@ class OptionArguments(TypedDict, total=False):
     """The keyword arguments of :func:`jax_lstm.lstm`, which documents them."""
 
     lengths: Any
+    mask: Any
     reset: Any
+    reset_state: Any
     time_major: bool
     dropout: float
     dropout_key: Any
@@ -35,7 +37,9 @@ class OptionArguments(TypedDict, total=False):
 @dataclass(frozen=True)
 class Options:
     lengths: Any = None
+    mask: Any = None
     reset: Any = None
+    reset_state: Any = None
     time_major: bool = False
     dropout: float = 0.0
     dropout_key: Any = None
@@ -69,8 +73,14 @@ class Options:
         batch = (*x_shape[:time_axis], *x_shape[time_axis + 1 : -1])
         if self.lengths is not None:
             _check_lengths(self.lengths, batch, x_shape[time_axis])
-        if self.reset is not None:
-            _check_reset(self.reset, x_shape[:-1], "[T, *batch]" if self.time_major else "[*batch, T]")
+        layout = "[T, *batch]" if self.time_major else "[*batch, T]"
+        for name in ("mask", "reset"):
+            _check_flags(name, getattr(self, name), x_shape[:-1], layout)
+        if self.reset_state is not None and self.reset is None:
+            raise ValueError(
+                "reset_state is the state that a reset goes back to, and needs reset, bool "
+                f"{layout}; got reset=None. The state before the first step is state."
+            )
 
 
 def _check_one_of(name, value, known):
@@ -81,7 +91,7 @@ def _check_one_of(name, value, known):
 def _check_positive(name, value, or_none=False):
     if value is None and or_none:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not is_int(value):
         raise TypeError(f"{name} must be an int{' or None' if or_none else ''}; got {value!r}.")
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}.")
@@ -101,10 +111,12 @@ def _check_lengths(lengths, batch, steps):
         raise ValueError(f"lengths must lie between 0 and T = {steps}; got {wrong[0]}. Is x cut short, or padded less?")
 
 
-def _check_reset(reset, shape, layout):
-    refuse_torch(reset)
-    reset = reset if hasattr(reset, "dtype") else np.asarray(reset)
-    if np.shape(reset) != shape:
-        raise ValueError(f"reset must be {layout} = {shape}, one flag a step; got shape {np.shape(reset)}.")
-    if reset.dtype != jnp.bool_:
-        raise TypeError(f"reset must be bool; got dtype {reset.dtype}. Write reset.astype(bool).")
+def _check_flags(name, flags, shape, layout):
+    if flags is None:
+        return
+    refuse_torch(flags)
+    flags = flags if hasattr(flags, "dtype") else np.asarray(flags)
+    if np.shape(flags) != shape:
+        raise ValueError(f"{name} must be {layout} = {shape}, one flag per step; got shape {np.shape(flags)}.")
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be bool; got dtype {flags.dtype}. Write {name}.astype(bool).")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.blocks import are_known, near_divisor, over_blocks
+from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.linear import linear
 
 
@@ -29,7 +30,7 @@ def weight_product(plan, left, carry, steps, d_w):
     """
     if d_w is None:
         return None
-    if not one_device() or not are_known(*jax.tree.leaves(steps)[0].shape):
+    if not one_device(steps, d_w) or not are_known(*jax.tree.leaves(steps)[0].shape):
         return product(plan, left(carry, steps)[1], d_w)
     dtype = d_w.dtype
     push = lambda made_of, d_w: product(plan, left(*made_of)[1], d_w)
@@ -42,9 +43,10 @@ def as_it_is(carry, a):
     return carry, a
 
 
-def one_device() -> bool:
-    """Whether nothing can be sharded: one device in all, and no mesh."""
-    return jax.device_count() == 1 and jax.sharding.get_abstract_mesh().empty
+def one_device(*trees) -> bool:
+    """Whether nothing can be sharded: there is one device, no mesh is set, and no array lies on one."""
+    on_mesh = any(not jax.typeof(a).sharding.mesh.empty for a in jax.tree.leaves(trees))
+    return jax.device_count() == 1 and jax.sharding.get_abstract_mesh().empty and not on_mesh
 
 
 def _sum_of_products(plan, left, carry, steps, dz, dtype):
@@ -65,7 +67,7 @@ def _sum_of_products(plan, left, carry, steps, dz, dtype):
         )
         return (carry, total + part), None
 
-    total = jnp.zeros((a.shape[-1], dz.shape[-1]), jnp.promote_types(dtype, jnp.float32))
+    total = jnp.zeros((a.shape[-1], dz.shape[-1]), accumulation_dtype(dtype))
     rows = math.prod(a.shape[1:-1])
     size = near_divisor(len(dz), max(1, min(1024, max(64, len(dz) * rows // 8)) // max(rows, 1)))
     (_, total), _ = over_blocks(size, block, (carry, total), (steps, dz), reverse=plan.reverse)
@@ -89,5 +91,5 @@ def _dot(plan, a, w, axis):
         w,
         (((a.ndim - 1,), (axis,)), ((), ())),
         precision=plan.precision,
-        preferred_element_type=jnp.promote_types(w.dtype, jnp.float32),
+        preferred_element_type=accumulation_dtype(w.dtype),
     )

@@ -31,11 +31,12 @@ from jax.custom_derivatives import SymbolicZero
 
 from jax_lstm.blocks import block_steps, over_blocks, rewrite_blocks
 from jax_lstm.cell import Cell
+from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.linear import linear
 from jax_lstm.products import as_it_is, product, step_product, weight_product
 from jax_lstm.state import LSTMState
 from jax_lstm.tangents import Residuals, Tangents, gates_along, h_before, pull, push
-from jax_lstm.trees import add, cast, choose, every_step, gatewise
+from jax_lstm.trees import add, cast, choose, every_step, gatewise, zeros_like
 
 Array = Any
 
@@ -178,7 +179,7 @@ def _recur_jvp(plan, primals, tangents):
     d_gates = None
     if not lean:
         d_made_of = (d_carry.h, d_origin.h), (d_h, events.reset, events.cut)
-        _, d_h_before = h_before(plan, *d_made_of, at_cut=jnp.zeros_like)
+        _, d_h_before = h_before(plan, *d_made_of, at_cut=lambda d: jnp.zeros((), d.dtype))
         d_z = gatewise(plan.cell, add(d_sums, product(plan, d_h_before, weights.hh)))
         slopes = plan.cell.activation_slopes(gatewise(plan.cell, kept.path.gates))
         d_gates = jnp.concatenate(tuple(map(jnp.multiply, slopes, d_z)), -1)
@@ -192,12 +193,12 @@ def _unprojected(plan, residuals):
 
 def _of_type(h, width, dtype, *terms):
     """The sum of the terms, each [T, *batch, width] or None, in h's sharding type whichever of them are there."""
-    zero, total = jnp.zeros_like(h[..., :1], dtype=dtype), add(*terms)
+    zero, total = zeros_like(h[..., :1], dtype), add(*terms)
     return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total + zero
 
 
 def _wide(weights):
-    return jnp.promote_types(weights.ih.dtype, jnp.float32)
+    return accumulation_dtype(weights.ih.dtype)
 
 
 def _none_if_zero(tangent):
@@ -206,7 +207,7 @@ def _none_if_zero(tangent):
 
 def _or_zeros(tangents: LSTMState, like: LSTMState) -> LSTMState:
     h, c = (
-        None if b is None else jnp.zeros_like(b) if a is None else a
+        None if b is None else zeros_like(b) if a is None else a
         for a, b in ((tangents.h, like.h), (tangents.c, like.c))
     )
     return LSTMState(h, c)

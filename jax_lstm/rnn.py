@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype
 from jax_lstm.elman import NONLINEARITIES
-from jax_lstm.lstm import check_step, sum_step
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import OptionArguments, Options
+from jax_lstm.single_step import carry_dtype_of, check_step_input, gate_sums, state_or_zeros
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
+from jax_lstm.trees import vary_alike
 
 Params = Mapping[str, Any]
 
@@ -28,7 +29,7 @@ def rnn(
       x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
       h: initial hidden state ``[layers * directions, *batch, H]``; None means zeros.
       nonlinearity: "tanh" or "relu".
-      **options: those of :func:`jax_lstm.lstm`, with the same meaning.
+      **options: those of :func:`jax_lstm.lstm`, with the same meaning. ``reset_state`` is an array as h is.
 
     Returns:
       y, ``[*batch, T, directions * H]`` in the compute dtype, and the last h, ``[layers * directions, *batch, H]``,
@@ -37,23 +38,42 @@ def rnn(
     Raises:
       ValueError, TypeError: as :func:`jax_lstm.lstm`.
     """
-    state = None if h is None else LSTMState(h, None)
     cell = _cell(nonlinearity)
-    ran = run_stack(cell, read_network(params, "rnn"), params, x, state, Options(**options))
+    network = read_network(params, "rnn")
+    options["reset_state"] = _as_state("reset_state", options.get("reset_state"))
+    ran = run_stack(cell, network, params, x, _as_state("h", h), Options(**options))
     return ran.y, ran.last.h
 
 
-def rnn_cell(params: Params, h: Any, x: Any, *, nonlinearity: str = "tanh", precision: Any = None) -> jax.Array:
+def rnn_cell(
+    params: Params,
+    h: Any,
+    x: Any,
+    *,
+    nonlinearity: str = "tanh",
+    carry_dtype: Any = None,
+    precision: Any = None,
+) -> jax.Array:
     """One step of one layer: torch.nn.RNNCell's function, on its weights.
 
-    ``params`` as for :func:`jax_lstm.lstm_cell` with H rows, ``h [*batch, H]``, ``x [*batch, D]``. Returns the next h,
-    in h's dtype and never narrower than float32. Raises as :func:`jax_lstm.lstm_cell`.
+    ``params`` as for :func:`jax_lstm.lstm_cell` with H rows, ``h [*batch, H]`` or None for zeros, ``x [*batch, D]``.
+    Returns the next h, in ``carry_dtype`` or the dtype that :func:`jax_lstm.lstm_cell` would return. Raises as
+    :func:`jax_lstm.lstm_cell`.
     """
     cell = _cell(nonlinearity)
     network = read_cell(params, "rnn")
-    check_step(x, network, {"h": (h, network.hidden_size)})
-    h_next, _ = cell.advance(cell.activate((sum_step(params, x, h, precision),)), None)
-    return h_next.astype(jnp.promote_types(h.dtype, jnp.float32))
+    check_step_input(x, network)
+    params, x = vary_alike((dict(params), x))
+    h = state_or_zeros("h", h, x, network.hidden_size, accumulation_dtype(compute_dtype(x, params)))
+    carry = carry_dtype_of(carry_dtype, params, x, h)
+    h, _ = cell.advance(cell.activate((gate_sums(params, x, h, precision),)), None)
+    return h.astype(carry)
+
+
+def _as_state(name, h):
+    if isinstance(h, LSTMState):
+        raise TypeError(f"{name} of an RNN must be an array, [layers * directions, *batch, H]; got an LSTMState.")
+    return None if h is None else LSTMState(h, None)
 
 
 def _cell(nonlinearity):

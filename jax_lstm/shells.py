@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_lstm.lstm import lstm_cell
 from jax_lstm.state import LSTMState
+from jax_lstm.trees import every_step, vary_alike
 
 
 def feature_size(x: Any) -> int:
@@ -63,8 +64,8 @@ def embed(weight: jax.Array, tokens: Any) -> jax.Array:
 
 def linear(weight: jax.Array, bias: jax.Array, x: jax.Array, precision: Any) -> jax.Array:
     """``x [..., in]`` times ``weight [out, in]`` transposed, plus ``bias [out]``."""
-    y = jnp.matmul(x, weight.T, precision=precision)
-    return y + jnp.broadcast_to(bias, y.shape)
+    weight, bias, x = vary_alike((weight, bias, x))
+    return jnp.matmul(x, weight.T, precision=precision) + every_step(bias, x)
 
 
 def _state_dict(state: LSTMState) -> dict[str, Any]:

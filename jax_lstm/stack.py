@@ -11,13 +11,16 @@ import jax.numpy as jnp
 from jax_lstm.backends import choose
 from jax_lstm.blocks import are_known
 from jax_lstm.cell import Cell
-from jax_lstm.checks import require_floating
+from jax_lstm.checks import require_floating, spreads_to
 from jax_lstm.chunks import recur_in_chunks
 from jax_lstm.cudnn import recur_on_cudnn
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.events import find_events
 from jax_lstm.network import Network
 from jax_lstm.options import Options
-from jax_lstm.recurrence import Events, Plan, Trace, Weights
+from jax_lstm.recurrence import Plan, Trace, Weights
 from jax_lstm.state import LSTMState
+from jax_lstm.trees import vary_alike, zeros_like
 
 
 class Ran(NamedTuple):
@@ -32,14 +35,15 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     """Runs all layers. ``state`` holds one row a layer and direction; None means zeros."""
     x = check_input(x, network, options)
     time_axis = 0 if options.time_major else x.ndim - 2
-    params, x = _vary_alike({name: jnp.asarray(value) for name, value in params.items()}, x)
-    compute_dtype = jnp.result_type(x, *params.values())
-    carry_dtype = options.carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
-    steps = jnp.moveaxis(x, time_axis, 0).astype(compute_dtype)
-    check_state(state, network, steps.shape[1:-1], cell.has_cell_state)
-    backend = choose(cell, network, x, compute_dtype, options, keep).backend
+    params, x = vary_alike((dict(params), x))
+    dtype = compute_dtype(x, params)
+    carry_dtype = options.carry_dtype or accumulation_dtype(dtype)
+    steps = jnp.moveaxis(x, time_axis, 0).astype(dtype)
+    for name, given in (("state", state), ("reset_state", options.reset_state)):
+        check_state(name, given, network, steps.shape[1:-1], cell.has_cell_state)
+    backend = choose(cell, network, x, dtype, options, keep).backend
 
-    forward, backward, valid = _events(options, steps, time_axis)
+    forward, backward, valid = find_events(options, steps, time_axis)
     steps = _mask(valid, steps)
     keys = _dropout_keys(options, network.num_layers)
     lasts: list[LSTMState] = []
@@ -47,7 +51,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     for layer in range(network.num_layers):
         outputs = []
         for suffix, events in (("", forward), ("_reverse", backward))[: network.directions]:
-            weights = weights_of(params, f"_l{layer}{suffix}", compute_dtype)
+            weights = weights_of(params, f"_l{layer}{suffix}", dtype)
             plan = Plan(
                 cell,
                 jnp.dtype(carry_dtype),
@@ -57,31 +61,22 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
                 unroll=options.unroll,
                 precision=options.precision,
             )
-            first = first_state(plan, network, weights, steps, events, state, len(lasts))
+            start = partial(first_state, plan, network, weights, steps, events, row=len(lasts))
+            first = start(state)
+            origin = first if events.reset is None else start(options.reset_state)
             if backend == "cudnn":
                 trace = recur_on_cudnn(plan, weights, steps, first, options.lengths)
             else:
                 run = partial(recur_in_chunks, options.checkpoint_every, plan, weights)
-                trace = _without_axes_of_one(run, steps, first, first, events)
+                trace = _without_axes_of_one(run, steps, first, origin, events)
             lasts.append(trace.last)
             traces.append(trace)
-            outputs.append(_mask(valid, trace.h.astype(compute_dtype)))
+            outputs.append(_mask(valid, trace.h.astype(dtype)))
         steps = jnp.concatenate(outputs, axis=-1) if len(outputs) > 1 else outputs[0]
         if layer < network.num_layers - 1:
             steps = _dropout(options.dropout, keys[layer], steps)
     states = None if keep == "h" else _all_states(traces, valid, time_axis)
     return Ran(jnp.moveaxis(steps, 0, time_axis), stack_rows(lasts), states)
-
-
-def _vary_alike(params, x):
-    """Under shard_map, weights that are the same on all devices are said to differ as x does, and x as they do.
-
-    JAX would say so wherever one meets the other, and the transpose of each such place is a sum over devices: in the
-    loop over chunks, one a chunk. Said here, by a zero of every operand's type that a compiler drops, there is one
-    for the whole network. Elsewhere it changes nothing.
-    """
-    zero = sum(jnp.zeros_like(jnp.sum(a)) for a in (x, *params.values()))
-    return jax.tree.map(lambda a: a + zero.astype(a.dtype), (params, x))
 
 
 def weights_of(params, suffix, dtype):
@@ -93,7 +88,7 @@ def weights_of(params, suffix, dtype):
     }
     bias = None
     if "bias_ih" in taken:
-        wide = jnp.promote_types(dtype, jnp.float32)
+        wide = accumulation_dtype(dtype)
         bias = taken["bias_ih"].astype(wide) + taken["bias_hh"].astype(wide)
     return Weights(taken["weight_ih"], taken["weight_hh"], bias, taken.get("weight_hr"))
 
@@ -106,41 +101,16 @@ def first_state(plan, network, weights, steps, events, state, row):
     and on explicit meshes too. No value of an operand enters, and a compiler drops what is computed here.
     """
     operands = jax.tree.leaves((weights, events))
-    zero = sum(jnp.zeros_like(jnp.sum(a), dtype=plan.carry_dtype) for a in operands)
+    zero = sum(zeros_like(jnp.sum(a), plan.carry_dtype) for a in operands)
 
     def zeros(width):
         gate = jnp.einsum("...d,hd->...h", steps[0], weights.ih[:width], precision=plan.precision)
-        return zero + jnp.zeros_like(gate, dtype=plan.carry_dtype)
+        return zero + zeros_like(gate, plan.carry_dtype)
 
     first = LSTMState(zeros(network.output_size), zeros(network.hidden_size) if plan.cell.has_cell_state else None)
     if state is None:
         return first
     return jax.tree.map(lambda zero, rows: zero + rows[row].astype(plan.carry_dtype), first, state)
-
-
-def _events(options, steps, time_axis):
-    """Events for the forward and the reverse direction, and the mask of valid steps, all [T, *batch or ones, 1].
-
-    A reset and a cut are boundaries between t-1 and t, the same ones for both directions: the forward direction
-    meets one before it processes t, the reverse direction before it processes t-1. Padding has no boundaries: the
-    state only passes through it.
-    """
-    length, batch_axes = steps.shape[0], steps.ndim - 2
-    time = jnp.arange(length).reshape(length, *(1,) * (batch_axes + 1))
-    valid = reset = cut = None
-    if options.lengths is not None:
-        valid = time < jnp.asarray(options.lengths)[None, ..., None]
-    if options.reset is not None:
-        reset = jnp.moveaxis(jnp.asarray(options.reset), time_axis, 0)[..., None]
-    if options.truncate_every is not None:
-        cut = (time % options.truncate_every == 0) & (time > 0)
-    if valid is not None:
-        reset, cut = (None if boundary is None else boundary & valid for boundary in (reset, cut))
-
-    def before_previous(boundary):
-        return None if boundary is None else jnp.concatenate((boundary[1:], jnp.zeros_like(boundary[:1])))
-
-    return Events(valid, reset, cut), Events(valid, before_previous(reset), before_previous(cut)), valid
 
 
 def _without_axes_of_one(run, steps, carry, origin, events):
@@ -160,7 +130,7 @@ def _without_axes_of_one(run, steps, carry, origin, events):
 
 
 def _mask(valid, steps):
-    return steps if valid is None else jnp.where(valid, steps, jnp.zeros_like(steps))
+    return steps if valid is None else jnp.where(valid, steps, 0)
 
 
 def _dropout_keys(options, num_layers):
@@ -173,7 +143,7 @@ def _dropout(rate, key, steps):
     if key is None:
         return steps
     if rate == 1.0:
-        return jnp.zeros_like(steps)
+        return zeros_like(steps)
     kept = jax.random.bernoulli(key, 1.0 - rate, steps.shape)
     return steps * (kept.astype(steps.dtype) / (1.0 - rate))  # a product: a select would want one sharding of both
 
@@ -206,17 +176,18 @@ def check_input(x, network, options):
     return jnp.asarray(x)
 
 
-def check_state(state, network, batch, has_cell_state):
+def check_state(name, state, network, batch, has_cell_state):
+    """Check a state that is given as rows; a batch axis of one element stands for every element of the batch."""
     if state is None:
         return
     rows = len(network.rows)
     widths = {"h": network.output_size} | ({"c": network.hidden_size} if has_cell_state else {})
-    for name, width in widths.items():
-        label = f"state.{name}" if has_cell_state else name
-        value = getattr(state, name)
+    for field, width in widths.items():
+        label = f"{name}.{field}" if has_cell_state else {"state": "h"}.get(name, name)
+        value = getattr(state, field)
         require_floating(label, value, "[layers * directions, *batch, width]")
-        if tuple(value.shape) != (rows, *batch, width):
+        if not spreads_to(value.shape, (rows, *batch, width), slice(1, -1)):
             raise ValueError(
-                f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}; "
-                f"got shape {tuple(value.shape)}."
+                f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}, or have 1 in place "
+                f"of a batch axis; got shape {tuple(value.shape)}."
             )

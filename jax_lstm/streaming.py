@@ -23,20 +23,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from jax_lstm.cell import LSTM
-from jax_lstm.lstm import Params, check_state_type, check_step
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.lstm import Params, check_state_type
 from jax_lstm.network import Network, read_network
 from jax_lstm.options import Options
-from jax_lstm.products import product
+from jax_lstm.products import product, step_product
 from jax_lstm.recurrence import Events, Plan
+from jax_lstm.single_step import check_step_input
 from jax_lstm.stack import check_input, check_state, first_state, stack_rows, weights_of
 from jax_lstm.state import LSTMState
-from jax_lstm.trees import add, cast, every_step, gatewise
+from jax_lstm.trees import add, cast, every_step, gatewise, vary_alike, zeros_like
 
 
 def lstm_step(
-    params: Params, x: Any, state: LSTMState, *, carry_dtype: Any = None, precision: Any = None
+    params: Params, x: Any, state: LSTMState | None = None, *, carry_dtype: Any = None, precision: Any = None
 ) -> tuple[jax.Array, LSTMState]:
     """One step of a whole network of one direction, any number of layers. Call it under jax.jit.
 
@@ -44,7 +47,7 @@ def lstm_step(
       params: as :func:`jax_lstm.lstm`, without ``_reverse`` entries.
       x: ``[*batch, D]``, the inputs of this step.
       state: :class:`LSTMState` as :func:`jax_lstm.lstm` takes and gives it, h ``[L, *batch, P]`` and c ``[L, *batch,
-        H]``: what the step before gave, or zeros, or what :func:`jax_lstm.lstm` made of a prompt.
+        H]``: what the step before gave, or what :func:`jax_lstm.lstm` made of a prompt. None means zeros.
       carry_dtype, precision: as :func:`jax_lstm.lstm`.
 
     Returns:
@@ -56,9 +59,9 @@ def lstm_step(
       ValueError, TypeError: before any computation, naming the argument, what was expected and what came.
     """
     network = _of_one_direction(params, "lstm_step")
-    _require_state(state, network)
+    check_state_type(state)
     _refuse_time_axis(x, state, network)
-    check_step(x, network, {})
+    check_step_input(x, network)
     Options(carry_dtype=carry_dtype).check((1, *x.shape))
     y, state = _stream(network, params, jnp.asarray(x)[None], state, carry_dtype, precision)
     return y[0], state
@@ -89,16 +92,16 @@ def lstm_stream(
 
 def _stream(network, params, x, state, carry_dtype, precision):
     """x ``[T, *batch, D]`` -> y ``[T, *batch, P]`` and the last state. Checks what both functions share."""
-    check_state(state, network, x.shape[1:-1], has_cell_state=True)
-    params = {name: jnp.asarray(value) for name, value in params.items()}
-    compute_dtype = jnp.result_type(x, *params.values())
-    plan = Plan(LSTM, jnp.dtype(carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)), precision=precision)
-    layers = [weights_of(params, f"_l{layer}", compute_dtype) for layer in range(network.num_layers)]
+    check_state("state", state, network, x.shape[1:-1], has_cell_state=True)
+    params, x = vary_alike((dict(params), x))
+    dtype = compute_dtype(x, params)
+    plan = Plan(LSTM, jnp.dtype(carry_dtype or accumulation_dtype(dtype)), precision=precision)
+    layers = [weights_of(params, f"_l{layer}", dtype) for layer in range(network.num_layers)]
     first: list[LSTMState] = []
     for layer, weights in enumerate(layers):
         like = first[-1].h[None] if first else x
         first.append(first_state(plan, network, weights, like, Events(), state, layer))
-    last, y = _run(plan, layers, first, x.astype(compute_dtype))
+    last, y = _run(plan, layers, first, x.astype(dtype))
     return y, stack_rows(last)
 
 
@@ -107,33 +110,42 @@ def _run(plan, layers, first, x):
     """x ``[T, *batch, D]`` -> every layer's last state, and y ``[T, *batch, P]``; see (2) of the module."""
     length = x.shape[0]
     unknown = jax.lax.optimization_barrier(jnp.asarray(length, jnp.int32))
-    x = jnp.concatenate((x, jnp.zeros_like(x[:1])))
-    y = jnp.broadcast_to(jnp.zeros_like(first[-1].h, dtype=x.dtype), (length + 1, *first[-1].h.shape))
+    x = jnp.concatenate((x, zeros_like(x[:1])))
+    y = jnp.broadcast_to(zeros_like(first[-1].h, x.dtype), (length + 1, *first[-1].h.shape))
+
+    step = partial(_step, plan, partial(product, plan), layers)
 
     def body(t, carry):
         states, y = carry
-        states, y_t = _step(plan, layers, states, jax.lax.dynamic_index_in_dim(x, t, keepdims=False))
+        states, y_t = step(states, jax.lax.dynamic_index_in_dim(x, t, keepdims=False))
         return states, jax.lax.dynamic_update_index_in_dim(y, y_t, t, 0)
 
     last, y = jax.lax.fori_loop(0, unknown, body, (first, y))
     return last, y[:length]
 
 
-@_run.defjvp
+@partial(_run.defjvp, symbolic_zeros=True)
 def _run_jvp(plan, primals, tangents):
-    """JAX has no reverse mode for a loop of unknown length, so the same steps are differentiated in one of a known."""
-    in_scan = lambda layers, first, x: jax.lax.scan(partial(_step, plan, layers), first, x)
+    """JAX has no reverse mode for a loop of unknown length, so the same steps are differentiated in one of a known.
+
+    Two things are here for rows on a mesh that is not set, as of JAX 0.12. Zeros among the tangents are made here,
+    since JAX makes them without the sharding of their primals. And products take the transposed weights, since JAX
+    otherwise forgets the mesh of the weights' gradients. Delete both when test_default_mesh passes without them.
+    """
+    tangents = jax.tree.map(lambda a, d: zeros_like(a) if isinstance(d, SymbolicZero) else d, primals, tangents)
+    times = lambda a, w: None if w is None else step_product(plan, w, a)(a)
+    in_scan = lambda layers, first, x: jax.lax.scan(partial(_step, plan, times, layers), first, x)
     return _run(plan, *primals), jax.jvp(in_scan, primals, tangents)[1]
 
 
-def _step(plan, layers, states, x):
-    """All layers, ``x [*batch, D]``: their states after this step, and y."""
+def _step(plan, times, layers, states, x):
+    """All layers, ``x [*batch, D]``: their states after this step, and y. ``times(a, w)`` is the product with w^T."""
     after = []
     for weights, before in zip(layers, states, strict=True):
         bias = None if weights.bias is None else every_step(weights.bias, before.h)
-        z = add(product(plan, x, weights.ih), product(plan, before.h, weights.hh), bias)
+        z = add(times(x, weights.ih), times(before.h, weights.hh), bias)
         m, c = plan.cell.advance(plan.cell.activate(gatewise(plan.cell, z)), before.c)
-        h = m if weights.hr is None else product(plan, m, weights.hr)
+        h = m if weights.hr is None else times(m, weights.hr)
         after.append(cast(plan, LSTMState(h, c)))
         x = after[-1].h.astype(x.dtype)
     return after, x
@@ -149,19 +161,9 @@ def _of_one_direction(params, name) -> Network:
     return network
 
 
-def _require_state(state, network):
-    if state is None:
-        raise TypeError(
-            "state must be an LSTMState, the one that the step before gave; got None. A first step starts from zeros, "
-            f"h [{network.num_layers}, *batch, {network.output_size}] and c [{network.num_layers}, *batch, "
-            f"{network.hidden_size}]."
-        )
-    check_state_type(state)
-
-
 def _refuse_time_axis(x, state, network):
     """x with a time axis has as many axes as a state, which has one for its layers."""
-    shape, rows = getattr(x, "shape", ()), getattr(state.h, "shape", ())
+    shape, rows = getattr(x, "shape", ()), () if state is None else getattr(state.h, "shape", ())
     if len(shape) == len(rows) > 1 and rows[0] == network.num_layers and rows[1:-1] in (shape[:-2], shape[1:-1]):
         raise ValueError(
             f"x must be [*batch, D], one step; got shape {tuple(shape)} beside state.h {tuple(rows)}: it seems to have "

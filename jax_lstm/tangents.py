@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax_lstm.blocks import block_steps, over_blocks, rewrite_blocks
 from jax_lstm.products import product, step_product
 from jax_lstm.state import LSTMState
-from jax_lstm.trees import add, cast, choose, every_step, gatewise
+from jax_lstm.trees import add, cast, choose, every_step, gatewise, zero_where, zeros_like
 
 Array = Any
 
@@ -97,14 +97,14 @@ def pull(plan, residuals: Residuals, cotangents, *, projected: bool) -> Tangents
     gates = gates_along(plan, residuals)
     first = _first_cotangents(plan, residuals, gates, ct_last)
     if plan.path and c_before is not None and ct_c_before is None:
-        ct_c_before = jnp.zeros_like(c_before)
+        ct_c_before = zeros_like(c_before)
 
     def step(carry, at):
         ct_after, ct_origin = carry
         coefficients, events, ct_h, ct_c, ct_c_before = at
         ct_after = LSTMState(add(ct_after.h, ct_h), add(ct_after.c, ct_c))
         wide = jnp.concatenate(coefficients[: plan.cell.num_gates], -1).astype(gates.dtype)  # for its type alone
-        like = Tangents(wide, jnp.zeros_like(ct_after.h, wide.dtype) if projected else None, ct_after, ct_origin)
+        like = Tangents(wide, zeros_like(ct_after.h, wide.dtype) if projected else None, ct_after, ct_origin)
 
         def forward(tangents):
             d_z, d_projected, d_state, d_origin = tangents
@@ -130,8 +130,7 @@ def pull(plan, residuals: Residuals, cotangents, *, projected: bool) -> Tangents
 
 def _step(plan, times_hh, times_hr, coefficients, events, d_state, d_z, d_projected, d_origin):
     """One step of the tangents, linear in the last four. Returns them after the step, and c's before where asked."""
-    d_before = choose(events.cut, jax.tree.map(jnp.zeros_like, d_state), d_state)
-    d_before = choose(events.reset, d_origin, d_before)
+    d_before = choose(events.reset, d_origin, zero_where(events.cut, d_state))
     d_z = gatewise(plan.cell, d_z + times_hh(d_before.h))
     d_h, d_c = plan.cell.tangent(coefficients, d_z, d_before.c)
     if times_hr is not None:
@@ -146,7 +145,7 @@ def _first_cotangents(plan, residuals, gates, ct_last):
     hidden = gates.shape[-1] // plan.cell.num_gates
     widths = LSTMState(residuals.w_hh.shape[1], hidden if plan.cell.has_cell_state else None)
     zeros = jax.tree.map(
-        lambda width: jnp.broadcast_to(jnp.zeros_like(batch, plan.carry_dtype), (*batch.shape[:-1], width)), widths
+        lambda width: jnp.broadcast_to(zeros_like(batch, plan.carry_dtype), (*batch.shape[:-1], width)), widths
     )
     return LSTMState(add(zeros.h, ct_last.h), add(zeros.c, ct_last.c)), (
         None if residuals.events.reset is None else zeros

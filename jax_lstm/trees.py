@@ -6,9 +6,32 @@ import jax
 import jax.numpy as jnp
 
 
+def zeros_like(a, dtype=None):
+    """Zeros of the shape and the sharding type of ``a``, whatever its values.
+
+    From JAX 0.11 on, jnp.zeros_like loses the sharding of an array on an explicit mesh, unless that mesh is set. A
+    comparison keeps it, and under shard_map the axes that ``a`` varies over. Compilers fold the comparison away. Delete
+    this function when jnp.zeros_like keeps the type of its argument under jax.jit without jax.set_mesh.
+    """
+    return ((a != a) & False).astype(dtype or a.dtype)
+
+
 def gatewise(cell, z):
     """[..., G] -> one [..., H] array a gate."""
     return tuple(jnp.split(z, cell.num_gates, axis=-1))
+
+
+def vary_alike(tree):
+    """Return the tree as JAX arrays, all varying over the mesh axes that any of them varies over, and on its mesh.
+
+    Under shard_map, JAX does this for each pair of operands that differ, and the transpose of each such place is a sum
+    over devices. In a loop over chunks that is one sum per chunk. Here it happens once, outside the loops. On a mesh
+    with explicit axes, the transpose of a product needs the mesh in the types of both factors. What is added is a zero
+    of every operand's type, which a compiler drops. Without a mesh nothing changes.
+    """
+    tree = jax.tree.map(jnp.asarray, tree)
+    zero = sum(zeros_like(jnp.sum(a), jnp.float32) for a in jax.tree.leaves(tree))
+    return jax.tree.map(lambda a: a + zero.astype(a.dtype), tree)
 
 
 def every_step(bias, x):
@@ -19,7 +42,7 @@ def every_step(bias, x):
     """
     if bias is None:
         return None
-    return jnp.zeros_like(x[..., :1], dtype=bias.dtype) + bias.reshape(*(1,) * (x.ndim - 1), -1)
+    return zeros_like(x[..., :1], bias.dtype) + bias.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 def add(*terms):
@@ -37,3 +60,8 @@ def choose(condition, chosen, otherwise, *, default=False):
     if condition is None:
         return chosen if default else otherwise
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, otherwise)
+
+
+def zero_where(condition, tree):
+    """The tree with zeros where the condition holds; linear in the tree. A condition of None holds nowhere."""
+    return tree if condition is None else jax.tree.map(lambda a: jnp.where(condition, 0, a), tree)

@@ -9,13 +9,20 @@ import jax
 import jax.numpy as jnp
 
 
-def plain_lstm(params, x, h0, c0, *, lengths=None, reset=None, truncate_every=None):
-    """x [B, T, D], h0 [R, B, P], c0 [R, B, H] -> y [B, T, dirs * P], h_n, c_n, all states h and c [R, B, T, ...]."""
+def plain_lstm(params, x, h0, c0, *, lengths=None, mask=None, reset=None, reset_state=None, truncate_every=None):
+    """x [B, T, D], h0 [R, B, P], c0 [R, B, H] -> y [B, T, dirs * P], h_n, c_n, all states h and c [R, B, T, ...].
+
+    A boundary waits until its direction meets a step that takes place. In the reverse direction one beyond the last
+    such step is forgotten.
+    """
     layers = 1 + max(int(name.split("_l")[1].split("_")[0]) for name in params)
     suffixes = ["", "_reverse"] if "weight_ih_l0_reverse" in params else [""]
     batch, steps = x.shape[:2]
     lengths = jnp.full(batch, steps) if lengths is None else lengths
+    valid = jnp.arange(steps) < lengths[:, None]
+    valid = valid if mask is None else valid & mask
     reset = jnp.zeros((batch, steps), bool) if reset is None else reset
+    reset_h, reset_c = (jnp.zeros_like(h0), jnp.zeros_like(c0)) if reset_state is None else reset_state
     rows_h, rows_c, all_h, all_c = [], [], [], []
     for layer in range(layers):
         outputs = []
@@ -26,17 +33,20 @@ def plain_lstm(params, x, h0, c0, *, lengths=None, reset=None, truncate_every=No
                 for n in ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
             }
             h, c = h0[row], c0[row]
+            begun = jnp.full((batch, 1), not suffix)
+            waiting_reset = waiting_cut = jnp.zeros((batch, 1), bool)
             ys, cs = [None] * steps, [None] * steps
             for t in range(steps)[:: -1 if suffix else 1]:
                 boundary = t + 1 if suffix else t  # between t and t+1 for the reverse direction, t-1 and t else
-                inside = (t < lengths)[:, None]
+                inside = valid[:, t][:, None]
                 if boundary < steps:
-                    both = (boundary < lengths)[:, None]
+                    waiting_reset |= reset[:, boundary][:, None] & begun
                     if truncate_every and boundary % truncate_every == 0 and boundary > 0:
-                        h = jnp.where(both, jax.lax.stop_gradient(h), h)
-                        c = jnp.where(both, jax.lax.stop_gradient(c), c)
-                    back = reset[:, boundary][:, None] & both
-                    h, c = jnp.where(back, h0[row], h), jnp.where(back, c0[row], c)
+                        waiting_cut |= begun
+                cut, back = waiting_cut & inside, waiting_reset & inside
+                h = jnp.where(back, reset_h[row], jnp.where(cut, jax.lax.stop_gradient(h), h))
+                c = jnp.where(back, reset_c[row], jnp.where(cut, jax.lax.stop_gradient(c), c))
+                waiting_reset, waiting_cut, begun = waiting_reset & ~inside, waiting_cut & ~inside, begun | inside
                 new_h, new_c = _step(weights, jnp.where(inside, x[:, t], 0.0), h, c)
                 h, c = jnp.where(inside, new_h, h), jnp.where(inside, new_c, c)
                 ys[t], cs[t] = jnp.where(inside, h, 0.0), jnp.where(inside, c, 0.0)

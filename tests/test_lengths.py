@@ -88,12 +88,12 @@ def test_lengths_under_jit_count_as_clipped():
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
-def test_reset_runs_each_segment_alone(network, lengths):
+def test_reset_to_the_given_state_runs_each_segment_by_itself(network, lengths):
     """Two layers deep the segments still do not see one another, in either direction."""
     params, x, state = problem(**NETWORKS[network])
     reset = np.random.default_rng(0).random((B, T)) < 0.4
     reset[1] = [False, True, False, False, True, False]
-    y = lstm(params, x, state, reset=reset, lengths=lengths)[0]
+    y = lstm(params, x, state, reset=reset, reset_state=state, lengths=lengths)[0]
     for b in range(B):
         end = T if lengths is None else lengths[b]
         bounds = sorted({0, *np.flatnonzero(reset[b, :end]).tolist(), int(end)})
@@ -102,18 +102,19 @@ def test_reset_runs_each_segment_alone(network, lengths):
             np.testing.assert_allclose(y[b, start:stop], alone, rtol=1e-12, atol=1e-14)
 
 
-def test_reset_lets_no_gradient_through_and_feeds_the_initial_state():
+def test_reset_lets_no_gradient_through_and_feeds_the_reset_state():
     params, x, state = problem()
     reset = np.zeros((B, T), bool)
     reset[:, 3] = True
 
-    def late(x, state):
-        return jnp.sum(jax_lstm.lstm(params, x, state, reset=reset)[0][:, 3:] ** 2)
+    def late(x, state, reset_state):
+        return jnp.sum(jax_lstm.lstm(params, x, state, reset=reset, reset_state=reset_state)[0][:, 3:] ** 2)
 
-    d_x, d_state = jax.grad(late, argnums=(0, 1))(x, state)
+    d_x, d_state, d_reset_state = jax.grad(late, argnums=(0, 1, 2))(x, state, state)
     np.testing.assert_array_equal(d_x[:, :3], 0.0)
     assert np.abs(d_x[:, 3:]).min() > 0
-    assert np.abs(d_state.c).min() > 0
+    np.testing.assert_array_equal(d_state.c, 0.0)
+    assert np.abs(d_reset_state.c).min() > 0
 
 
 def test_a_reset_in_the_padding_changes_nothing():

@@ -20,12 +20,14 @@ VARIANTS = {
     "projection": ({"proj_size": 3, "num_layers": 2}, {}),
     "no bias": ({"bias": False}, {}),
     "lengths": ({"bidirectional": True}, {"lengths"}),
+    "mask": ({"bidirectional": True}, {"mask"}),
     "reset": ({"bidirectional": True, "num_layers": 2}, {"reset"}),
+    "reset to a state": ({"bidirectional": True}, {"reset", "reset_state"}),
     "truncation": ({"bidirectional": True, "num_layers": 2}, {"truncate_every"}),
-    "all in one layer": ({"proj_size": 3}, {"lengths", "reset", "truncate_every"}),
+    "all in one layer": ({"proj_size": 3}, {"lengths", "reset", "reset_state", "truncate_every"}),
     "all together": (
         {"bidirectional": True, "num_layers": 2, "proj_size": 3},
-        {"lengths", "reset", "truncate_every"},
+        {"lengths", "mask", "reset", "reset_state", "truncate_every"},
     ),
 }
 RUNS = {
@@ -47,22 +49,34 @@ def problem(name):
     c = jax.random.normal(keys[3], (rows, B, H))
     options = {
         "lengths": jnp.array([3, 0, 5]),
+        "mask": jnp.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 0, 0, 1, 1]], bool),
         "reset": jax.random.bernoulli(keys[4], 0.3, (B, T)),
+        "reset_state": lambda h, c: (jnp.sin(h), jnp.cos(c)),  # its gradient comes out at h and c
         "truncate_every": 2,
     }
     return (params, x, h, c), {name: options[name] for name in sorted(names)}
 
 
+def at(options, h, c, state):
+    """The options with the reset state that belongs to h and c, as ``state(h, c)``."""
+    return options | {"reset_state": state(*options["reset_state"](h, c))} if "reset_state" in options else options
+
+
 def ours(options, run=None):
     def f(params, x, h, c):
-        y, last = jax_lstm.lstm(params, x, LSTMState(h, c), **options, **(run or {}))
+        given = at(options, h, c, LSTMState)
+        y, last = jax_lstm.lstm(params, x, LSTMState(h, c), **given, **(run or {}))
         return y, last.h, last.c
 
     return f
 
 
 def plain(options):
-    return lambda *arguments: plain_lstm(*arguments, **options)[:3]
+    return lambda *arguments: plain_all(options, *arguments)[:3]
+
+
+def plain_all(options, params, x, h, c):
+    return plain_lstm(params, x, h, c, **at(options, h, c, lambda *pair: pair))
 
 
 def loss(f):
@@ -178,8 +192,8 @@ def test_hessian_is_symmetric_and_right():
 @pytest.mark.parametrize("derivative", [value, gradient])
 def test_vmap_over_examples(name, derivative):
     (params, x, h, c), options = problem(name)
-    static = {k: v for k, v in options.items() if k == "truncate_every"}
-    per_row = {k: v for k, v in options.items() if k != "truncate_every"}
+    static = {k: v for k, v in options.items() if k in ("truncate_every", "reset_state")}
+    per_row = {k: v for k, v in options.items() if k not in static}
 
     def one(params, x, h, c, per_row):
         return derivative(ours({**static, **per_row}))(params, x, h, c)
@@ -212,9 +226,9 @@ def test_states_of_every_step(name):
     arguments, options = problem(name)
 
     def states(params, x, h, c):
-        out = jax_lstm.lstm_states(params, x, LSTMState(h, c), **options)
+        out = jax_lstm.lstm_states(params, x, LSTMState(h, c), **at(options, h, c, LSTMState))
         return out.h, out.c
 
-    reference = lambda *a: plain_lstm(*a, **options)[3:]
+    reference = lambda *a: plain_all(options, *a)[3:]
     got = jax.jit(lambda *a: (states(*a), gradient(states)(*a)))(*arguments)
     assert_close(got, jax.jit(lambda *a: (reference(*a), gradient(reference)(*a)))(*arguments))

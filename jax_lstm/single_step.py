@@ -1,0 +1,63 @@
+"""One step of one layer outside a loop, for any cell: its checks, its state and its products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_lstm.checks import require_floating, spreads_to
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.network import Network
+
+Params = Mapping[str, Any]
+
+
+def check_step_input(x: Any, network: Network) -> None:
+    """Raise TypeError or ValueError unless x is ``[*batch, D]``."""
+    require_floating("x", x, "[*batch, D]")
+    if x.ndim < 1 or x.shape[-1] != network.input_size:
+        raise ValueError(f"x must be [*batch, D] with D = {network.input_size}; got shape {tuple(x.shape)}.")
+
+
+def state_or_zeros(name: str, value: Any, x: Any, width: int, dtype: Any) -> jax.Array:
+    """Return a state ``[*batch, width]`` for x ``[*batch, D]``: zeros of ``dtype`` for None, else as it is, checked.
+
+    A batch axis of one element stands for the whole batch.
+    """
+    wanted = (*x.shape[:-1], width)
+    if value is None:
+        return jnp.zeros(wanted, dtype)
+    require_floating(name, value, "[*batch, width]")
+    if not spreads_to(value.shape, wanted, slice(0, -1)):
+        raise ValueError(
+            f"{name} must have shape {wanted}, or 1 in place of a batch axis; got shape {tuple(value.shape)}."
+        )
+    return jnp.asarray(value)
+
+
+def carry_dtype_of(asked: Any, params: Params, x: Any, *states: jax.Array) -> jnp.dtype:
+    """Return the dtype of the next state: what is asked for, or the widest that takes part, at least float32."""
+    if asked is not None and not jnp.issubdtype(asked, jnp.floating):
+        raise TypeError(f"carry_dtype must be a floating-point dtype; got {asked}.")
+    return jnp.dtype(asked or accumulation_dtype(compute_dtype(x, params), *(state.dtype for state in states)))
+
+
+def gate_sums(params: Params, x: Any, h: Any, precision: Any) -> jax.Array:
+    """Return every gate's sum, ``[*batch, G]``, accumulated in at least float32."""
+    z = step_product(params, x, x, "weight_ih", precision) + step_product(params, x, h, "weight_hh", precision)
+    for name in ("bias_ih", "bias_hh"):
+        if name in params:
+            z = z + jnp.reshape(params[name], (*(1,) * (z.ndim - 1), -1)).astype(z.dtype)
+    return z
+
+
+def step_product(params: Params, x: Any, a: Any, name: str, precision: Any) -> jax.Array:
+    """Return ``a`` times the transpose of one weight in the compute dtype, as in the loop over time."""
+    dtype = compute_dtype(x, params)
+    weight = jnp.asarray(params[name], dtype).T
+    return jnp.matmul(
+        jnp.asarray(a, dtype), weight, precision=precision, preferred_element_type=accumulation_dtype(dtype)
+    )
