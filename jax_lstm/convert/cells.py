@@ -18,7 +18,7 @@ from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import FUSED, from_nnx, to_nnx
 from jax_lstm.convert.flax_nnx import GATES as NNX_GATES
 from jax_lstm.convert.layers import cell, is_cell
-from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.recognize import refuse_tree
 
 
 def cells_from_flax(tree: Any, *, dtype: Any = None) -> Any:
