@@ -12,7 +12,7 @@ from jax_lstm.backends import BackendChoice, choose
 from jax_lstm.cell import LSTM, activate, advance
 from jax_lstm.checks import require_floating
 from jax_lstm.network import read_cell, read_network
-from jax_lstm.options import OptionArguments, Options
+from jax_lstm.options import Backend, OptionArguments, Options, Residuals, show_options
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
 
@@ -31,9 +31,9 @@ def lstm(
     dropout_key: Any = None,
     checkpoint_every: int | None = None,
     truncate_every: int | None = None,
-    residuals: str = "fast",
+    residuals: Residuals = "fast",
     carry_dtype: Any = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
     unroll: int = 1,
     precision: Any = None,
 ) -> tuple[jax.Array, LSTMState]:
@@ -97,6 +97,7 @@ def lstm(
     return ran.y, ran.last
 
 
+@show_options
 def lstm_states(
     params: Params, x: Any, state: LSTMState | None = None, **options: Unpack[OptionArguments]
 ) -> LSTMState:
@@ -112,6 +113,7 @@ def lstm_states(
     return states
 
 
+@show_options
 def choose_backend(
     params: Params, x: Any, state: LSTMState | None = None, **options: Unpack[OptionArguments]
 ) -> BackendChoice:

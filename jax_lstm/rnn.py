@@ -8,18 +8,19 @@ from typing import Any, Unpack
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.elman import NONLINEARITIES
+from jax_lstm.elman import NONLINEARITIES, Nonlinearity
 from jax_lstm.lstm import check_step, sum_step
 from jax_lstm.network import read_cell, read_network
-from jax_lstm.options import OptionArguments, Options
+from jax_lstm.options import OptionArguments, Options, show_options
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
 
 Params = Mapping[str, Any]
 
 
+@show_options
 def rnn(
-    params: Params, x: Any, h: Any = None, *, nonlinearity: str = "tanh", **options: Unpack[OptionArguments]
+    params: Params, x: Any, h: Any = None, *, nonlinearity: Nonlinearity = "tanh", **options: Unpack[OptionArguments]
 ) -> tuple[jax.Array, jax.Array]:
     """A multi-layer Elman RNN over a sequence: torch.nn.RNN's function, on torch.nn.RNN's weights.
 
@@ -43,7 +44,9 @@ def rnn(
     return ran.y, ran.last.h
 
 
-def rnn_cell(params: Params, h: Any, x: Any, *, nonlinearity: str = "tanh", precision: Any = None) -> jax.Array:
+def rnn_cell(
+    params: Params, h: Any, x: Any, *, nonlinearity: Nonlinearity = "tanh", precision: Any = None
+) -> jax.Array:
     """One step of one layer: torch.nn.RNNCell's function, on its weights.
 
     ``params`` as for :func:`jax_lstm.lstm_cell` with H rows, ``h [*batch, H]``, ``x [*batch, D]``. Returns the next h,
