@@ -17,16 +17,21 @@ class Sign:
     """A mark of one kind of tree.
 
     ``pattern`` is searched in the paths of the tree's leaves. ``whose`` says what the tree looks like, and ``write``
-    what to do about it. In both, ``{entry}`` is the group of that name in ``pattern``.
+    what to do about it; it is empty if nothing can be done, since the tree is no LSTM's. In both, ``{entry}`` is the
+    group of that name in ``pattern``.
     """
 
     pattern: str
     whose: str
     write: str = ""
 
-    def sentence(self, paths: list[str]) -> str:
-        """Return the advice, or "" if no path has this mark."""
-        match = next(filter(None, (re.search(self.pattern, path) for path in paths)), None)
+    @property
+    def is_lstm(self) -> bool:
+        return bool(self.write)
+
+    def sentence(self, leaves: list[str]) -> str:
+        """Return the advice, or "" if no leaf has this mark."""
+        match = next(filter(None, (re.search(self.pattern, leaf) for leaf in leaves)), None)
         if match is None:
             return ""
         told = f" It looks like {self.whose}" + (f": {self.write}" if self.write else "")
@@ -160,7 +165,7 @@ def advice(argument: str, tree: Any, kind: str, *, is_cell: bool = False) -> str
       Sentences to put after an error's own, each with a space before it; "" if the tree resembles nothing known.
     """
     found = stored_form(tree) + elsewhere(argument, tree, kind, is_cell=is_cell)
-    return found or _library(list(paths(tree)), "a torch.nn.LSTM state dict, a torch.nn.LSTMCell state dict")
+    return found or _library_of_a_cell(tree, "a torch.nn.LSTM state dict, a torch.nn.LSTMCell state dict")
 
 
 def stored_form(tree: Any) -> str:
@@ -229,13 +234,26 @@ def _use(place: Place, kind: str, is_cell: bool) -> str:
     return f"{call}, or pass {other}"
 
 
+def _library_of_a_cell(tree: Any, expected: str) -> str:
+    """Whose tree it is, judged by an LSTM in it if there is one: a model may have a GRU beside."""
+    cells: dict[str, list[str]] = {}  # the leaves by what they are inside of, "net" for "net/if/kernel (4, 5)"
+    for leaf in paths(tree):
+        cells.setdefault("/".join(leaf.partition(" ")[0].split("/")[:-2]), []).append(leaf)
+    signs = [(sign, leaves) for leaves in cells.values() if (sign := _sign(leaves))]
+    judged = next((leaves for sign, leaves in signs if sign.is_lstm), list(paths(tree)))
+    return _library(judged, expected)
+
+
 def _library(leaves: list[str], expected: str) -> str:
     """Whose tree it is, unless it is what is expected."""
-    for sign in LIBRARIES:
-        if told := sign.sentence(leaves):
-            name = re.escape(sign.whose.removesuffix("'s"))
-            return "" if re.search(rf"{name}(?![\w.])", expected) else told
-    return ""
+    sign = _sign(leaves)
+    if sign is None or re.search(re.escape(sign.whose.removesuffix("'s")) + r"(?![\w.])", expected):
+        return ""
+    return sign.sentence(leaves)
+
+
+def _sign(leaves: list[str]) -> Sign | None:
+    return next((sign for sign in LIBRARIES if sign.sentence(leaves)), None)
 
 
 def listed(names: list[str], most: int = 8) -> str:

@@ -169,6 +169,15 @@ CONVERTED = {
     "Keras": (convert.to_keras(PARAMS), "Keras's: read it with convert.from_keras"),
     "a torch module": (torch.nn.LSTM(4, 5), "torch's: read it with convert.from_torch(module.state_dict())"),
     "a module of ours": (nnx.LSTM(4, 5, rngs=flax_nnx.Rngs(0)), "call it, or pass nnx.state(module, nnx.Param)"),
+    "linen, beside a GRU": (
+        {"GRUCell_0": {"ir": {"kernel": H}}, "LSTMCell_0": convert.to_flax(PARAMS)["cell"]},
+        "flax.linen's: read it with convert.from_flax",
+    ),
+    "nnx, beside a GRU": (
+        {"gru": {"dense_i": {"kernel": H, "bias": H}}, "lstm": convert.to_nnx(PARAMS)["cell"]},
+        "flax.nnx's: read it with convert.from_nnx",
+    ),
+    "a GRU of nnx": ({"dense_i": {"kernel": H, "bias": H}, "dense_h": {"kernel": H}}, "a GRU or simple cell of"),
     "a GRU of linen": ({"ir": {"kernel": H}, "hn": {"kernel": H}}, "a GRU of flax.linen, not an LSTM"),
     "float8": (
         {name: a.astype(jnp.float8_e4m3fn) for name, a in PARAMS.items()},
