@@ -12,7 +12,10 @@ from jax_lstm.recognize import advice
 
 # What to write instead of an array in a dtype that nothing here computes in, by the dtype's name: the first that fits.
 _DTYPE_ADVICE = (
-    (r"u?int[248]$", "Quantized numbers are no weights yet: dequantize them first, scale * (values - zero_point)."),
+    (
+        r"u?int[248]$",
+        "Integers this short are usually quantized: dequantize them first, scale * (values - zero_point).",
+    ),
     (r"float[468]", "Write {name}.astype(jnp.float32), times its scale if that is stored apart."),
     (r"complex", "Everything here computes with real numbers only."),
     (r"", "Write {name}.astype(...)."),

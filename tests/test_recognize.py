@@ -183,7 +183,10 @@ CONVERTED = {
         {name: a.astype(jnp.float8_e4m3fn) for name, a in PARAMS.items()},
         "params['weight_ih_l0'] must be floating point of at least 16 bits; got dtype float8_e4m3fn. Write params",
     ),
-    "int4": ({name: a.astype(jnp.int4) for name, a in PARAMS.items()}, "got dtype int4. Quantized numbers"),
+    "int4": (
+        {name: a.astype(jnp.int4) for name, a in PARAMS.items()},
+        "got dtype int4. Integers this short are usually quantized: dequantize",
+    ),
 }
 LAYERS = ("flat, with a prefix", "Flax variables", "nested")  # by names that lstm takes, if not at this place
 
