@@ -28,8 +28,8 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
       "lstm.weight_ih_l0" is ``tree["lstm"]["weight_ih_l0"]``. Lossless unless ``dtype`` is narrower.
 
     Raises:
-      TypeError: ``state_dict`` is no mapping of names to arrays; or an entry, which is named, is a tensor that NumPy has
-        no form for: quantized, float8, sparse or without values (on torch's meta device).
+      TypeError: ``state_dict`` is no mapping of names to arrays; or an entry, which is named, is a tensor that NumPy
+        has no form for: quantized, float8, sparse or without values (on torch's meta device).
       ValueError: it is nested, as other libraries' trees are; nothing is under ``prefix``, or it lacks its dot; a
         64-bit entry would lose bits with x64 off.
     """
