@@ -23,6 +23,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file= --strict --follow-imports=silent tests/typed_user.py
+	@if PYRIGHT_PYTHON_GLOBAL_NODE=1 $(BIN)/pyright --version > /dev/null 2>&1; \
+	then PYRIGHT_PYTHON_GLOBAL_NODE=1 $(BIN)/pyright --pythonpath $(BIN)/python; \
+	else echo "pyright skips: it needs node and npm"; fi
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

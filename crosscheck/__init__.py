@@ -7,6 +7,7 @@ cross-check must not wait for two frameworks.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from crosscheck.finding import CouldNotRun, Finding, Outcome
     from crosscheck.pair import assert_agree, check
     from crosscheck.verdict import Verdict
+
+try:
+    __version__ = version("jax-lstm")  # the distribution that this package is a part of
+except PackageNotFoundError:  # the source without an installation
+    __version__ = "0+unknown"
 
 _HOME = {
     "CouldNotRun": "finding",

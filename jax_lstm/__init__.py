@@ -4,6 +4,10 @@ Axes, everywhere: T steps, B or *batch batch axes, D inputs, H hidden units, P o
 G = 4H gate rows (H for an RNN), L layers, R = L * directions rows of a state.
 """
 
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
 from jax_lstm import convert
 from jax_lstm.backends import BackendChoice
 from jax_lstm.gradient_flow import GradientFlow, gradient_flow
@@ -13,6 +17,15 @@ from jax_lstm.lstm import choose_backend, lstm, lstm_cell, lstm_states
 from jax_lstm.rnn import rnn, rnn_cell
 from jax_lstm.state import LSTMState
 from jax_lstm.streaming import lstm_step, lstm_stream
+
+if TYPE_CHECKING:
+    from jax_lstm import linen as linen
+    from jax_lstm import nnx as nnx
+
+try:
+    __version__ = version("jax-lstm")
+except PackageNotFoundError:  # the source without an installation
+    __version__ = "0+unknown"
 
 __all__ = [
     "BackendChoice",
@@ -32,3 +45,15 @@ __all__ = [
     "rnn_cell",
     "zero_state",
 ]
+
+_WITH_FLAX = ("linen", "nnx")  # imported when they are first used: not everyone who imports this package uses Flax
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_FLAX:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WITH_FLAX})

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ PRESETS_WITH_TF32 = {"DEFAULT": True, "TF32_TF32_F32": True, "F32_F32_F32": Fals
 class BackendChoice(NamedTuple):
     """backend: "scan" or "cudnn"; reason: why, in words."""
 
-    backend: str
+    backend: Literal["scan", "cudnn"]
     reason: str
 
 

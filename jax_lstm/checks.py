@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+
+from jax_lstm.recognize import advice
+
+# What to write instead of an array in a dtype that nothing here computes in, by the dtype's name: the first that fits.
+_DTYPE_ADVICE = (
+    (
+        r"u?int[248]$",
+        "Integers this short are usually quantized: dequantize them first, scale * (values - zero_point).",
+    ),
+    (r"float[468]", "Write {name}.astype(jnp.float32), times its scale if that is stored apart."),
+    (r"complex", "Everything here computes with real numbers only."),
+    (r"", "Write {name}.astype(...)."),
+)
 
 
 def require_floating(name: str, value: Any, layout: str) -> None:
@@ -14,12 +28,16 @@ def require_floating(name: str, value: Any, layout: str) -> None:
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise TypeError(f"{name} must be a floating-point array {layout}; got {type(value).__name__}.")
     if not is_floating(value):
-        raise TypeError(f"{name} must be floating point; got dtype {value.dtype}. Write {name}.astype(...).")
+        told = next(told for pattern, told in _DTYPE_ADVICE if re.match(pattern, str(value.dtype)))
+        narrow = jnp.issubdtype(value.dtype, jnp.floating)
+        expected = "floating point of at least 16 bits" if narrow else "floating point"
+        raise TypeError(f"{name} must be {expected}; got dtype {value.dtype}. {told.format(name=name)}")
 
 
 def is_floating(value: Any) -> bool:
+    """Whether an array has real numbers in a dtype that JAX promotes: those of 8 bits or fewer it does not."""
     refuse_torch(value)
-    return bool(jnp.issubdtype(value.dtype, jnp.floating))
+    return bool(jnp.issubdtype(value.dtype, jnp.floating)) and value.dtype.itemsize >= 2
 
 
 def is_int(value: Any) -> bool:
@@ -49,7 +67,8 @@ def require_same_shapes(given: Mapping[str, Any], shapes: Mapping[str, tuple[int
     """ValueError where ``given`` parameters are not the ones, by name and shape, that a module's options call for."""
     for name, shape in shapes.items():
         if name not in given:
-            raise ValueError(f"params of {owner} lack {name!r} {shape}; got {', '.join(given)}.")
+            told = advice("params", given, "lstm", is_cell="weight_ih" in shapes)
+            raise ValueError(f"params of {owner} lack {name!r} {shape}; got {', '.join(given)}.{told}")
         if tuple(given[name].shape) != shape:
             raise ValueError(
                 f"params[{name!r}] of {owner} must have shape {shape}; got {tuple(given[name].shape)}. "

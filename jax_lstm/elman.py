@@ -7,6 +7,8 @@ It has no cell state; `recurrence` sees ``c = None`` throughout. Source: Elman 1
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -34,7 +36,8 @@ def _cell(name, phi, slope):
     return Cell(name, 1, False, activate, advance, activation_slopes, slopes, tangent)
 
 
-NONLINEARITIES = {
+Nonlinearity = Literal["tanh", "relu"]
+NONLINEARITIES: dict[Nonlinearity, Cell] = {
     "tanh": _cell("rnn_tanh", jnp.tanh, lambda h: 1 - h * h),
     "relu": _cell("rnn_relu", jax.nn.relu, lambda h: (h > 0).astype(h.dtype)),
 }

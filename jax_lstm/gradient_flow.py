@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax_lstm.cell import LSTM, Cell
 from jax_lstm.checks import require_floating
 from jax_lstm.dtypes import accumulation_dtype, compute_dtype
-from jax_lstm.elman import NONLINEARITIES
+from jax_lstm.elman import NONLINEARITIES, Nonlinearity
 from jax_lstm.flow.adjoint import Adjoint, run_back
 from jax_lstm.flow.jacobian import Recurrent, recurrent
 from jax_lstm.flow.spectra import product_spectra, step_spectra
@@ -78,7 +78,7 @@ def gradient_flow(
     dy: Any = None,
     dstate: Any = None,
     key: Any = None,
-    nonlinearity: str = "tanh",
+    nonlinearity: Nonlinearity = "tanh",
     jacobians: bool = True,
     products: bool = True,
     precision: Any = None,

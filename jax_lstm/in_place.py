@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.checks import require_floating
-from jax_lstm.init import ForgetBias, initializers, per_gate
+from jax_lstm.init import ForgetBias, Style, initializers, per_gate
 from jax_lstm.network import Network
 from jax_lstm.shells import cast, run_cell
 from jax_lstm.state import LSTMState
@@ -79,7 +79,7 @@ def refuse_options(given: Mapping[str, Any], reasons: Mapping[str, str]) -> None
 
 def cell_initializers(
     network: Network,
-    style: str | None,
+    style: Style | None,
     forget_bias: ForgetBias,
     kernel_init: Initializer = None,
     recurrent_kernel_init: Initializer = None,

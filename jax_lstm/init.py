@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from jax_lstm.cell import GATE_ORDER
 from jax_lstm.network import Network
 
 ForgetBias = float | str | None
+Style = Literal["torch", "flax", "keras", "haiku"]
 
 
 def init_lstm(
@@ -39,7 +40,7 @@ def init_lstm(
     bias: bool = True,
     bidirectional: bool = False,
     proj_size: int = 0,
-    style: str = "torch",
+    style: Style = "torch",
     forget_bias: ForgetBias = None,
     dtype: Any = jnp.float32,
 ) -> dict[str, jax.Array]:
@@ -70,7 +71,7 @@ def init_rnn(
     *,
     bias: bool = True,
     bidirectional: bool = False,
-    style: str = "torch",
+    style: Style = "torch",
     dtype: Any = jnp.float32,
 ) -> dict[str, jax.Array]:
     """Draws the weights of an Elman RNN: a torch.nn.RNN state dict. Arguments and errors as :func:`init_lstm`."""
@@ -78,7 +79,7 @@ def init_rnn(
     return init_network(key, network, style=style, dtype=dtype)
 
 
-def init_network(key, network: Network, *, style="torch", forget_bias: ForgetBias = None, dtype=jnp.float32):
+def init_network(key, network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None, dtype=jnp.float32):
     """Every parameter of ``network``, each from its own key."""
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be a floating-point dtype; got {jnp.dtype(dtype)}.")
@@ -87,7 +88,7 @@ def init_network(key, network: Network, *, style="torch", forget_bias: ForgetBia
     return {name: init(k, dtype) for k, (name, init) in zip(keys, inits.items(), strict=True)}
 
 
-def initializers(network: Network, *, style="torch", forget_bias: ForgetBias = None) -> dict[str, Callable]:
+def initializers(network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None) -> dict[str, Callable]:
     """Name -> ``init(key, dtype)``, in the order of torch's state dict."""
     check_network(network)
     if style not in STYLES:
@@ -148,7 +149,7 @@ def _haiku(network, layer, name, shape):
     return lambda key, dtype: scale * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
-STYLES: dict[str, Callable[..., Callable]] = {"torch": _torch, "flax": _flax, "keras": _keras, "haiku": _haiku}
+STYLES: dict[Style, Callable[..., Callable]] = {"torch": _torch, "flax": _flax, "keras": _keras, "haiku": _haiku}
 _STYLE_FORGET_BIAS = {"keras": 1.0, "haiku": 1.0}
 
 

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 
 from jax_lstm import in_place
 from jax_lstm.checks import require_same_shapes
-from jax_lstm.init import ForgetBias, initializers
+from jax_lstm.init import ForgetBias, Style, initializers
 from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
+from jax_lstm.options import Backend, Residuals
 from jax_lstm.shells import cast, embed, feature_size, linear, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
 from jax_lstm.streaming import lstm_step, lstm_stream
@@ -36,15 +37,15 @@ class LSTM(nn.Module):
     proj_size: int = 0
     time_major: bool = False
     dropout: float = 0.0
-    style: str = "torch"
+    style: Style = "torch"
     forget_bias: ForgetBias = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
     carry_dtype: Any = None
     checkpoint_every: int | None = None
     truncate_every: int | None = None
-    residuals: str = "fast"
-    backend: str = "auto"
+    residuals: Residuals = "fast"
+    backend: Backend = "auto"
     unroll: int = 1
     precision: Any = None
     deterministic: bool | None = None
@@ -128,7 +129,7 @@ class LSTMCell(nn.RNNCellBase):
 
     hidden_size: int | None = None
     bias: bool = True
-    style: str | None = None
+    style: Style | None = None
     forget_bias: ForgetBias = None
     dtype: Any = None
     param_dtype: Any = jnp.float32

@@ -13,7 +13,7 @@ from jax_lstm.cell import LSTM, activate, advance
 from jax_lstm.checks import require_floating
 from jax_lstm.dtypes import accumulation_dtype, compute_dtype
 from jax_lstm.network import read_cell, read_network
-from jax_lstm.options import OptionArguments, Options
+from jax_lstm.options import Backend, OptionArguments, Options, Residuals, show_options
 from jax_lstm.single_step import (
     carry_dtype_of,
     check_step_input,
@@ -42,9 +42,9 @@ def lstm(
     dropout_key: Any = None,
     checkpoint_every: int | None = None,
     truncate_every: int | None = None,
-    residuals: str = "fast",
+    residuals: Residuals = "fast",
     carry_dtype: Any = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
     unroll: int = 1,
     precision: Any = None,
 ) -> tuple[jax.Array, LSTMState]:
@@ -118,6 +118,7 @@ def lstm(
     return ran.y, ran.last
 
 
+@show_options
 def lstm_states(
     params: Params, x: Any, state: LSTMState | None = None, **options: Unpack[OptionArguments]
 ) -> LSTMState:
@@ -134,6 +135,7 @@ def lstm_states(
     return states
 
 
+@show_options
 def choose_backend(
     params: Params, x: Any, state: LSTMState | None = None, **options: Unpack[OptionArguments]
 ) -> BackendChoice:

@@ -12,12 +12,14 @@ optimizer trajectory (each receives the full gradient, so their sum moves twice 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jax_lstm.cell import LSTM
 from jax_lstm.checks import require_floating
+from jax_lstm.recognize import advice, listed
 
 KINDS = {"lstm": LSTM.num_gates, "rnn": 1}
 _ENTRY = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d+)(_reverse)?")
@@ -85,15 +87,16 @@ def read_network(params: Mapping[str, object], kind: str) -> Network:
     Raises TypeError where ``params`` is no flat dict of real floating-point arrays, and ValueError naming the
     entry that is unknown, missing or misshapen, or where the weights are of the other kind.
     """
-    _check_arrays(params)
+    _check_arrays(params, kind)
     for name in params:
         if not _ENTRY.fullmatch(name):
             raise ValueError(
                 f"params has an unknown entry {name!r}; expected names like 'weight_ih_l0' or 'bias_hh_l1_reverse'."
-                + _hint_unknown(name)
+                + advice("params", params, kind)
             )
     found = [match for match in map(_ENTRY.fullmatch, params) if match]
-    network = _guess(params, kind)
+    told = functools.partial(advice, "params", params, kind)
+    network = _guess(params, kind, told)
     network = Network(
         kind,
         network.input_size,
@@ -103,13 +106,13 @@ def read_network(params: Mapping[str, object], kind: str) -> Network:
         bidirectional=any(match[3] for match in found),
         proj_size=network.proj_size,
     )
-    _check_shapes(params, network.shapes())
+    _check_shapes(params, network.shapes(), told)
     return network
 
 
 def read_kind(params: Mapping[str, object]) -> str:
     """Return "rnn" if weight_hh is square and nothing projects, else "lstm"; :func:`read_network` checks the rest."""
-    _check_arrays(params)
+    _check_arrays(params, "lstm")
     suffix = "" if is_cell(params) else "_l0"
     shape = tuple(getattr(params.get(f"weight_hh{suffix}"), "shape", ()))
     return "rnn" if shape[:1] * 2 == shape != () and f"weight_hr{suffix}" not in params else "lstm"
@@ -122,8 +125,9 @@ def is_cell(params: Mapping[str, object]) -> bool:
 
 def read_cell(params: Mapping[str, object], kind: str) -> Network:
     """As :func:`read_network`, for one cell: torch.nn.LSTMCell's names, without ``_l0``."""
-    _check_arrays(params)
-    network = _guess({f"{name}_l0": value for name, value in params.items()}, kind, suffix="")
+    _check_arrays(params, kind, is_cell=True)
+    told = functools.partial(advice, "params", params, kind, is_cell=True)
+    network = _guess({f"{name}_l0": value for name, value in params.items()}, kind, told, suffix="")
     network = Network(
         kind,
         network.input_size,
@@ -131,16 +135,17 @@ def read_cell(params: Mapping[str, object], kind: str) -> Network:
         bias=any(name.startswith("bias") for name in params),
         proj_size=network.proj_size,
     )
-    _check_shapes(params, network.cell_shapes())
+    _check_shapes(params, network.cell_shapes(), told)
     return network
 
 
-def _guess(params, kind, suffix="_l0"):
-    """Kind and sizes from the first layer's matrices."""
+def _guess(params, kind, told, suffix="_l0"):
+    """Kind and sizes from the first layer's matrices; ``told()`` is the advice of an error."""
     for name in ("weight_ih_l0", "weight_hh_l0"):
         shown = name.removesuffix("_l0") + suffix
         if name not in params:
-            raise ValueError(f"params lacks {shown!r}; got {_listed(params)}. Pass one torch state dict, whole.")
+            names = _listed(name.removesuffix("_l0" if not suffix else "") for name in params)
+            raise ValueError(f"params lacks {shown!r}; got {names}. Pass one torch state dict, whole.{told()}")
         if len(params[name].shape) != 2:
             raise ValueError(f"params[{shown!r}] must be a matrix [G, in]; got shape {tuple(params[name].shape)}.")
     wide, out = params["weight_hh_l0"].shape
@@ -149,6 +154,11 @@ def _guess(params, kind, suffix="_l0"):
         raise ValueError(f"params['weight_hr{suffix}'] must be [P, H]; got shape {tuple(projection.shape)}.")
     hidden = out if projection is None else projection.shape[1]
     found = "lstm" if projection is not None or wide == 4 * out else "rnn" if wide == out else None
+    if found is None and wide == 3 * out:
+        raise ValueError(
+            f"params are a GRU's weights: weight_hh{suffix} is [3H, H] = {(wide, out)}. There is no GRU here, only "
+            "LSTMs ([4H, H]) and Elman RNNs ([H, H])."
+        )
     if found is None or wide != KINDS[found] * hidden:
         raise ValueError(
             f"params['weight_hh{suffix}'] must be [4H, H] for an LSTM, [4H, P] beside a weight_hr [P, H], or [H, H] "
@@ -164,40 +174,31 @@ def _guess(params, kind, suffix="_l0"):
     return Network(kind, params["weight_ih_l0"].shape[1], hidden, proj_size=0 if projection is None else out)
 
 
-def _check_arrays(params):
+def _check_arrays(params, kind, is_cell=False):
+    told = functools.partial(advice, "params", params, kind, is_cell=is_cell)
     if not isinstance(params, Mapping):
-        raise TypeError(f"params must be a flat dict of arrays by torch's names; got {type(params).__name__}.")
+        raise TypeError(f"params must be a flat dict of arrays by torch's names; got {type(params).__name__}.{told()}")
     for name, value in params.items():
         if not isinstance(name, str):
-            raise TypeError(f"params must have names as keys; got the key {name!r}.")
+            raise TypeError(f"params must have names as keys; got the key {name!r}.{told()}")
         if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-            raise TypeError(
-                f"params[{name!r}] must be an array; got {type(value).__name__}. "
-                "A Flax variables dict holds the weights under 'params'; jax_lstm.convert.from_torch reads torch's."
-            )
+            raise TypeError(f"params[{name!r}] must be an array; got {type(value).__name__}.{told()}")
         require_floating(f"params[{name!r}]", value, "")
 
 
-def _check_shapes(params, shapes):
+def _check_shapes(params, shapes, told):
     for name, shape in shapes.items():
         if name not in params:
             raise ValueError(
                 f"params lacks {name!r} (shape {shape}), which its other entries call for; got {_listed(params)}. "
-                "Every layer and direction has the same entries, biases and projection included."
+                "Every layer and direction has the same entries, biases and projection included." + told()
             )
         if tuple(params[name].shape) != shape:
             raise ValueError(f"params[{name!r}] must have shape {shape}; got {tuple(params[name].shape)}.")
     for name in params:
         if name not in shapes:
-            raise ValueError(f"params has an unexpected entry {name!r}; expected only {_listed(shapes)}.")
+            raise ValueError(f"params has an unexpected entry {name!r}; expected only {_listed(shapes)}.{told()}")
 
 
-def _hint_unknown(name):
-    if "." in name:
-        return f" Strip the prefix: convert.from_torch(state_dict, prefix={name.rpartition('.')[0] + '.'!r})."
-    return ""
-
-
-def _listed(params):
-    names = sorted(map(str, params))
-    return ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "") or "nothing"
+def _listed(names):
+    return listed(sorted(map(str, names)))

@@ -7,7 +7,7 @@ in the constructor, initial states are zeros, and dropout takes its key per call
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 
 from jax_lstm import in_place
 from jax_lstm.checks import require_same_shapes
-from jax_lstm.init import ForgetBias, initializers
+from jax_lstm.init import ForgetBias, Style, initializers
 from jax_lstm.lstm import lstm
 from jax_lstm.network import Network
+from jax_lstm.options import Backend, Residuals
 from jax_lstm.shells import cast, embed, linear, uniform_init, zero_carry
 from jax_lstm.state import LSTMState
 from jax_lstm.streaming import lstm_step, lstm_stream
@@ -41,6 +42,10 @@ def _params(module: nnx.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str,
 class LSTM(nnx.Module):
     """torch.nn.LSTM as an nnx module; options mean what they mean in :func:`jax_lstm.lstm` and ``init_lstm``."""
 
+    if TYPE_CHECKING:  # The parameters, whose names depend on the layers, as in model.weight_ih_l0.
+
+        def __getattr__(self, name: str) -> nnx.Param[jax.Array]: ...
+
     def __init__(
         self,
         input_size: int,
@@ -52,15 +57,15 @@ class LSTM(nnx.Module):
         proj_size: int = 0,
         time_major: bool = False,
         dropout: float = 0.0,
-        style: str = "torch",
+        style: Style = "torch",
         forget_bias: ForgetBias = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         carry_dtype: Any = None,
         checkpoint_every: int | None = None,
         truncate_every: int | None = None,
-        residuals: str = "fast",
-        backend: str = "auto",
+        residuals: Residuals = "fast",
+        backend: Backend = "auto",
         unroll: int = 1,
         precision: Any = None,
         rngs: nnx.Rngs,
@@ -124,6 +129,12 @@ class LSTMCell(nnx.RNNCellBase):
     are refused where they are not Flax's defaults.
     """
 
+    if TYPE_CHECKING:  # The parameters; the biases are there if bias is True.
+        weight_ih: nnx.Param[jax.Array]
+        weight_hh: nnx.Param[jax.Array]
+        bias_ih: nnx.Param[jax.Array]
+        bias_hh: nnx.Param[jax.Array]
+
     fused = False  # whether Flax's cell of this name draws the kernels of all gates at once
 
     def __init__(
@@ -132,7 +143,7 @@ class LSTMCell(nnx.RNNCellBase):
         hidden_size: int | None = None,
         *,
         bias: bool = True,
-        style: str | None = None,
+        style: Style | None = None,
         forget_bias: ForgetBias = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +14,12 @@ import numpy as np
 
 from jax_lstm.checks import is_int, refuse_torch
 
-BACKENDS = ("auto", "scan", "cudnn")
-RESIDUALS = ("fast", "lean")
+Backend = Literal["auto", "scan", "cudnn"]
+Residuals = Literal["fast", "lean"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+RESIDUALS: tuple[Residuals, ...] = get_args(Residuals)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class OptionArguments(TypedDict, total=False):
@@ -27,9 +34,9 @@ class OptionArguments(TypedDict, total=False):
     dropout_key: Any
     checkpoint_every: int | None
     truncate_every: int | None
-    residuals: str
+    residuals: Residuals
     carry_dtype: Any
-    backend: str
+    backend: Backend
     unroll: int
     precision: Any
 
@@ -45,9 +52,9 @@ class Options:
     dropout_key: Any = None
     checkpoint_every: int | None = None
     truncate_every: int | None = None
-    residuals: str = "fast"
+    residuals: Residuals = "fast"
     carry_dtype: Any = None
-    backend: str = "auto"
+    backend: Backend = "auto"
     unroll: int = 1
     precision: Any = None
 
@@ -81,6 +88,18 @@ class Options:
                 "reset_state is the state that a reset goes back to, and needs reset, bool "
                 f"{layout}; got reset=None. The state before the first step is state."
             )
+
+
+def show_options(function: Function) -> Function:
+    """Decorate a function that takes ``**options``: inspect.signature, help() and editors then show them by name."""
+    signature = inspect.signature(function)
+    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in dataclasses.fields(Options)
+    ]
+    function.__signature__ = signature.replace(parameters=[*kept, *options])  # type: ignore[attr-defined]
+    return function
 
 
 def _check_one_of(name, value, known):

@@ -8,9 +8,9 @@ from typing import Any, Unpack
 import jax
 
 from jax_lstm.dtypes import accumulation_dtype, compute_dtype
-from jax_lstm.elman import NONLINEARITIES
+from jax_lstm.elman import NONLINEARITIES, Nonlinearity
 from jax_lstm.network import read_cell, read_network
-from jax_lstm.options import OptionArguments, Options
+from jax_lstm.options import OptionArguments, Options, show_options
 from jax_lstm.single_step import carry_dtype_of, check_step_input, gate_sums, state_or_zeros
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
@@ -19,8 +19,9 @@ from jax_lstm.trees import vary_alike
 Params = Mapping[str, Any]
 
 
+@show_options
 def rnn(
-    params: Params, x: Any, h: Any = None, *, nonlinearity: str = "tanh", **options: Unpack[OptionArguments]
+    params: Params, x: Any, h: Any = None, *, nonlinearity: Nonlinearity = "tanh", **options: Unpack[OptionArguments]
 ) -> tuple[jax.Array, jax.Array]:
     """A multi-layer Elman RNN over a sequence: torch.nn.RNN's function, on torch.nn.RNN's weights.
 
@@ -50,7 +51,7 @@ def rnn_cell(
     h: Any,
     x: Any,
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: Nonlinearity = "tanh",
     carry_dtype: Any = None,
     precision: Any = None,
 ) -> jax.Array:

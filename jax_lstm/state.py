@@ -7,7 +7,7 @@ here is no tuple: it cannot be unpacked, and no pair is taken for it. Write ``LS
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 from jax import export
@@ -21,10 +21,18 @@ class LSTMState:
     From :func:`jax_lstm.lstm` both are ``[L*directions, *batch, H]``, rows in torch's order (layer 0 forward,
     layer 0 reverse, layer 1 forward, ...); ``h`` is ``P`` wide when there is a projection. From
     :func:`jax_lstm.lstm_cell` they are ``[*batch, H]``.
+
+    To read, both are arrays. To make one, anything may stand in their place that JAX puts into a tree: NumPy arrays,
+    jax.ShapeDtypeStruct, shardings, axes of jax.vmap. (Inside this package an RNN's state has None as ``c``; no public
+    function gives one out.)
     """
 
-    h: Any
-    c: Any
+    h: jax.Array
+    c: jax.Array
+
+    if TYPE_CHECKING:
+
+        def __init__(self, h: Any, c: Any) -> None: ...
 
     def __iter__(self) -> NoReturn:
         raise TypeError(

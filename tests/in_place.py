@@ -52,7 +52,7 @@ def steps_of_training(loss, weights, steps: int = 5):
 
     @jax.jit
     def step(params, state):
-        updates, state = optimizer.update(jax.grad(loss)(params, x_of()), state)
+        updates, state = optimizer.update(jax.grad(loss)(params, x_of()), state, params)
         return optax.apply_updates(params, updates), state
 
     state = optimizer.init(weights)

@@ -146,6 +146,8 @@ def test_what_no_converter_can_write(name):
     with pytest.raises(ValueError, match=r"lacks 'weight_ih_l0'; got nothing"):
         write({})
     with pytest.raises(ValueError, match=r"\['weight_hh'\] must be \[4H, H\] for an LSTM"):
+        write({"weight_ih": np.ones((16, 3)), "weight_hh": np.ones((16, 5))})
+    with pytest.raises(ValueError, match=r"are a GRU's weights: weight_hh is \[3H, H\]"):
         write({"weight_ih": np.ones((15, 3)), "weight_hh": np.ones((15, 5))})
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 import jax_lstm
 from crosscheck.run_jax import jax_lane
+from jax_lstm.elman import Nonlinearity
 
 FEATURES = 8
 SMALL_NORM, LARGE_SCALE = 0.9, 2.5  # ‖W_hh‖ of one RNN, and a factor on the W_hh of another
@@ -25,7 +26,7 @@ class FlowNetwork:
     params: dict[str, np.ndarray]
     x: np.ndarray
     dh: np.ndarray
-    nonlinearity: str = "tanh"
+    nonlinearity: Nonlinearity = "tanh"
 
     @property
     def hidden_size(self) -> int:
@@ -45,8 +46,8 @@ def study_networks(length: int, hidden: int, seed: int) -> list[FlowNetwork]:
     rng = np.random.default_rng([seed, 0xF10])
     common: dict[str, Any] = {"x": rng.normal(size=(length, FEATURES)), "dh": rng.normal(size=hidden)}
     plain = drawn("rnn", FEATURES, hidden, seed)
-    norm = np.linalg.norm(plain["weight_hh_l0"], 2)
-    rnns = (
+    norm = float(np.linalg.norm(plain["weight_hh_l0"], 2))
+    rnns: tuple[tuple[str, Nonlinearity, float], ...] = (
         ("RNN tanh", "tanh", 1.0),
         (f"RNN tanh, ‖W_hh‖ = {SMALL_NORM}", "tanh", SMALL_NORM / norm),
         ("RNN relu", "relu", 1.0),

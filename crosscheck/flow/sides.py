@@ -19,6 +19,7 @@ from crosscheck.flow.network import FlowNetwork
 from crosscheck.problem import Arrays, Problem
 from crosscheck.run_jax import jax_lane
 from crosscheck.run_torch import full_precision
+from jax_lstm.elman import Nonlinearity
 
 ADJOINT = ("dh", "dc", "along_c", "through_h")
 STEP, PRODUCT = ("step_max", "step_min"), ("product_max", "product_min")
@@ -38,7 +39,7 @@ def thinned(logs: Arrays, every: int) -> Arrays:
 
 
 @lru_cache(maxsize=8)
-def _jitted(kind: str, nonlinearity: str) -> Any:
+def _jitted(kind: str, nonlinearity: Nonlinearity) -> Any:
     def measure(params, x, dh):
         last = dh[None] if kind == "rnn" else jax_lstm.LSTMState(h=dh[None], c=0 * dh[None])
         return jax_lstm.gradient_flow(params, x, dstate=last, nonlinearity=nonlinearity)

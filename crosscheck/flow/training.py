@@ -51,7 +51,7 @@ def train(name: str, kind: str, forget_bias: float | str | None, steps: int, see
         def step(carry, key):
             params, memory = carry
             gradient = jax.grad(_loss)(params, kind, *adding_problem(key, BATCH))
-            updates, memory = optimizer.update(gradient, memory)
+            updates, memory = optimizer.update(gradient, memory, params)
             return (optax.apply_updates(params, updates), memory), None
 
         run = jax.jit(

@@ -62,9 +62,9 @@ def main(
         x, target = draw(jax.random.key(seed + 1), 2000, lag)
         found.append({"lag": lag, "model": "baseline", "held_out_mse": float(jnp.var(target)), "steps": 0})
         for name in names:
-            rate = rnn_learning_rate if name.startswith("rnn") else lstm_learning_rate
+            learning_rate = rnn_learning_rate if name.startswith("rnn") else lstm_learning_rate
             run = Run(out / f"{name}-{lag}", settings | {"model": name, "lag": lag})
-            params = train(run, name, lag, hidden, batch, rate, steps, every, solved / 2, seed)
+            params = train(run, name, lag, hidden, batch, learning_rate, steps, every, solved / 2, seed)
             taken = run.metrics()[-1]["step"]
             found.append({"lag": lag, "model": name, "held_out_mse": float(error(params, x, target)), "steps": taken})
     report(study, found, solved)
@@ -89,19 +89,19 @@ def error(params: Any, x: Any, target: Any) -> jax.Array:
     return jnp.mean((h[-1] @ params["weight"] + params["bias"] - target) ** 2)
 
 
-def train(run, name, lag, hidden, batch, rate, steps, every, enough, seed):
+def train(run, name, lag, hidden, batch, learning_rate, steps, every, enough, seed):
     """The parameters after training on ever new sequences, at most ``steps`` batches of them."""
     init, order, validation = jax.random.split(jax.random.key(seed), 3)
     params = {"layer": MODELS[name](init, hidden, 2 * lag), "weight": jnp.zeros(hidden, jnp.float32)}
     params["bias"] = jnp.ones((), jnp.float32)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
 
     @functools.partial(jax.jit, donate_argnums=0)
     def update(state, n):
         params, moments = state
         x, target = draw(jax.random.fold_in(order, n), batch, lag)
         mse, grads = jax.value_and_grad(error)(params, x, target)
-        updates, moments = optimizer.update(grads, moments)
+        updates, moments = optimizer.update(grads, moments, params)
         return (optax.apply_updates(params, updates), moments), {"train": mse}
 
     check = draw(validation, 1000, lag)

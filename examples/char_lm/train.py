@@ -79,7 +79,7 @@ def make_update(model: linen.SequenceModel, optimizer: optax.GradientTransformat
     def update(state, window, first):
         lstm = jax.tree.map(lambda a: jnp.where(first, jnp.zeros_like(a), a), state["lstm"])
         (nats, lstm), grads = jax.value_and_grad(loss, has_aux=True)(state["params"], window, lstm)
-        updates, moments = optimizer.update(grads, state["optimizer"])
+        updates, moments = optimizer.update(grads, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         return {"params": params, "optimizer": moments, "lstm": lstm}, {"train": nats / jnp.log(2)}
 

@@ -81,9 +81,9 @@ def main(
         guess = {"cross_entropy": SPAN * math.log(SYMBOLS) / (lag + 2 * SPAN), "recalled": 1 / SYMBOLS}
         found.append({"lag": lag, "model": "baseline", **guess, "steps": 0})
         for name in names:
-            rate = rnn_learning_rate if name == "rnn" else lstm_learning_rate
+            learning_rate = rnn_learning_rate if name == "rnn" else lstm_learning_rate
             run = Run(out / f"{name}-{lag}", settings | {"model": name, "lag": lag})
-            measure = train(run, name, lag, hidden, batch, rate, steps, every, enough, seed)
+            measure = train(run, name, lag, hidden, batch, learning_rate, steps, every, enough, seed)
             found.append({"lag": lag, "model": name, **measure(*held_out), "steps": run.metrics()[-1]["step"]})
     report(study, found)
 
@@ -96,12 +96,12 @@ def draw(key: Any, number: int, lag: int) -> tuple[jax.Array, jax.Array]:
     return jnp.hstack([symbols, blanks]).at[:, SPAN + lag - 1].set(GO), jnp.hstack([blanks, symbols])
 
 
-def train(run, name, lag, hidden, batch, rate, steps, every, enough, seed):
+def train(run, name, lag, hidden, batch, learning_rate, steps, every, enough, seed):
     """Trains on ever new sequences, at most ``steps`` batches; the measure of the trained model on given ones."""
     order, validation = jax.random.split(jax.random.key(seed))
     model = Recaller(name, hidden, lag + 2 * SPAN, flax.nnx.Rngs(seed))
     graph, params, rest = flax.nnx.split(model, flax.nnx.Param, ...)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
 
     def loss(params, tokens, target):
         logits = flax.nnx.merge(graph, params, rest)(tokens)

@@ -43,7 +43,7 @@ def main(
     length: Annotated[int, typer.Option(min=1, help="characters a sequence")] = 50,
     steps: Annotated[int, typer.Option(min=1)] = 100,
     every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 10,
-    rate: Annotated[float, typer.Option(min=0, help="learning rate")] = 0.01,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 0.01,
     dtype: Annotated[Literal["float32", "float64"], typer.Option()] = "float32",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     patience: Annotated[float, typer.Option(min=1, help="seconds that each way of training may take")] = 600,
@@ -57,7 +57,8 @@ def main(
         f"{devices} devices": (1, devices, False),
         f"2 processes of {devices // 2}": (2, devices // 2, False),
     }
-    settings = {"hidden": hidden, "batch": batch, "length": length, "rate": rate, "dtype": dtype, "seed": seed}
+    settings = {"hidden": hidden, "batch": batch, "length": length, "learning_rate": learning_rate}
+    settings |= {"dtype": dtype, "seed": seed}
     run = Run(out, {"example": "many_devices", "devices": devices} | settings)
     losses = {}
     for name, (processes, each, rounded) in ways.items():

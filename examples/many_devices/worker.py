@@ -42,10 +42,10 @@ def main(
     train(Run(folder, options), steps, every, **options)
 
 
-def train(run, steps, every, *, way, rounded, hidden, batch, length, rate, dtype, seed):
+def train(run, steps, every, *, way, rounded, hidden, batch, length, learning_rate, dtype, seed):
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     everywhere, shared = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
-    optimizer = optax.adam(rate)
+    optimizer = optax.adam(learning_rate)
 
     def loss(params, codes):
         x = jax.nn.one_hot(codes, len(LETTERS), dtype=dtype)
@@ -58,7 +58,7 @@ def train(run, steps, every, *, way, rounded, hidden, batch, length, rate, dtype
         params, moments = state
         at = moved(params, jax.random.fold_in(jax.random.key(seed), n)) if rounded else params
         value, gradients = jax.value_and_grad(loss)(at, codes)
-        updates, moments = optimizer.update(gradients, moments)
+        updates, moments = optimizer.update(gradients, moments, params)
         return (optax.apply_updates(params, updates), moments), {"loss": value}
 
     def train_step(state, n):

@@ -43,7 +43,7 @@ def main(
     torch_steps: Annotated[int, Option(min=1, help="steps in torch, before the port")] = 200,
     steps: Annotated[int, Option(min=1, help="steps after it, in both")] = 200,
     every: Annotated[int, Option(min=1, help="steps between checkpoints")] = 20,
-    rate: Annotated[float, Option(min=0, help="learning rate")] = 5e-3,
+    learning_rate: Annotated[float, Option(min=0)] = 5e-3,
     dtype: Annotated[Literal["float32", "float64"], Option()] = "float32",
     seed: Annotated[int, Option(min=0)] = 0,
 ) -> int:
@@ -52,7 +52,7 @@ def main(
         jax.config.update("jax_enable_x64", True)
     data, held_out = read(text, length)
     settings = {"hidden": hidden, "embedding": embedding, "batch": batch, "length": length, "torch_steps": torch_steps}
-    settings |= {"steps": steps, "every": every, "rate": rate, "dtype": dtype, "seed": seed}
+    settings |= {"steps": steps, "every": every, "learning_rate": learning_rate, "dtype": dtype, "seed": seed}
     run = Run(out, {"example": "port_a_torch_model", "text": hashlib.sha256(data).hexdigest()[:16]} | settings)
 
     def tokens(n):
@@ -64,10 +64,11 @@ def main(
 
     torch.manual_seed(seed)
     theirs = in_torch.ByteModel(embedding, hidden).to(getattr(torch, dtype))
-    adam = torch.optim.Adam(theirs.parameters(), lr=rate)
+    adam = torch.optim.Adam(theirs.parameters(), lr=learning_rate)
     before = in_torch.train(theirs, adam, torch_tokens, range(torch_steps), run.folder / "trained.pt", every)
 
-    model, optimizer = linen.SequenceModel(in_torch.BYTES, embedding, hidden, in_torch.BYTES), optax.adam(rate)
+    model = linen.SequenceModel(in_torch.BYTES, embedding, hidden, in_torch.BYTES)
+    optimizer = optax.adam(learning_rate)
     saved = torch.load(run.folder / "trained.pt", weights_only=True)
     params = convert.from_torch(saved["model"])
     moments = carry_over(saved["optimizer"], [name for name, _ in theirs.named_parameters()], optimizer.init(params))
@@ -124,7 +125,7 @@ def make_step(model: linen.SequenceModel, optimizer: Any, seed: int) -> tuple[An
         for name, (params, moments) in states.items():
             at = moved(params, jax.random.fold_in(jax.random.key(seed), n)) if name == ROUNDED else params
             losses[name], gradients = jax.value_and_grad(nats)(at, tokens)
-            updates, moments = optimizer.update(gradients, moments)
+            updates, moments = optimizer.update(gradients, moments, params)
             states = states | {name: (optax.apply_updates(params, updates), moments)}
         return states, losses
 

@@ -63,17 +63,17 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="images a step")] = 64,
     steps: Annotated[int, typer.Option(min=1)] = 1500,
     every: Annotated[int, typer.Option(min=1, help="steps between checkpoints")] = 100,
-    rate: Annotated[float, typer.Option(min=0, help="learning rate at the start; falls to 0 along a cosine")] = 1e-2,
+    learning_rate: Annotated[float, typer.Option(min=0, help="at the start; falls to 0 along a cosine")] = 1e-2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Reads handwritten digits by rows and pixel by pixel; test accuracy beside that of three other classifiers."""
-    settings = {"hidden": hidden, "batch": batch, "rate": rate, "seed": seed, "steps": steps}
+    settings = {"hidden": hidden, "batch": batch, "learning_rate": learning_rate, "seed": seed, "steps": steps}
     run = Run(out, {"example": "sequence_classification"} | settings)
     parts = split(seed)
     images, labels = parts["training"]
 
     readers = nnx.Dict({name: Reader(shape, hidden, both, nnx.Rngs(seed)) for name, (shape, both) in READERS.items()})
-    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
+    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(learning_rate, steps)))
     optimizers = nnx.Dict({name: nnx.Optimizer(reader, adam, wrt=nnx.Param) for name, reader in readers.items()})
     graph, state = nnx.split((readers, optimizers))
 

@@ -45,6 +45,7 @@ def main(
     length: Annotated[int, Option(min=1, help="Characters per window.")] = 48,
     steps: Count = 400,
     every: Annotated[int, Option(min=1, help="Steps between checkpoints.")] = 100,
+    learning_rate: Annotated[float, Option(min=0)] = 4e-3,
     served: Annotated[int, Option(min=1, help="Streams that the server reads at the end.")] = 3,
     seed: int = 0,
 ) -> None:
@@ -52,9 +53,10 @@ def main(
     data = read_text(text)
     windows, held_out = cut(data.train, batch, length, data.name), cut(data.held_out, served, length, data.name)
     settings = {"example": "serving", "text": data.digest, "hidden": hidden, "embedding": embedding, "layers": layers}
-    run = Run(out, settings | {"batch": batch, "length": length, "every": every, "seed": seed})
+    settings |= {"batch": batch, "length": length, "every": every, "learning_rate": learning_rate, "seed": seed}
+    run = Run(out, settings)
     model = linen.SequenceModel(data.size, embedding, hidden, data.size, num_layers=layers)
-    params = train(run, model, windows, steps, every, seed)
+    params = train(run, model, windows, steps, every, learning_rate, seed)
 
     write(run.folder / "served", model, params, data.alphabet)
     tokens = held_out[0, :, :-1]
@@ -73,9 +75,11 @@ def main(
     raise Exit(0 if agrees else 1)
 
 
-def train(run: Run, model: linen.SequenceModel, windows: np.ndarray, steps: int, every: int, seed: int) -> Any:
+def train(
+    run: Run, model: linen.SequenceModel, windows: np.ndarray, steps: int, every: int, learning_rate: float, seed: int
+) -> Any:
     """The parameters after ``steps`` of Adam, on windows ``[N, B, T + 1]``."""
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(4e-3))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
     params = jax.jit(model.init)(jax.random.key(seed), windows[0, :, :-1])["params"]
 
     @jax.jit
@@ -86,7 +90,7 @@ def train(run: Run, model: linen.SequenceModel, windows: np.ndarray, steps: int,
             return optax.softmax_cross_entropy_with_integer_labels(logits, window[:, 1:]).mean()
 
         nats, gradient = jax.value_and_grad(loss)(state["params"])
-        updates, moments = optimizer.update(gradient, state["optimizer"])
+        updates, moments = optimizer.update(gradient, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         return {"params": params, "optimizer": moments}, {"bits": nats / jnp.log(2)}
 

@@ -15,10 +15,10 @@ import jax
 
 from jax_lstm.convert.flax_linen import GATES as LINEN_GATES
 from jax_lstm.convert.flax_linen import from_flax, to_flax
-from jax_lstm.convert.flax_nnx import FUSED, from_nnx, to_nnx
+from jax_lstm.convert.flax_nnx import FUSED, CellName, from_nnx, to_nnx
 from jax_lstm.convert.flax_nnx import GATES as NNX_GATES
 from jax_lstm.convert.layers import cell, is_cell
-from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.recognize import refuse_tree
 
 
 def cells_from_flax(tree: Any, *, dtype: Any = None) -> Any:
@@ -72,7 +72,7 @@ def cells_from_nnx(state: Any, *, dtype: Any = None) -> Any:
     return _replaced(state, is_theirs, lambda node: cell(from_nnx(node, dtype=dtype)), expected)
 
 
-def cells_to_nnx(state: Any, cell: str = "OptimizedLSTMCell", *, strict: bool = False) -> Any:
+def cells_to_nnx(state: Any, cell: CellName = "OptimizedLSTMCell", *, strict: bool = False) -> Any:
     """The other way of :func:`cells_from_nnx`; arguments as :func:`cells_to_flax`, ``cell`` as :func:`to_nnx`."""
     return _replaced(state, is_cell, partial(to_nnx, cell=cell, strict=strict), OURS)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from jax_lstm.checks import require_floating
 from jax_lstm.convert.arrays import namespace, read_array
-from jax_lstm.convert.recognize import refuse_tree
 from jax_lstm.init import check_network
 from jax_lstm.network import Network, read_network
+from jax_lstm.recognize import refuse_tree
 
 
 def to_cudnn(params: Mapping[str, Any]) -> Any:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jax_lstm.convert import flax_linen
 from jax_lstm.convert.arrays import read_array
 from jax_lstm.convert.layers import Cell, each, is_cell, joined, split, with_one_bias, with_two_biases
 from jax_lstm.convert.nesting import find_layers
-from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.recognize import refuse_tree
 
 EXPECTED = (
     "the state of flax.nnx's LSTMCell or OptimizedLSTMCell, of an RNN or Bidirectional, or a stack of them by numbers "
     "0, 1, ..., as nnx.state(module, nnx.Param) gives it"
 )
-CELLS = ("LSTMCell", "OptimizedLSTMCell")
+CellName = Literal["LSTMCell", "OptimizedLSTMCell"]
+CELLS: tuple[CellName, ...] = get_args(CellName)
 GATES = flax_linen.GATES | {"f": ("if_", "hf")}  # `if` is no name for an attribute
 FUSED = {"dense_i/kernel", "dense_h/kernel", "dense_h/bias"}
 
@@ -47,7 +48,7 @@ def from_nnx(state: Any, *, bidirectional: bool = False, dtype: Any = None) -> d
     return joined(layers)
 
 
-def to_nnx(params: Mapping[str, Any], cell: str = "OptimizedLSTMCell", *, strict: bool = False) -> dict[str, Any]:
+def to_nnx(params: Mapping[str, Any], cell: CellName = "OptimizedLSTMCell", *, strict: bool = False) -> dict[str, Any]:
     """Writes an LSTM as flax.nnx's state; the other way of :func:`from_nnx`.
 
     ``nnx.update(module, written)`` puts it into an RNN or a Bidirectional.

@@ -15,7 +15,7 @@ from typing import Any
 from jax_lstm.convert import gates
 from jax_lstm.convert.arrays import namespace, read_array
 from jax_lstm.convert.layers import Cell, joined, known, only_one_direction, split, with_one_bias, with_two_biases
-from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.recognize import refuse_tree
 
 ORDER = "igfo"
 EXPECTED = "Haiku's params with 'lstm/linear', or 'lstm/linear', 'lstm_1/linear', ..., each with w and b"

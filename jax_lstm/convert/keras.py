@@ -18,7 +18,7 @@ from jax_lstm.convert.arrays import read_array
 from jax_lstm.convert.keras_files import read_file
 from jax_lstm.convert.keras_models import is_keras_object, read_object
 from jax_lstm.convert.layers import Cell, Layer, each, folded, joined, split, with_two_biases
-from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.recognize import refuse_tree
 
 ORDER = "ifgo"
 NAMES = ("kernel", "recurrent_kernel", "bias")

@@ -20,7 +20,7 @@ from jax_lstm.convert import gates
 from jax_lstm.convert.arrays import namespace, read_array
 from jax_lstm.convert.layers import Cell, Layer, joined
 from jax_lstm.convert.onnx_files import Node, read_nodes
-from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.recognize import refuse_tree
 from jax_lstm.state import LSTMState
 
 ORDER = "iofg"

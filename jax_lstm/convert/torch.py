@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_lstm.checks import refuse_torch
 from jax_lstm.convert.arrays import read_array
-from jax_lstm.convert.recognize import refuse_tree
+from jax_lstm.recognize import elsewhere, listed, refuse_tree, stored_form
 
 EXPECTED = "a torch.nn.LSTM state dict, or any module's: names to tensors, none within another"
 
@@ -28,7 +28,8 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
       "lstm.weight_ih_l0" is ``tree["lstm"]["weight_ih_l0"]``. Lossless unless ``dtype`` is narrower.
 
     Raises:
-      TypeError: ``state_dict`` is no mapping of names to arrays.
+      TypeError: ``state_dict`` is no mapping of names to arrays; or an entry, which is named, is a tensor that NumPy
+        has no form for: quantized, float8, sparse or without values (on torch's meta device).
       ValueError: it is nested, as other libraries' trees are; nothing is under ``prefix``, or it lacks its dot; a
         64-bit entry would lose bits with x64 off.
     """
@@ -38,13 +39,16 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
         )
     taken = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if not taken:
-        raise ValueError(f"prefix {prefix!r} matches no entry of state_dict; it has {', '.join(state_dict) or 'none'}.")
+        told = elsewhere("state_dict", state_dict, "lstm")
+        raise ValueError(f"prefix {prefix!r} matches no entry of state_dict; it has {listed(list(state_dict))}.{told}")
     if any(not name or name.startswith(".") for name in taken):
         raise ValueError(
             f"prefix {prefix!r} ends within a name; write it with its dot, such as {prefix.rstrip('.') + '.'!r}."
         )
     if any(isinstance(value, (Mapping, list, tuple)) for value in taken.values()):
-        refuse_tree("state_dict", EXPECTED, taken)
+        refuse_tree("state_dict", EXPECTED, taken, elsewhere("state_dict", state_dict, "lstm"))
+    if any(not hasattr(value, "shape") for value in taken.values()) and (told := stored_form(taken)):
+        raise TypeError(f"state_dict must map names to tensors; got other values too.{told}")
     tree: dict[str, Any] = {}
     for name, value in taken.items():
         *path, leaf = name.split(".")
