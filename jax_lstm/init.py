@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.cell import GATE_ORDER
+from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.network import Network
 
 ForgetBias = float | str | None
@@ -179,7 +180,7 @@ def _transposed(rule, shape, blocks):
     out, fan_in = shape
 
     def init(key, dtype):
-        wide = jnp.promote_types(dtype, jnp.float32)
+        wide = accumulation_dtype(dtype)
         kernels = [rule(k, (fan_in, out // blocks), wide) for k in jax.random.split(key, blocks)]
         return jnp.concatenate(kernels, axis=1).T.astype(dtype)
 

@@ -23,7 +23,7 @@ from jax_lstm.single_step import (
 )
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
-from jax_lstm.trees import vary_alike
+from jax_lstm.trees import in_one_dtype, vary_alike
 
 Params = Mapping[str, Any]
 
@@ -187,8 +187,8 @@ def lstm_cell(
     c = state_or_zeros("state.c", given.c, x, network.hidden_size, zero_dtype)
     carry = carry_dtype_of(carry_dtype, params, x, h, c)
     z = gate_sums(params, x, h, precision)
-    wide = accumulation_dtype(z.dtype, c.dtype)
-    h, c = advance(activate(tuple(jnp.split(z.astype(wide), LSTM.num_gates, axis=-1))), c.astype(wide))
+    gates = activate(tuple(jnp.split(z, LSTM.num_gates, axis=-1)))
+    h, c = advance(*in_one_dtype(gates, c))
     if "weight_hr" in params:
         h = step_product(params, x, h, "weight_hr", precision)
     return LSTMState(h.astype(carry), c.astype(carry))

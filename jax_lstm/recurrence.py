@@ -36,7 +36,7 @@ from jax_lstm.linear import linear
 from jax_lstm.products import as_it_is, product, step_product, weight_product
 from jax_lstm.state import LSTMState
 from jax_lstm.tangents import Residuals, Tangents, gates_along, h_before, pull, push
-from jax_lstm.trees import add, cast, choose, every_step, gatewise, zeros_like
+from jax_lstm.trees import add, cast, choose, every_step, gatewise, in_one_dtype, zeros_like
 
 Array = Any
 
@@ -114,7 +114,7 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
         before = choose(events.reset, origin, before)
         recurrent = gatewise(cell, times_hh(before.h))
         gates = cell.activate(tuple(map(add, z, recurrent, bias)))
-        m, c = cell.advance(gates, before.c)
+        m, c = cell.advance(*in_one_dtype(gates, before.c))
         h = m if times_hr is None else times_hr(m)
         after = choose(events.valid, cast(plan, LSTMState(h, c)), before, default=True)
         kept_gates = jnp.concatenate(gates, -1) if keeps_gates else None
@@ -188,7 +188,7 @@ def _recur_jvp(plan, primals, tangents):
 
 def _unprojected(plan, residuals):
     gates = gatewise(plan.cell, gates_along(plan, residuals))
-    return plan.cell.advance(gates, residuals.c_before)[0]
+    return plan.cell.advance(*in_one_dtype(gates, residuals.c_before))[0]
 
 
 def _of_type(h, width, dtype, *terms):

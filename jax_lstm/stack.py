@@ -104,7 +104,8 @@ def first_state(plan, network, weights, steps, events, state, row):
     zero = sum(zeros_like(jnp.sum(a), plan.carry_dtype) for a in operands)
 
     def zeros(width):
-        gate = jnp.einsum("...d,hd->...h", steps[0], weights.ih[:width], precision=plan.precision)
+        inputs = steps[0].astype(weights.ih.dtype)
+        gate = jnp.einsum("...d,hd->...h", inputs, weights.ih[:width], precision=plan.precision)
         return zero + zeros_like(gate, plan.carry_dtype)
 
     first = LSTMState(zeros(network.output_size), zeros(network.hidden_size) if plan.cell.has_cell_state else None)

@@ -35,7 +35,7 @@ from jax_lstm.recurrence import Events, Plan
 from jax_lstm.single_step import check_step_input
 from jax_lstm.stack import check_input, check_state, first_state, stack_rows, weights_of
 from jax_lstm.state import LSTMState
-from jax_lstm.trees import add, cast, every_step, gatewise, vary_alike, zeros_like
+from jax_lstm.trees import add, cast, every_step, gatewise, in_one_dtype, vary_alike, zeros_like
 
 
 def lstm_step(
@@ -144,7 +144,7 @@ def _step(plan, times, layers, states, x):
     for weights, before in zip(layers, states, strict=True):
         bias = None if weights.bias is None else every_step(weights.bias, before.h)
         z = add(times(x, weights.ih), times(before.h, weights.hh), bias)
-        m, c = plan.cell.advance(plan.cell.activate(gatewise(plan.cell, z)), before.c)
+        m, c = plan.cell.advance(*in_one_dtype(plan.cell.activate(gatewise(plan.cell, z)), before.c))
         h = m if weights.hr is None else times(m, weights.hr)
         after.append(cast(plan, LSTMState(h, c)))
         x = after[-1].h.astype(x.dtype)

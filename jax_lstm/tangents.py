@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax_lstm.blocks import block_steps, over_blocks, rewrite_blocks
 from jax_lstm.products import product, step_product
 from jax_lstm.state import LSTMState
-from jax_lstm.trees import add, cast, choose, every_step, gatewise, zero_where, zeros_like
+from jax_lstm.trees import add, cast, choose, every_step, gatewise, in_one_dtype, zero_where, zeros_like
 
 Array = Any
 
@@ -132,7 +132,7 @@ def _step(plan, times_hh, times_hr, coefficients, events, d_state, d_z, d_projec
     """One step of the tangents, linear in the last four. Returns them after the step, and c's before where asked."""
     d_before = choose(events.reset, d_origin, zero_where(events.cut, d_state))
     d_z = gatewise(plan.cell, d_z + times_hh(d_before.h))
-    d_h, d_c = plan.cell.tangent(coefficients, d_z, d_before.c)
+    d_h, d_c = plan.cell.tangent(*in_one_dtype(coefficients, d_z, d_before.c))
     if times_hr is not None:
         d_h = add(times_hr(d_h), d_projected)
     d_after = choose(events.valid, cast(plan, LSTMState(d_h, d_c)), d_before, default=True)
@@ -153,5 +153,5 @@ def _first_cotangents(plan, residuals, gates, ct_last):
 
 
 def _coefficients(plan, gates, c_before):
-    gates = gatewise(plan.cell, gates)
+    gates, c_before = in_one_dtype(gatewise(plan.cell, gates), c_before)
     return plan.cell.slopes(gates, c_before, plan.cell.advance(gates, c_before)[1])

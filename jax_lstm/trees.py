@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jax_lstm.dtypes import accumulation_dtype
+
 
 def zeros_like(a, dtype=None):
     """Zeros of the shape and the sharding type of ``a``, whatever its values.
@@ -53,6 +55,12 @@ def add(*terms):
 
 def cast(plan, state):
     return jax.tree.map(lambda a: a.astype(plan.carry_dtype), state)
+
+
+def in_one_dtype(*trees):
+    """Return the trees with all arrays in the widest of their dtypes, at least float32; linear in each array."""
+    dtype = accumulation_dtype(*(a.dtype for a in jax.tree.leaves(trees)))
+    return jax.tree.map(lambda a: a.astype(dtype), trees)
 
 
 def choose(condition, chosen, otherwise, *, default=False):
