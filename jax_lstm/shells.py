@@ -63,8 +63,8 @@ def sizes_by_position(in_torch: str) -> Callable[[F], F]:
     """
 
     def decorate(init: F) -> F:
-        parameters = list(inspect.signature(init).parameters.values())[1:]
-        sizes = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        by_position = (p for p in inspect.signature(init).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD)
+        sizes = [p.name for p in by_position if p.name not in ("self", "parent", "name")]  # the last two are Flax's
 
         @functools.wraps(init)
         def checked(self: Any, *args: Any, **options: Any) -> None:
