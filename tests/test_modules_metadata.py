@@ -248,7 +248,9 @@ def test_nnx_arrays_lie_where_the_names_say():
 
 
 def test_a_wrapper_of_the_other_api_is_refused():
-    with pytest.raises(ValueError, match=r"got VariableMetadata\. .*with_partitioning of flax\.linen in a linen module"):
+    with pytest.raises(
+        ValueError, match=r"got VariableMetadata\. .*with_partitioning of flax\.linen in a linen module"
+    ):
         linen.LSTM(H, **boxed(flax_nnx.with_partitioning)).init(KEY, X)
     with pytest.raises(ValueError, match=r"got Partitioned\. .*of flax\.nnx in an nnx module"):
         nnx_modules(**boxed())
