@@ -332,7 +332,7 @@ def _given_inits(module: Any) -> dict[str, Any]:
 def _declare(
     module: Any, inits: Mapping[str, Callable[..., Any]], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Any]:
-    """Declare the parameters, or read those that there are, so that several methods of one module can use them.
+    """Declare the parameters, unboxed.
 
     Flax hands a module the parameters that it declares and keeps quiet about others: so they are compared here. A
     subclass may have others, if their names are none of a torch state dict's.
@@ -341,13 +341,7 @@ def _declare(
     if given and not module.is_initializing():
         ours = given if type(module) in _OURS else state_dict_entries(given)
         require_same_shapes(_opened(ours), shapes, f"linen.{type(module).__name__}")
-
-    def parameter(name, init):
-        if module.has_variable("params", name):
-            return nn.unbox(module.get_variable("params", name))
-        return module.param(name, init, module.param_dtype)
-
-    return {name: parameter(name, init) for name, init in inits.items()}
+    return {name: module.param(name, init, module.param_dtype) for name, init in inits.items()}
 
 
 def _open_box(drawn: Any) -> tuple[Any, Rebox]:
