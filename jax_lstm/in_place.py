@@ -122,6 +122,9 @@ def step(
     if speaks_flax:
         x = _as_floating(x, dtype, params)
     require_floating("x", x, "[*batch, D]")
+    if not speaks_flax:
+        require_floating("state.h", state.h, "[*batch, H]")
+        require_floating("state.c", state.c, "[*batch, H]")
     x, params = cast(dtype, (x, held(params, speaks_flax)))
     h = cast(dtype, state.h) if speaks_flax else state.h  # Flax casts h as it casts x, and c keeps its own dtype
     wide = jnp.result_type(x, *params.values(), h, state.c)

@@ -63,8 +63,11 @@ def sizes_by_position(in_torch: str) -> Callable[[F], F]:
     """
 
     def decorate(init: F) -> F:
-        by_position = (p for p in inspect.signature(init).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD)
-        sizes = [p.name for p in by_position if p.name not in ("self", "parent", "name")]  # the last two are Flax's
+        parameters = inspect.signature(init).parameters.values()
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return init  # a subclass's own, which says itself what it takes
+        by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        sizes = [name for name in by_position if name not in ("self", "parent", "name")]  # the last two are Flax's
 
         @functools.wraps(init)
         def checked(self: Any, *args: Any, **options: Any) -> None:

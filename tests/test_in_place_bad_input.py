@@ -52,6 +52,20 @@ def test_inputs_that_are_no_numbers_and_states_of_other_shapes(make):
         make()((carry()[0], jnp.zeros(H)), x_of()[:, 0])
 
 
+@pytest.mark.parametrize("wrong", [jnp.zeros((B, H), int), [[0.0] * H] * B], ids=["integers", "a list"])
+def test_a_state_that_is_no_floats(wrong):
+    h, x = jnp.zeros((B, H)), x_of()[:, 0]
+    of_linen = linen.LSTMCell(hidden_size=H)
+    params = of_linen.init(jax.random.key(0), LSTMState(h=h, c=h), x)
+    of_nnx = nnx.LSTMCell(input_size=D, hidden_size=H, rngs=flax.Rngs(0))
+    for cell in (lambda state, x: of_linen.apply(params, state, x), of_nnx):
+        for name, state in {"h": LSTMState(h=wrong, c=h), "c": LSTMState(h=h, c=wrong)}.items():
+            with pytest.raises(
+                TypeError, match=rf"state\.{name} must be .*floating.point.*; got (dtype int64|list)"
+            ):
+                cell(state, x)
+
+
 def test_a_state_cannot_be_indexed_either():
     state = LSTMState(h=carry()[1], c=carry()[0])
     for take in (lambda: state[0], lambda: state["h"], lambda: list(state)):

@@ -120,6 +120,14 @@ def test_a_subclass_has_fields_of_its_own():
         Wide(5, 3.0, 1.0, 2)
 
 
+def test_a_subclass_with_its_own_init_takes_what_it_says():
+    class Own(linen.LSTM):
+        def __init__(self, *sizes, **options):
+            super().__init__(sizes[-1], **options)
+
+    assert Own(3, 5).hidden_size == 5
+
+
 def test_flaxs_own_subclasses_refuse_too():
     for lifted in (flax.linen.remat(linen.LSTM), flax.linen.jit(linen.LSTM)):
         with pytest.raises(TypeError, match=r"torch\.nn\.LSTM\(3, 5\) is linen\.LSTM\(5\)"):
