@@ -1,9 +1,9 @@
 """What lets our cells stand in the place of Flax's own: its argument names, its carry (c, h), its initialisers.
 
-A cell that is made with Flax's names, ``features`` (linen) or ``in_features`` and ``hidden_features`` (nnx), speaks
-Flax: its carry is the tuple (c, h), promoted at each step as in Flax, its weights are drawn as Flax draws them, and its
-output is the new h itself. One made with our names carries an LSTMState. Neither takes the other's carry, since a swap
-of h and c raises nothing.
+A cell whose sizes come by position or by Flax's names, ``features`` (linen) or ``in_features`` and ``hidden_features``
+(nnx), speaks Flax: its carry is the tuple (c, h), promoted at each step as in Flax, its weights are drawn as Flax draws
+them, and its output is the new h itself. One made with torch's names carries an LSTMState. Neither takes the other's
+carry, since a swap of h and c raises nothing.
 
 Flax has one bias. With two, each would get the whole gradient and their sum move twice as far: so in a cell that speaks
 Flax bias_hh is held constant, and it trains as Flax's does.
@@ -11,7 +11,7 @@ Flax bias_hh is held constant, and it trains as Flax's does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.checks import require_floating
-from jax_lstm.init import ForgetBias, Style, initializers, per_gate
+from jax_lstm.init import ForgetBias, Style
+from jax_lstm.module_init import Initializer, OpenBox, module_initializers
 from jax_lstm.network import Network
-from jax_lstm.shells import cast, run_cell
+from jax_lstm.shells import cast, run_cell, zero_carry
 from jax_lstm.state import LSTMState
 
-Initializer = Callable[..., Any] | None
 SIGMOIDS = (jax.nn.sigmoid, jax.lax.logistic)
 TANHS = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
 
@@ -33,21 +33,22 @@ def one_of(ours: Mapping[str, int | None], flaxs: Mapping[str, int | None], opti
     """Whether a cell speaks Flax: made with its names for the sizes, and not with ours.
 
     Raises:
-      TypeError: sizes by both names, or not all by either; or one of ``options``, which are Flax's, with our names.
+      TypeError: sizes by both names, or not all by either; or one of ``options``, which only Flax's cell has, with our
+        names; or an option that is no function.
     """
     given = {name: value for name, value in {**ours, **flaxs}.items() if value is not None}
     mine, theirs = " and ".join(ours), " and ".join(flaxs)
     if given.keys() not in (ours.keys(), flaxs.keys()):
         raise TypeError(
             f"an LSTMCell needs {mine}, for a carry that is an LSTMState, or else Flax's {theirs}, for one that is "
-            f"(c, h); got {given or 'neither'}."
+            f"(c, h). A size by position is Flax's. Got {given or 'neither'}."
         )
     speaks_flax = given.keys() == flaxs.keys()
     asked = [name for name, value in options.items() if value is not None]
     if asked and not speaks_flax:
         raise TypeError(
-            f"{asked[0]} is an option of Flax's cell, for one made with {theirs}; got {mine}. With these, style= and "
-            "forget_bias= choose the initial weights."
+            f"{asked[0]} is an option of Flax's cell, for one made with {theirs}; got {mine}. Leave it out, or make "
+            "the cell with Flax's names."
         )
     for name in asked:
         if not callable(options[name]):
@@ -81,59 +82,25 @@ def cell_initializers(
     network: Network,
     style: Style | None,
     forget_bias: ForgetBias,
-    kernel_init: Initializer = None,
-    recurrent_kernel_init: Initializer = None,
-    bias_init: Initializer = None,
-    speaks_flax: bool = False,
+    given: Mapping[str, Initializer],
+    open_box: OpenBox,
+    *,
+    speaks_flax: bool,
     fused: bool = False,
 ) -> dict[str, Callable[..., Any]]:
     """``init(key, dtype)`` by torch.nn.LSTMCell's names.
 
-    Flax's initialisers draw a gate's [in, out] kernel at a time, or ``fused`` those of all gates at once. What
-    ``bias_init`` draws is bias_ih, beside zeros.
-
-    Raises:
-      ValueError: ``bias_init`` where there is no bias or ``forget_bias`` is given; an initialiser, as it draws, that
-        gives no array of the shape that it was asked for.
-      TypeError: a bias that is a function, as Flax's gate_fn by position would be.
+    Arguments and errors as :func:`jax_lstm.module_init.module_initializers`. A cell that speaks Flax and has no
+    ``style`` draws what Flax's cell draws. If it is ``fused``, so do its initialisers, for all gates at once.
     """
-    if callable(network.bias):
-        raise TypeError(f"bias must be True or False; got {network.bias}. Give options of Flax's cell by name.")
-    if bias_init is not None and (forget_bias is not None or not network.bias):
-        beside = "forget_bias" if network.bias else "bias=False"
-        raise ValueError(f"bias_init must be left out beside {beside}; got both, and they contradict each other.")
-    if fused and style is None:
-        recurrent_kernel_init = recurrent_kernel_init or jax.nn.initializers.orthogonal()
-    inits = initializers(network, style=style or ("flax" if speaks_flax else "torch"), forget_bias=forget_bias)
-    cell = {name.removesuffix("_l0"): init for name, init in inits.items()}
-    for name, option, init in (
-        ("weight_ih", "kernel_init", kernel_init),
-        ("weight_hh", "recurrent_kernel_init", recurrent_kernel_init),
-        ("bias_ih", "bias_init", bias_init),
-    ):
-        if init is not None:
-            shape = network.cell_shapes()[name]
-            cell[name] = per_gate(_checked(option, init), shape, 1 if fused else network.num_gates)
-    if bias_init is not None:
-        cell["bias_hh"] = lambda key, dtype: jnp.zeros(network.cell_shapes()["bias_hh"], dtype)
-    return cell
-
-
-def _checked(option: str, init: Callable[..., Any]) -> Callable[..., Any]:
-    """An initialiser whose draws are arrays of the shape asked for: boxes with metadata are none."""
-
-    def checked(key, shape, dtype):
-        drawn = init(key, shape, dtype)
-        if not isinstance(drawn, (jax.Array, np.ndarray)) or drawn.shape != shape:
-            came = f"shape {drawn.shape}" if hasattr(drawn, "shape") else type(drawn).__name__
-            raise ValueError(
-                f"{option} must be a function (key, shape, dtype) -> an array of that shape, {shape}; got {came}. "
-                "Metadata, such as a partitioning, would be of one gate's [in, out] and not of this cell's arrays: "
-                "attach it to these, which are torch's, [4H, in]."
-            )
-        return drawn
-
-    return checked
+    if not isinstance(network.bias, (bool, np.bool_)):
+        raise TypeError(f"bias must be True or False; got {network.bias}.")
+    fused = fused and speaks_flax
+    if fused and style is None and given["recurrent_kernel_init"] is None:
+        given = {**given, "recurrent_kernel_init": jax.nn.initializers.orthogonal()}
+    style = style or ("flax" if speaks_flax else "torch")
+    inits = module_initializers(network, style, forget_bias, given, open_box, fused=fused)
+    return {name.removesuffix("_l0"): init for name, init in inits.items()}
 
 
 def held(params: dict[str, Any], speaks_flax: bool) -> dict[str, Any]:
@@ -144,21 +111,58 @@ def held(params: dict[str, Any], speaks_flax: bool) -> dict[str, Any]:
 
 
 def step(
-    params: dict[str, Any], carry: Any, x: Any, dtype: Any, precision: Any, speaks_flax: bool
+    params: dict[str, Any], carry: Any, x: Any, *, dtype: Any, carry_dtype: Any, precision: Any, speaks_flax: bool
 ) -> tuple[Any, jax.Array]:
-    """One step of a cell: the next carry, of the given one's kind, and the output."""
+    """One step of a cell: the next carry, of the given one's kind, and the output.
+
+    The next carry has the promoted dtype of the carry, x and the weights, or ``carry_dtype`` if that is given. So a
+    carry that is narrower than the weights is never used silently: in a scan it is JAX's error about the carry's type.
+    """
     state = as_state(carry, speaks_flax)
     if speaks_flax:
-        state = _promoted(state, params, x, dtype)
-    return as_carry(*run_cell(held(params, speaks_flax), state, x, dtype, precision), speaks_flax)
-
-
-def _promoted(state: LSTMState, params: dict[str, Any], x: Any, dtype: Any) -> LSTMState:
-    """A state in the dtype that Flax's next carry has: the widest of the compute dtype and c's. Ours keep their own."""
+        x = _as_floating(x, dtype, params)
     require_floating("x", x, "[*batch, D]")
-    x, params, h = cast(dtype, (x, params, state.h))
-    widest = jnp.result_type(x, *params.values(), h, state.c)
-    return LSTMState(h=h.astype(widest), c=state.c.astype(widest))
+    if not speaks_flax:
+        require_floating("state.h", state.h, "[*batch, H]")
+        require_floating("state.c", state.c, "[*batch, H]")
+    x, params = cast(dtype, (x, held(params, speaks_flax)))
+    h = cast(dtype, state.h) if speaks_flax else state.h  # Flax casts h as it casts x, and c keeps its own dtype
+    wide = jnp.result_type(x, *params.values(), h, state.c)
+    state = LSTMState(h=h.astype(wide), c=state.c.astype(wide))
+    state, y = run_cell(params, state, x, carry_dtype or wide, precision)
+    return as_carry(state, y, speaks_flax)
+
+
+def _as_floating(x: Any, dtype: Any, params: dict[str, Any]) -> Any:
+    """Integers and bools in the compute dtype, as Flax promotes them."""
+    if not hasattr(x, "dtype") or not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.bool_):
+        return x
+    return x.astype(dtype or jnp.result_type(*params.values()))
+
+
+def zeros(
+    input_shape: tuple[int, ...],
+    width: int,
+    weights: Iterable[Any],
+    *,
+    dtype: Any,
+    param_dtype: Any,
+    carry_dtype: Any,
+    speaks_flax: bool,
+) -> Any:
+    """A cell's carry of zeros.
+
+    Its dtype is ``carry_dtype`` or, in a cell that speaks Flax, ``param_dtype``. Else it is that of the computation,
+    float32 if that is narrower: ``dtype``, or what the ``weights`` have, as far as they are known, or ``param_dtype``.
+    """
+    if carry_dtype is None and speaks_flax:
+        carry_dtype = param_dtype
+    if carry_dtype is None:
+        known = [weight.dtype for weight in weights]
+        computed_in = dtype or (jnp.result_type(*known) if known else param_dtype)
+        carry_dtype = jnp.promote_types(computed_in, jnp.float32)
+    state = zero_carry(input_shape, width, carry_dtype)
+    return as_carry(state, state.h, speaks_flax)[0]
 
 
 def as_state(carry: Any, speaks_flax: bool) -> LSTMState:

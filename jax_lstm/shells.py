@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from typing import Any
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +19,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax_lstm.lstm import lstm_cell
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import every_step, vary_alike
+
+F = TypeVar("F", bound=Callable[..., Any])
+_ENTRY = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(_l\d+(_reverse)?)?")
 
 
 def feature_size(x: Any) -> int:
@@ -32,18 +40,59 @@ def cast(dtype: Any, tree: Any) -> Any:
     return tree if dtype is None else jax.tree.map(leaf, tree)
 
 
-def run_cell(params: dict, carry: LSTMState, x: Any, dtype: Any, precision: Any) -> tuple[LSTMState, jax.Array]:
-    """One step as Flax's RNN cells return it; the new carry keeps the given carry's dtypes."""
-    x, params = cast(dtype, (x, params))
-    state = lstm_cell(params, carry, x, precision=precision)
-    y = state.h.astype(jnp.result_type(x, *params.values()))
-    return LSTMState(state.h.astype(carry.h.dtype), state.c.astype(carry.c.dtype)), y
+def run_cell(params: dict, state: LSTMState, x: Any, carry_dtype: Any, precision: Any) -> tuple[LSTMState, jax.Array]:
+    """One step: the next state in ``carry_dtype``, and h in the compute dtype, the result type of x and the weights."""
+    y_dtype = jnp.result_type(x, *params.values())
+    state = lstm_cell(params, state, x, precision=precision)
+    return LSTMState(state.h.astype(carry_dtype), state.c.astype(carry_dtype)), state.h.astype(y_dtype)
 
 
-def zero_carry(input_shape: tuple[int, ...], hidden_size: int, carry_dtype: Any, compute_dtype: Any) -> LSTMState:
+def zero_carry(input_shape: tuple[int, ...], hidden_size: int, dtype: Any) -> LSTMState:
     shape = (*input_shape[:-1], hidden_size)
-    dtype = carry_dtype or jnp.promote_types(compute_dtype, jnp.float32)
     return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def state_dict_entries(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of ``given`` that have a name of a torch state dict. A subclass may declare others."""
+    return {name: value for name, value in given.items() if _ENTRY.fullmatch(name)}
+
+
+def sizes_by_position(in_torch: str) -> Callable[[F], F]:
+    """Decorate an ``__init__`` so that a surplus positional argument is an error that says what to write.
+
+    ``in_torch`` shows torch's call beside ours; ``{0}`` and the like in it are the arguments that came.
+    """
+
+    def decorate(init: F) -> F:
+        parameters = inspect.signature(init).parameters.values()
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return init  # a subclass's own, which says itself what it takes
+        by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        sizes = [name for name in by_position if name not in ("self", "parent", "name")]  # the last two are Flax's
+
+        @functools.wraps(init)
+        def checked(self: Any, *args: Any, **options: Any) -> None:
+            if len(args) > len(sizes):
+                came = [reprlib.repr(value) for value in args]
+                raise TypeError(
+                    f"{type(self).__name__} takes {', '.join(sizes)} by position and every other option by name; got "
+                    f"{len(args)} by position: {', '.join(came)}. {in_torch.format(*came)}".rstrip()
+                )
+            init(self, *args, **options)
+
+        return checked  # type: ignore[return-value]
+
+    return decorate
+
+
+class SizesByPosition:
+    """Makes :func:`sizes_by_position` hold for a linen module and its subclasses. Comes before nn.Module as a base."""
+
+    _in_torch = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)  # here Flax makes the __init__
+        cls.__init__ = sizes_by_position(cls._in_torch)(cls.__init__)  # type: ignore[method-assign]
 
 
 def embed(weight: jax.Array, tokens: Any) -> jax.Array:

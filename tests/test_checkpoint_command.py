@@ -127,7 +127,7 @@ def same_function(model, params):
     lstm = linen.LSTM(5, bidirectional=True, proj_size=4, param_dtype=jnp.float64)
     y, last = jax.jit(lstm.apply)({"params": params["encoder"]}, x, LSTMState(h, c))
     want, (h_n, c_n) = model.encoder(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
-    cell = linen.LSTMCell(6, bias=False, param_dtype=jnp.float64)
+    cell = linen.LSTMCell(hidden_size=6, bias=False, param_dtype=jnp.float64)
     carry = LSTMState(rng.normal(size=(2, 6)), rng.normal(size=(2, 6)))
     step = rng.normal(size=(2, 4))
     got, _ = jax.jit(cell.apply)({"params": params["cell"]}, carry, step)

@@ -43,13 +43,25 @@ def test_a_named_tuple_is_not_taken_for_flaxs_pair(make):
 
 
 @pytest.mark.parametrize("make", [linen_cell, nnx_cell])
-def test_inputs_that_are_no_floats_and_states_of_other_shapes(make):
-    with pytest.raises(TypeError, match=r"x must be floating point; got dtype int64\. Write x\.astype"):
-        make()(carry(), jnp.ones((B, D), int))
+def test_inputs_that_are_no_numbers_and_states_of_other_shapes(make):
+    with pytest.raises(TypeError, match=r"x must be floating point; got dtype complex128\. Write x\.astype"):
+        make()(carry(), jnp.ones((B, D), complex))
     with pytest.raises(TypeError, match=r"x must be .* array.*; got list"):
         make()(carry(), [[0.0] * D] * B)
     with pytest.raises(ValueError, match=r"state.h must have shape \(3, 5\); got \(5,\)"):
         make()((carry()[0], jnp.zeros(H)), x_of()[:, 0])
+
+
+@pytest.mark.parametrize("wrong", [jnp.zeros((B, H), int), [[0.0] * H] * B], ids=["integers", "a list"])
+def test_a_state_that_is_no_floats(wrong):
+    h, x = jnp.zeros((B, H)), x_of()[:, 0]
+    of_linen = linen.LSTMCell(hidden_size=H)
+    params = of_linen.init(jax.random.key(0), LSTMState(h=h, c=h), x)
+    of_nnx = nnx.LSTMCell(input_size=D, hidden_size=H, rngs=flax.Rngs(0))
+    for cell in (lambda state, x: of_linen.apply(params, state, x), of_nnx):
+        for name, state in {"h": LSTMState(h=wrong, c=h), "c": LSTMState(h=h, c=wrong)}.items():
+            with pytest.raises(TypeError, match=rf"state\.{name} must be .*floating.point.*; got (dtype int64|list)"):
+                cell(state, x)
 
 
 def test_a_state_cannot_be_indexed_either():
@@ -64,11 +76,7 @@ BAD = {
     "a number": ({"kernel_init": 0.1}, TypeError, "kernel_init must be a function; got float"),
     "two forget biases": ({"bias_init": ONES, "forget_bias": 1.0}, ValueError, "bias_init .* beside forget_bias"),
     "no bias": ({"bias_init": ONES, "bias": False}, ValueError, "bias_init .* beside bias=False"),
-    "by position": (
-        {"bias": nn.sigmoid},
-        TypeError,
-        "bias must be True or False; .* Give options of Flax's cell by name",
-    ),
+    "a function as bias": ({"bias": nn.sigmoid}, TypeError, "bias must be True or False; got "),
     "another shape": (
         {"kernel_init": lambda key, shape, dtype: jnp.zeros(shape[::-1])},
         ValueError,
@@ -79,10 +87,10 @@ BAD = {
         ValueError,
         r"bias_init must .*\(5,\); got shape \(\)",
     ),
-    "a partitioning": (
-        {"recurrent_kernel_init": nn.with_partitioning(nn.initializers.orthogonal(), ("a", "b"))},
+    "a box that is none of Flax's": (
+        {"recurrent_kernel_init": lambda key, shape, dtype: (jnp.zeros(shape, dtype), ("a", "b"))},
         ValueError,
-        "recurrent_kernel_init must be .*; got Partitioned.*attach it to these",
+        "recurrent_kernel_init must be .*; got tuple.*with_partitioning of flax.linen in a linen module, of flax.nnx",
     ),
 }
 

@@ -76,7 +76,7 @@ def test_nnxs_optimized_cell_draws_all_gates_at_once():
         return jnp.zeros(shape, dtype)
 
     of_nnx(nnx.OptimizedLSTMCell, kernel_init=by_shape, recurrent_kernel_init=by_shape, bias_init=by_shape)
-    assert shapes == [(D, 4 * H), (H, 4 * H), (4 * H,)]
+    assert shapes == [(D, 4 * H), (H, 4 * H), (4 * H,), (4 * H,)]  # bias_hh is a draw too, made zero
     recurrent = np.asarray(of_nnx(nnx.OptimizedLSTMCell).weight_hh[...]).T
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(H), atol=1e-12)
 
@@ -98,23 +98,23 @@ def test_functions_that_it_computes_are_taken_and_others_refused():
 
 def test_names_are_flaxs_or_ours():
     for wrong, words in (
-        ({}, "needs hidden_size, for a carry that is an LSTMState, or else Flax's features, .*; got neither"),
-        ({"hidden_size": H, "features": H}, "got {'hidden_size': 5, 'features': 5}"),
+        ({}, "needs hidden_size, for a carry that is an LSTMState, or else Flax's features, .* Got neither"),
+        ({"hidden_size": H, "features": H}, "A size by position is Flax's. Got {'hidden_size': 5, 'features': 5}"),
         (
-            {"hidden_size": H, "kernel_init": jnp.zeros},
-            "kernel_init is an option of Flax's cell, for one made with",
+            {"hidden_size": H, "gate_fn": jax.nn.sigmoid},
+            "gate_fn is an option of Flax's cell, for one made with features; got hidden_size",
         ),
     ):
         with pytest.raises(TypeError, match=words):
             linen.LSTMCell(**wrong)
     rngs = flax_nnx.Rngs(0)
     with pytest.raises(TypeError, match="needs input_size and hidden_size"):
-        nnx.LSTMCell(D, hidden_features=H, rngs=rngs)
+        nnx.LSTMCell(D, hidden_size=H, rngs=rngs)
     with pytest.raises(TypeError, match="carry_init is an option of Flax's"):
-        nnx.LSTMCell(D, H, carry_init=jnp.zeros, rngs=rngs)
+        nnx.LSTMCell(input_size=D, hidden_size=H, carry_init=jnp.zeros, rngs=rngs)
     with pytest.raises(TypeError, match="LSTMCell has no argument 'kernels'"):
         of_nnx(nnx.LSTMCell, kernels=1)
-    for name, value in (("keep_rngs", True), ("kernel_metadata", {"sharding": ("a",)}), ("promote_dtype", max)):
+    for name, value in (("keep_rngs", True), ("promote_dtype", max)):
         with pytest.raises(ValueError, match=f"{name} is not supported here: "):
             of_nnx(nnx.LSTMCell, **{name: value})
     of_nnx(nnx.LSTMCell, keep_rngs=False, bias_metadata={}, promote_dtype=promote_dtype)
@@ -145,7 +145,7 @@ def test_a_carry_of_the_other_kind_is_refused():
 
 def test_unpacking_a_state_says_what_to_do():
     with pytest.raises(TypeError, match=r"cannot be unpacked; write state\.h and state\.c.*\(features=\.\.\.\)"):
-        c, h = linen.LSTMCell(H).initialize_carry(None, (B, D))  # noqa: RUF059
+        c, h = linen.LSTMCell(hidden_size=H).initialize_carry(None, (B, D))  # noqa: RUF059
 
 
 @pytest.mark.parametrize("reverse", [False, True])

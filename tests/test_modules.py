@@ -63,7 +63,7 @@ def test_nnx_lstm_is_the_function_under_plain_jit_and_grad():
 def test_nnx_modules_hold_no_rng_state():
     for module in (
         nnx.LSTM(3, 5, dropout=0.5, rngs=flax_nnx.Rngs(0)),
-        nnx.LSTMCell(3, 5, rngs=flax_nnx.Rngs(0)),
+        nnx.LSTMCell(input_size=3, hidden_size=5, rngs=flax_nnx.Rngs(0)),
         nnx.SequenceModel(7, 3, 5, 4, rngs=flax_nnx.Rngs(0)),
     ):
         assert not jax.tree.leaves(flax_nnx.state(module, flax_nnx.RngState))
@@ -71,7 +71,7 @@ def test_nnx_modules_hold_no_rng_state():
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_linen_cell_inside_flax_rnn(reverse):
-    rnn = flax.linen.RNN(linen.LSTMCell(5, **F64), reverse=reverse, keep_order=True)
+    rnn = flax.linen.RNN(linen.LSTMCell(hidden_size=5, **F64), reverse=reverse, keep_order=True)
     variables = rnn.init(jax.random.key(0), X)
     params = variables["params"]["cell"]
     assert shapes(params) == torch_shapes(torch.nn.LSTMCell(3, 5))
@@ -82,7 +82,9 @@ def test_linen_cell_inside_flax_rnn(reverse):
 
 
 def test_linen_cell_inside_flax_bidirectional():
-    both = flax.linen.Bidirectional(flax.linen.RNN(linen.LSTMCell(5, **F64)), flax.linen.RNN(linen.LSTMCell(5, **F64)))
+    both = flax.linen.Bidirectional(
+        flax.linen.RNN(linen.LSTMCell(hidden_size=5, **F64)), flax.linen.RNN(linen.LSTMCell(hidden_size=5, **F64))
+    )
     variables = both.init(jax.random.key(0), X)
     params = {
         f"{name}_l0{suffix}": a
@@ -93,20 +95,20 @@ def test_linen_cell_inside_flax_bidirectional():
 
 
 def test_nnx_cell_inside_flax_rnn():
-    cell = nnx.LSTMCell(3, 5, **F64, rngs=flax_nnx.Rngs(0))
+    cell = nnx.LSTMCell(input_size=3, hidden_size=5, **F64, rngs=flax_nnx.Rngs(0))
     stack = {f"{name}_l0": a for name, a in nnx_params(cell).items()}
     y = flax_nnx.RNN(cell, rngs=flax_nnx.Rngs(1))(X)
     np.testing.assert_allclose(y, jax_lstm.lstm(stack, X)[0], rtol=1e-12)
 
 
 def test_cell_carry_keeps_its_dtype_and_needs_no_rng():
-    cell = linen.LSTMCell(5, dtype=jnp.bfloat16)
+    cell = linen.LSTMCell(hidden_size=5, dtype=jnp.bfloat16)
     carry = cell.initialize_carry(None, (4, 3))
     x = X[:, 0].astype(jnp.float32)
     variables = cell.init(jax.random.key(0), carry, x)
     new, y = cell.apply(variables, carry, x)
     assert (new.h.dtype, new.c.dtype, y.dtype) == (jnp.float32, jnp.float32, jnp.bfloat16)
-    nnx_cell = nnx.LSTMCell(3, 5, dtype=jnp.bfloat16, rngs=flax_nnx.Rngs(0))
+    nnx_cell = nnx.LSTMCell(input_size=3, hidden_size=5, dtype=jnp.bfloat16, rngs=flax_nnx.Rngs(0))
     assert nnx_cell.initialize_carry((4, 3)).h.dtype == jnp.float32
     with pytest.raises(ValueError, match="carry_init"):
         nnx_cell.initialize_carry((4, 3), carry_init=jnp.zeros)
@@ -145,15 +147,17 @@ def test_sequence_model_refuses_what_is_no_token():
 def test_dropout_is_drawn_from_the_dropout_rng_and_only_then():
     module = linen.LSTM(5, num_layers=2, dropout=0.5)
     x = X.astype(jnp.float32)
-    variables = module.init(jax.random.key(0), x)
-    plain = module.apply(variables, x)[0]
+    variables = module.init(jax.random.key(0), x, deterministic=True)
+    plain = module.apply(variables, x, deterministic=True)[0]
     first = module.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(1)})[0]
     second = module.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(2)})[0]
     assert not np.array_equal(first, second)
     assert not np.array_equal(first, plain)
-    shell = nnx.LSTM(3, 5, 2, dropout=0.5, rngs=flax_nnx.Rngs(0))
+    shell = nnx.LSTM(3, 5, num_layers=2, dropout=0.5, rngs=flax_nnx.Rngs(0))
+    noisy = shell(x, dropout_key=jax.random.key(1))[0]
+    shell.eval()
     assert np.array_equal(shell(x)[0], shell(x)[0])
-    assert not np.array_equal(shell(x, dropout_key=jax.random.key(1))[0], shell(x)[0])
+    assert not np.array_equal(noisy, shell(x)[0])
 
 
 def test_state_is_no_pair():
@@ -188,7 +192,7 @@ def test_weights_that_the_options_do_not_fit_are_refused(name):
     if name == "surplus biases":
         carry = LSTMState(jnp.zeros((4, 5)), jnp.zeros((4, 5)))
         with pytest.raises(ValueError, match="'bias_ih', 'bias_hh', which its options do not call for"):
-            linen.LSTMCell(5, bias=False).apply({"params": cell}, carry, X[:, 0])
+            linen.LSTMCell(hidden_size=5, bias=False).apply({"params": cell}, carry, X[:, 0])
 
 
 def test_features_that_the_weights_do_not_fit_are_refused():
@@ -207,10 +211,10 @@ def test_under_flaxs_lifted_transformations():
         linen.LSTM, in_axes=(0, None, 0), variable_axes={"params": None}, split_rngs={"params": False}
     )(5, **F64)
     np.testing.assert_allclose(over_batch.apply(variables, X, None, lengths)[0], expected, rtol=1e-13)
-    noisy = flax.linen.remat(linen.LSTM)(5, 2, dropout=0.5, deterministic=False, **F64)
-    deep = linen.LSTM(5, 2, **F64).init(jax.random.key(0), X)
+    noisy = flax.linen.remat(linen.LSTM)(5, num_layers=2, dropout=0.5, deterministic=False, **F64)
+    deep = linen.LSTM(5, num_layers=2, **F64).init(jax.random.key(0), X)
     y = noisy.apply(deep, X, rngs={"dropout": jax.random.key(1)})[0]
-    assert not np.array_equal(y, linen.LSTM(5, 2, **F64).apply(deep, X)[0])
+    assert not np.array_equal(y, linen.LSTM(5, num_layers=2, **F64).apply(deep, X)[0])
 
 
 def test_a_state_can_be_serialised():

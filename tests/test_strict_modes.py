@@ -13,13 +13,17 @@ import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
 
 B, T, D, H = 2, 5, 3, 4
+FLAGS = np.arange(B * T).reshape(B, T)
 DTYPES = ["bfloat16", "float16", "float32", "float64"]
 OPTIONS = {
     "plain": {},
     "lean": {"residuals": "lean"},
     "chunks": {"checkpoint_every": 2},
     "lengths": {"lengths": np.array([3, 0])},
-    "mask and reset": {"mask": np.arange(B * T).reshape(B, T) % 3 > 0, "reset": np.arange(B * T).reshape(B, T) % 4 == 1},
+    "mask and reset": {
+        "mask": np.arange(B * T).reshape(B, T) % 3 > 0,
+        "reset": np.arange(B * T).reshape(B, T) % 4 == 1,
+    },
     "truncated": {"truncate_every": 2},
     "dropout": {"dropout": 0.5, "dropout_key": jax.random.key(2)},
     "narrow carry": {"carry_dtype": jnp.bfloat16},

@@ -32,7 +32,7 @@ def function(case: Case, **options: Any):
         return rnn
     module = linen.LSTM(
         case.hidden_size,
-        case.num_layers,
+        num_layers=case.num_layers,
         bias=case.bias,
         bidirectional=case.bidirectional,
         proj_size=case.proj_size,
@@ -49,9 +49,8 @@ def function(case: Case, **options: Any):
 
 
 def text_function(case: TextCase, **options: Any):
-    module = linen.SequenceModel(
-        case.vocab_size, case.embedding_size, case.hidden_size, case.vocab_size, case.num_layers, **options
-    )
+    sizes = (case.vocab_size, case.embedding_size, case.hidden_size, case.vocab_size)
+    module = linen.SequenceModel(*sizes, num_layers=case.num_layers, **options)
 
     def model(params, tokens, targets):
         logits, _ = module.apply({"params": unflatten_dict(params, sep=".")}, tokens)

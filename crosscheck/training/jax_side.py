@@ -22,7 +22,8 @@ class JaxTrainer:
     def __init__(self, recipe: Recipe, dtype: str):
         self.recipe, self.dtype = recipe, dtype
         size = recipe.corpus.vocabulary
-        self.model = linen.SequenceModel(size, recipe.embedding_size, recipe.hidden_size, size, recipe.num_layers)
+        sizes = (size, recipe.embedding_size, recipe.hidden_size, size)
+        self.model = linen.SequenceModel(*sizes, num_layers=recipe.num_layers)
         clip = () if recipe.clip is None else (clip_as_torch(recipe.clip),)
         self.optimizer = optax.chain(*clip, recipe.algorithm.optax(recipe.rate))
         self._step, self._evaluate = jax.jit(self._step_of), jax.jit(self._loss)
