@@ -60,9 +60,7 @@ def test_a_state_that_is_no_floats(wrong):
     of_nnx = nnx.LSTMCell(input_size=D, hidden_size=H, rngs=flax.Rngs(0))
     for cell in (lambda state, x: of_linen.apply(params, state, x), of_nnx):
         for name, state in {"h": LSTMState(h=wrong, c=h), "c": LSTMState(h=h, c=wrong)}.items():
-            with pytest.raises(
-                TypeError, match=rf"state\.{name} must be .*floating.point.*; got (dtype int64|list)"
-            ):
+            with pytest.raises(TypeError, match=rf"state\.{name} must be .*floating.point.*; got (dtype int64|list)"):
                 cell(state, x)
 
 
