@@ -25,7 +25,7 @@ test-all: $(INSTALLED) $(BROWSER)
 test-newest:
 	@if [ -n "$(NEWEST_PYTHON)" ]; then \
 	  $(MAKE) --no-print-directory NEWEST_PYTHON="$(NEWEST_PYTHON)" $(NEWEST)/.installed && \
-	  $(NEWEST)/bin/python -m pytest -n auto --dist loadfile; \
+	  $(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow and not once"; \
 	else \
 	  echo "test-newest: nothing was tested, since no Python from 3.12 to 3.14 runs here; NEWEST_PYTHON=PATH names one"; \
 	fi

@@ -50,6 +50,7 @@ def test_every_block_says_what_it_is(document):
         assert block.language in LANGUAGES, f"{block.place}: {block.language!r} is none of {LANGUAGES}"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_exists(line):
     assert documents.why_not_a_command(line) == "", COMMANDS[line]
