@@ -3,8 +3,8 @@
     def test_my_port(crosscheck):
         crosscheck.assert_agree(my_port, torch_module, params, (x, (h0, c0)))
 
-It imports neither framework before a test asks for it, and so is no burden to tests that run without torch. Outcomes are kept as user properties of the test, which pytest
-writes into JUnit XML; a summary line counts them.
+It imports neither framework before a test asks for it, so that tests also run where torch is not installed. Outcomes
+are kept as user properties of the test, which pytest writes into JUnit XML; a summary line counts them.
 """
 
 from __future__ import annotations
