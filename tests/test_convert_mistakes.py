@@ -15,6 +15,7 @@ from tests.mutants import mutant
 
 SQUARE, BOTH = NETWORKS["square"], NETWORKS["square, both directions"]
 LINEN, NNX = "linen.LSTMCell", "nnx.LSTMCell"
+pytestmark = pytest.mark.once
 FUSED = "nnx.OptimizedLSTMCell"
 ONE_WAY = (LINEN, NNX, FUSED, "haiku", "equinox")
 TWO_WAYS = (LINEN, NNX, FUSED, "equinox")
