@@ -13,9 +13,9 @@ from tests.conversion import assert_reads, assert_round_trip, assert_writes
 from tests.foreign import LIBRARIES, NETWORKS, H
 from tests.mutants import mutant
 
+pytestmark = pytest.mark.once
 SQUARE, BOTH = NETWORKS["square"], NETWORKS["square, both directions"]
 LINEN, NNX = "linen.LSTMCell", "nnx.LSTMCell"
-pytestmark = pytest.mark.once
 FUSED = "nnx.OptimizedLSTMCell"
 ONE_WAY = (LINEN, NNX, FUSED, "haiku", "equinox")
 TWO_WAYS = (LINEN, NNX, FUSED, "equinox")
