@@ -7,8 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
+NEWEST := .venv-newest
+NEWEST_PYTHON ?= $(shell .ci/newest-python)
 
-.PHONY: crosscheck test test-all lint format clean
+.PHONY: crosscheck test test-all test-newest lint format clean
 
 crosscheck: $(INSTALLED)
 	$(BIN)/crosscheck
@@ -18,6 +20,15 @@ test: $(INSTALLED) $(BROWSER)
 
 test-all: $(INSTALLED) $(BROWSER)
 	TESTS_COMPILE=as-for-users $(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
+
+# The suite without torch, with the newest JAX and Flax: what needs torch skips. `make clean` first takes newer releases.
+test-newest:
+	@if [ -n "$(NEWEST_PYTHON)" ]; then \
+	  $(MAKE) --no-print-directory NEWEST_PYTHON="$(NEWEST_PYTHON)" $(NEWEST)/.installed && \
+	  $(NEWEST)/bin/python -m pytest -n auto --dist loadfile -m "not slow and not once"; \
+	else \
+	  echo "test-newest: nothing was tested, since no Python from 3.12 to 3.14 runs here; NEWEST_PYTHON=PATH names one"; \
+	fi
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -37,6 +48,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(NEWEST)/.installed: pyproject.toml
+	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
 # Chromium for the tests of the report page, where this is Debian and we may install; without it they skip.
 $(BROWSER): $(INSTALLED)
 	@if ! command -v chromium && ! command -v chromium-browser && ! command -v google-chrome \
@@ -47,4 +63,4 @@ $(BROWSER): $(INSTALLED)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(NEWEST) build *.egg-info

@@ -39,7 +39,12 @@ __all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "chec
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        home = import_module(f"{__name__}.{_HOME[name]}")
+    except ModuleNotFoundError as error:
+        message = f"crosscheck.{name} needs {error.name}, which is not installed: pip install 'jax-lstm[crosscheck]'"
+        raise ModuleNotFoundError(message, name=error.name, path=error.path) from error
+    found = getattr(home, name)
     globals()[name] = found
     return found
 

@@ -3,8 +3,8 @@
     def test_my_port(crosscheck):
         crosscheck.assert_agree(my_port, torch_module, params, (x, (h0, c0)))
 
-It imports neither framework before a test asks for it. Outcomes are kept as user properties of the test, which pytest
-writes into JUnit XML; a summary line counts them.
+It imports neither framework before a test asks for it, so that tests also run where torch is not installed. Outcomes
+are kept as user properties of the test, which pytest writes into JUnit XML; a summary line counts them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Crosscheck:
         self._node = node
 
     def check(self, *arguments: Any, **options: Any) -> Verdict:
-        from crosscheck.pair import check
+        from crosscheck import check
 
         verdict = check(*arguments, **options)
         outcome = str(verdict.outcome)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.checks import require_floating
+from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.init import ForgetBias, Style
 from jax_lstm.module_init import Initializer, OpenBox, module_initializers
 from jax_lstm.network import Network
@@ -160,7 +161,7 @@ def zeros(
     if carry_dtype is None:
         known = [weight.dtype for weight in weights]
         computed_in = dtype or (jnp.result_type(*known) if known else param_dtype)
-        carry_dtype = jnp.promote_types(computed_in, jnp.float32)
+        carry_dtype = accumulation_dtype(computed_in)
     state = zero_carry(input_shape, width, carry_dtype)
     return as_carry(state, state.h, speaks_flax)[0]
 

@@ -29,7 +29,7 @@ import typer
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from crosscheck import cli
+from tests.requirements import need
 
 ROOT = Path(__file__).parent.parent
 PATTERNS = (
@@ -49,7 +49,12 @@ import contextlib, io, json, sys
 space, printed = {"__name__": "__main__"}, []
 for name, line, code in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile("\\n" * line + code, name, "exec"), space)
+        try:
+            exec(compile("\\n" * line + code, name, "exec"), space)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            break
     printed.append(out.getvalue())
 json.dump(printed, open(sys.argv[1], "w"))
 """
@@ -90,7 +95,8 @@ def blocks(document: str, *languages: str) -> list[Block]:
 def run(some: Sequence[Block], folder: Path, flags: str = "") -> list[str]:
     """What each block prints, run in order in one namespace, in a process of its own that starts in ``folder``.
 
-    ``flags`` are XLA's. Raises AssertionError with the traceback, in the document's own lines.
+    If torch is not installed, it ends before the first block that needs it. ``flags`` are XLA's. Raises AssertionError
+    with the traceback, in the document's own lines.
     """
     result = folder / "printed.json"
     code = json.dumps([(block.document, block.line, block.code) for block in some])
@@ -181,6 +187,9 @@ def _unknown(given: Sequence[str], known: Sequence[str]) -> str:
 
 def _why_not_crosscheck(arguments: Sequence[str]) -> str:
     """Parses the line as the command does, and goes no further."""
+    need("torch")
+    from crosscheck import cli
+
     group = typer.main.get_command(cli.app)
     try:
         context = group.make_context("crosscheck", list(arguments) or ["--list"])
@@ -203,6 +212,8 @@ def _help(script: tuple[str, ...]) -> tuple[int, str]:
 
 def _why_not_script(script: tuple[str, ...], arguments: Sequence[str]) -> str:
     code, described = _help(script)
+    if "No module named 'torch'" in described:
+        need("torch")
     if code:
         return f"--help ends with {code}: {described[-300:]}"
     given = [word.partition("=")[0] for word in arguments if word.startswith("-") and not word[1:2].isdigit()]

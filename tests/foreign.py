@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import linen, nnx
 from jax.experimental import rnn
 
 from jax_lstm import convert
 from jax_lstm.network import Network
+from tests.requirements import need
 
 B, T, D, H = 3, 6, 4, 5
 NETWORKS = {
@@ -51,15 +50,15 @@ class Library:
     read: Callable[..., Any]
     write: Callable[..., Any]
     build: Callable[[Network], Built]
-    module: str = "jax"
+    module: str = ""  # besides JAX and Flax
     bidirectional: bool = True
     no_bias: bool = False
     two_biases: bool = False
     options: Callable[[Network], dict[str, Any]] = lambda network: {}
 
     def need(self):
-        if find_spec(self.module) is None:
-            pytest.skip(f"{self.module} is of the extra 'peers', which is not installed")
+        if self.module:
+            need(self.module)
 
     def has(self, network: Network) -> bool:
         return (self.bidirectional or not network.bidirectional) and (self.no_bias or network.bias)
@@ -200,6 +199,7 @@ def build_equinox(network: Network) -> Built:
 
 
 def build_torch(network: Network) -> Built:
+    torch = need("torch")
     options = {"bias": network.bias, "bidirectional": network.bidirectional, "batch_first": True}
     module = torch.nn.LSTM(network.input_size, network.hidden_size, network.num_layers, **options).double()
 
@@ -254,7 +254,7 @@ LIBRARIES = {
             options=lambda network: {"bidirectional": network.bidirectional},
         ),
         Library("cudnn", convert.from_cudnn, convert.to_cudnn, build_cudnn, two_biases=True, options=_cudnn_options),
-        Library("torch", convert.from_torch, convert.to_torch, build_torch, no_bias=True, two_biases=True),
+        Library("torch", convert.from_torch, convert.to_torch, build_torch, "torch", no_bias=True, two_biases=True),
     )
 }
 PAIRS = [

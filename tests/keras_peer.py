@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import jax_lstm
+from tests.requirements import need
 
 os.environ["KERAS_BACKEND"] = "jax"  # keras reads it once, when it is first imported
-keras = pytest.importorskip("keras", reason="keras is of the extra 'peers', which is not installed")
+keras = need("keras")
 
 # numpy deprecates the way in which Keras's variables become numpy arrays.
 QUIET = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")

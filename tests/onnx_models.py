@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import jax_lstm
 from jax_lstm import convert
+from tests.requirements import need
 
-onnx = pytest.importorskip("onnx", reason="onnx is of the extra 'files', which is not installed")
+onnx = need("onnx")
 helper = onnx.helper
 T, B, D, H = 6, 4, 3, 5
 

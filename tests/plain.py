@@ -1,6 +1,7 @@
 """The plain thing: an LSTM as an unrolled Python loop over jnp, one layer at a time, differentiated by JAX alone.
 
 It shares no line with jax_lstm, reads slowly and literally, and is what the scan and its JVP rule are held to.
+``shapes`` gives the names and shapes of a torch state dict, as torch documents them. test_init.py checks it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,37 @@ import jax
 import jax.numpy as jnp
 
 
-def plain_lstm(params, x, h0, c0, *, lengths=None, mask=None, reset=None, reset_state=None, truncate_every=None):
+def shapes(input_size, hidden_size, num_layers=1, bias=True, bidirectional=False, proj_size=0, *, gates=4):
+    """Names -> shapes of torch.nn.LSTM's parameters in its order. An RNN has one gate."""
+    found, width = {}, proj_size or hidden_size
+    for layer in range(num_layers):
+        for suffix in ("", "_reverse") if bidirectional else ("",):
+            inputs = input_size if layer == 0 else width * (2 if bidirectional else 1)
+            end = f"_l{layer}{suffix}"
+            found[f"weight_ih{end}"] = (gates * hidden_size, inputs)
+            found[f"weight_hh{end}"] = (gates * hidden_size, width)
+            if bias:
+                found[f"bias_ih{end}"] = found[f"bias_hh{end}"] = (gates * hidden_size,)
+            if proj_size:
+                found[f"weight_hr{end}"] = (proj_size, hidden_size)
+    return found
+
+
+def plain_rnn(params, x, h0, nonlinearity="tanh", **options):
+    """x [B, T, D], h0 [R, B, H] -> y [B, T, dirs * H], h_n [R, B, H]."""
+    step = lambda w, x, h, c: (rnn_step(w, x, h, nonlinearity), c)
+    return plain_lstm(params, x, h0, jnp.zeros_like(h0), step=step, **options)[:2]
+
+
+def plain_lstm(
+    params, x, h0, c0, *, lengths=None, mask=None, reset=None, reset_state=None, truncate_every=None, step=None
+):
     """x [B, T, D], h0 [R, B, P], c0 [R, B, H] -> y [B, T, dirs * P], h_n, c_n, all states h and c [R, B, T, ...].
 
     A boundary waits until its direction meets a step that takes place. In the reverse direction one beyond the last
     such step is forgotten.
     """
+    step = step or lstm_step
     layers = 1 + max(int(name.split("_l")[1].split("_")[0]) for name in params)
     suffixes = ["", "_reverse"] if "weight_ih_l0_reverse" in params else [""]
     batch, steps = x.shape[:2]
@@ -47,7 +73,7 @@ def plain_lstm(params, x, h0, c0, *, lengths=None, mask=None, reset=None, reset_
                 h = jnp.where(back, reset_h[row], jnp.where(cut, jax.lax.stop_gradient(h), h))
                 c = jnp.where(back, reset_c[row], jnp.where(cut, jax.lax.stop_gradient(c), c))
                 waiting_reset, waiting_cut, begun = waiting_reset & ~inside, waiting_cut & ~inside, begun | inside
-                new_h, new_c = _step(weights, jnp.where(inside, x[:, t], 0.0), h, c)
+                new_h, new_c = step(weights, jnp.where(inside, x[:, t], 0.0), h, c)
                 h, c = jnp.where(inside, new_h, h), jnp.where(inside, new_c, c)
                 ys[t], cs[t] = jnp.where(inside, h, 0.0), jnp.where(inside, c, 0.0)
             rows_h.append(h)
@@ -59,7 +85,8 @@ def plain_lstm(params, x, h0, c0, *, lengths=None, mask=None, reset=None, reset_
     return x, jnp.stack(rows_h), jnp.stack(rows_c), jnp.stack(all_h), jnp.stack(all_c)
 
 
-def _step(w, x, h, c):
+def lstm_step(w, x, h, c):
+    """One step of one layer; a weight that the layer does not have is None. All of x, h and c are [B, ...]."""
     z = x @ w["weight_ih"].T + h @ w["weight_hh"].T
     if w["bias_ih"] is not None:
         z = z + w["bias_ih"] + w["bias_hh"]
@@ -67,3 +94,11 @@ def _step(w, x, h, c):
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     h = jax.nn.sigmoid(o) * jnp.tanh(c)
     return (h if w["weight_hr"] is None else h @ w["weight_hr"].T), c
+
+
+def rnn_step(w, x, h, nonlinearity):
+    """The same for an RNN."""
+    z = x @ w["weight_ih"].T + h @ w["weight_hh"].T
+    if w["bias_ih"] is not None:
+        z = z + w["bias_ih"] + w["bias_hh"]
+    return {"tanh": jnp.tanh, "relu": jax.nn.relu}[nonlinearity](z)

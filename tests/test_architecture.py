@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import jax_lstm
+from tests.requirements import need
 
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
@@ -65,6 +66,7 @@ print(linen.LSTM(5).init_with_output(jax.random.key(0), x)[0][0].shape, "torch" 
 
 
 def test_torch_ref_works_without_jax():
+    need("torch")
     code = """
 import torch, torch_ref
 print(tuple(torch_ref.LSTM(4, 5)(torch.ones(2, 3, 4))[0].shape), "jax" in sys.modules)

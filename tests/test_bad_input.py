@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
+from tests.requirements import need
 
 P = jax_lstm.init_lstm(jax.random.key(0), 3, 5, 2, bidirectional=True)
 PROJECTED = jax_lstm.init_lstm(jax.random.key(0), 3, 5, 2, proj_size=2)
@@ -30,9 +30,6 @@ CASES = {
     "no steps, time-major": (P, X[:0], {"time_major": True}, ValueError, "T = 0"),
     "integer x": (P, X.astype(int), {}, TypeError, "x must be floating point; got dtype int64"),
     "x is a list": (P, [[1.0]], {}, TypeError, r"x must be a floating-point array .*; got list"),
-    "x of torch": (P, torch.ones(4, 6, 3), {}, TypeError, r"a torch tensor came .*convert\.from_torch"),
-    "params of torch": (torch.nn.LSTM(3, 5).state_dict(), X, {}, TypeError, r"a torch tensor came .*convert\.from_torch"),
-    "lengths of torch": (P, X, {"lengths": torch.ones(4)}, TypeError, "a torch tensor came"),
     "dropout as text": (P, X, {"dropout": "0.5"}, TypeError, "dropout must be a number from 0 to 1; got '0.5'"),
     "a wide projection": ({"weight_ih_l0": X[0, :4], "weight_hh_l0": jnp.ones((4, 3)), "weight_hr_l0": jnp.ones((3, 1))}, X, {}, ValueError, "with P < H"),
     "state as a pair": (P, X, {"state": (H, H)}, TypeError, r"state must be a jax_lstm.LSTMState or None; got tuple"),
@@ -77,6 +74,17 @@ def test_lstm_refuses(name):
     for function in (jax_lstm.lstm, jax_lstm.lstm_states):
         with pytest.raises(error, match=message):
             function(params, x, state, **options)
+
+
+@pytest.mark.parametrize("argument", ["x", "params", "lengths"])
+def test_lstm_refuses_what_is_torchs(argument):
+    torch = need("torch")
+    given = {"x": torch.ones(4, 6, 3), "params": torch.nn.LSTM(3, 5).state_dict(), "lengths": torch.ones(4)}[argument]
+    arguments = {"params": P, "x": X, argument: given}
+    told = "a torch tensor came" if argument == "lengths" else r"a torch tensor came .*convert\.from_torch"
+    for function in (jax_lstm.lstm, jax_lstm.lstm_states):
+        with pytest.raises(TypeError, match=told):
+            function(**arguments)
 
 
 @pytest.mark.parametrize("name", ["features of x", "integer x", "shape of lengths", "dropout without key", "backend"])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests.requirements import need
+
+need("torch")
+
 import sys
 
 import jax
@@ -25,7 +29,7 @@ from crosscheck.bench.work import FEATURES, KINDS, make_work, reference
 from jax_lstm import convert
 
 SHAPE = Shape(7, 3, 5, 4)
-PEERS = {"flax.linen": "flax", "flax.nnx": "flax", "haiku": "haiku", "equinox": "equinox"}
+PEERS = ["flax.linen", "flax.nnx", "haiku", "equinox"]
 QUICK = Clock(settle=0.0, rest=0.0)
 
 
@@ -37,8 +41,8 @@ def run(competitors, kind="training", feature="plain", precision="float32", shap
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["jax_lstm", "jax_lstm lean", "jax_lstm chunks", "torch.nn.LSTM", *PEERS])
 def test_a_competitor_does_the_same_work(name, kind):
-    if name in PEERS:
-        pytest.importorskip(PEERS[name], reason="of the extra 'peers', which is not installed")
+    if name in ("haiku", "equinox"):
+        need(name)
     (row,) = run(choose([name]), kind)
     assert (row.reason, row.differs, len(row.seconds)) == ("", False, 2)
     assert row.error < 1e-6

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from tests.requirements import need
+
+need("torch")
+
 import jax
 import jax.numpy as jnp
 import numpy as np

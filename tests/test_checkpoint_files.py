@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests.requirements import need
+
+need("torch")
+
 import io
 import os
 import pickle

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 import jax_lstm
 from jax_lstm import LSTMState, convert
 from jax_lstm.network import Network
 from tests.conversion import assert_same_bits, one_bias, our_params
 from tests.foreign import NETWORKS, B, D, H
+from tests.requirements import need
 
-eqx = pytest.importorskip("equinox", reason="equinox is of the extra 'peers', which is not installed")
+eqx = need("equinox")
 KEY = jax.random.key(0)
 ARRAYS = ("weight_ih", "weight_hh", "bias")
 
@@ -75,13 +75,18 @@ def test_pairs_are_directions_where_it_is_said():
         (np.ones(3), r"got numpy.ndarray \(3,\)"),
         ([[]], "got nothing"),
         (eqx.nn.Linear(3, 4, key=KEY), "got equinox.nn._linear.Linear"),
-        (torch.nn.LSTMCell(3, 5), r"looks like torch's: read it with convert.from_torch\(module.state_dict\(\)\)"),
     ],
     ids=str,
 )
 def test_what_is_no_cell(wrong, told):
     with pytest.raises(ValueError, match=rf"cells must be an equinox.nn.LSTMCell, .*{told}"):
         convert.from_equinox(wrong)
+
+
+def test_a_cell_of_torch_is_told():
+    told = r"looks like torch's: read it with convert.from_torch\(module.state_dict\(\)\)"
+    with pytest.raises(ValueError, match=rf"cells must be an equinox.nn.LSTMCell, .*{told}"):
+        convert.from_equinox(need("torch").nn.LSTMCell(3, 5))
 
 
 def test_missing_and_surplus_arrays():

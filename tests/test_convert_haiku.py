@@ -12,8 +12,9 @@ from jax_lstm import LSTMState, convert
 from jax_lstm.network import Network
 from tests.conversion import assert_same_bits, drawn, our_params
 from tests.foreign import NETWORKS, B, D, H, T
+from tests.requirements import need
 
-hk = pytest.importorskip("haiku", reason="dm-haiku is of the extra 'peers', which is not installed")
+hk = need("haiku")
 
 
 def unrolled(core, x):

@@ -14,9 +14,10 @@ import pytest
 from jax_lstm import convert
 from jax_lstm.convert import keras_files
 from tests.keras_peer import QUIET, drawn, keras
+from tests.requirements import need
 
 pytestmark = QUIET
-h5py = pytest.importorskip("h5py", reason="h5py is of the extra 'files', which is not installed")
+h5py = need("h5py")
 L = keras.layers
 D, H = 3, 4
 

@@ -12,10 +12,11 @@ import pytest
 import jax_lstm
 from jax_lstm import convert
 from tests.keras_peer import QUIET, drawn, keras
+from tests.requirements import need
 from tests.test_architecture import run_without
 
 pytestmark = QUIET
-h5py = pytest.importorskip("h5py", reason="h5py is of the extra 'files', which is not installed")
+h5py = need("h5py")
 L = keras.layers
 D, H = 3, 4
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 import jax_lstm
 from tests.conversion import assert_reads, assert_writes, build, drawn, our_params, ours
 from tests.foreign import LIBRARIES, NETWORKS, PAIRS, inputs
+from tests.requirements import need
 
 JAX = [name for name in LIBRARIES if name != "torch"]  # to_torch gives NumPy, and is tested in test_convert.py
 TREES = [name for name in JAX if name != "cudnn"]
@@ -138,8 +138,6 @@ def test_what_no_converter_can_write(name):
     if not LIBRARIES[name].no_bias:
         with pytest.raises(ValueError, match=rf"must have biases: {library} always has one. Add zeros"):
             write(jax_lstm.init_lstm(key, 3, 5, bias=False))
-    with pytest.raises(TypeError, match=r"a torch tensor came .*from_torch"):
-        write(torch.nn.LSTM(3, 5).state_dict())
     for wrong in (None, [np.ones(3)], np.ones(3)):
         with pytest.raises(TypeError, match="must be a flat dict of arrays by torch's names"):
             write(wrong)
@@ -149,6 +147,12 @@ def test_what_no_converter_can_write(name):
         write({"weight_ih": np.ones((16, 3)), "weight_hh": np.ones((16, 5))})
     with pytest.raises(ValueError, match=r"are a GRU's weights: weight_hh is \[3H, H\]"):
         write({"weight_ih": np.ones((15, 3)), "weight_hh": np.ones((15, 5))})
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_tensors_of_torch_are_refused(name):
+    with pytest.raises(TypeError, match=r"a torch tensor came .*from_torch"):
+        LIBRARIES[name].write(need("torch").nn.LSTM(3, 5).state_dict())
 
 
 def assert_equal(found, expected):

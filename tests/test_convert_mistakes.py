@@ -13,6 +13,7 @@ from tests.conversion import assert_reads, assert_round_trip, assert_writes
 from tests.foreign import LIBRARIES, NETWORKS, H
 from tests.mutants import mutant
 
+pytestmark = pytest.mark.once
 SQUARE, BOTH = NETWORKS["square"], NETWORKS["square, both directions"]
 LINEN, NNX = "linen.LSTMCell", "nnx.LSTMCell"
 FUSED = "nnx.OptimizedLSTMCell"

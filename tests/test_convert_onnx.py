@@ -16,6 +16,7 @@ import jax_lstm
 from jax_lstm import convert
 from jax_lstm.convert import onnx as converter
 from tests.onnx_models import B, D, H, T, arrays, built, helper, narrow, node_of, onnx, two_layers
+from tests.requirements import need
 
 
 def sigmoid(z):
@@ -98,7 +99,7 @@ def test_there_and_back_bit_for_bit(sizes, bias, both, states, lengths, time_maj
 @pytest.mark.parametrize("dirs", [1, 2])
 def test_a_model_file_in_onnx_runtime_and_in_ours(dirs, tmp_path):
     """float32 against float64: both differ by rounding, whose limit is some 60 of it at values under 1."""
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is of the extra 'peers', which is not installed")
+    runtime = need("onnxruntime")
     node = narrow(node_of(**arrays(dirs)))
     file = tmp_path / "model.onnx"
     onnx.save(built(node), file)
@@ -165,7 +166,7 @@ def test_layers_follow_one_another_through_dropout_alone():
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
 def test_what_torch_exports(tmp_path):
     """torch's exporter that needs no more than onnx; its initial states are zeros that the graph computes."""
-    torch = pytest.importorskip("torch", reason="torch is of the extra 'crosscheck', which is not installed")
+    torch = need("torch")
     module, file = torch.nn.LSTM(D, H, 2, bidirectional=True, batch_first=True), tmp_path / "torch.onnx"
     torch.onnx.export(module, (torch.randn(2, 4, D),), file, dynamo=False)
     read = convert.from_onnx(file)

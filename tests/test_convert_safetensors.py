@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax.traverse_util import flatten_dict
 
 from jax_lstm import convert, init_lstm
+from tests.requirements import need
 
-safetensors = pytest.importorskip("safetensors", reason="safetensors is of the extra 'files', which is not installed")
+safetensors = need("safetensors")
 
 
 def tree(dtype):
@@ -41,6 +41,7 @@ def test_there_and_back_bit_for_bit(dtype, tmp_path):
 
 
 def test_torch_reads_ours_and_we_read_torchs(tmp_path):
+    torch = need("torch")
     from safetensors.torch import load_file, save_file
 
     module = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(3, 5, 2, bidirectional=True)})

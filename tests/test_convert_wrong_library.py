@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 
 import jax_lstm
 from jax_lstm import convert
 from jax_lstm.network import Network
 from tests.conversion import our_params
+from tests.requirements import need
 
 PARAMS = our_params(Network("lstm", 4, 5))
 TWO = our_params(Network("lstm", 4, 5, 2))
@@ -30,9 +30,6 @@ READERS = {
 TREES = {
     "torch": (PARAMS, "a torch.nn.LSTM state dict", "from_torch"),
     "torch, in a model": ({f"encoder.lstm.{n}": a for n, a in PARAMS.items()}, "a torch.nn.LSTM state", "from_torch"),
-    "torch, tensors": (torch.nn.LSTM(4, 5).state_dict(), "a torch.nn.LSTM state dict", "from_torch"),
-    "torch, a cell": (torch.nn.LSTMCell(4, 5).state_dict(), "a torch.nn.LSTMCell state dict", "from_torch"),
-    "torch, a module": (torch.nn.LSTM(4, 5), "torch's", "from_torch(module.state_dict())"),
     "linen": (convert.to_flax(PARAMS), "flax.linen's", "from_flax"),
     "linen, variables": ({"params": convert.to_flax(TWO)}, "flax.linen's", "from_flax"),
     "nnx": (convert.to_nnx(TWO), "flax.nnx's", "from_nnx"),
@@ -50,6 +47,11 @@ TREES = {
     "a GRU of linen": ({"ir": {"kernel": np.ones((4, 5))}}, "a GRU of flax.linen", ""),
     "a GRU of nnx": ({"dense_i": {"kernel": np.ones((4, 15)), "bias": np.ones(15)}}, "a GRU or simple cell of", ""),
 }
+OF_TORCH = {
+    "tensors": (lambda torch: torch.nn.LSTM(4, 5).state_dict(), "a torch.nn.LSTM state dict", "from_torch"),
+    "a cell": (lambda torch: torch.nn.LSTMCell(4, 5).state_dict(), "a torch.nn.LSTMCell state dict", "from_torch"),
+    "a module": (lambda torch: torch.nn.LSTM(4, 5), "torch's", "from_torch(module.state_dict())"),
+}
 # torch's state dicts are flat and of any module: from_torch takes what is flat, and jax_lstm.lstm reads its names
 FLAT = ("equinox", "keras", "ONNX")
 
@@ -65,7 +67,17 @@ PAIRS = [
 
 @pytest.mark.parametrize(("reader", "kind"), PAIRS)
 def test_whose_weights_they_are_is_said(reader, kind):
-    tree, whose, call = TREES[kind]
+    assert_told(reader, *TREES[kind])
+
+
+@pytest.mark.parametrize("reader", [reader for reader in READERS if reader != "from_torch"])
+@pytest.mark.parametrize("kind", OF_TORCH)
+def test_what_is_torchs_is_said(reader, kind):
+    make, whose, call = OF_TORCH[kind]
+    assert_told(reader, make(need("torch")), whose, call)
+
+
+def assert_told(reader, tree, whose, call):
     with pytest.raises(ValueError, match="must be") as caught:
         READERS[reader](tree)
     told = str(caught.value)
@@ -77,13 +89,13 @@ def test_whose_weights_they_are_is_said(reader, kind):
 @pytest.mark.parametrize("kind", NO_MAPPINGS)
 def test_from_torch_wants_a_mapping(kind):
     tree = TREES[kind][0]
-    if isinstance(tree, torch.nn.Module):
-        told = "got LSTM. Pass module.state_dict()"
-    else:
-        told = f"must map names to tensors; got {type(tree).__name__}"
-    with pytest.raises(TypeError) as caught:
+    with pytest.raises(TypeError, match=f"must map names to tensors; got {type(tree).__name__}"):
         convert.from_torch(tree)
-    assert told in str(caught.value)
+
+
+def test_from_torch_wants_a_state_dict_and_no_module():
+    with pytest.raises(TypeError, match=r"must map names to tensors; got LSTM\. Pass module\.state_dict\(\)"):
+        convert.from_torch(need("torch").nn.LSTM(4, 5))
 
 
 @pytest.mark.parametrize("kind", FLAT)

@@ -11,6 +11,7 @@ from jax.experimental import rnn
 import jax_lstm
 from jax_lstm import convert
 from tests.fake_cudnn import NETWORKS, D, H, assert_close, problem
+from tests.requirements import need
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -94,7 +95,7 @@ def test_what_is_no_such_vector():
 
 
 def test_a_tensor_of_torch_is_read_and_copied():
-    torch = pytest.importorskip("torch")
+    torch = need("torch")
     vector = torch.arange(rnn.get_num_params_in_lstm(D, H, 1, False), dtype=torch.float32)
     params = convert.from_cudnn(vector, D, H)
     expected = vector.numpy().copy()

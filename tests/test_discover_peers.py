@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests.requirements import need
+
+need("torch")
+
 import os
 from types import SimpleNamespace
 
@@ -16,7 +20,6 @@ from crosscheck.conventions import BiasRule
 
 D, H, B = 3, 5, 4
 KEY = jax.random.key(0)
-NEEDED = "is of the extra 'peers', which is not installed"
 
 
 def random_like(params):
@@ -26,7 +29,7 @@ def random_like(params):
 
 
 def haiku():
-    hk = pytest.importorskip("haiku", reason=f"dm-haiku {NEEDED}")
+    hk = need("haiku")
     net = hk.without_apply_rng(hk.transform(lambda x, state: hk.LSTM(H)(x, state)[1]))
     example = hk.LSTMState(jnp.zeros((B, H)), jnp.zeros((B, H)))
     params = net.init(KEY, jnp.zeros((B, D)), example)
@@ -34,13 +37,13 @@ def haiku():
 
 
 def equinox():
-    eqx = pytest.importorskip("equinox", reason=f"equinox {NEEDED}")
+    eqx = need("equinox")
     return (lambda cell, x, state: jax.vmap(cell)(x, state)), eqx.nn.LSTMCell(D, H, key=KEY)
 
 
 def keras():
     os.environ["KERAS_BACKEND"] = "jax"  # keras reads it once, when it is first imported
-    pytest.importorskip("keras", reason=f"keras {NEEDED}")
+    need("keras")
     from keras.layers import LSTMCell
 
     cell = LSTMCell(H, dtype="float64")
@@ -67,8 +70,8 @@ def nnx(name):
 
 
 def onnx_runtime():
-    onnx = pytest.importorskip("onnx", reason=f"onnx {NEEDED}")
-    runtime = pytest.importorskip("onnxruntime", reason=f"onnxruntime {NEEDED}")
+    onnx = need("onnx")
+    runtime = need("onnxruntime")
     value = lambda name, *shape: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
     weights = {"W": (1, 4 * H, D), "R": (1, 4 * H, H), "B": (1, 8 * H)}
     states = {"h": (1, None, H), "c": (1, None, H)}

@@ -9,6 +9,7 @@ import pytest
 
 from tests import documents, haste
 from tests.documents import DOCUMENTS, LANGUAGES, ROOT, Block, anchors, blocks, command_lines, links, same_text, tokens
+from tests.requirements import need
 
 PYTHON = [document for document in DOCUMENTS if blocks(document, "python", "python slow")]
 COMMANDS = {
@@ -17,9 +18,14 @@ COMMANDS = {
 
 
 def check(some, folder, flags):
-    for block, printed in zip(some, documents.run(some, folder, flags), strict=True):
+    """Compare all blocks. Without torch, compare those before the first that needs it, and skip the rest."""
+    outputs = documents.run(some, folder, flags)
+    for block, printed in zip(some, outputs, strict=False):
         expected = block.output or ""
         assert same_text(printed, expected), f"{block.place} prints\n{printed}\nand the document says\n{expected}"
+    if len(outputs) < len(some):
+        need("torch")
+    assert len(outputs) == len(some)
 
 
 @pytest.mark.parametrize("document", PYTHON)
@@ -44,6 +50,7 @@ def test_every_block_says_what_it_is(document):
         assert block.language in LANGUAGES, f"{block.place}: {block.language!r} is none of {LANGUAGES}"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_exists(line):
     assert documents.why_not_a_command(line) == "", COMMANDS[line]
@@ -66,6 +73,7 @@ def test_every_document_is_in_the_index():
 
 
 def test_the_constants_of_the_verdict_are_the_codes():
+    need("torch")
     rows = re.findall(r"^\| `(\w+)\.(.+?)` \| (.+?) \|", (ROOT / "docs/verdict.md").read_text(), re.MULTILINE)
     assert len(rows) >= 16
     for module, name, value in rows:

@@ -21,6 +21,7 @@ from examples.char_lm.text import UNKNOWN, bigram_bits, cut, documentation, read
 from examples.run import start
 from jax_lstm import linen
 
+pytestmark = pytest.mark.once
 ROOT = Path(__file__).parent.parent
 TINY = ["--hidden", "8", "--embedding", "4", "--batch", "3", "--length", "10", "--sample", "20"]
 MODEL = linen.SequenceModel(12, 4, 8, 12)

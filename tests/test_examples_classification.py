@@ -15,6 +15,7 @@ from examples.sequence_classification import train
 from examples.sequence_classification.train import READERS, Reader, main, split
 from tests.example_commands import command, contents, refused_in_one_line  # noqa: F401
 
+pytestmark = pytest.mark.once
 SMALL = ["--hidden", 3, "--batch", 4, "--steps", 5, "--every", 2]
 
 

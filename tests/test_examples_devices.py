@@ -17,6 +17,7 @@ from examples.many_devices.train import ALONE, ROUNDED, judge, launch, main
 from examples.run import Refused, Run
 from tests.example_commands import command, contents, refused_in_one_line  # noqa: F401
 
+pytestmark = pytest.mark.once
 SMALL = ["--devices", 4, "--hidden", 4, "--batch", 8, "--length", 6, "--every", 2]
 WAYS = [ALONE, ROUNDED, "4 devices", "2 processes of 2"]
 PROCESSES = Path("/proc")

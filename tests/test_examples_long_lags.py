@@ -16,6 +16,7 @@ from examples.adding_problem import train as adding
 from examples.copy_memory import train as copy
 from examples.run import start
 
+pytestmark = pytest.mark.once
 ROOT = Path(__file__).parent.parent
 TINY = ("--hidden", 4, "--batch", 2, "--steps", 4, "--every", 2)
 

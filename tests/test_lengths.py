@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 import jax_lstm
-import torch_ref
 from jax_lstm import LSTMState
+from tests import plain
 
 B, T, D, H = 4, 6, 3, 5
 LENGTHS = np.array([3, 6, 0, 1])
@@ -198,17 +197,17 @@ def test_rnn_takes_the_same_options():
     keys = jax.random.split(jax.random.key(5), 3)
     params = jax_lstm.init_rnn(keys[0], D, H, 2, bidirectional=True, dtype=jnp.float64)
     x, h = jax.random.normal(keys[1], (B, T, D)), jax.random.normal(keys[2], (4, B, H))
-    module = torch_ref.RNN(D, H, 2, "relu", bidirectional=True, batch_first=True).double()
-    module.load_state_dict({n: torch.from_numpy(a) for n, a in jax_lstm.convert.to_torch(params).items()})
-    expected, last = module(torch.tensor(np.array(x)), torch.tensor(np.array(h)), lengths=LENGTHS)
+    reference = lambda p: plain.plain_rnn(p, x, h, "relu", lengths=LENGTHS)
+    loss = lambda p: (lambda found: (jnp.sum(found[0]), found))(reference(p))
+    wanted, (expected, last) = jax.jit(jax.grad(loss, has_aux=True))(params)
     for options in ({}, {"residuals": "lean"}, {"checkpoint_every": 4}):
         run = lambda p, options=options: jax_lstm.rnn(p, x, h, nonlinearity="relu", lengths=LENGTHS, **options)
         y, h_n = run(params)
-        np.testing.assert_allclose(y, expected.detach(), rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(h_n, last.detach(), rtol=1e-12, atol=1e-14)
-        gradient = jax.jit(jax.grad(lambda p, run=run: jnp.sum(run(p)[0])))(params)["weight_hh_l1_reverse"]
-        (wanted,) = torch.autograd.grad(expected.sum(), [module.weight_hh_l1_reverse], retain_graph=True)
-        np.testing.assert_allclose(gradient, wanted, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(h_n, last, rtol=1e-12, atol=1e-14)
+        gradients = jax.jit(jax.grad(lambda p, run=run: jnp.sum(run(p)[0])))(params)
+        for name, gradient in gradients.items():
+            np.testing.assert_allclose(gradient, wanted[name], rtol=1e-11, atol=1e-13, err_msg=name)
 
 
 def test_one_step_at_a_time_is_the_whole_sequence():
@@ -223,18 +222,21 @@ def test_one_step_at_a_time_is_the_whole_sequence():
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
-def test_cells_are_torchs(nonlinearity):
+def test_cells_are_the_equations(nonlinearity):
+    """test_convert.py compares them with torch's cells."""
     rng = np.random.default_rng(2)
-    x, h, c = rng.normal(size=(B, D)), rng.normal(size=(B, H)), rng.normal(size=(B, H))
-    theirs = torch.nn.LSTMCell(D, H).double()
-    got = jax_lstm.lstm_cell(jax_lstm.convert.from_torch(theirs.state_dict()), LSTMState(jnp.array(h), jnp.array(c)), x)
-    expected = theirs(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
-    np.testing.assert_allclose(got.h, expected[0].detach(), rtol=1e-13)
-    np.testing.assert_allclose(got.c, expected[1].detach(), rtol=1e-13)
-    theirs = torch.nn.RNNCell(D, H, nonlinearity=nonlinearity, bias=False).double()
-    params = jax_lstm.convert.from_torch(theirs.state_dict())
-    got = jax_lstm.rnn_cell(params, jnp.array(h), x, nonlinearity=nonlinearity)
-    np.testing.assert_allclose(got, theirs(torch.tensor(x), torch.tensor(h)).detach(), rtol=1e-12, atol=1e-15)
+    draw = lambda *shape: jnp.array(rng.uniform(-0.5, 0.5, size=shape))
+    x, h, c = (jnp.array(rng.normal(size=(B, n))) for n in (D, H, H))
+    biases = {"bias_ih": draw(4 * H), "bias_hh": draw(4 * H)}
+    params = {"weight_ih": draw(4 * H, D), "weight_hh": draw(4 * H, H)} | biases
+    got = jax_lstm.lstm_cell(params, LSTMState(h, c), x)
+    expected = plain.lstm_step(params | {"weight_hr": None}, x, h, c)
+    np.testing.assert_allclose(got.h, expected[0], rtol=1e-13)
+    np.testing.assert_allclose(got.c, expected[1], rtol=1e-13)
+    params = {"weight_ih": draw(H, D), "weight_hh": draw(H, H)}
+    got = jax_lstm.rnn_cell(params, h, x, nonlinearity=nonlinearity)
+    expected = plain.rnn_step(params | {"bias_ih": None}, x, h, nonlinearity)
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_dropout_between_layers_only():

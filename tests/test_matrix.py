@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests.requirements import need
+
+need("torch")
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +43,7 @@ def run(monkeypatch):
 
 
 def test_the_matrix(run, tmp_path):
-    pytest.importorskip("equinox", reason="equinox is of the extra 'peers', which is not installed")
+    need("equinox")
     file = tmp_path / "out.json"
     result = run("matrix", "--only", "torch.nn.LSTM,equinox,wrong,absent", "--json", str(file))
     assert result.exit_code == 0, result.output
@@ -108,7 +112,7 @@ def test_against_judges_ours_and_the_named_sides(run, tmp_path):
 
 
 def test_against_names_what_a_library_has_not_and_stops_where_it_is_not_there(run):
-    pytest.importorskip("equinox", reason="equinox is of the extra 'peers', which is not installed")
+    need("equinox")
     result = run("--case", "both", "--case", "small", "--against", "equinox")
     assert result.exit_code == 0
     assert "equinox: not supported: both: it has no bidirectional network" in result.stdout

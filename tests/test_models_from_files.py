@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 from flax import linen, nnx, serialization
 
 import jax_lstm
 from jax_lstm import LSTMState, convert
+from tests.requirements import need
 
 B, T, D, H, STEPS = 4, 9, 3, 5, 20
-NEEDED = "is of the extra 'peers', which is not installed"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def test_flax_nnx_orbax(task, tmp_path):
 
 
 def test_haiku_npz(task, tmp_path):
-    hk = pytest.importorskip("haiku", reason=f"dm-haiku {NEEDED}")
+    hk = need("haiku")
     unroll = lambda x, h0, c0: hk.dynamic_unroll(hk.LSTM(H), x, hk.LSTMState(h0, c0), time_major=False)[0]
     net = hk.without_apply_rng(hk.transform(unroll))
     x, _, h0, c0 = task
@@ -96,7 +95,7 @@ def test_haiku_npz(task, tmp_path):
 
 
 def test_equinox_leaves(task, tmp_path):
-    eqx = pytest.importorskip("equinox", reason=f"equinox {NEEDED}")
+    eqx = need("equinox")
 
     def apply(cell, x, h0, c0):
         row = lambda x, h, c: jax.lax.scan(lambda s, x_t: (cell(x_t, s),) * 2, (h, c), x)[1][0]
@@ -112,6 +111,7 @@ def test_equinox_leaves(task, tmp_path):
 
 @pytest.mark.parametrize("cell", [False, True])
 def test_torch_state_dict(task, tmp_path, cell):
+    torch = need("torch")
     x, target, h0, c0 = map(torch.tensor, task)
     torch.manual_seed(0)
     options = {"dtype": torch.float64} if cell else {"dtype": torch.float64, "batch_first": True}

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx as flax_nnx
 from flax.traverse_util import flatten_dict
 
 import jax_lstm
-import torch_ref
 from jax_lstm import LSTMState, convert, linen, nnx
+from tests import plain
 
 X = jax.random.normal(jax.random.key(0), (4, 6, 3))
 OPTIONS = {"num_layers": 2, "bidirectional": True, "proj_size": 2}
@@ -24,17 +23,13 @@ def shapes(tree, sep=None):
     return {name: tuple(a.shape) for name, a in (flatten_dict(tree, sep=sep) if sep else tree).items()}
 
 
-def torch_shapes(module):
-    return {name: tuple(a.shape) for name, a in module.named_parameters()}
-
-
 def nnx_params(module):
     return flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.Param))
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS, {"bias": False}])
 def test_lstm_parameters_are_the_state_dict(options):
-    expected = torch_shapes(torch.nn.LSTM(3, 5, **options))
+    expected = plain.shapes(3, 5, **options)
     params = linen.LSTM(5, **options).init(jax.random.key(0), X)["params"]
     assert shapes(params) == expected
     assert shapes(nnx_params(nnx.LSTM(3, 5, **options, rngs=flax_nnx.Rngs(0)))) == expected
@@ -74,7 +69,7 @@ def test_linen_cell_inside_flax_rnn(reverse):
     rnn = flax.linen.RNN(linen.LSTMCell(hidden_size=5, **F64), reverse=reverse, keep_order=True)
     variables = rnn.init(jax.random.key(0), X)
     params = variables["params"]["cell"]
-    assert shapes(params) == torch_shapes(torch.nn.LSTMCell(3, 5))
+    assert shapes(params) == {name.removesuffix("_l0"): shape for name, shape in plain.shapes(3, 5).items()}
     stack = {f"{name}_l0": a for name, a in params.items()}
     x = X[:, ::-1] if reverse else X
     expected = jax_lstm.lstm(stack, x)[0]
@@ -118,21 +113,32 @@ TOKENS = jax.random.randint(jax.random.key(1), (4, 6), 0, 7)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_sequence_model_is_torch_refs(bidirectional):
-    theirs = torch_ref.SequenceModel(7, 3, 5, 4, num_layers=2, bidirectional=bidirectional).double()
-    params = convert.from_torch(theirs.state_dict())
+def test_sequence_model_is_a_lookup_an_lstm_and_a_product(bidirectional):
+    """By the names of a torch model's state dict. The cross-check compares it with torch_ref.SequenceModel."""
+    directions = 1 + bidirectional
+    named = {
+        "embedding.weight": (7, 3),
+        **{f"lstm.{n}": shape for n, shape in plain.shapes(3, 5, 2, bidirectional=bidirectional).items()},
+        "fc.weight": (4, 5 * directions),
+        "fc.bias": (4,),
+    }
+    rng = np.random.default_rng(0)
+    flat = {name: rng.uniform(-0.5, 0.5, size=shape) for name, shape in named.items()}
+    params = convert.from_torch(flat)
+    zeros = jnp.zeros((2 * directions, 4, 5))
+    y, h, *_ = plain.plain_lstm(params["lstm"], flat["embedding.weight"][TOKENS], zeros, zeros)
+    expected = y @ flat["fc.weight"].T + flat["fc.bias"]
     module = linen.SequenceModel(7, 3, 5, 4, num_layers=2, bidirectional=bidirectional, **F64)
     variables = module.init(jax.random.key(0), TOKENS)
-    assert shapes(variables["params"], ".") == torch_shapes(theirs)
+    assert shapes(variables["params"], ".") == named
     logits, state = jax.jit(module.apply)({"params": params}, TOKENS)
-    expected, (h, _) = theirs(torch.tensor(np.array(TOKENS)))
-    np.testing.assert_allclose(logits, expected.detach(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(state.h, h.detach(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(logits, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(state.h, h, rtol=1e-12, atol=1e-12)
 
     other = nnx.SequenceModel(7, 3, 5, 4, num_layers=2, bidirectional=bidirectional, **F64, rngs=flax_nnx.Rngs(0))
-    assert shapes(nnx_params(other), ".") == torch_shapes(theirs)
+    assert shapes(nnx_params(other), ".") == named
     flax_nnx.update(other, params)
-    np.testing.assert_allclose(jax.jit(lambda m: m(TOKENS)[0])(other), expected.detach(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(jax.jit(lambda m: m(TOKENS)[0])(other), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_sequence_model_refuses_what_is_no_token():

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.requirements import need
+
 TESTS = """
 import jax.numpy as jnp, numpy as np, torch
 
@@ -34,6 +36,7 @@ def test_asked(crosscheck):
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
+    need("torch")
     folder = tmp_path_factory.mktemp("project")
     (folder / "test_port.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=out.xml", "test_port.py"]
@@ -61,6 +64,30 @@ def test_outcomes_are_counted_and_kept(session):
     assert "crosscheck: 1 agree, 2 disagree" in done.stdout
     assert xml.count('<property name="crosscheck" value="disagree" />') == 2
     assert xml.count('<property name="crosscheck" value="agree" />') == 1
+
+
+WITHOUT_TORCH = """
+import sys
+
+sys.modules["torch"] = None
+
+
+def test_of_something_else():
+    pass
+
+
+def test_that_asks(crosscheck):
+    crosscheck.check(None, None, {}, ())
+"""
+
+
+def test_without_torch_only_the_tests_that_ask_fail_and_say_what_to_install(tmp_path):
+    (tmp_path / "test_project.py").write_text(WITHOUT_TORCH)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "test_project.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    told = "crosscheck.check needs torch, which is not installed: pip install 'jax-lstm[crosscheck]'"
+    assert f"ModuleNotFoundError: {told}" in done.stdout
 
 
 def test_it_is_registered_and_imports_no_framework():

@@ -14,7 +14,7 @@ from flax import nnx as flax_nnx
 from jax_lstm import LSTMState, convert, linen, lstm, lstm_cell, nnx, rnn, rnn_cell
 
 torch = pytest.importorskip("torch", reason="the state dicts are torch's own")
-from torch.nn.utils import parametrizations, prune, spectral_norm  # noqa: E402
+from torch.nn.utils import parametrizations, prune, spectral_norm
 
 X = np.ones((2, 5, 4), np.float32)
 H = np.zeros((2, 5), np.float32)

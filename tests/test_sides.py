@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests.requirements import need
+
+need("torch")
+
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -24,7 +28,7 @@ FLAX = [name for name in PEERS if name.startswith("flax")]
 JAX = [*FLAX, "haiku", "equinox"]
 
 
-def need(name):
+def need_peer(name):
     """Not by importing it: Keras takes its backend from the environment at that moment."""
     if name in NEEDED and find_spec(NEEDED[name]) is None:
         pytest.skip(f"{name} is of the extra 'peers', which is not installed")
@@ -37,7 +41,7 @@ def measured():
 
 @pytest.mark.parametrize("name", [*JAX, "torch.nn.LSTM/native"])
 def test_a_right_library_agrees_in_outputs_and_gradients(name, measured):
-    need(name)
+    need_peer(name)
     verdict = run_side(measured, PEERS[name], explain=False)
     assert verdict.ok, str(verdict)
     assert {f.quantity for f in verdict.findings} == set(measured.reference.truth)
@@ -67,7 +71,7 @@ SUPPORTED = {
 def test_what_each_library_has(feature):
     """In one go a feature, so that truth and condition are measured once."""
     for name in SUPPORTED:
-        need(name)
+        need_peer(name)
     case = replace(CASE_OF[feature], name=feature)
     found = run_sides(case, tuple(SUPPORTED), explain=False)
     assert all(result.ok for result in found.judged), [str(r.verdict) for r in found.judged if not r.ok]
@@ -79,7 +83,7 @@ def test_what_each_library_has(feature):
 @pytest.mark.parametrize("feature", ["layers", "directions", "lengths", "no bias", "text"])
 def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
     """docs/findings has why: its tanh. So lane A disagrees, and by the size of one float32 rounding."""
-    need("keras")
+    need_peer("keras")
     measured = measure_case(replace(CASE_OF[feature], name=feature))
     assert run_side(measured, replace(PEERS["keras"], lanes=("B",)), explain=False).ok
     verdict = run_side(measured, PEERS["keras"], explain=False)
@@ -90,7 +94,7 @@ def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
 @pytest.mark.parametrize("name", ["flax.linen", "haiku", "equinox"])
 @pytest.mark.parametrize("case", [CASES["projection"], CASES["rnn-tanh"]], ids=["projection", "rnn"])
 def test_what_no_library_has(name, case):
-    need(name)
+    need_peer(name)
     with pytest.raises(NotSupported, match=r"no projection|for LSTMs"):
         PEERS[name].runner(case)
 

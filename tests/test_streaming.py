@@ -13,16 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx as flax_nnx
 from jax import export
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-import crosscheck
 import jax_lstm
 from benchmarks import streaming
 from jax_lstm import LSTMState, linen, nnx
+from tests.requirements import need
 
 ROOT = Path(__file__).parent.parent
 STEP, STREAM, WHOLE = map(jax.jit, (jax_lstm.lstm_step, jax_lstm.lstm_stream, jax_lstm.lstm))
@@ -156,6 +155,9 @@ def test_bits_that_differ_are_seen():
 
 @pytest.mark.parametrize("options", [{"num_layers": 2, "proj_size": 3}, {"num_layers": 3, "bias": False}])
 def test_steps_agree_with_torch_in_both_lanes_gradients_too(options):
+    torch = need("torch")
+    import crosscheck
+
     torch.manual_seed(0)
     reference = torch.nn.LSTM(4, 6, **options, batch_first=True)
     params = jax_lstm.convert.from_torch(reference.state_dict())
@@ -311,7 +313,6 @@ REFUSED = {
     "integers": (PARAMS, X[:, 0].astype(int), STATE, TypeError, "x must be floating point; got dtype int64"),
     "a list": (PARAMS, [1.0], STATE, TypeError, r"x must be a floating-point array \[\*batch, D\]; got list"),
     "a number": (PARAMS, X[0, 0, 0], STATE, ValueError, r"x must be \[\*batch, D\] with D = 5; got shape \(\)"),
-    "of torch": (PARAMS, torch.ones(2, 5), STATE, TypeError, "a torch tensor came"),
     "no state": (PARAMS, X[:, 0], None, TypeError, r"state must be an LSTMState, .*got None.*zeros, h \[2, \*batch, 4\] and c \[2, \*batch, 9\]"),
     "a pair": (PARAMS, X[:, 0], (H, C), TypeError, "state must be a jax_lstm.LSTMState or None; got tuple"),
     "swapped": (PARAMS, X[:, 0], LSTMState(C, H), ValueError, r"state\.h must be .* = \(2, 2, 4\); got shape \(2, 2, 9\)"),
@@ -327,6 +328,11 @@ def test_a_step_refuses(name):
     params, x, state, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
         jax_lstm.lstm_step(params, x, state)
+
+
+def test_a_step_refuses_a_tensor_of_torch():
+    with pytest.raises(TypeError, match="a torch tensor came"):
+        jax_lstm.lstm_step(PARAMS, need("torch").ones(2, 5), STATE)
 
 
 def test_an_integer_carry_is_refused():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests.requirements import need
+
+need("torch")
+
 import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence

@@ -1,0 +1,28 @@
+"""The libraries that some tests need beyond JAX, Flax and NumPy. Without one of them its tests skip and say why.
+
+`make test-newest` runs the suite without torch. A file in which every test needs torch begins with `need("torch")`,
+before it imports anything that imports torch; any other test calls `need` where it begins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+EXTRAS = {  # the extra of pyproject.toml that brings a module
+    "equinox": "peers",
+    "h5py": "files",
+    "haiku": "peers",
+    "hypothesis": "test",
+    "keras": "peers",
+    "onnx": "files",
+    "onnxruntime": "peers",
+    "safetensors": "files",
+    "torch": "crosscheck",
+}
+
+
+def need(module: str) -> Any:
+    """Return the imported module. Skip the test if it is not installed, or the whole file if called at its top."""
+    return pytest.importorskip(module, reason=f"{module} is of the extra {EXTRAS[module]!r}, which is not installed")
