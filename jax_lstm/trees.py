@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 
 from jax_lstm.dtypes import accumulation_dtype
 
@@ -11,10 +12,15 @@ from jax_lstm.dtypes import accumulation_dtype
 def zeros_like(a, dtype=None):
     """Zeros of the shape and the sharding type of ``a``, whatever its values.
 
-    From JAX 0.11 on, jnp.zeros_like loses the sharding of an array on an explicit mesh, unless that mesh is set. A
-    comparison keeps it, and under shard_map the axes that ``a`` varies over. Compilers fold the comparison away. Delete
-    this function when jnp.zeros_like keeps the type of its argument under jax.jit without jax.set_mesh.
+    They are a constant, so that a loop around the call does not take them, or a weight that they are added to, for
+    something that changes from step to step and has to be kept for the backward pass.
+
+    On an explicit mesh they are made from ``a``. From JAX 0.11 on, jnp.zeros_like loses the sharding there, unless that
+    mesh is set. A comparison keeps it, and compilers fold the comparison away. Delete this function when jnp.zeros_like
+    keeps the type of its argument under jax.jit without jax.set_mesh.
     """
+    if AxisType.Explicit not in jax.typeof(a).sharding.mesh.axis_types:
+        return jnp.zeros_like(a, dtype)
     return ((a != a) & False).astype(dtype or a.dtype)
 
 
