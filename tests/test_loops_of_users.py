@@ -20,7 +20,7 @@ LSTM_CELL, RNN_CELL = (
 
 
 def scan(step):
-    """Return the outputs of a loop over the steps of x ``[T, B, ...]``; ``step(params, state, x_t)`` returns a state."""
+    """Return the states of a loop over the steps of x ``[T, B, ...]``; ``step(params, state, x_t)`` gives a state."""
 
     def run(params, x, first):
         def body(state, x_t):
