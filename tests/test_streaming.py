@@ -313,7 +313,6 @@ REFUSED = {
     "integers": (PARAMS, X[:, 0].astype(int), STATE, TypeError, "x must be floating point; got dtype int64"),
     "a list": (PARAMS, [1.0], STATE, TypeError, r"x must be a floating-point array \[\*batch, D\]; got list"),
     "a number": (PARAMS, X[0, 0, 0], STATE, ValueError, r"x must be \[\*batch, D\] with D = 5; got shape \(\)"),
-    "no state": (PARAMS, X[:, 0], None, TypeError, r"state must be an LSTMState, .*got None.*zeros, h \[2, \*batch, 4\] and c \[2, \*batch, 9\]"),
     "a pair": (PARAMS, X[:, 0], (H, C), TypeError, "state must be a jax_lstm.LSTMState or None; got tuple"),
     "swapped": (PARAMS, X[:, 0], LSTMState(C, H), ValueError, r"state\.h must be .* = \(2, 2, 4\); got shape \(2, 2, 9\)"),
     "a cell's state": (PARAMS, X[[0, 0, 0], 0], LSTMState(X[0, :3, :4], C[0]), ValueError, r"state\.h must be .* = \(2, 3, 4\); got shape \(3, 4\)"),
