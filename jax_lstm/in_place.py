@@ -149,16 +149,21 @@ def step(
     """One step of a cell: the next carry, of the given one's kind, and the output."""
     state = as_state(carry, speaks_flax)
     if speaks_flax:
-        state = _promoted(state, params, x, dtype)
+        state, dtype = _promoted(state, params, x, dtype)
     return as_carry(*run_cell(held(params, speaks_flax), state, x, dtype, precision), speaks_flax)
 
 
-def _promoted(state: LSTMState, params: dict[str, Any], x: Any, dtype: Any) -> LSTMState:
-    """A state in the dtype that Flax's next carry has: the widest of the compute dtype and c's. Ours keep their own."""
+def _promoted(state: LSTMState, params: dict[str, Any], x: Any, dtype: Any) -> tuple[LSTMState, Any]:
+    """Return the state in the dtype of Flax's next carry, and the compute dtype.
+
+    Flax multiplies h by the weights in the wider dtype of the two, unless ``dtype`` is given. The next carry has the
+    wider dtype of that product and of c. Cells that are made with our names keep the dtype of their state instead.
+    """
     require_floating("x", x, "[*batch, D]")
     x, params, h = cast(dtype, (x, params, state.h))
-    widest = jnp.result_type(x, *params.values(), h, state.c)
-    return LSTMState(h=h.astype(widest), c=state.c.astype(widest))
+    compute = jnp.result_type(x, *params.values(), h)
+    widest = jnp.promote_types(compute, state.c.dtype)
+    return LSTMState(h=h.astype(widest), c=state.c.astype(widest)), compute
 
 
 def as_state(carry: Any, speaks_flax: bool) -> LSTMState:
