@@ -117,7 +117,7 @@ def test_the_rule_of_printed_text(got, expected, same):
         ("pip install '.[nothing]'", "is none of"),
         ("python -m pytest -q", ""),
         ("python -m pytest --no-such-option", "'--no-such-option' is none of"),
-        ("python no_such_script.py", "--help ends with 2"),
+        ("python no_such_script.py", "No such file"),
         ("rm -rf /", "no command that"),
     ],
 )
