@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
 
-.PHONY: crosscheck test test-all lint format clean
+.PHONY: crosscheck test test-all test-isa lint format clean
 
 crosscheck: $(INSTALLED)
 	$(BIN)/crosscheck
@@ -18,6 +18,9 @@ test: $(INSTALLED) $(BROWSER)
 
 test-all: $(INSTALLED) $(BROWSER)
 	TESTS_COMPILE=as-for-users $(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
+
+test-isa: $(INSTALLED)
+	$(BIN)/python -m tests.isa
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -34,6 +34,7 @@ def run(competitors, kind="training", feature="plain", precision="float32", shap
     return measure(work, competitors, most_runs=2, budget=1.0, clock=QUICK, say=lambda what: None)
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["jax_lstm", "jax_lstm lean", "jax_lstm chunks", "torch.nn.LSTM", *PEERS])
 def test_a_competitor_does_the_same_work(name, kind):
@@ -48,6 +49,7 @@ def test_a_competitor_does_the_same_work(name, kind):
     assert row.version[0].isdigit()
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("feature", FEATURES[1:])
 def test_a_feature_is_the_same_work_in_ours_and_torch(feature):
     ours_, torchs, flaxs = run(choose(["jax_lstm", "torch.nn.LSTM", "flax.linen"]), feature=feature)
@@ -60,6 +62,7 @@ def test_a_feature_is_the_same_work_in_ours_and_torch(feature):
     ] in flaxs.reason
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_a_narrow_precision_is_used_on_all_sides(precision):
     names = ["jax_lstm", "torch.nn.LSTM", "flax.linen", "flax.nnx"]

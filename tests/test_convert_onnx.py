@@ -95,6 +95,7 @@ def test_there_and_back_bit_for_bit(sizes, bias, both, states, lengths, time_maj
     assert set(read.from_graph) == states_from | ({"sequence_lens"} if lengths else set())
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("dirs", [1, 2])
 def test_a_model_file_in_onnx_runtime_and_in_ours(dirs, tmp_path):
     """float32 against float64: both differ by rounding, whose limit is some 60 of it at values under 1."""

@@ -22,6 +22,7 @@ def check(some, folder, flags):
         assert same_text(printed, expected), f"{block.place} prints\n{printed}\nand the document says\n{expected}"
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("document", PYTHON)
 def test_blocks_print_what_follows_them(document, tmp_path):
     """Compiled in haste: most of the time of a short block is XLA's, and the slow test below lets it take its time."""
@@ -32,7 +33,7 @@ def test_blocks_print_what_follows_them(document, tmp_path):
 @pytest.mark.parametrize("document", PYTHON)
 def test_all_blocks_as_a_reader_runs_them(document, tmp_path):
     """Those that are marked ``python slow`` among them."""
-    check(blocks(document, "python", "python slow"), tmp_path, "")
+    check(blocks(document, "python", "python slow"), tmp_path, haste.PLAIN)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -60,6 +60,7 @@ def call(monkeypatch, capsys, *options):
     return left.value.code, *capsys.readouterr()
 
 
+@pytest.mark.isa
 def test_it_learns_a_text_and_says_so(tmp_path, monkeypatch, capsys):
     text = tmp_path / "text"
     text.write_text("abcd abdc " * 200)

@@ -30,6 +30,7 @@ def measured():
     return measure_case(chaotic(1_000))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("side", SIDES)
 def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measured):
     verdict = run_side(measured, SIDES[side])
