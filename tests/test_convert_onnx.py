@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import jax_lstm
 from jax_lstm import convert
 from jax_lstm.convert import onnx as converter
+from jax_lstm.network import Network
 from tests.onnx_models import B, D, H, T, arrays, built, helper, narrow, node_of, onnx, two_layers
 
 
@@ -82,8 +83,9 @@ def test_the_first_half_of_b_is_the_inputs():
 )
 def test_there_and_back_bit_for_bit(sizes, bias, both, states, lengths, time_major, dtype):
     inputs, hidden, layers = sizes
-    key = jax.random.key(inputs + 10 * hidden)
-    params = jax_lstm.init_lstm(key, inputs, hidden, layers, bias=bias, bidirectional=both, dtype=dtype)
+    network = Network("lstm", inputs, hidden, layers, bias=bias, bidirectional=both)
+    rng = np.random.default_rng(inputs + 10 * hidden)
+    params = {name: jnp.asarray(rng.normal(size=shape), dtype) for name, shape in network.shapes().items()}
     model = convert.to_onnx(params, states=states, lengths=lengths, time_major=time_major)
     read = convert.from_onnx(model.SerializeToString())
     assert list(read.params) == list(params)

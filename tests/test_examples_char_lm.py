@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 TINY = ["--hidden", "8", "--embedding", "4", "--batch", "3", "--length", "10", "--sample", "20"]
 MODEL = linen.SequenceModel(12, 4, 8, 12)
 TOKENS = np.random.default_rng(0).integers(0, 12, (3, 41)).astype(np.int32)
-PARAMS = MODEL.init(jax.random.key(0), TOKENS)["params"]
+PARAMS = jax.jit(MODEL.init)(jax.random.key(0), TOKENS)["params"]
 
 
 def command(*options):
