@@ -1,8 +1,8 @@
 """Runs tests under several instruction sets of x86: `make test-isa`.
 
 torch takes its products from MKL and oneDNN, XLA:CPU takes some from oneDNN, and these choose code by processor. So
-another machine adds in another order, and results differ in their last digits. This confines the libraries to what an older
-processor has, which a newer one can run too. Tests marked `isa` are those that such digits could decide.
+another machine adds in another order, and results differ in their last digits. This confines the libraries to what an
+older processor has, which a newer one can run too. Tests marked `isa` are those that such digits could decide.
 
     python -m tests.isa                      the tests marked isa, and the standard cross-check
     python -m tests.isa tests/test_lstm.py   these tests instead, all of them; options of pytest are passed on
