@@ -129,7 +129,8 @@ def assert_copied(baseline, row):
 
     The baseline is the best that a network without memory can do. Of 10,000 held-out symbols it recalls 0.125 with a
     standard deviation of 0.003, so twice as many mean memory. Seeds 0 to 3 under three instruction sets recall 0.348 to
-    0.374 after 200 steps, at a cross entropy of 0.75 to 0.79 times the baseline. After 100 steps they already pass.
+    0.374 after 200 steps, at a cross entropy of 0.75 to 0.79 times the baseline. After 100 steps they already pass. The RNN
+    recalls 0.131 after 200 steps.
     """
     assert row["recalled"] > 2 * baseline["recalled"]
     assert row["cross_entropy"] < 0.9 * baseline["cross_entropy"]
