@@ -128,9 +128,9 @@ def assert_copied(baseline, row):
     """What is recalled is far from chance, and no more is asked.
 
     The baseline is the best that a network without memory can do. Of 10,000 held-out symbols it recalls 0.125 with a
-    standard deviation of 0.003, so twice as many mean memory. Seeds 0 to 3 under three instruction sets recall 0.348 to
-    0.374 after 200 steps, at a cross entropy of 0.75 to 0.79 times the baseline. After 100 steps they already pass. The RNN
-    recalls 0.131 after 200 steps.
+    standard deviation of 0.003, so twice as many mean memory. After 200 steps seeds 0 to 3 under three instruction sets
+    recall 0.348 to 0.374, at a cross entropy of 0.75 to 0.79 times the baseline. They already pass after 100 steps. The
+    RNN recalls 0.131 after 200.
     """
     assert row["recalled"] > 2 * baseline["recalled"]
     assert row["cross_entropy"] < 0.9 * baseline["cross_entropy"]
