@@ -39,6 +39,7 @@ SHAPES = {  # batch, T, D, H and options
     "one step": ((2,), 1, 3, 4, {}),
     "two units": ((), 8, 3, 2, {}),
 }
+QUICK = ("projection", "widths of 1", "two units")  # these in float64 too without the tests marked slow
 
 
 def problem(name, dtype=np.float64, seed=0):
@@ -55,8 +56,14 @@ def same_bits(got, expected):
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[] if dtype is np.float32 or name in QUICK else pytest.mark.slow)
+        for name in SHAPES
+        for dtype in (np.float64, np.float32)
+    ],
+)
 def test_steps_and_chunks_have_the_bits_of_the_whole(name, dtype):
     params, x, state = problem(name, dtype)
     expected = STREAM(params, x, state)
