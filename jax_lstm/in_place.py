@@ -128,6 +128,8 @@ def step(
         require_floating("state.c", state.c, "[*batch, H]")
     x, params = cast(dtype, (x, held(params, speaks_flax)))
     h = cast(dtype, state.h) if speaks_flax else state.h  # Flax casts h as it casts x, and c keeps its own dtype
+    if speaks_flax:  # Flax multiplies h by the weights in the wider dtype of the two
+        x, params = cast(widest_dtype(compute_dtype(x, params), h.dtype), (x, params))
     wide = widest_dtype(compute_dtype(x, params), h.dtype, state.c.dtype)
     state = LSTMState(h=h.astype(wide), c=state.c.astype(wide))
     state, y = run_cell(params, state, x, carry_dtype or wide, precision)

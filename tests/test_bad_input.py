@@ -10,11 +10,17 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
+from jax_lstm.network import Network
 from tests.requirements import need
 
-P = jax_lstm.init_lstm(jax.random.key(0), 3, 5, 2, bidirectional=True)
-PROJECTED = jax_lstm.init_lstm(jax.random.key(0), 3, 5, 2, proj_size=2)
-RNN = jax_lstm.init_rnn(jax.random.key(0), 3, 5)
+P, PROJECTED, RNN = (
+    {name: jnp.ones(shape, jnp.float32) for name, shape in network.shapes().items()}
+    for network in (
+        Network("lstm", 3, 5, 2, bidirectional=True),
+        Network("lstm", 3, 5, 2, proj_size=2),
+        Network("rnn", 3, 5),
+    )
+)
 X = jnp.ones((4, 6, 3), jnp.float32)
 H = jnp.zeros((4, 4, 5))
 
