@@ -10,7 +10,7 @@ BROWSER := $(VENV)/.browser
 NEWEST := .venv-newest
 NEWEST_PYTHON ?= $(shell .ci/newest-python)
 
-.PHONY: crosscheck test test-all test-newest lint format clean
+.PHONY: crosscheck test test-all test-isa test-newest lint format clean
 
 crosscheck: $(INSTALLED)
 	$(BIN)/crosscheck
@@ -20,6 +20,9 @@ test: $(INSTALLED) $(BROWSER)
 
 test-all: $(INSTALLED) $(BROWSER)
 	TESTS_COMPILE=as-for-users $(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
+
+test-isa: $(INSTALLED)
+	$(BIN)/python -m tests.isa
 
 # The suite without torch, with the newest JAX and Flax: what needs torch skips. `make clean` first takes newer releases.
 test-newest:

@@ -18,7 +18,12 @@ def compute_dtype(x: Any, params: Mapping[str, Any]) -> jnp.dtype:
     return jnp.dtype(jnp.result_type(x, *params.values()))
 
 
+def widest_dtype(*dtypes: Any) -> jnp.dtype:
+    """Return the floating-point dtype that holds all of ``dtypes``."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.dtype(jnp.result_type(*dtypes))
+
+
 def accumulation_dtype(*dtypes: Any) -> jnp.dtype:
     """Return the widest of the floating-point ``dtypes``, and float32 if all are narrower."""
-    with jax.numpy_dtype_promotion("standard"):
-        return jnp.dtype(jnp.result_type(jnp.float32, *dtypes))
+    return widest_dtype(jnp.float32, *dtypes)

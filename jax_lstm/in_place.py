@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.checks import require_floating
-from jax_lstm.dtypes import accumulation_dtype
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype, widest_dtype
 from jax_lstm.init import ForgetBias, Style
 from jax_lstm.module_init import Initializer, OpenBox, module_initializers
 from jax_lstm.network import Network
@@ -128,7 +128,9 @@ def step(
         require_floating("state.c", state.c, "[*batch, H]")
     x, params = cast(dtype, (x, held(params, speaks_flax)))
     h = cast(dtype, state.h) if speaks_flax else state.h  # Flax casts h as it casts x, and c keeps its own dtype
-    wide = jnp.result_type(x, *params.values(), h, state.c)
+    if speaks_flax:  # Flax multiplies h by the weights in the wider dtype of the two
+        x, params = cast(widest_dtype(compute_dtype(x, params), h.dtype), (x, params))
+    wide = widest_dtype(compute_dtype(x, params), h.dtype, state.c.dtype)
     state = LSTMState(h=h.astype(wide), c=state.c.astype(wide))
     state, y = run_cell(params, state, x, carry_dtype or wide, precision)
     return as_carry(state, y, speaks_flax)

@@ -11,15 +11,16 @@ import jax.numpy as jnp
 from jax_lstm.backends import BackendChoice, choose
 from jax_lstm.cell import LSTM, activate, advance
 from jax_lstm.checks import require_floating
-from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.dtypes import compute_dtype
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import Backend, OptionArguments, Options, Residuals, show_options
 from jax_lstm.single_step import (
     carry_dtype_of,
     check_step_input,
+    checked_state,
     gate_sums,
-    state_or_zeros,
     step_product,
+    zeros_for,
 )
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
@@ -36,7 +37,7 @@ def lstm(
     lengths: Any = None,
     mask: Any = None,
     reset: Any = None,
-    reset_state: LSTMState | None = None,
+    reset_state: Any = None,
     time_major: bool = False,
     dropout: float = 0.0,
     dropout_key: Any = None,
@@ -181,10 +182,11 @@ def lstm_cell(
     network = read_cell(params, "lstm")
     check_step_input(x, network)
     params, x = vary_alike((dict(params), x))
-    given = LSTMState(h=None, c=None) if state is None else state
-    zero_dtype = accumulation_dtype(compute_dtype(x, params))
-    h = state_or_zeros("state.h", given.h, x, network.output_size, zero_dtype)
-    c = state_or_zeros("state.c", given.c, x, network.hidden_size, zero_dtype)
+    if state is None:
+        h, c = (zeros_for(params, x, width) for width in (network.output_size, network.hidden_size))
+    else:
+        h = checked_state("state.h", state.h, x, network.output_size)
+        c = checked_state("state.c", state.c, x, network.hidden_size)
     carry = carry_dtype_of(carry_dtype, params, x, h, c)
     z = gate_sums(params, x, h, precision)
     gates = activate(tuple(jnp.split(z, LSTM.num_gates, axis=-1)))

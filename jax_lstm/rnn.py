@@ -7,11 +7,10 @@ from typing import Any, Unpack
 
 import jax
 
-from jax_lstm.dtypes import accumulation_dtype, compute_dtype
 from jax_lstm.elman import NONLINEARITIES, Nonlinearity
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import OptionArguments, Options, show_options
-from jax_lstm.single_step import carry_dtype_of, check_step_input, gate_sums, state_or_zeros
+from jax_lstm.single_step import carry_dtype_of, check_step_input, checked_state, gate_sums, zeros_for
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import vary_alike
@@ -65,7 +64,7 @@ def rnn_cell(
     network = read_cell(params, "rnn")
     check_step_input(x, network)
     params, x = vary_alike((dict(params), x))
-    h = state_or_zeros("h", h, x, network.hidden_size, accumulation_dtype(compute_dtype(x, params)))
+    h = zeros_for(params, x, network.hidden_size) if h is None else checked_state("h", h, x, network.hidden_size)
     carry = carry_dtype_of(carry_dtype, params, x, h)
     h, _ = cell.advance(cell.activate((gate_sums(params, x, h, precision),)), None)
     return h.astype(carry)

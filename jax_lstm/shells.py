@@ -16,6 +16,7 @@ import numpy as np
 from flax import serialization
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jax_lstm.dtypes import compute_dtype
 from jax_lstm.lstm import lstm_cell
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import every_step, vary_alike
@@ -42,7 +43,7 @@ def cast(dtype: Any, tree: Any) -> Any:
 
 def run_cell(params: dict, state: LSTMState, x: Any, carry_dtype: Any, precision: Any) -> tuple[LSTMState, jax.Array]:
     """One step: the next state in ``carry_dtype``, and h in the compute dtype, the result type of x and the weights."""
-    y_dtype = jnp.result_type(x, *params.values())
+    y_dtype = compute_dtype(x, params)
     state = lstm_cell(params, state, x, precision=precision)
     return LSTMState(state.h.astype(carry_dtype), state.c.astype(carry_dtype)), state.h.astype(y_dtype)
 

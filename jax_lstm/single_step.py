@@ -22,18 +22,19 @@ def check_step_input(x: Any, network: Network) -> None:
         raise ValueError(f"x must be [*batch, D] with D = {network.input_size}; got shape {tuple(x.shape)}.")
 
 
-def state_or_zeros(name: str, value: Any, x: Any, width: int, dtype: Any) -> jax.Array:
-    """Return a state ``[*batch, width]`` for x ``[*batch, D]``: zeros of ``dtype`` for None, else as it is, checked.
+def zeros_for(params: Params, x: Any, width: int) -> jax.Array:
+    """Return a state of zeros ``[*batch, width]`` for x ``[*batch, D]``."""
+    return jnp.zeros((*x.shape[:-1], width), accumulation_dtype(compute_dtype(x, params)))
 
-    A batch axis of one element stands for the whole batch.
-    """
+
+def checked_state(name: str, value: Any, x: Any, width: int) -> jax.Array:
+    """Return a state ``[*batch, width]`` for x ``[*batch, D]``; a batch axis of 1 stands for the whole batch."""
     wanted = (*x.shape[:-1], width)
-    if value is None:
-        return jnp.zeros(wanted, dtype)
     require_floating(name, value, "[*batch, width]")
     if not spreads_to(value.shape, wanted, slice(0, -1)):
         raise ValueError(
-            f"{name} must have shape {wanted}, or 1 in place of a batch axis; got shape {tuple(value.shape)}."
+            f"{name} must have shape {wanted}; got {tuple(value.shape)}. A batch axis may also be 1, for one state of "
+            "all rows."
         )
     return jnp.asarray(value)
 

@@ -189,6 +189,6 @@ def check_state(name, state, network, batch, has_cell_state):
         require_floating(label, value, "[layers * directions, *batch, width]")
         if not spreads_to(value.shape, (rows, *batch, width), slice(1, -1)):
             raise ValueError(
-                f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}, or have 1 in place "
-                f"of a batch axis; got shape {tuple(value.shape)}."
+                f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}; "
+                f"got shape {tuple(value.shape)}. A batch axis may also be 1, for one state of all rows."
             )

@@ -12,12 +12,12 @@ What a python block prints is compared with the ``text`` block right after it by
 
 from __future__ import annotations
 
-import json
+import contextlib
+import io
 import os
 import re
 import shlex
-import subprocess
-import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ import typer
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from tests import apart
 from tests.requirements import need
 
 ROOT = Path(__file__).parent.parent
@@ -44,20 +45,6 @@ PATTERNS = (
 DOCUMENTS = [str(path.relative_to(ROOT)) for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
 LANGUAGES = ("python", "python slow", "sh", "text")
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")
-RUNNER = """
-import contextlib, io, json, sys
-space, printed = {"__name__": "__main__"}, []
-for name, line, code in json.load(sys.stdin):
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        try:
-            exec(compile("\\n" * line + code, name, "exec"), space)
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            break
-    printed.append(out.getvalue())
-json.dump(printed, open(sys.argv[1], "w"))
-"""
 
 
 @dataclass(frozen=True)
@@ -98,20 +85,26 @@ def run(some: Sequence[Block], folder: Path, flags: str = "") -> list[str]:
     If torch is not installed, it ends before the first block that needs it. ``flags`` are XLA's. Raises AssertionError
     with the traceback, in the document's own lines.
     """
-    result = folder / "printed.json"
-    code = json.dumps([(block.document, block.line, block.code) for block in some])
+    code = [(block.document, block.line, block.code) for block in some]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER, str(result)],
-        input=code,
-        env=os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(result.read_text())
+    environment = {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    shown, error = apart.run(_printed, code, folder=folder, environment=environment)
+    assert not error, error
+    return shown
+
+
+def _printed(some: Sequence[tuple[str, int, str]]) -> list[str]:
+    space, printed = {"__name__": "__main__"}, []
+    for name, line, code in some:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            try:
+                exec(compile("\n" * line + code, name, "exec"), space)
+            except ModuleNotFoundError as error:
+                if error.name != "torch":
+                    raise
+                break
+        printed.append(out.getvalue())
+    return printed
 
 
 def same_text(got: str, expected: str) -> bool:
@@ -175,9 +168,9 @@ def why_not_a_command(line: str) -> str:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             return _unknown(targets, [".", *(f".[{extra}]" for extra in extras)])
         case ["python", "-m", module, *rest]:
-            return _why_not_script(("-m", module), rest)
+            return _why_not_script(module, rest)
         case ["python", script, *rest]:
-            return _why_not_script((script,), rest)
+            return _why_not_script(str(ROOT / script), rest)
     return "no command that tests/documents.py knows: make, crosscheck, pip install, python"
 
 
@@ -203,15 +196,17 @@ def _why_not_crosscheck(arguments: Sequence[str]) -> str:
 
 
 @lru_cache
-def _help(script: tuple[str, ...]) -> tuple[int, str]:
-    wide = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *script, "--help"]
-    done = subprocess.run(command, cwd=ROOT, env=wide, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+def _help(program: str) -> tuple[int, str]:
+    """The exit code of --help and what it prints. Wide enough that rich does not cut the options."""
+    with tempfile.TemporaryDirectory() as folder:
+        found, error = apart.run(
+            apart.printed_by, program, ["--help"], folder=Path(folder), environment={"COLUMNS": "200"}
+        )
+    return found or (1, error)
 
 
-def _why_not_script(script: tuple[str, ...], arguments: Sequence[str]) -> str:
-    code, described = _help(script)
+def _why_not_script(program: str, arguments: Sequence[str]) -> str:
+    code, described = _help(program)
     if "No module named 'torch'" in described:
         need("torch")
     if code:

@@ -18,4 +18,7 @@ OPTIONS = {
 if jaxlib.__version__.startswith("0.10."):  # later ones lack it, and an unknown option ends the process
     OPTIONS["xla_cpu_use_fusion_emitters"] = False  # else each fusion goes through MLIR: most of a compilation's time
 AS_FOR_USERS = os.environ.get("TESTS_COMPILE") == "as-for-users" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
-FLAGS = "" if AS_FOR_USERS else " ".join(f"--{name}={str(value).lower()}" for name, value in OPTIONS.items())
+# The instruction set that a run of the tests is confined to, by `make test-isa`. Processes of a test keep it.
+PLAIN = " ".join(flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.startswith("--xla_cpu_max_isa="))
+HASTY = "" if AS_FOR_USERS else " ".join(f"--{name}={str(value).lower()}" for name, value in OPTIONS.items())
+FLAGS = f"{PLAIN} {HASTY}".strip()

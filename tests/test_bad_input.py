@@ -10,11 +10,17 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
+from jax_lstm.network import Network
 from tests.requirements import need
 
-P = jax_lstm.init_lstm(jax.random.key(0), 3, 5, 2, bidirectional=True)
-PROJECTED = jax_lstm.init_lstm(jax.random.key(0), 3, 5, 2, proj_size=2)
-RNN = jax_lstm.init_rnn(jax.random.key(0), 3, 5)
+P, PROJECTED, RNN = (
+    {name: jnp.ones(shape, jnp.float32) for name, shape in network.shapes().items()}
+    for network in (
+        Network("lstm", 3, 5, 2, bidirectional=True),
+        Network("lstm", 3, 5, 2, proj_size=2),
+        Network("rnn", 3, 5),
+    )
+)
 X = jnp.ones((4, 6, 3), jnp.float32)
 H = jnp.zeros((4, 4, 5))
 
@@ -34,7 +40,13 @@ CASES = {
     "a wide projection": ({"weight_ih_l0": X[0, :4], "weight_hh_l0": jnp.ones((4, 3)), "weight_hr_l0": jnp.ones((3, 1))}, X, {}, ValueError, "with P < H"),
     "state as a pair": (P, X, {"state": (H, H)}, TypeError, r"state must be a jax_lstm.LSTMState or None; got tuple"),
     "state.h": (P, X, {"state": LSTMState(H[:1], H)}, ValueError, r"state.h must be .* = \(4, 4, 5\); got .*\(1, 4, 5\)"),
-    "state.c": (P, X, {"state": LSTMState(H, H[:, :1])}, ValueError, r"state.c must be .*; got shape \(4, 1, 5\)"),
+    "state.c": (P, X, {"state": LSTMState(H, H[:, :2])}, ValueError, r"state.c must be .*; got shape \(4, 2, 5\)"),
+    "mask of a wrong shape": (P, X, {"mask": np.ones((6, 4), bool)}, ValueError, r"mask must be \[\*batch, T\] = \(4, 6\), one flag per step"),
+    "mask of floats": (P, X, {"mask": np.ones((4, 6))}, TypeError, r"mask must be bool; got dtype float64. Write mask.astype\(bool\)"),
+    "mask, time-major": (P, X.swapaxes(0, 1), {"mask": np.ones((4, 6), bool), "time_major": True}, ValueError, r"mask must be \[T, \*batch\] = \(6, 4\)"),
+    "reset_state without reset": (P, X, {"reset_state": LSTMState(H, H)}, ValueError, r"reset_state .* needs reset, bool \[\*batch, T\]; got reset=None"),
+    "reset_state as a pair": (P, X, {"reset": np.ones((4, 6), bool), "reset_state": (H, H)}, TypeError, "reset_state must be a jax_lstm.LSTMState or None; got tuple"),
+    "shape of reset_state": (P, X, {"reset": np.ones((4, 6), bool), "reset_state": LSTMState(H[:1], H)}, ValueError, r"reset_state.h must be .* = \(4, 4, 5\); got shape \(1, 4, 5\)"),
     "state of ints": (P, X, {"state": LSTMState(H.astype(int), H)}, TypeError, "state.h must be floating point; got dtype int64"),
     "params is a list": ([1], X, {}, TypeError, "params must be a flat dict of arrays by torch's names; got list"),
     "params of Flax": ({"params": dict(P)}, X, {}, TypeError, r"params\['params'\] must be an array; got dict"),
@@ -103,13 +115,17 @@ def test_rnn_refuses():
         jax_lstm.rnn(RNN, X, jnp.zeros((2, 4, 5)))
     with pytest.raises(TypeError, match="unexpected keyword argument 'length'"):
         jax_lstm.rnn(RNN, X, length=3)
+    state = LSTMState(jnp.zeros((1, 4, 5)), jnp.zeros((1, 4, 5)))
+    with pytest.raises(TypeError, match=r"h of an RNN must be an array, .*; got an LSTMState"):
+        jax_lstm.rnn(RNN, X, state)
+    with pytest.raises(TypeError, match=r"reset_state of an RNN must be an array, .*; got an LSTMState"):
+        jax_lstm.rnn(RNN, X, reset=np.ones((4, 6), bool), reset_state=state)
 
 
 def test_cells_refuse():
     cell = {n.removesuffix("_l0"): a for n, a in jax_lstm.init_lstm(jax.random.key(0), 3, 5).items()}
     state = LSTMState(H[0], H[0])
     for params, x, given, error, message in (
-        (cell, X[:, 0], None, TypeError, "state must be an LSTMState; got None"),
         (cell, X[:, 0], (H[0], H[0]), TypeError, "state must be a jax_lstm.LSTMState"),
         (cell, X[:, 0, :2], state, ValueError, r"x must be \[\*batch, D\] with D = 3; got shape \(4, 2\)"),
         (cell, X[:, 0].astype(int), state, TypeError, "x must be floating point"),
@@ -131,8 +147,8 @@ def test_cells_refuse():
     with pytest.raises(ValueError, match="are an LSTM's"):
         jax_lstm.rnn_cell(cell, H[0], X[:, 0])
     rnn = {n.removesuffix("_l0"): a for n, a in RNN.items()}
-    with pytest.raises(TypeError, match=r"h must be a floating-point array .*got NoneType"):
-        jax_lstm.rnn_cell(rnn, None, X[:, 0])
+    with pytest.raises(TypeError, match=r"h must be a floating-point array .*got list"):
+        jax_lstm.rnn_cell(rnn, [0.0], X[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -38,25 +38,32 @@ def run(competitors, kind="training", feature="plain", precision="float32", shap
     return measure(work, competitors, most_runs=2, budget=1.0, clock=QUICK, say=lambda what: None)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["jax_lstm", "jax_lstm lean", "jax_lstm chunks", "torch.nn.LSTM", *PEERS])
+OURS_AND_TORCHS = ["jax_lstm", "jax_lstm lean", "jax_lstm chunks", "torch.nn.LSTM"]
+WORKS = [  # a training step has the forward pass in it
+    pytest.param(name, kind, marks=pytest.mark.slow if kind == "forward" and name not in ("jax_lstm", "haiku") else [])
+    for name in (*OURS_AND_TORCHS, *PEERS)
+    for kind in KINDS
+]
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize(("name", "kind"), WORKS)
 def test_a_competitor_does_the_same_work(name, kind):
     if name in ("haiku", "equinox"):
         need(name)
     (row,) = run(choose([name]), kind)
     assert (row.reason, row.differs, len(row.seconds)) == ("", False, 2)
-    assert row.error < 1e-6
     jitted = not name.startswith("torch")
     assert (row.compile_seconds is not None, row.memory is not None) == (jitted, jitted)
     assert all(value > 0 for value in (row.median, row.compile_seconds or 1))
     assert row.version[0].isdigit()
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("feature", FEATURES[1:])
 def test_a_feature_is_the_same_work_in_ours_and_torch(feature):
     ours_, torchs, flaxs = run(choose(["jax_lstm", "torch.nn.LSTM", "flax.linen"]), feature=feature)
     assert not ours_.reason + torchs.reason
-    assert ours_.error < 1e-6
     assert not flaxs.seconds
     assert not flaxs.differs
     assert {"lengths": "seq_lengths", "projection": "projection", "bidirectional": "direction", "layers": "layer"}[
@@ -64,6 +71,7 @@ def test_a_feature_is_the_same_work_in_ours_and_torch(feature):
     ] in flaxs.reason
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_a_narrow_precision_is_used_on_all_sides(precision):
     names = ["jax_lstm", "torch.nn.LSTM", "flax.linen", "flax.nnx"]

@@ -61,6 +61,7 @@ def trained(tmp_path_factory):
     return model, save(model, tmp_path_factory.mktemp("trained")), tokens, np.asarray(model(tokens, training=False))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("kind", [0, 1], ids=["keras", "weights.h5"])
 def test_a_trained_model_gives_the_same_outputs(trained, kind):
     """Both in float32, on outputs of order 1: some dozen roundings of 6e-8, in another order."""

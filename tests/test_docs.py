@@ -28,6 +28,7 @@ def check(some, folder, flags):
     assert len(outputs) == len(some)
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("document", PYTHON)
 def test_blocks_print_what_follows_them(document, tmp_path):
     """Compiled in haste: most of the time of a short block is XLA's, and the slow test below lets it take its time."""
@@ -38,7 +39,7 @@ def test_blocks_print_what_follows_them(document, tmp_path):
 @pytest.mark.parametrize("document", PYTHON)
 def test_all_blocks_as_a_reader_runs_them(document, tmp_path):
     """Those that are marked ``python slow`` among them."""
-    check(blocks(document, "python", "python slow"), tmp_path, "")
+    check(blocks(document, "python", "python slow"), tmp_path, haste.PLAIN)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -125,7 +126,7 @@ def test_the_rule_of_printed_text(got, expected, same):
         ("pip install '.[nothing]'", "is none of"),
         ("python -m pytest -q", ""),
         ("python -m pytest --no-such-option", "'--no-such-option' is none of"),
-        ("python no_such_script.py", "--help ends with 2"),
+        ("python no_such_script.py", "No such file"),
         ("rm -rf /", "no command that"),
     ],
 )

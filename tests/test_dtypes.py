@@ -56,6 +56,7 @@ def test_a_told_carry_dtype_is_kept():
             np.testing.assert_allclose(got, expected[name], rtol=1e-3, atol=1e-4 * np.abs(expected[name]).max())
 
 
+@pytest.mark.isa
 def test_a_float32_carry_beats_a_bfloat16_one():
     """Over 500 steps the cell state, a running sum, is where a narrow carry loses."""
     params = jax_lstm.init_lstm(KEYS[0], D, H, forget_bias="chrono:500", dtype=jnp.bfloat16)
@@ -69,6 +70,7 @@ def test_a_float32_carry_beats_a_bfloat16_one():
     assert default < 2 * unit < narrow
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("residuals", ["fast", "lean"])
 def test_bfloat16_gradients_are_the_float64_ones_within_its_rounding(residuals):
     params, x = problem(jnp.bfloat16)
@@ -130,6 +132,7 @@ def test_bfloat16_products_accumulate_in_float32():
     assert kinds.count(jnp.float32) >= 3
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("proj_size", [0, 3])
 def test_a_step_is_the_loops_step_in_bfloat16_too(proj_size):
     params = jax_lstm.init_lstm(KEYS[0], D, H, proj_size=proj_size, dtype=jnp.bfloat16)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 TINY = ["--hidden", "8", "--embedding", "4", "--batch", "3", "--length", "10", "--sample", "20"]
 MODEL = linen.SequenceModel(12, 4, 8, 12)
 TOKENS = np.random.default_rng(0).integers(0, 12, (3, 41)).astype(np.int32)
-PARAMS = MODEL.init(jax.random.key(0), TOKENS)["params"]
+PARAMS = jax.jit(MODEL.init)(jax.random.key(0), TOKENS)["params"]
 
 
 def command(*options):
@@ -61,6 +61,7 @@ def call(monkeypatch, capsys, *options):
     return left.value.code, *capsys.readouterr()
 
 
+@pytest.mark.isa
 def test_it_learns_a_text_and_says_so(tmp_path, monkeypatch, capsys):
     text = tmp_path / "text"
     text.write_text("abcd abdc " * 200)

@@ -108,20 +108,44 @@ def test_the_error_is_of_the_layer_that_the_weights_are():
         assert adding.error(head | {"layer": layer}, x, target) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.isa
 def test_adding_over_a_short_lag_is_learned_and_ends_early(tmp_path, monkeypatch, capsys):
     options = ("--lag", 4, "--model", "lstm-chrono", "--hidden", 16, "--steps", 2000, "--every", 100)
     call(monkeypatch, capsys, adding, *options, "--out", tmp_path)
     baseline, row = results(tmp_path)
+    # Seeds 0 to 3 under three instruction sets: 0.0007 to 0.0024 after 200 or 300 steps; the baseline is 0.167.
     assert row["held_out_mse"] < 0.01 < baseline["held_out_mse"]
     assert row["steps"] < 2000
 
 
-def test_copying_over_a_short_lag_is_learned(tmp_path, monkeypatch, capsys):
-    options = ("--lag", 1, "--model", "lstm", "--hidden", 48, "--steps", 400, "--every", 100)
-    call(monkeypatch, capsys, copy, *options, "--out", tmp_path)
-    baseline, row = results(tmp_path)
-    assert row["cross_entropy"] < 0.8 * baseline["cross_entropy"]
+def copying(folder, monkeypatch, capsys, seed=0):
+    """The baseline and what 200 steps of training reach at lag 1."""
+    options = ("--lag", 1, "--model", "lstm-chrono", "--hidden", 48, "--steps", 200, "--every", 100, "--seed", seed)
+    call(monkeypatch, capsys, copy, *options, "--out", folder)
+    return results(folder)
+
+
+def assert_copied(baseline, row):
+    """What is recalled is far from chance, and no more is asked.
+
+    The baseline is the best that a network without memory can do. Of 10,000 held-out symbols it recalls 0.125 with a
+    standard deviation of 0.003, so twice as many mean memory. After 200 steps seeds 0 to 3 under three instruction sets
+    recall 0.348 to 0.374, at a cross entropy of 0.75 to 0.79 times the baseline. They already pass after 100 steps. The
+    RNN recalls 0.131 after 200.
+    """
     assert row["recalled"] > 2 * baseline["recalled"]
+    assert row["cross_entropy"] < 0.9 * baseline["cross_entropy"]
+
+
+@pytest.mark.isa
+def test_copying_over_a_short_lag_is_learned(tmp_path, monkeypatch, capsys):
+    assert_copied(*copying(tmp_path, monkeypatch, capsys))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_copying_is_learned_from_any_seed(seed, tmp_path, monkeypatch, capsys):
+    assert_copied(*copying(tmp_path, monkeypatch, capsys, seed))
 
 
 @pytest.mark.parametrize("module", [adding, copy])

@@ -77,6 +77,7 @@ def test_torch_training_goes_on_from_its_file_to_the_same_losses(tmp_path):
         assert torch.equal(value, again.state_dict()[name])
 
 
+@pytest.mark.isa
 def test_the_port_agrees_and_both_train_on_together(command, tmp_path):  # noqa: F811
     code, out, _ = command(main, *F64, "--out", tmp_path / "run")
     assert code == 0, out

@@ -42,6 +42,7 @@ def serve(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.isa
 def test_it_trains_exports_serves_and_agrees(command, text, tmp_path):  # noqa: F811
     out = tmp_path / "run"
     code, shown, _ = command(main, *TINY, "--text", text, "--out", out)
@@ -94,6 +95,7 @@ def test_a_stopped_run_goes_on_to_the_same_files(command, text, tmp_path):  # no
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("streams", [1, 3])
 def test_an_exported_step_takes_any_batch_and_gives_the_models_bits(streams):
     weights = flatten_dict(PARAMS, sep=".")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import haste
+
 FOLDER = Path(__file__).parent.parent / "docs" / "findings"
 TABLE = (FOLDER / "README.md").read_text().split("## Looked at")[0]
 ROWS = {match[2]: match[1] for match in re.finditer(r"^\| .+? \| (.+?) \| \[(\w+\.py)\]", TABLE, re.MULTILINE)}
@@ -30,7 +32,7 @@ def test_it_is_still_seen(name):
         installed = version(package)
     except PackageNotFoundError:
         pytest.skip(f"{package} is of the extra 'peers', which is not installed")
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": haste.PLAIN}
     command = [sys.executable, "-W", "ignore", str(FOLDER / name)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode in (0, 1), done.stderr

@@ -7,8 +7,6 @@ from tests.requirements import need
 need("torch")
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -62,15 +60,6 @@ def test_figures_are_compared_by_their_digits():
     assert not same("a 0.60 b", "c 0.60 b")
 
 
-@pytest.mark.parametrize("n", [n for n, (kind, _) in enumerate(BLOCKS) if kind == "python"])
-def test_a_block_prints_what_follows_it(n):
-    done = subprocess.run([sys.executable, "-c", BLOCKS[n][1]], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr
-    kind, expected = BLOCKS[n + 1]
-    assert kind == "text"
-    assert same(done.stdout, expected), done.stdout
-
-
 def test_it_names_the_command_with_its_defaults():
     described = CliRunner().invoke(cli.app, ["gradient-flow", "--help"], env={"COLUMNS": "140"}).stdout
     for name, value in (("length", LENGTH), ("hidden", HIDDEN), ("train-steps", TRAIN_STEPS), ("seed", SEED)):
@@ -85,6 +74,7 @@ def measured(name: str) -> Measured:
     return Measured(network, jax_side(network), Verdict((), ()), mean_radius(network))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("name", ["RNN tanh", "LSTM, forget bias chrono"])
 def test_its_figures_are_the_measured_ones(name):
     """One row of each of the two main tables, as the command would print it."""

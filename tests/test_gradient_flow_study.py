@@ -171,6 +171,7 @@ def test_sentences_follow_from_the_numbers():
     assert "in LSTM, forget bias chrono" in said[6]
 
 
+@pytest.mark.isa
 def test_the_chrono_lstm_and_the_rnn_are_as_far_apart_as_the_issue_says():
     """T = 1,000, H = 64: the adjoint alone, which takes no product of Jacobians."""
     networks = {n.name: n for n in study_networks(1_000, 64, 0)}

@@ -80,6 +80,7 @@ IN_CODE = {  # a model from what makes the cell; its arguments
 }
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 @pytest.mark.parametrize("name", IN_CODE)
 def test_linen_code_runs_unchanged(name, dtype):

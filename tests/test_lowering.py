@@ -20,6 +20,7 @@ from jax import export
 
 import jax_lstm
 from jax_lstm import LSTMState, linen, nnx
+from jax_lstm.network import Network
 from tests import haste
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -31,7 +32,11 @@ DEEP = {"num_layers": 2, "bidirectional": True}
 
 
 def arguments(dtype=jnp.float32, **network):
-    return jax_lstm.init_lstm(KEYS[0], D, H, **network, dtype=dtype), jax.random.normal(KEYS[1], (B, T, D), dtype)
+    """Weights and x; drawn by NumPy, which compiles nothing."""
+    rng = np.random.default_rng(0)
+    shapes = Network("lstm", D, H, **network).shapes() | {"x": (B, T, D)}
+    params = {name: jnp.asarray(rng.normal(scale=0.5, size=shape), dtype) for name, shape in shapes.items()}
+    return params, params.pop("x")
 
 
 def functional(dtype=jnp.float32, *, network=None, **options):

@@ -24,6 +24,7 @@ from crosscheck.problem import Problem
 from crosscheck.report.json import as_dict
 from crosscheck.sides import SIDES
 from crosscheck.suite import measure_case, run_suite
+from tests import haste
 
 QUICK = [
     name for name in CASES if not name.startswith("long-1") and name not in ("long-alive", "long-vanished", "text")
@@ -38,7 +39,7 @@ def standard(tmp_path_factory):
     command = [sys.executable, "-m", "crosscheck", "--jobs", "1", "--json", str(file)]
     chosen = [word for name in QUICK for word in ("--case", name)]
     done = subprocess.run(
-        [*command, *chosen], env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True, check=False
+        [*command, *chosen], env=os.environ | {"XLA_FLAGS": haste.PLAIN}, capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found = json.loads(file.read_text())

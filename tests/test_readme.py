@@ -39,6 +39,7 @@ def test_the_table_has_every_case_with_its_verdict():
         assert line.split()[1] == CASES[name].expect
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("name", ["notebook", "stacked", "rnn-relu"])
 def test_the_tables_limits_are_the_measured_ones(name):
     (results,) = run_suite([CASES[name]])

@@ -151,6 +151,7 @@ def test_explicit_mesh_with_a_batch_axis_of_one_over_an_axis_of_one(is_set):
         close(got, expected)
 
 
+@pytest.mark.isa
 def test_explicit_mesh_with_dropout_and_an_embedding():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
     tokens = jax.random.randint(KEYS[1], (B, T), 0, 7)

@@ -67,7 +67,10 @@ SUPPORTED = {
 }
 
 
-@pytest.mark.parametrize("feature", CASE_OF)
+# Time-major and both directions have two layers as well.
+@pytest.mark.parametrize(
+    "feature", [pytest.param(name, marks=pytest.mark.slow if name == "layers" else []) for name in CASE_OF]
+)
 def test_what_each_library_has(feature):
     """In one go a feature, so that truth and condition are measured once."""
     for name in SUPPORTED:
@@ -80,7 +83,10 @@ def test_what_each_library_has(feature):
     assert len(found.judged) + len(found.without) == len(SUPPORTED)
 
 
-@pytest.mark.parametrize("feature", ["layers", "directions", "lengths", "no bias", "text"])
+SLOW = [pytest.param(feature, marks=pytest.mark.slow) for feature in ("layers", "directions", "no bias")]
+
+
+@pytest.mark.parametrize("feature", ["lengths", "text", *SLOW])
 def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
     """docs/findings has why: its tanh. So lane A disagrees, and by the size of one float32 rounding."""
     need_peer("keras")

@@ -48,8 +48,13 @@ def trained(of: Recipe, lanes=FLOAT64, **options) -> list[TrainingResult]:
     return results_of(run, judge_training(run))
 
 
-@pytest.mark.parametrize("clip", [None, 0.1])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        *((name, 0.1) for name in OPTIMIZERS),
+        *(pytest.param(name, None, marks=[] if name == "adam" else pytest.mark.slow) for name in OPTIMIZERS),
+    ],
+)
 def test_the_same_algorithm_agrees_at_every_step(name, clip):
     of = recipe(name, steps=6, clip=clip, num_layers=2 if clip else 1)
     for result in trained(of, BOTH):
@@ -149,6 +154,7 @@ def test_a_state_that_is_wrong_in_one_number_at_one_step_is_named():
 CHAOTIC = recipe("momentum", steps=70, learning_rate=5.0)
 
 
+@pytest.mark.isa
 def test_a_chaotic_training_is_inconclusive_from_a_step_on_and_single_steps_decide():
     (result,) = trained(CHAOTIC)
     assert result.outcome is Outcome.AGREE
@@ -194,6 +200,7 @@ def exact_adam(rate, b1=0.9, b2=0.999, eps=1e-8):
 ADAM = {"adam at hidden 256": (3e-3, 256), "adam at a high rate": (0.1, 8)}
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize(("rate", "hidden"), ADAM.values(), ids=ADAM)
 def test_the_rounding_of_a_constant_is_no_mistake(rate, hidden, monkeypatch):
     """β = 0.999 is no float32, and that moves 1 − β^t: within the limits, because constants are moved for κ as well."""
@@ -207,6 +214,7 @@ def test_the_rounding_of_a_constant_is_no_mistake(rate, hidden, monkeypatch):
     assert fixed.leaves[0] <= 3
 
 
+@pytest.mark.isa
 def test_most_of_adams_distance_in_float32_is_its_bias_correction(monkeypatch):
     """What the documentation says of it."""
     of = Recipe(CORPUS, "adam", 20, batch=8, length=32, embedding_size=16, hidden_size=32)
@@ -225,6 +233,7 @@ class Wearing(JaxTrainer):
         return new | {"fc.weight": new["fc.weight"] * np.float32(1 + 2**-23)}
 
 
+@pytest.mark.isa
 def test_what_adds_up_over_float32_steps_is_reported():
     of = Recipe(CORPUS, "sgd", 60, 0.5, batch=3, length=7, embedding_size=4, hidden_size=8)
     (result,) = trained(of, FLOAT32, port=Wearing)

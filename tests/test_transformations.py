@@ -93,6 +93,12 @@ def loss(f):
 
 
 ALL = (0, 1, 2, 3)
+COMBINED = ("all in one layer", "all together")  # a mistake of one option shows in these too
+
+
+def some_slow(pairs, quick):
+    """Parameters of a test; the ones that are not quick are marked slow."""
+    return [pytest.param(*pair, marks=[] if quick(*pair) else pytest.mark.slow) for pair in pairs]
 
 
 def gradient(f):
@@ -142,21 +148,39 @@ def assert_close(a, b, rtol=1e-12):
 
 @pytest.mark.parametrize(
     ("name", "run"),
-    [(name, run) for name in VARIANTS for run in RUNS if run in ("fast", "lean", "chunks") or name == "all together"],
+    some_slow(
+        [
+            (name, run)
+            for name in VARIANTS
+            for run in RUNS
+            if run in ("fast", "lean", "chunks") or name == "all together"
+        ],
+        quick=lambda name, run: run == "fast" or name in COMBINED,
+    ),
 )
 def test_value_and_gradient(name, run):
     check(name, run, value)
     check(name, run, gradient)
 
 
-@pytest.mark.parametrize("run", ["fast", "lean"])
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    ("name", "run"),
+    some_slow(
+        [(name, run) for name in VARIANTS for run in ("fast", "lean")],
+        quick=lambda name, run: run == "fast" or name in COMBINED,
+    ),
+)
 def test_jvp(name, run):
     check(name, run, forward)
 
 
-@pytest.mark.parametrize("run", ["fast", "lean", "chunks"])
-@pytest.mark.parametrize("name", ["projection", "all in one layer"])
+@pytest.mark.parametrize(
+    ("name", "run"),
+    some_slow(
+        [(name, run) for name in ("projection", "all in one layer") for run in ("fast", "lean", "chunks")],
+        quick=lambda name, run: name in COMBINED,
+    ),
+)
 @pytest.mark.parametrize("derivative", [forward_over_reverse, reverse_over_reverse])
 def test_second_derivatives(name, run, derivative):
     check(name, run, derivative, rtol=1e-11)

@@ -34,6 +34,7 @@ def measured():
     return measure_case(chaotic(1_000))
 
 
+@pytest.mark.isa
 @pytest.mark.parametrize("side", SIDES)
 def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measured):
     verdict = run_side(measured, SIDES[side])
@@ -44,9 +45,13 @@ def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measu
     steps = {f.lane for f in verdict.findings if f.lane.endswith("-step")}
     assert {"B 1-step", "B 4-step"} <= steps
     assert side == "torch.nn.LSTM" or {"A 1-step", "A 4-step"} <= steps
-    for finding in verdict.findings:  # the figures that verification of many regimes has shown
+    # A gate's sum has 8 + 64 terms, so by chance its error is about the root of 72 roundings, which is 8.5. The limit
+    # is four times that. Up to 6.9 roundings were measured, with SSE4, AVX2 and AVX-512. End to end the error is of
+    # order 1.
+    for finding in verdict.findings:
         if finding.lane in ("A 1-step", "B 1-step") and finding.quantity in ("y", "h_n", "c_n"):
-            assert finding.error <= (8e-16 if finding.lane[0] == "A" else 5e-7), finding
+            rounding = 2.0**-53 if finding.lane[0] == "A" else 2.0**-24
+            assert finding.error <= 4 * np.sqrt(8 + 64) * rounding, finding
 
 
 @pytest.mark.parametrize(

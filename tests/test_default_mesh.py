@@ -1,0 +1,92 @@
+"""Rows on a default mesh, explicit and not set: whatever is asked about the mesh comes from the arrays' types.
+
+From JAX 0.11 on, an array of zeros made like one on such a mesh is not on it, unless the mesh is set.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx as flax_nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jax_lstm
+from jax_lstm import LSTMState, convert, linen, nnx
+
+B, T, D, H, V = 4, 6, 3, 4, 7
+PARAMS = jax_lstm.init_lstm(jax.random.key(0), D, H, num_layers=2, bidirectional=True, dtype=jnp.float64)
+ONE_WAY = jax_lstm.init_lstm(jax.random.key(1), D, H, num_layers=2, dtype=jnp.float64)
+ONE_LAYER = jax_lstm.init_lstm(jax.random.key(4), D, H, dtype=jnp.float64)
+RNN = jax_lstm.init_rnn(jax.random.key(2), D, H, num_layers=2, dtype=jnp.float64)
+X = jax.random.normal(jax.random.key(3), (B, T, D), jnp.float64)
+TOKENS = jnp.arange(B * T).reshape(B, T) % V
+FLAGS = np.arange(B * T).reshape(B, T)
+MODULE = linen.LSTM(H, num_layers=2, param_dtype=jnp.float64)
+WORDS = linen.SequenceModel(V, D, H, 5, param_dtype=jnp.float64)
+GRAPH, WEIGHTS = flax_nnx.split(nnx.LSTM(D, H, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0)))
+
+
+def functional(**options):
+    return lambda params, x: jax_lstm.lstm(params, x, **options)
+
+
+RUNS = {
+    "lstm": (functional(), PARAMS, X),
+    "lean": (functional(residuals="lean"), PARAMS, X),
+    "chunks and cuts": (functional(checkpoint_every=4, truncate_every=3), PARAMS, X),
+    "lengths": (functional(lengths=np.array([1, 0, 6, 3])), PARAMS, X),
+    "mask and reset": (functional(mask=FLAGS % 5 > 0, reset=FLAGS % 4 == 3), PARAMS, X),
+    "one state for all rows": (functional(state=LSTMState(jnp.ones((4, 1, H)), jnp.ones((4, 1, H)))), PARAMS, X),
+    "lstm_states": (jax_lstm.lstm_states, PARAMS, X),
+    "lstm_stream": (jax_lstm.lstm_stream, ONE_WAY, X),
+    "lstm_step": (lambda params, x: jax_lstm.lstm_step(params, x[:, 0]), ONE_WAY, X),
+    "lstm_cell": (lambda params, x: jax_lstm.lstm_cell(params, None, x[:, 0]), convert.cell(ONE_LAYER), X),
+    "rnn": (jax_lstm.rnn, RNN, X),
+    "linen": (MODULE.apply, MODULE.init(jax.random.key(0), X), X),
+    "nnx": (lambda weights, x: flax_nnx.merge(GRAPH, weights)(x), WEIGHTS, X),
+    "SequenceModel": (WORDS.apply, WORDS.init(jax.random.key(0), TOKENS), TOKENS),
+}
+
+
+def value_and_gradient(run):
+    """The value, and the gradient by the weights and, if it is no tokens, by x."""
+
+    def loss(params, x):
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(run(params, x)))
+
+    def both(params, x):
+        wrt = (0, 1) if jnp.issubdtype(x.dtype, jnp.floating) else (0,)
+        return run(params, x), jax.grad(loss, argnums=wrt)(params, x)
+
+    return jax.jit(both)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("name", RUNS)
+def test_values_and_gradients_are_those_without_a_mesh(name, devices):
+    run, params, x = RUNS[name]
+    mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+    expected = value_and_gradient(run)(params, x)
+    got = value_and_gradient(run)(params, jax.device_put(x, NamedSharding(mesh, P("data"))))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, expected)
+    assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(got))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_outputs_lie_as_the_rows_do(devices):
+    mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+    x = jax.device_put(X, NamedSharding(mesh, P("data")))
+    y, last = jax.jit(jax_lstm.lstm)(PARAMS, x)
+    assert y.sharding.is_equivalent_to(x.sharding, 3)
+    assert last.c.sharding.is_equivalent_to(NamedSharding(mesh, P(None, "data")), 3)
+
+
+def test_second_derivatives():
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    loss = lambda x: jnp.sum(jnp.sin(jax_lstm.lstm(PARAMS, x)[0]))
+    along = jax.jit(lambda x: jax.jvp(jax.grad(loss), (x,), (x,))[1])
+    got = along(jax.device_put(X, NamedSharding(mesh, P("data"))))
+    np.testing.assert_allclose(got, along(X), rtol=1e-11, atol=1e-13)
