@@ -5,6 +5,11 @@ From JAX 0.11 on, an array of zeros made like one on such a mesh is not on it, u
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
+from tests import haste
 
 B, T, D, H, V = 4, 6, 3, 4, 7
 PARAMS = jax_lstm.init_lstm(jax.random.key(0), D, H, num_layers=2, bidirectional=True, dtype=jnp.float64)
@@ -73,6 +79,23 @@ def test_values_and_gradients_are_those_without_a_mesh(name, devices):
     got = value_and_gradient(run)(params, jax.device_put(x, NamedSharding(mesh, P("data"))))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, expected)
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(got))
+
+
+ALL_ON_ONE_DEVICE = """
+import jax
+from tests import test_default_mesh as tests
+assert jax.device_count() == 1
+for name in tests.RUNS:
+    tests.test_values_and_gradients_are_those_without_a_mesh(name, 1)
+"""
+
+
+def test_a_machine_with_one_device():
+    """There a weight's gradient is summed in a loop, unless a mesh is in the types."""
+    root = Path(__file__).parent.parent
+    environment = os.environ | {"XLA_FLAGS": haste.FLAGS, "JAX_ENABLE_X64": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", ALL_ON_ONE_DEVICE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("devices", [1, 2])
