@@ -290,13 +290,22 @@ class SequenceModel(SizesByPosition, nn.Module):
         self.lstm = LSTM(**self._lstm_options())
         self.fc = Linear(self.output_size, precision=self.precision, **kinds)
 
-    def __call__(self, tokens: Any, state: LSTMState | None = None, **options) -> tuple[jax.Array, LSTMState]:
+    def __call__(
+        self,
+        tokens: Any,
+        state: LSTMState | None = None,
+        lengths: Any = None,
+        reset: Any = None,
+        deterministic: bool | None = None,
+        mask: Any = None,
+        reset_state: LSTMState | None = None,
+    ) -> tuple[jax.Array, LSTMState]:
         """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
 
-        ``options`` are those of :meth:`LSTM.__call__`; with dropout, ``deterministic`` is given among them or to the
+        The other arguments are those of :meth:`LSTM.__call__`. With dropout, ``deterministic`` is given here or to the
         module. Raises TypeError if tokens are no integers.
         """
-        y, last = self.lstm(self.embedding(tokens), state, **options)
+        y, last = self.lstm(self.embedding(tokens), state, lengths, reset, deterministic, mask, reset_state)
         return (self.fc(y), last) if self.return_state else self.fc(y)  # type: ignore[return-value]
 
     @nn.nowrap

@@ -358,13 +358,33 @@ class SequenceModel(nnx.Module, metaclass=_Signed):
         width = self.lstm.network.directions * self.lstm.network.output_size
         self.fc = Linear(width, output_size, precision=precision, rngs=rngs, **kinds)
 
-    def __call__(self, tokens: Any, state: LSTMState | None = None, **options: Any) -> tuple[jax.Array, LSTMState]:
+    def __call__(
+        self,
+        tokens: Any,
+        state: LSTMState | None = None,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        reset: Any = None,
+        reset_state: LSTMState | None = None,
+        dropout_key: Any = None,
+        deterministic: bool | None = None,
+    ) -> tuple[jax.Array, LSTMState]:
         """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
 
-        ``options`` are those of :meth:`LSTM.__call__`, among them the ``dropout_key`` that training needs. Raises
-        TypeError if tokens are no integers.
+        The other arguments are those of :meth:`LSTM.__call__`, among them the ``dropout_key`` that training needs.
+        Raises TypeError if tokens are no integers.
         """
-        y, last = self.lstm(self.embedding(tokens), state, **options)
+        y, last = self.lstm(
+            self.embedding(tokens),
+            state,
+            lengths=lengths,
+            mask=mask,
+            reset=reset,
+            reset_state=reset_state,
+            dropout_key=dropout_key,
+            deterministic=deterministic,
+        )
         return (self.fc(y), last) if self.return_state else self.fc(y)  # type: ignore[return-value]
 
     def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> LSTMState:

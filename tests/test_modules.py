@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import flax.linen
 import jax
 import jax.numpy as jnp
@@ -239,3 +241,11 @@ def test_precision_reaches_the_models_every_product():
         assert text.count("dot_general") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") + text.count(
             "precision=Precision.HIGHEST"
         )
+
+
+@pytest.mark.parametrize("module", [linen, nnx])
+def test_a_sequence_model_takes_the_arguments_of_its_lstm(module):
+    of_lstm, of_model = (
+        list(inspect.signature(kind.__call__).parameters)[2:] for kind in (module.LSTM, module.SequenceModel)
+    )
+    assert of_model == of_lstm
