@@ -15,7 +15,6 @@ FILES = (
     "arrays",
     "gates",
     "layers",
-    "recognize",
     "nesting",
     "flax_linen",
     "flax_nnx",

@@ -62,7 +62,7 @@ def test_blocks_do_not_show(network, name, monkeypatch):
     expected = run()
     for module in ("recurrence", "tangents"):
         monkeypatch.setattr(f"jax_lstm.{module}.block_steps", lambda length, sums: min(3, length))
-    monkeypatch.setattr(products, "one_device", lambda: True)
+    monkeypatch.setattr(products, "one_device", lambda *trees: True)
     monkeypatch.setattr(products, "near_divisor", lambda length, wanted: min(2, length))
     close(run(), expected)
 
@@ -70,7 +70,7 @@ def test_blocks_do_not_show(network, name, monkeypatch):
 @pytest.mark.parametrize("mapped", ["x", "params", "both"])
 def test_gradients_of_a_mapped_run(mapped, monkeypatch):
     """grad of vmap, where the transposes are mapped, against vmap of grad, where they are not."""
-    monkeypatch.setattr(products, "one_device", lambda: True)
+    monkeypatch.setattr(products, "one_device", lambda *trees: True)
     params, x, _ = problem("projection")
     many = {
         "x": (params, jnp.stack([x, 2 * x])),
@@ -106,7 +106,7 @@ def test_narrow_weight_gradients_in_blocks(dtype, monkeypatch):
     params, x = jax.tree.map(lambda a: a.astype(dtype), (params, x))
     gradient = lambda: jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))))(params)
     expected = gradient()
-    monkeypatch.setattr(products, "one_device", lambda: True)
+    monkeypatch.setattr(products, "one_device", lambda *trees: True)
     monkeypatch.setattr(products, "near_divisor", lambda length, wanted: min(2, length))
     for name, got in gradient().items():
         assert got.dtype == dtype

@@ -41,4 +41,4 @@ def test_what_is_installed_is_returned():
 
 def test_the_extra_test_has_all_of_dev_but_torch_and_what_only_the_cross_check_or_a_linter_needs():
     assert "torch" not in packages("test")
-    assert set(packages("dev")) - set(packages("test")) == {"torch", "jinja2", "ml_dtypes", "mypy", "ruff"}
+    assert set(packages("dev")) - set(packages("test")) == {"torch", "jinja2", "ml_dtypes", "mypy", "pyright", "ruff"}
