@@ -40,6 +40,12 @@ def is_floating(value: Any) -> bool:
     return bool(jnp.issubdtype(value.dtype, jnp.floating)) and value.dtype.itemsize >= 2
 
 
+def require_floating_dtype(name: str, dtype: Any) -> None:
+    """TypeError unless ``dtype`` is a floating-point dtype of at least 16 bits."""
+    if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 16:
+        raise TypeError(f"{name} must be a floating-point dtype of at least 16 bits; got {jnp.dtype(dtype)}.")
+
+
 def is_int(value: Any) -> bool:
     """Return whether ``value`` is a Python or NumPy integer, and no bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -29,23 +29,33 @@ def find_events(options: Options, steps: jax.Array, time_axis: int) -> tuple[Eve
       time_axis: the axis of time in ``mask`` and ``reset``.
     """
     length, batch_axes = steps.shape[0], steps.ndim - 2
-    time = jnp.arange(length).reshape(length, *(1,) * (batch_axes + 1))
+    time = jnp.arange(length, dtype=jnp.int32).reshape(length, *(1,) * (batch_axes + 1))
     valid = _time_major(options.mask, time_axis)
     if options.lengths is not None:
-        inside = time < jnp.asarray(options.lengths)[None, ..., None]
+        inside = time < _int32(jnp.asarray(options.lengths))[None, ..., None]
         valid = inside if valid is None else inside & valid
     cut = None
     if options.truncate_every is not None:
         cut = (time % options.truncate_every == 0) & (time > 0)
-    find = _around_holes if options.mask is not None else _in_prefix
-    resets = find(_time_major(options.reset, time_axis), valid)
-    cuts = find(cut, valid)
+    reset = _time_major(options.reset, time_axis)
+    if options.mask is None:
+        resets, cuts = _in_prefix(reset, valid), _in_prefix(cut, valid)
+    else:
+        resets = _around_holes(reset, valid, counts_before_the_first=True)
+        cuts = _around_holes(cut, valid, counts_before_the_first=False)
     forward, backward = (Events(valid, *both) for both in zip(resets, cuts, strict=True))
     return forward, backward, valid
 
 
 def _time_major(flags: Any, time_axis: int) -> Flags:
     return None if flags is None else jnp.moveaxis(jnp.asarray(flags), time_axis, 0)[..., None]
+
+
+def _int32(lengths: jax.Array) -> jax.Array:
+    """Lengths of any integer dtype; what int32 cannot hold lies beyond any sequence all the same."""
+    if jnp.iinfo(lengths.dtype).max > jnp.iinfo(jnp.int32).max:
+        lengths = jnp.clip(lengths, 0, jnp.iinfo(jnp.int32).max)
+    return lengths.astype(jnp.int32)
 
 
 def _in_prefix(boundary: Flags, valid: Flags) -> tuple[Flags, Flags]:
@@ -57,11 +67,13 @@ def _in_prefix(boundary: Flags, valid: Flags) -> tuple[Flags, Flags]:
     return boundary, jnp.concatenate((boundary[1:], zeros_like(boundary[:1])))
 
 
-def _around_holes(boundary: Flags, valid: jax.Array) -> tuple[Flags, Flags]:
+def _around_holes(boundary: Flags, valid: jax.Array, *, counts_before_the_first: bool) -> tuple[Flags, Flags]:
     """Return the boundary as each direction meets it, if any step of a row may be a hole.
 
     The segment of a step is the number of boundaries up to it. A valid step meets a boundary if its segment is not the
-    one of the valid step that its direction processes before it. The forward direction starts in segment 0.
+    one of the valid step that its direction processes before it. The forward direction starts in segment 0 if a
+    boundary before the first valid step counts. A reset there does: an episode begins. A cut there does not: there is
+    no earlier step to cut off.
     """
     if boundary is None:
         return None, None
@@ -71,4 +83,8 @@ def _around_holes(boundary: Flags, valid: jax.Array) -> tuple[Flags, Flags]:
     after = jax.lax.cummin(jnp.where(valid, segment, beyond), axis=0, reverse=True)
     before = jnp.concatenate((zeros_like(before[:1]), before[:-1]))
     after = jnp.concatenate((after[1:], zeros_like(after[:1]) + beyond))
-    return valid & (segment != before), valid & (segment != after) & (after != beyond)
+    forward = valid & (segment != before)
+    if not counts_before_the_first:
+        so_far = jax.lax.cummax(valid.astype(jnp.int32), axis=0)
+        forward &= jnp.concatenate((zeros_like(so_far[:1]), so_far[:-1])) > 0  # a valid step came earlier
+    return forward, valid & (segment != after) & (after != beyond)

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.checks import require_floating
-from jax_lstm.dtypes import accumulation_dtype, compute_dtype, widest_dtype
+from jax_lstm.dtypes import compute_dtype, widest_dtype
 from jax_lstm.init import ForgetBias, Style
 from jax_lstm.module_init import Initializer, OpenBox, module_initializers
 from jax_lstm.network import Network
-from jax_lstm.shells import cast, run_cell, zero_carry
+from jax_lstm.shells import cast, run_cell, state_dtype, zero_carry
 from jax_lstm.state import LSTMState
 
 SIGMOIDS = (jax.nn.sigmoid, jax.lax.logistic)
@@ -71,7 +71,7 @@ def check_activations(gate_fn: Any, activation_fn: Any) -> None:
 
 
 def refuse_options(given: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
-    """Of options that Flax has and this cell has no place for, an empty one passes. ValueError, TypeError."""
+    """Raise TypeError or ValueError unless each given option is one of Flax's and is empty."""
     for name, value in given.items():
         if name not in reasons:
             raise TypeError(f"LSTMCell has no argument {name!r}.")
@@ -155,16 +155,11 @@ def zeros(
 ) -> Any:
     """A cell's carry of zeros.
 
-    Its dtype is ``carry_dtype`` or, in a cell that speaks Flax, ``param_dtype``. Else it is that of the computation,
-    float32 if that is narrower: ``dtype``, or what the ``weights`` have, as far as they are known, or ``param_dtype``.
+    Its dtype is ``carry_dtype`` or, in a cell that speaks Flax, ``param_dtype``, or else :func:`state_dtype`.
     """
     if carry_dtype is None and speaks_flax:
         carry_dtype = param_dtype
-    if carry_dtype is None:
-        known = [weight.dtype for weight in weights]
-        computed_in = dtype or (jnp.result_type(*known) if known else param_dtype)
-        carry_dtype = accumulation_dtype(computed_in)
-    state = zero_carry(input_shape, width, carry_dtype)
+    state = zero_carry(input_shape, width, state_dtype(carry_dtype, dtype, weights, param_dtype))
     return as_carry(state, state.h, speaks_flax)[0]
 
 

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lstm.cell import GATE_ORDER
+from jax_lstm.checks import require_floating_dtype
 from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.network import Network
 
@@ -82,8 +83,7 @@ def init_rnn(
 
 def init_network(key, network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None, dtype=jnp.float32):
     """Every parameter of ``network``, each from its own key."""
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be a floating-point dtype; got {jnp.dtype(dtype)}.")
+    require_floating_dtype("dtype", dtype)
     inits = initializers(network, style=style, forget_bias=forget_bias)
     keys = jax.random.split(key, len(inits))
     return {name: init(k, dtype) for k, (name, init) in zip(keys, inits.items(), strict=True)}
@@ -167,7 +167,8 @@ def per_gate(rule: Callable[..., Any], shape: tuple[int, ...], gates: int) -> Ca
         return _transposed(rule, shape, gates)
 
     def init(key, dtype):
-        return jnp.concatenate([rule(k, (shape[0] // gates,), dtype) for k in jax.random.split(key, gates)])
+        drawn = [rule(k, (shape[0] // gates,), dtype) for k in jax.random.split(key, gates)]
+        return jnp.concatenate(drawn).astype(dtype)
 
     return init
 

@@ -9,15 +9,13 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jax_lstm.checks import is_int
+from jax_lstm.checks import is_int, require_floating_dtype
 from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.network import Network, is_cell, read_cell, read_kind, read_network
 from jax_lstm.state import LSTMState
 
 
-def zero_state(
-    params: Mapping[str, Any], batch_shape: int | tuple[int, ...] = (), dtype: Any = None
-) -> LSTMState | jax.Array:
+def zero_state(params: Mapping[str, Any], batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> Any:
     """Return the state of zeros that a network starts from.
 
     Args:
@@ -47,8 +45,7 @@ def zero_state(
 def zeros_of(network: Network, batch_shape: int | tuple[int, ...], dtype: Any) -> LSTMState:
     """Return zeros for every layer and direction of ``network``; c is None for an RNN."""
     batch = _checked_batch(batch_shape)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be a floating-point dtype or None; got {dtype}.")
+    require_floating_dtype("dtype", dtype)
     rows = len(network.rows)
     zeros = lambda width: jnp.zeros((rows, *batch, width), dtype)
     return LSTMState(zeros(network.output_size), zeros(network.hidden_size) if network.kind == "lstm" else None)

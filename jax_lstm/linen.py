@@ -17,14 +17,22 @@ import jax.numpy as jnp
 
 from jax_lstm import in_place
 from jax_lstm.checks import require_same_shapes
-from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.init import ForgetBias, Style
 from jax_lstm.initial_state import zeros_of
 from jax_lstm.lstm import lstm
 from jax_lstm.module_init import Rebox, as_drawn, module_initializers, reversed_names
 from jax_lstm.network import Network
 from jax_lstm.options import Backend, Residuals
-from jax_lstm.shells import SizesByPosition, cast, embed, feature_size, linear, state_dict_entries, uniform_init
+from jax_lstm.shells import (
+    SizesByPosition,
+    cast,
+    embed,
+    feature_size,
+    linear,
+    state_dict_entries,
+    state_dtype,
+    uniform_init,
+)
 from jax_lstm.state import LSTMState
 from jax_lstm.streaming import lstm_step, lstm_stream
 
@@ -115,9 +123,10 @@ class LSTM(SizesByPosition, nn.Module):
     def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> LSTMState:
         """Return the state of zeros that a call without one starts from, as :func:`jax_lstm.zero_state`.
 
-        The module need not be bound. ``dtype=None`` means the dtype of the carry.
+        ``dtype=None`` means the dtype of the carry, by the weights that the module is bound to, or by ``param_dtype``.
         """
-        dtype = dtype or self.carry_dtype or accumulation_dtype(self.dtype or self.param_dtype)
+        weights = {} if self.scope is None else _opened(state_dict_entries(self.variables.get("params", {})))
+        dtype = dtype or state_dtype(self.carry_dtype, self.dtype, weights.values(), self.param_dtype)
         return zeros_of(self._network(input_size=1), batch_shape, dtype)  # the state does not depend on D
 
     def step(self, x: Any, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:
@@ -175,7 +184,9 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
     Of both kinds, the next carry has the promoted dtype of the carry, the inputs and the weights, or ``carry_dtype``.
     ``kernel_init``, ``recurrent_kernel_init`` and ``bias_init`` are as for :class:`LSTM`.
 
-    Raises TypeError, ValueError: an option of Flax's without its size, both sizes or none, another function.
+    Raises:
+      TypeError: both ``features`` and ``hidden_size`` are given, or neither; ``hidden_size`` and an option of Flax's.
+      ValueError: ``gate_fn`` is no sigmoid, or ``activation_fn`` is no tanh.
     """
 
     _in_torch = "torch.nn.LSTMCell({0}, {1}) is linen.LSTMCell(hidden_size={1}): D is read from x."
@@ -259,7 +270,7 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
 
 
 class OptimizedLSTMCell(LSTMCell):
-    """:class:`LSTMCell` by Flax's other name, after which a module in code of Flax's may name its parameters."""
+    """:class:`LSTMCell` by Flax's other name, so that Flax's automatic name ``OptimizedLSTMCell_0`` stays the same."""
 
 
 class SequenceModel(SizesByPosition, nn.Module):
@@ -311,7 +322,8 @@ class SequenceModel(SizesByPosition, nn.Module):
     @nn.nowrap
     def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> LSTMState:
         """Return the state of zeros that a call without one starts from, as :meth:`LSTM.zero_state`."""
-        return LSTM(**self._lstm_options(), parent=None).zero_state(batch_shape, dtype)
+        lstm = self.lstm if self.scope is not None else LSTM(**self._lstm_options(), parent=None)
+        return lstm.zero_state(batch_shape, dtype)
 
     @nn.nowrap
     def _lstm_options(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from jax_lstm.backends import BackendChoice, choose
 from jax_lstm.cell import LSTM, activate, advance
-from jax_lstm.checks import require_floating
 from jax_lstm.dtypes import compute_dtype
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import Backend, OptionArguments, Options, Residuals, show_options
@@ -22,7 +21,7 @@ from jax_lstm.single_step import (
     step_product,
     zeros_for,
 )
-from jax_lstm.stack import run_stack
+from jax_lstm.stack import check_input, run_stack
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import in_one_dtype, vary_alike
 
@@ -149,10 +148,10 @@ def choose_backend(
       ValueError: ``backend="cudnn"`` cannot run this call; the message says what stands against it. Others as `lstm`.
     """
     check_state_type(state)
+    check_state_type(options.get("reset_state"), "reset_state")
     network = read_network(params, "lstm")
-    require_floating("x", x, "[*batch, T, D] or [T, *batch, D]")
     asked = Options(**options)
-    asked.check(tuple(x.shape))
+    check_input(x, network, asked)
     return choose(LSTM, network, x, compute_dtype(x, params), asked, keep="h")
 
 
@@ -169,7 +168,7 @@ def lstm_cell(
       x: ``[*batch, D]``.
       carry_dtype: dtype of the returned state. None means the widest dtype of state, x and weights, and float32 if all
         are narrower. Under jax.lax.scan, which wants the same dtype before and after a step, a bfloat16 state needs
-        ``carry_dtype=jnp.bfloat16``.
+        ``carry_dtype=jnp.bfloat16``. Products are computed in the result type of x and the weights, whatever the state.
       precision: as in :func:`lstm`.
 
     Returns:

@@ -78,6 +78,8 @@ def as_drawn(drawn: Any) -> tuple[Any, Rebox]:
 
 def reversed_names(names: Sequence[Any]) -> tuple[Any, ...]:
     """Return the names of a matrix's axes for its transpose. Names that are left out at the end are None."""
+    if isinstance(names, str):
+        raise TypeError(f"the names of a kernel's axes must be a tuple, such as (None, {names!r}); got {names!r}.")
     names = tuple(names)
     return (*(None,) * (2 - len(names)), *reversed(names))
 

@@ -22,14 +22,13 @@ from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 
 from jax_lstm import in_place
 from jax_lstm.checks import require_same_shapes
-from jax_lstm.dtypes import accumulation_dtype
 from jax_lstm.init import ForgetBias, Style
 from jax_lstm.initial_state import zeros_of
 from jax_lstm.lstm import lstm
 from jax_lstm.module_init import OPTION_OF, Rebox, as_drawn, module_initializers, reversed_names
 from jax_lstm.network import Network
 from jax_lstm.options import Backend, Residuals
-from jax_lstm.shells import cast, embed, linear, sizes_by_position, state_dict_entries, uniform_init
+from jax_lstm.shells import cast, embed, linear, sizes_by_position, state_dict_entries, state_dtype, uniform_init
 from jax_lstm.state import LSTMState
 from jax_lstm.streaming import lstm_step, lstm_stream
 
@@ -156,9 +155,10 @@ class LSTM(nnx.Module, metaclass=_Signed):
     def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> LSTMState:
         """Return the state of zeros that a call without one starts from, as :func:`jax_lstm.zero_state`.
 
-        ``dtype=None`` means the dtype of the carry.
+        ``dtype=None`` means the dtype of the carry, by the weights.
         """
-        dtype = dtype or self.carry_dtype or accumulation_dtype(self.dtype or self.param_dtype)
+        weights = _params(self, self.network.shapes()).values()
+        dtype = dtype or state_dtype(self.carry_dtype, self.dtype, weights, self.param_dtype)
         return zeros_of(self.network, batch_shape, dtype)
 
     def step(self, x: Any, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.checks import is_int, refuse_torch
+from jax_lstm.checks import is_int, refuse_torch, require_floating_dtype
 
 Backend = Literal["auto", "scan", "cudnn"]
 Residuals = Literal["fast", "lean"]
@@ -74,8 +74,8 @@ class Options:
                 f"dropout={self.dropout} needs dropout_key=jax.random.key(...), a fresh one per call; "
                 "got None. To evaluate, leave dropout at 0."
             )
-        if self.carry_dtype is not None and not jnp.issubdtype(self.carry_dtype, jnp.floating):
-            raise TypeError(f"carry_dtype must be a floating-point dtype; got {self.carry_dtype}.")
+        if self.carry_dtype is not None:
+            require_floating_dtype("carry_dtype", self.carry_dtype)
         time_axis = 0 if self.time_major else len(x_shape) - 2
         batch = (*x_shape[:time_axis], *x_shape[time_axis + 1 : -1])
         if self.lengths is not None:

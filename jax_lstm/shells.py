@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 from flax import serialization
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jax_lstm.dtypes import compute_dtype
+from jax_lstm.dtypes import accumulation_dtype, compute_dtype
 from jax_lstm.lstm import lstm_cell
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import every_step, vary_alike
@@ -46,6 +46,18 @@ def run_cell(params: dict, state: LSTMState, x: Any, carry_dtype: Any, precision
     y_dtype = compute_dtype(x, params)
     state = lstm_cell(params, state, x, precision=precision)
     return LSTMState(state.h.astype(carry_dtype), state.c.astype(carry_dtype)), state.h.astype(y_dtype)
+
+
+def state_dtype(carry_dtype: Any, dtype: Any, weights: Iterable[Any], param_dtype: Any) -> Any:
+    """Return the dtype of a module's zero state.
+
+    It is ``carry_dtype``, or that of the computation, float32 if that is narrower: ``dtype``, or what the ``weights``
+    have, as far as they are known, or ``param_dtype``.
+    """
+    if carry_dtype is not None:
+        return carry_dtype
+    known = [weight.dtype for weight in weights]
+    return accumulation_dtype(*([dtype] if dtype is not None else known or [param_dtype]))
 
 
 def zero_carry(input_shape: tuple[int, ...], hidden_size: int, dtype: Any) -> LSTMState:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.checks import require_floating, spreads_to
+from jax_lstm.checks import require_floating, require_floating_dtype, spreads_to
 from jax_lstm.dtypes import accumulation_dtype, compute_dtype
 from jax_lstm.network import Network
 
@@ -41,8 +41,8 @@ def checked_state(name: str, value: Any, x: Any, width: int) -> jax.Array:
 
 def carry_dtype_of(asked: Any, params: Params, x: Any, *states: jax.Array) -> jnp.dtype:
     """Return the dtype of the next state: what is asked for, or the widest that takes part, at least float32."""
-    if asked is not None and not jnp.issubdtype(asked, jnp.floating):
-        raise TypeError(f"carry_dtype must be a floating-point dtype; got {asked}.")
+    if asked is not None:
+        require_floating_dtype("carry_dtype", asked)
     return jnp.dtype(asked or accumulation_dtype(compute_dtype(x, params), *(state.dtype for state in states)))
 
 

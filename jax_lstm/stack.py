@@ -33,7 +33,8 @@ class Ran(NamedTuple):
 
 def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, options: Options, keep="h") -> Ran:
     """Runs all layers. ``state`` holds one row a layer and direction; None means zeros."""
-    x = check_input(x, network, options)
+    check_input(x, network, options)
+    x = jnp.asarray(x)
     time_axis = 0 if options.time_major else x.ndim - 2
     params, x = vary_alike((dict(params), x))
     dtype = compute_dtype(x, params)
@@ -61,7 +62,8 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
                 unroll=options.unroll,
                 precision=options.precision,
             )
-            start = partial(first_state, plan, network, weights, steps, events, row=len(lasts))
+            both = (state, options.reset_state)
+            start = partial(first_state, plan, network, weights, steps, events, like=both, row=len(lasts))
             first = start(state)
             origin = first if events.reset is None else start(options.reset_state)
             if backend == "cudnn":
@@ -93,8 +95,8 @@ def weights_of(params, suffix, dtype):
     return Weights(taken["weight_ih"], taken["weight_hh"], bias, taken.get("weight_hr"))
 
 
-def first_state(plan, network, weights, steps, events, state, row):
-    """The state that row ``row`` starts from.
+def first_state(plan, network, weights, steps, events, state, like, row):
+    """The state that row ``row`` starts from. ``like`` holds all states that the loop may meet, or None for each.
 
     Zeros are made like a projected gate and not from a shape, with the type of every other operand added, and a given
     state is added to them: so the loop's carry has the sharding type of what the loop puts into it, under shard_map
@@ -109,9 +111,10 @@ def first_state(plan, network, weights, steps, events, state, row):
         return zero + zeros_like(gate, plan.carry_dtype)
 
     first = LSTMState(zeros(network.output_size), zeros(network.hidden_size) if plan.cell.has_cell_state else None)
-    if state is None:
-        return first
-    return jax.tree.map(lambda zero, rows: zero + rows[row].astype(plan.carry_dtype), first, state)
+    rows_of = lambda state: jax.tree.map(lambda rows: rows[row].astype(plan.carry_dtype), state)
+    for other in filter(None, like):
+        first = jax.tree.map(lambda zero, rows: zero + zeros_like(rows), first, rows_of(other))
+    return first if state is None else jax.tree.map(jnp.add, first, rows_of(state))
 
 
 def _without_axes_of_one(run, steps, carry, origin, events):
@@ -146,7 +149,9 @@ def _dropout(rate, key, steps):
     if rate == 1.0:
         return zeros_like(steps)
     kept = jax.random.bernoulli(key, 1.0 - rate, steps.shape)
-    return steps * (kept.astype(steps.dtype) / (1.0 - rate))  # a product: a select would want one sharding of both
+    return steps * (
+        kept.astype(steps.dtype) / (1.0 - float(rate))
+    )  # a product: a select would want one sharding of both
 
 
 def stack_rows(states):
@@ -174,7 +179,6 @@ def check_input(x, network, options):
     if x.shape[0 if options.time_major else -2] == 0:
         raise ValueError(f"x must be {layout} with at least one step; got shape {tuple(x.shape)}, T = 0.")
     options.check(tuple(x.shape))
-    return jnp.asarray(x)
 
 
 def check_state(name, state, network, batch, has_cell_state):

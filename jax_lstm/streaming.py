@@ -47,7 +47,8 @@ def lstm_step(
       params: as :func:`jax_lstm.lstm`, without ``_reverse`` entries.
       x: ``[*batch, D]``, the inputs of this step.
       state: :class:`LSTMState` as :func:`jax_lstm.lstm` takes and gives it, h ``[L, *batch, P]`` and c ``[L, *batch,
-        H]``: what the step before gave, or what :func:`jax_lstm.lstm` made of a prompt. None means zeros.
+        H]``: what the step before gave, or what :func:`jax_lstm.lstm` made of a prompt. None means zeros. Then every
+        axis of x but the last is a batch axis, so that a time axis too many goes unnoticed.
       carry_dtype, precision: as :func:`jax_lstm.lstm`.
 
     Returns:
@@ -84,7 +85,8 @@ def lstm_stream(
     """
     network = _of_one_direction(params, "lstm_stream")
     check_state_type(state)
-    x = check_input(x, network, Options(time_major=time_major, carry_dtype=carry_dtype))
+    check_input(x, network, Options(time_major=time_major, carry_dtype=carry_dtype))
+    x = jnp.asarray(x)
     time_axis = 0 if time_major else x.ndim - 2
     y, state = _stream(network, params, jnp.moveaxis(x, time_axis, 0), state, carry_dtype, precision)
     return jnp.moveaxis(y, 0, time_axis), state
@@ -100,7 +102,7 @@ def _stream(network, params, x, state, carry_dtype, precision):
     first: list[LSTMState] = []
     for layer, weights in enumerate(layers):
         like = first[-1].h[None] if first else x
-        first.append(first_state(plan, network, weights, like, Events(), state, layer))
+        first.append(first_state(plan, network, weights, like, Events(), state, (), layer))
     last, y = _run(plan, layers, first, x.astype(dtype))
     return y, stack_rows(last)
 

@@ -35,7 +35,7 @@ def vary_alike(tree):
     Under shard_map, JAX does this for each pair of operands that differ, and the transpose of each such place is a sum
     over devices. In a loop over chunks that is one sum per chunk. Here it happens once, outside the loops. On a mesh
     with explicit axes, the transpose of a product needs the mesh in the types of both factors. What is added is a zero
-    of every operand's type, which a compiler drops. Without a mesh nothing changes.
+    of every operand's type, which a compiler drops. No value changes but the sign of a zero.
     """
     tree = jax.tree.map(jnp.asarray, tree)
     zero = sum(zeros_like(jnp.sum(a), jnp.float32) for a in jax.tree.leaves(tree))

@@ -59,6 +59,7 @@ def plain_lstm(
                 for n in ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
             }
             h, c = h0[row], c0[row]
+            met = jnp.zeros((batch, 1), bool)  # whether a step took place before
             begun = jnp.full((batch, 1), not suffix)
             waiting_reset = waiting_cut = jnp.zeros((batch, 1), bool)
             ys, cs = [None] * steps, [None] * steps
@@ -68,11 +69,12 @@ def plain_lstm(
                 if boundary < steps:
                     waiting_reset |= reset[:, boundary][:, None] & begun
                     if truncate_every and boundary % truncate_every == 0 and boundary > 0:
-                        waiting_cut |= begun
+                        waiting_cut |= met
                 cut, back = waiting_cut & inside, waiting_reset & inside
                 h = jnp.where(back, reset_h[row], jnp.where(cut, jax.lax.stop_gradient(h), h))
                 c = jnp.where(back, reset_c[row], jnp.where(cut, jax.lax.stop_gradient(c), c))
-                waiting_reset, waiting_cut, begun = waiting_reset & ~inside, waiting_cut & ~inside, begun | inside
+                waiting_reset, waiting_cut = waiting_reset & ~inside, waiting_cut & ~inside
+                begun, met = begun | inside, met | inside
                 new_h, new_c = step(weights, jnp.where(inside, x[:, t], 0.0), h, c)
                 h, c = jnp.where(inside, new_h, h), jnp.where(inside, new_c, c)
                 ys[t], cs[t] = jnp.where(inside, h, 0.0), jnp.where(inside, c, 0.0)

@@ -107,6 +107,20 @@ def test_outputs_lie_as_the_rows_do(devices):
     assert last.c.sharding.is_equivalent_to(NamedSharding(mesh, P(None, "data")), 3)
 
 
+@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 4}])
+@pytest.mark.parametrize("run", [jax_lstm.lstm, jax_lstm.rnn])
+def test_a_reset_state_that_is_sharded_where_x_is_not(run, options):
+    """The loop's carry has the type of whatever meets it: x, weights, events and both states."""
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    params = PARAMS if run is jax_lstm.lstm else RNN
+    state = jax.tree.map(lambda a: a + 0.5, jax_lstm.zero_state(params, B))
+    loss = lambda params, x, state: jnp.sum(run(params, x, reset=FLAGS % 4 == 3, reset_state=state, **options)[0] ** 2)
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+    on = lambda tree, spec: jax.device_put(tree, NamedSharding(mesh, spec))
+    got = gradient(params, on(X, P()), on(state, P(None, "data")))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, gradient(params, X, state))
+
+
 def test_second_derivatives():
     mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
     loss = lambda x: jnp.sum(jnp.sin(jax_lstm.lstm(PARAMS, x)[0]))

@@ -64,6 +64,24 @@ def test_dtype_of_a_zero_state(given, asked, expected):
     assert layer.zero_state(B, asked).c.dtype == expected
 
 
+def test_zero_state_of_modules_has_the_dtype_of_their_weights():
+    """As the state of a call without one has."""
+    params = of("float64")
+    assert linen.LSTM(H).bind({"params": params}).zero_state(B).c.dtype == jnp.float64
+    words = linen.SequenceModel(7, D, H, 5)
+    variables = words.init(jax.random.key(0), jnp.zeros((B, T), int))
+    wide = jax.tree.map(lambda a: a.astype(jnp.float64), variables)
+    assert words.bind(wide).zero_state(B).c.dtype == jnp.float64
+    layer = nnx.LSTM(D, H, rngs=flax_nnx.Rngs(0))
+    for name, value in params.items():
+        setattr(layer, name, flax_nnx.Param(value))
+    last = layer.zero_state(B)
+    assert last.c.dtype == jnp.float64
+    for t in range(T):
+        _, last = layer.step(X[:, t], last)
+    np.testing.assert_allclose(last.c, layer(X)[1].c, rtol=1e-12)
+
+
 def test_zero_state_of_modules_follows_the_carry():
     assert linen.LSTM(H, carry_dtype=jnp.bfloat16).zero_state(B).c.dtype == jnp.bfloat16
     words = linen.SequenceModel(7, D, H, 5, bidirectional=True)
@@ -83,7 +101,7 @@ def test_zero_state_of_modules_follows_the_carry():
         ((2, "3"), None, TypeError, "batch_shape must be an int or a tuple of ints"),
         (True, None, TypeError, "batch_shape must be an int or a tuple of ints"),
         (-1, None, ValueError, "batch_shape must have no negative size; got -1"),
-        (2, jnp.int32, TypeError, "dtype must be a floating-point dtype or None"),
+        (2, jnp.int32, TypeError, "dtype must be a floating-point dtype of at least 16 bits; got int32"),
     ],
 )
 def test_bad_batch_shapes(batch, dtype, error, message):
@@ -163,7 +181,7 @@ def test_a_narrow_cell_scans(dtype):
     xs = X.swapaxes(0, 1).astype(dtype)
     last, _ = jax.lax.scan(lambda s, x: (jax_lstm.lstm_cell(cell, s, x, carry_dtype=dtype), None), zero, xs)
     assert last.h.dtype == last.c.dtype == dtype
-    with pytest.raises(TypeError, match=r"carry_dtype must be a floating-point dtype; got .*int32"):
+    with pytest.raises(TypeError, match="carry_dtype must be a floating-point dtype of at least 16 bits; got int32"):
         jax_lstm.lstm_cell(cell, zero, xs[0], carry_dtype=jnp.int32)
 
 

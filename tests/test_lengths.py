@@ -86,6 +86,17 @@ def test_an_empty_batch():
     assert last.c.shape == (4, 0, H)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint32", "int64"])
+def test_lengths_of_any_integer_dtype(dtype):
+    params, x, state = problem()
+    expected = jax_lstm.lstm(params, x, state, lengths=LENGTHS)
+    got = jax_lstm.lstm(params, x, state, lengths=LENGTHS.astype(dtype))
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    if dtype != "uint8":
+        y = lstm(params, x, state, lengths=np.array([2**32 - 1, 6, 0, 1], dtype))[0]
+        np.testing.assert_array_equal(y, lstm(params, x, state, lengths=np.array([6, 6, 0, 1], dtype))[0])
+
+
 def test_lengths_under_jit_count_as_clipped():
     params, x, state = problem()
     run = jax.jit(lambda n: jax_lstm.lstm(params, x, state, lengths=n)[0])

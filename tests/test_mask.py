@@ -174,6 +174,20 @@ def test_a_reset_in_a_hole_holds_for_the_next_step_that_takes_place(network):
     jax.tree.map(np.testing.assert_array_equal, row(last, B - 1), row(state, B - 1))
 
 
+def test_a_cut_before_the_first_step_that_takes_place_cuts_nothing():
+    """A learned initial state keeps its gradient through padding on the left.
+
+    The first cut that counts stands before step 4, so that only step 3 hands a gradient to the initial state.
+    """
+    params, state = problem()
+    mask = np.arange(T)[None].repeat(B, 0) >= 3
+    run = lambda s: jnp.sum(jnp.sin(jax_lstm.lstm(params, X, s, mask=mask, truncate_every=2)[0]))
+    first = lambda s: jnp.sum(jnp.sin(jax_lstm.lstm(params, X[:, 3:4], s)[0]))
+    got = jax.grad(run)(state)
+    assert np.abs(got.c).min() > 0
+    close(got, jax.grad(first)(state))
+
+
 def test_layouts_and_every_step():
     params, state = problem(**NETWORKS["both"])
     y, last = jax_lstm.lstm(params, X, state, mask=MASK)

@@ -20,12 +20,14 @@ OPTIONS = {
     "lean": {"residuals": "lean"},
     "chunks": {"checkpoint_every": 2},
     "lengths": {"lengths": np.array([3, 0])},
+    "lengths in int32": {"lengths": jnp.array([3, 0], jnp.int32)},
+    "lengths in uint8": {"lengths": np.array([3, 0], np.uint8)},
     "mask and reset": {
         "mask": np.arange(B * T).reshape(B, T) % 3 > 0,
         "reset": np.arange(B * T).reshape(B, T) % 4 == 1,
     },
     "truncated": {"truncate_every": 2},
-    "dropout": {"dropout": 0.5, "dropout_key": jax.random.key(2)},
+    "dropout": {"dropout": np.float64(0.5), "dropout_key": jax.random.key(2)},
     "narrow carry": {"carry_dtype": jnp.bfloat16},
     "wide carry": {"carry_dtype": jnp.float64},
 }
