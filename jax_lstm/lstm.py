@@ -74,8 +74,9 @@ def lstm(
       dropout: probability of zeroing each output of every layer but the last; needs ``dropout_key``. Under shard_map
         give each shard its own key, by jax.random.fold_in of its axis_index.
       checkpoint_every: recompute the backward pass in chunks of so many steps; exact gradients, less memory.
-      truncate_every: stop gradients between steps k-1 and k, 2k-1 and 2k, ... in both directions; not in a row's
-        padding, through which its last state keeps its gradient.
+      truncate_every: stop gradients between steps k-1 and k, 2k-1 and 2k, ... in both directions. Before the first step
+        of a row that takes place, and after the last one, nothing is stopped: the states keep their gradients through
+        padding.
       residuals: what a layer keeps for the backward pass, "fast" (the gates, h and c) or "lean" (x, h and c; the gates
         are recomputed, all at once: on CPU that takes more memory at the peak; there ``checkpoint_every`` saves it).
       carry_dtype: dtype of the state within the loop and of the returned state; by default the compute dtype, and
