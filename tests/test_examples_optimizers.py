@@ -11,6 +11,10 @@ import numpy as np
 import optax
 import pytest
 
+from tests.requirements import need
+
+need("torch")  # one of the examples starts from a torch model
+
 from examples.many_devices import worker
 from examples.port_a_torch_model.train import ANEW, CARRIED, ROUNDED, make_step
 from examples.run import Run
