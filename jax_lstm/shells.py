@@ -65,6 +65,11 @@ def zero_carry(input_shape: tuple[int, ...], hidden_size: int, dtype: Any) -> LS
     return LSTMState(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
+def is_ours(module: Any) -> bool:
+    """Return whether a module's class is defined in this package, and not a subclass of a user's."""
+    return type(module).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def state_dict_entries(given: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of ``given`` that have a name of a torch state dict. A subclass may declare others."""
     return {name: value for name, value in given.items() if _ENTRY.fullmatch(name)}
