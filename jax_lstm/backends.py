@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm.cell import LSTM, Cell
-from jax_lstm.dtypes import accumulation_dtype
+from jax_lstm.dtypes import carry_dtype_of
 from jax_lstm.network import Network
 from jax_lstm.options import Options
 
@@ -47,7 +47,7 @@ def choose(cell: Cell, network: Network, x: Any, dtype: Any, options: Options, k
 
 def obstacles_to_cudnn(cell: Cell, network: Network, x: Any, dtype: Any, options: Options, keep: str) -> list[str]:
     """What keeps cudnn from running a call, as far as it is known while tracing; empty if nothing does."""
-    carry_dtype = options.carry_dtype or accumulation_dtype(dtype)
+    carry_dtype = carry_dtype_of(options.carry_dtype, dtype)
     found = []
     if cell is not LSTM:
         found.append(f"the cell is {cell.name}, and JAX reaches cuDNN's LSTM alone")

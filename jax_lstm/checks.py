@@ -60,13 +60,18 @@ def refuse_torch(value: Any) -> None:
         )
 
 
-def spreads_to(shape: tuple[int, ...], wanted: tuple[int, ...], axes: slice) -> bool:
-    """Return whether ``shape`` is ``wanted``, except for sizes of 1 among its ``axes``."""
-    if len(shape) != len(wanted):
-        return False
+def require_state(name: str, value: Any, layout: str, wanted: tuple[int, ...], batch_axes: slice) -> None:
+    """TypeError or ValueError unless a state is an array of the shape ``wanted``, or has 1 among its ``batch_axes``."""
+    require_floating(name, value, layout)
+    shape = tuple(value.shape)
     spread = list(shape)
-    spread[axes] = [b if a == 1 else a for a, b in zip(shape[axes], wanted[axes], strict=True)]
-    return tuple(spread) == tuple(wanted)
+    if len(shape) == len(wanted):
+        spread[batch_axes] = [b if a == 1 else a for a, b in zip(shape[batch_axes], wanted[batch_axes], strict=True)]
+    if tuple(spread) != tuple(wanted):
+        raise ValueError(
+            f"{name} must be {layout} = {wanted}; got shape {shape}. A batch axis may also be 1, for one state of all "
+            "rows."
+        )
 
 
 def require_same_shapes(given: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], owner: str) -> None:

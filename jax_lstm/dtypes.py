@@ -27,3 +27,8 @@ def widest_dtype(*dtypes: Any) -> jnp.dtype:
 def accumulation_dtype(*dtypes: Any) -> jnp.dtype:
     """Return the widest of the floating-point ``dtypes``, and float32 if all are narrower."""
     return widest_dtype(jnp.float32, *dtypes)
+
+
+def carry_dtype_of(asked: Any, *dtypes: Any) -> jnp.dtype:
+    """Return the dtype of a carried state: the one that is asked for, or :func:`accumulation_dtype`."""
+    return jnp.dtype(asked) if asked is not None else accumulation_dtype(*dtypes)

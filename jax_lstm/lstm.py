@@ -14,10 +14,10 @@ from jax_lstm.dtypes import compute_dtype
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import Backend, OptionArguments, Options, Residuals, show_options
 from jax_lstm.single_step import (
-    carry_dtype_of,
     check_step_input,
     checked_state,
     gate_sums,
+    next_dtype,
     step_product,
     zeros_for,
 )
@@ -187,7 +187,7 @@ def lstm_cell(
     else:
         h = checked_state("state.h", state.h, x, network.output_size)
         c = checked_state("state.c", state.c, x, network.hidden_size)
-    carry = carry_dtype_of(carry_dtype, params, x, h, c)
+    carry = next_dtype(carry_dtype, params, x, h, c)
     z = gate_sums(params, x, h, precision)
     gates = activate(tuple(jnp.split(z, LSTM.num_gates, axis=-1)))
     h, c = advance(*in_one_dtype(gates, c))

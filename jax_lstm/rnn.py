@@ -10,7 +10,7 @@ import jax
 from jax_lstm.elman import NONLINEARITIES, Nonlinearity
 from jax_lstm.network import read_cell, read_network
 from jax_lstm.options import OptionArguments, Options, show_options
-from jax_lstm.single_step import carry_dtype_of, check_step_input, checked_state, gate_sums, zeros_for
+from jax_lstm.single_step import check_step_input, checked_state, gate_sums, next_dtype, zeros_for
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import vary_alike
@@ -65,7 +65,7 @@ def rnn_cell(
     check_step_input(x, network)
     params, x = vary_alike((dict(params), x))
     h = zeros_for(params, x, network.hidden_size) if h is None else checked_state("h", h, x, network.hidden_size)
-    carry = carry_dtype_of(carry_dtype, params, x, h)
+    carry = next_dtype(carry_dtype, params, x, h)
     h, _ = cell.advance(cell.activate((gate_sums(params, x, h, precision),)), None)
     return h.astype(carry)
 

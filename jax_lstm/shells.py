@@ -16,7 +16,7 @@ import numpy as np
 from flax import serialization
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.dtypes import carry_dtype_of, compute_dtype
 from jax_lstm.lstm import lstm_cell
 from jax_lstm.state import LSTMState
 from jax_lstm.trees import every_step, vary_alike
@@ -54,10 +54,8 @@ def state_dtype(carry_dtype: Any, dtype: Any, weights: Iterable[Any], param_dtyp
     It is ``carry_dtype``, or that of the computation, float32 if that is narrower: ``dtype``, or what the ``weights``
     have, as far as they are known, or ``param_dtype``.
     """
-    if carry_dtype is not None:
-        return carry_dtype
     known = [weight.dtype for weight in weights]
-    return accumulation_dtype(*([dtype] if dtype is not None else known or [param_dtype]))
+    return carry_dtype_of(carry_dtype, *([dtype] if dtype is not None else known or [param_dtype]))
 
 
 def zero_carry(input_shape: tuple[int, ...], hidden_size: int, dtype: Any) -> LSTMState:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.checks import require_floating, require_floating_dtype, spreads_to
-from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.checks import require_floating, require_floating_dtype, require_state
+from jax_lstm.dtypes import accumulation_dtype, carry_dtype_of, compute_dtype
 from jax_lstm.network import Network
 
 Params = Mapping[str, Any]
@@ -29,21 +29,15 @@ def zeros_for(params: Params, x: Any, width: int) -> jax.Array:
 
 def checked_state(name: str, value: Any, x: Any, width: int) -> jax.Array:
     """Return a state ``[*batch, width]`` for x ``[*batch, D]``; a batch axis of 1 stands for the whole batch."""
-    wanted = (*x.shape[:-1], width)
-    require_floating(name, value, "[*batch, width]")
-    if not spreads_to(value.shape, wanted, slice(0, -1)):
-        raise ValueError(
-            f"{name} must have shape {wanted}; got {tuple(value.shape)}. A batch axis may also be 1, for one state of "
-            "all rows."
-        )
+    require_state(name, value, "[*batch, width]", (*x.shape[:-1], width), slice(0, -1))
     return jnp.asarray(value)
 
 
-def carry_dtype_of(asked: Any, params: Params, x: Any, *states: jax.Array) -> jnp.dtype:
+def next_dtype(asked: Any, params: Params, x: Any, *states: jax.Array) -> jnp.dtype:
     """Return the dtype of the next state: what is asked for, or the widest that takes part, at least float32."""
     if asked is not None:
         require_floating_dtype("carry_dtype", asked)
-    return jnp.dtype(asked or accumulation_dtype(compute_dtype(x, params), *(state.dtype for state in states)))
+    return carry_dtype_of(asked, compute_dtype(x, params), *(state.dtype for state in states))
 
 
 def gate_sums(params: Params, x: Any, h: Any, precision: Any) -> jax.Array:

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax_lstm.backends import choose
 from jax_lstm.blocks import are_known
 from jax_lstm.cell import Cell
-from jax_lstm.checks import require_floating, spreads_to
+from jax_lstm.checks import require_floating, require_state
 from jax_lstm.chunks import recur_in_chunks
 from jax_lstm.cudnn import recur_on_cudnn
-from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.dtypes import accumulation_dtype, carry_dtype_of, compute_dtype
 from jax_lstm.events import find_events
 from jax_lstm.network import Network
 from jax_lstm.options import Options
@@ -38,7 +38,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     time_axis = 0 if options.time_major else x.ndim - 2
     params, x = vary_alike((dict(params), x))
     dtype = compute_dtype(x, params)
-    carry_dtype = options.carry_dtype or accumulation_dtype(dtype)
+    carry_dtype = carry_dtype_of(options.carry_dtype, dtype)
     steps = jnp.moveaxis(x, time_axis, 0).astype(dtype)
     for name, given in (("state", state), ("reset_state", options.reset_state)):
         check_state(name, given, network, steps.shape[1:-1], cell.has_cell_state)
@@ -55,7 +55,7 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
             weights = weights_of(params, f"_l{layer}{suffix}", dtype)
             plan = Plan(
                 cell,
-                jnp.dtype(carry_dtype),
+                carry_dtype,
                 reverse=bool(suffix),
                 states=keep == "states",
                 residuals=options.residuals,
@@ -149,9 +149,8 @@ def _dropout(rate, key, steps):
     if rate == 1.0:
         return zeros_like(steps)
     kept = jax.random.bernoulli(key, 1.0 - rate, steps.shape)
-    return steps * (
-        kept.astype(steps.dtype) / (1.0 - float(rate))
-    )  # a product: a select would want one sharding of both
+    # A product, since a select would want one sharding of both.
+    return steps * (kept.astype(steps.dtype) / (1.0 - float(rate)))
 
 
 def stack_rows(states):
@@ -189,10 +188,5 @@ def check_state(name, state, network, batch, has_cell_state):
     widths = {"h": network.output_size} | ({"c": network.hidden_size} if has_cell_state else {})
     for field, width in widths.items():
         label = f"{name}.{field}" if has_cell_state else {"state": "h"}.get(name, name)
-        value = getattr(state, field)
-        require_floating(label, value, "[layers * directions, *batch, width]")
-        if not spreads_to(value.shape, (rows, *batch, width), slice(1, -1)):
-            raise ValueError(
-                f"{label} must be [layers * directions, *batch, width] = {(rows, *batch, width)}; "
-                f"got shape {tuple(value.shape)}. A batch axis may also be 1, for one state of all rows."
-            )
+        layout = "[layers * directions, *batch, width]"
+        require_state(label, getattr(state, field), layout, (rows, *batch, width), slice(1, -1))

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jax_lstm.cell import LSTM
-from jax_lstm.dtypes import accumulation_dtype, compute_dtype
+from jax_lstm.dtypes import carry_dtype_of, compute_dtype
 from jax_lstm.lstm import Params, check_state_type
 from jax_lstm.network import Network, read_network
 from jax_lstm.options import Options
@@ -97,7 +97,7 @@ def _stream(network, params, x, state, carry_dtype, precision):
     check_state("state", state, network, x.shape[1:-1], has_cell_state=True)
     params, x = vary_alike((dict(params), x))
     dtype = compute_dtype(x, params)
-    plan = Plan(LSTM, jnp.dtype(carry_dtype or accumulation_dtype(dtype)), precision=precision)
+    plan = Plan(LSTM, carry_dtype_of(carry_dtype, dtype), precision=precision)
     layers = [weights_of(params, f"_l{layer}", dtype) for layer in range(network.num_layers)]
     first: list[LSTMState] = []
     for layer, weights in enumerate(layers):

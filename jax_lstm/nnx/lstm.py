@@ -33,7 +33,7 @@ class LSTM(nnx.Module, metaclass=Signed):
       kernel_metadata, recurrent_kernel_metadata, bias_metadata: metadata of the same parameters, and of bias_hh, as for
         Flax's layers. Names in ``out_sharding`` are treated in the same way.
       deterministic: whether there is no dropout, see :meth:`__call__`.
-      return_state: if False, calls give y only, as a layer of nnx.Sequential must.
+      return_state: if False, calls give y only, as a layer of nnx.Sequential must, and as nnx.tabulate can show.
       rngs: where the parameters are drawn from; they are not stored.
     """
 
