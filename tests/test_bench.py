@@ -226,6 +226,9 @@ def test_options_of_ours_are_named_and_checked():
     assert {name: seen[name] for name in wanted} == wanted
     with pytest.raises(ValueError, match="'unrol=4' is no option of jax_lstm here; write lean or chunks, or OPTION="):
         choose(["jax_lstm unrol=4"])
+    for array in ("mask", "reset_state", "lengths"):  # no word can spell an array
+        with pytest.raises(ValueError, match=f"'{array}=1' is no option of jax_lstm here"):
+            choose([f"jax_lstm {array}=1"])
     with pytest.raises(ValueError, match=r"unknown competitor 'flax'; known: jax_lstm, "):
         choose(["flax"])
 

@@ -16,10 +16,11 @@ import jax_lstm
 from crosscheck.bench.competitor import Competitor, Ready
 from crosscheck.bench.jax_program import ready_jax
 from crosscheck.bench.work import Work
-from jax_lstm.options import BACKENDS, OptionArguments
+from jax_lstm.options import BACKENDS
 
 NAME = "jax_lstm"
-SETTABLE = sorted(OptionArguments.__annotations__.keys() - {"lengths", "time_major", "reset", "dropout", "dropout_key"})
+# The options that a word can spell; the others are arrays, or change the work.
+SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "residuals", "truncate_every", "unroll")
 SHORT = {"lean": "residuals=lean", "chunks": "checkpoint_every=sqrt"}
 
 
