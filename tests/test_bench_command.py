@@ -30,7 +30,8 @@ from crosscheck.commands import bench as command
 from tests.documents import ROOT
 from tests.test_bench import WRONG
 
-SMALL = ("--shape", "6,2,3,5", "--runs", "2", "--seconds", "0.1")
+# Two runs each: a single call that takes longer than --seconds would get one, and a busy machine can make it so.
+SMALL = ("--shape", "6,2,3,5", "--runs", "2", "--seconds", "60")
 TWO = ("--only", "jax_lstm", "--only", "torch.nn.LSTM")
 
 
@@ -49,7 +50,7 @@ def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
     content = json.loads(file.read_text())
     assert content["command"] == (
         "crosscheck bench --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn "
-        "--runs 2 --seconds 0.1"
+        "--runs 2 --seconds 60"
     )
     assert [(r["competitor"], r["kind"]) for r in content["rows"]] == [
         (name, kind)

@@ -16,6 +16,7 @@ from examples.serving import train
 from examples.serving.export import functions, write
 from examples.serving.train import SERVER, main
 from jax_lstm import LSTMState, linen
+from tests.arrays import read_npz
 from tests.example_commands import command, contents, refused_in_one_line  # noqa: F401
 
 TINY = ["--hidden", 6, "--embedding", 3, "--batch", 2, "--length", 9, "--steps", 4, "--every", 2, "--served", 2]
@@ -55,9 +56,9 @@ def test_it_trains_exports_serves_and_agrees(command, text, tmp_path):  # noqa: 
     assert set(contents(out / "served")) == {
         "whole.jax", "step.jax", "weights.npz", "alphabet.json", "tokens.npy", "logits.npz",
     }  # fmt: skip
-    weights = np.load(out / "served" / "weights.npz")
+    weights = read_npz(out / "served" / "weights.npz")
     assert {"embedding.weight", "lstm.weight_hh_l1", "fc.bias"} < set(weights)
-    logits = np.load(out / "served" / "logits.npz")
+    logits = read_npz(out / "served" / "logits.npz")
     assert logits["logits"].shape == (2, 9, 6)  # an alphabet of a, b, c, d, the blank and the unknown
 
 

@@ -75,7 +75,7 @@ def measured(name: str) -> Measured:
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("name", ["RNN tanh", "LSTM, forget bias chrono"])
+@pytest.mark.parametrize("name", ["RNN tanh", pytest.param("LSTM, forget bias chrono", marks=pytest.mark.slow)])
 def test_its_figures_are_the_measured_ones(name):
     """One row of each of the two main tables, as the command would print it."""
     one = measured(name)

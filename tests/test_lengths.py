@@ -219,7 +219,7 @@ def test_rnn_takes_the_same_options():
     loss = lambda p: (lambda found: (jnp.sum(found[0]), found))(reference(p))
     wanted, (expected, last) = jax.jit(jax.grad(loss, has_aux=True))(params)
     for options in ({}, {"residuals": "lean"}, {"checkpoint_every": 4}):
-        run = lambda p, options=options: jax_lstm.rnn(p, x, h, nonlinearity="relu", lengths=LENGTHS, **options)
+        run = jax.jit(lambda p, options=options: jax_lstm.rnn(p, x, h, nonlinearity="relu", lengths=LENGTHS, **options))
         y, h_n = run(params)
         np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(h_n, last, rtol=1e-12, atol=1e-14)

@@ -22,6 +22,7 @@ import jax_lstm
 from jax_lstm import LSTMState, linen, nnx
 from jax_lstm.network import Network
 from tests import haste
+from tests.arrays import read_npz
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, D, H, V = 2, 8, 3, 4, 7
@@ -156,7 +157,7 @@ def read_back(artefact, folder, code):
         [sys.executable, "-c", READER + code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return np.load(folder / "out.npz")
+    return read_npz(folder / "out.npz")
 
 
 READER = """
@@ -164,9 +165,15 @@ import sys
 sys.modules["jax_lstm"] = None
 import jax, numpy as np
 from jax import export
-exported = export.deserialize(open("lstm.jax", "rb").read())
-params = dict(np.load("params.npz"))
-inputs = lambda n: list(np.load(f"{n}.npz").values())
+with open("lstm.jax", "rb") as file:
+    exported = export.deserialize(file.read())
+
+def arrays(name):
+    with np.load(name) as archive:
+        return dict(archive)
+
+params = arrays("params.npz")
+inputs = lambda n: list(arrays(f"{n}.npz").values())
 saved = {}
 """
 

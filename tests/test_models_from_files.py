@@ -14,6 +14,7 @@ from flax import linen, nnx, serialization
 
 import jax_lstm
 from jax_lstm import LSTMState, convert
+from tests.arrays import read_npz
 from tests.requirements import need
 
 B, T, D, H, STEPS = 4, 9, 3, 5, 20
@@ -88,7 +89,7 @@ def test_haiku_npz(task, tmp_path):
     file = tmp_path / "haiku.npz"
     np.savez(file, **{f"{module}:{name}": a for module, entries in weights.items() for name, a in entries.items()})
     stored = {}
-    for key, a in np.load(file).items():
+    for key, a in read_npz(file).items():
         module, _, name = key.partition(":")
         stored.setdefault(module, {})[name] = a
     assert_same_outputs(convert.from_haiku(stored), net.apply(weights, x, h0, c0), task)

@@ -13,6 +13,7 @@ import pytest
 
 from examples.many_devices.train import free_port
 from tests import haste
+from tests.arrays import read_npz
 from tests.two_processes import CASES, DEVICES, PROCESSES, ROWS, gradients, problem
 
 SECONDS = 120
@@ -48,7 +49,7 @@ def expected():
 @pytest.mark.parametrize("way", ["jit", "shard_map"])
 def test_gradients_are_those_of_one_device(written, expected, way, name, number):
     of_weights, of_x = expected[name]
-    got = np.load(written / f"{way}, {name}, {number}.npz")
+    got = read_npz(written / f"{way}, {name}, {number}.npz")
     assert set(got) == {"x", *of_weights}
     own = np.asarray(of_x)[number * ROWS : (number + 1) * ROWS]
     assert np.any(own)

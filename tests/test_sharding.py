@@ -17,7 +17,7 @@ from jax_lstm import LSTMState, linen
 
 B, T, D, H = 16, 6, 3, 4
 KEYS = jax.random.split(jax.random.key(0), 4)
-PARAMS = jax_lstm.init_lstm(KEYS[0], D, H, 2, bidirectional=True, proj_size=2, dtype=jnp.float64)
+PARAMS = jax_lstm.init_lstm(KEYS[0], D, H, bidirectional=True, proj_size=2, dtype=jnp.float64)
 X = jax.random.normal(KEYS[1], (B, T, D))
 LENGTHS = np.arange(B) % (T + 1)
 OPTIONS = {
@@ -92,10 +92,10 @@ def test_shard_map_with_the_default_state(name, expected):
 def test_shard_map_with_a_replicated_state():
     """A learned initial state is the same on every device, while x is not: the carry still has one type."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    h, c = jax.random.normal(KEYS[2], (4, 1, 2)), jax.random.normal(KEYS[3], (4, 1, H))
+    h, c = jax.random.normal(KEYS[2], (2, 1, 2)), jax.random.normal(KEYS[3], (2, 1, H))
 
     def local(params, x, h, c):
-        many = LSTMState(*(jnp.broadcast_to(a, (4, x.shape[0], a.shape[-1])) for a in (h, c)))
+        many = LSTMState(*(jnp.broadcast_to(a, (2, x.shape[0], a.shape[-1])) for a in (h, c)))
         return jax.lax.psum(loss(params, x, many), "data")
 
     one = jax.jit(jax.grad(lambda p, h, c: loss(p, X, LSTMState(*(jnp.repeat(a, B, 1) for a in (h, c)))), (0, 1, 2)))

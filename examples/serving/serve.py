@@ -38,7 +38,8 @@ class Model:
 
     def __init__(self, folder: Path):
         try:
-            self.weights = {name: jnp.asarray(a) for name, a in np.load(folder / "weights.npz").items()}
+            with np.load(folder / "weights.npz") as archive:
+                self.weights = {name: jnp.asarray(a) for name, a in archive.items()}
             self.alphabet = json.loads((folder / "alphabet.json").read_text(encoding="utf-8"))
             whole, step = (
                 export.deserialize(bytearray((folder / f"{name}.jax").read_bytes())) for name in ("whole", "step")

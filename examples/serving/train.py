@@ -110,7 +110,8 @@ def serve(folder: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
         raise Refused(f"serve.py ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     said = json.loads(done.stdout)
     assert not set(said["imported"]) & set(MISSING), said
-    return dict(np.load(folder / "logits.npz"))
+    with np.load(folder / "logits.npz") as archive:
+        return dict(archive)
 
 
 def compare(
