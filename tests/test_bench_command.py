@@ -50,7 +50,7 @@ def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
     content = json.loads(file.read_text())
     assert content["command"] == (
         "crosscheck bench --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn "
-        "--runs 2 --seconds 60"
+        "--runs 2 --seconds 60.0"
     )
     assert [(r["competitor"], r["kind"]) for r in content["rows"]] == [
         (name, kind)

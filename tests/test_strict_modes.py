@@ -56,8 +56,15 @@ def differentiate(f, *arguments):
     return jax.eval_shape(f, *arguments)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (dtype, name)
+        for dtype in DTYPES
+        for name in OPTIONS
+        if dtype != "float16" or name in ("plain", "mask and reset")
+    ],
+)
 def test_lstm(dtype, name):
     params, x = of(dtype, num_layers=2)
     y, last = differentiate(lambda p, x: jax_lstm.lstm(p, x, **OPTIONS[name]), params, x)
