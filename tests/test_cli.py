@@ -132,14 +132,6 @@ def test_a_narrow_terminal_cuts_nothing(run, monkeypatch):
     assert row.rstrip().endswith(" s")
 
 
-def test_several_cases_run_in_processes_and_come_back_in_order():
-    arguments = [sys.executable, "-m", "crosscheck", "--jobs", "2", "--case", "one-step", "--case", "notebook"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split()[0] for line in done.stdout.splitlines() if " agree " in line]
-    assert rows == ["notebook", "one-step"]
-
-
 def test_nan_is_valid_json(run, monkeypatch, tmp_path):
     monkeypatch.setitem(suite.SIDES, "jax_lstm", suite.Side("jax_lstm", wrong_ports.one_nan))
     file = tmp_path / "out.json"

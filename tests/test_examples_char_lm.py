@@ -33,6 +33,7 @@ def command(*options):
     return [sys.executable, "-m", "examples.char_lm.train", *TINY, *map(str, options)]
 
 
+@pytest.mark.slow
 def test_killed_and_restarted_it_ends_with_the_same_files(tmp_path):
     (tmp_path / "text").write_text(documentation()[:5000])
     options = ["--text", tmp_path / "text", "--steps", "60", "--every", "2", "--out"]

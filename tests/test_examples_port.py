@@ -92,6 +92,7 @@ def test_the_port_agrees_and_both_train_on_together(command, tmp_path):  # noqa:
     assert bits["at the end"]["torch"] != bits["at the port"]["torch"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_files(command, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(train, "cross_check", lambda *_: types.SimpleNamespace(ok=True))  # seconds, and tested above
     for name, deaths in (("whole", [False]), ("killed", [True, False])):

@@ -87,6 +87,7 @@ def test_a_module_that_is_missing_there_is_missing(served):
         assert f"import of {name} halted" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_files(command, text, tmp_path):  # noqa: F811
     options = (*TINY, "--text", text, "--out")
     command(main, *options, tmp_path / "whole")

@@ -25,6 +25,7 @@ def test_every_script_has_a_row_and_every_row_a_script():
     assert SCRIPTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_it_is_still_seen(name):
     package, _, known = ROWS[name].partition(" ")

@@ -66,8 +66,11 @@ def row_by_row(network):
     return [gradient(params, X[b : b + 1, mask], row(state, b)) if mask.any() else None for b, mask in enumerate(MASK)]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 3}])
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [(network, {}) for network in NETWORKS]
+    + [("projected", {"residuals": "lean"}), ("projected", {"checkpoint_every": 3})],
+)
 def test_each_row_is_as_its_steps_that_take_place(network, options):
     """Values and gradients are those of the rows with the other steps taken out."""
     params, state = problem(**NETWORKS[network])

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from itertools import groupby
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
@@ -34,9 +35,9 @@ SLOW = [name for name in CASES if name not in QUICK]
 
 @pytest.fixture(scope="module")
 def standard(tmp_path_factory):
-    """The command's results by case, out of a process without tests.haste: with the rounding that a user gets."""
+    """The command's results by case, out of processes without tests.haste: with the rounding that a user gets."""
     file = tmp_path_factory.mktemp("standard") / "out.json"
-    command = [sys.executable, "-m", "crosscheck", "--jobs", "1", "--json", str(file)]
+    command = [sys.executable, "-m", "crosscheck", "--jobs", "2", "--json", str(file)]
     chosen = [word for name in QUICK for word in ("--case", name)]
     done = subprocess.run(
         [*command, *chosen], env=os.environ | {"XLA_FLAGS": haste.PLAIN}, capture_output=True, text=True, check=False
@@ -44,6 +45,7 @@ def standard(tmp_path_factory):
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found = json.loads(file.read_text())
     assert found["ok"] == (done.returncode == 0)
+    assert [name for name, _ in groupby(case["name"] for case in found["cases"])] == QUICK, "not in their order"
     return {name: [case for case in found["cases"] if case["name"] == name] for name in QUICK}
 
 
