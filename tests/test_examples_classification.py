@@ -46,6 +46,7 @@ def test_a_reader_goes_through_the_image_in_order_and_ends_at_its_last_states(na
     np.testing.assert_allclose(jax.jit(reader)(images), reader.out(last), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_files(command, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(train, "READERS", {name: READERS[name] for name in ("rows", "rows, both ways")})  # in less time
     code, out, _ = command(main, *SMALL, "--out", tmp_path / "whole")

@@ -76,7 +76,9 @@ def test_a_study_has_every_model(tmp_path, monkeypatch, capsys, module, models):
         assert len((tmp_path / "run" / f"{name}-3" / "metrics.csv").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize(("module", "model"), [(adding, "rnn-orthogonal"), (copy, "lstm-chrono")])
+@pytest.mark.parametrize(
+    ("module", "model"), [(adding, "rnn-orthogonal"), pytest.param(copy, "lstm-chrono", marks=pytest.mark.slow)]
+)
 def test_a_stopped_study_goes_on_to_the_same_files(tmp_path, monkeypatch, capsys, module, model):
     options = (*TINY, "--lag", 3, "--model", model, "--out")
     call(monkeypatch, capsys, module, *options, tmp_path / "stopped", "--steps", 2)

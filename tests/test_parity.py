@@ -118,7 +118,7 @@ _settings = partial(settings, deadline=None, derandomize=False, database=None, s
 @pytest.mark.parametrize("part", range(4))
 def test_random_configurations(part):
     @seed(part)
-    @_settings(max_examples=8)
+    @_settings(max_examples=5)
     @given(random_cases())
     def agree(case):
         assert_random_case_agrees(case)

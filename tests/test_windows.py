@@ -85,6 +85,7 @@ def test_windows_see_what_single_steps_cannot(measured):
     assert not bad & {"A 1-step", "B 1-step"}
 
 
+@pytest.mark.slow
 def test_what_only_a_position_shows_is_seen_at_smaller_recurrent_weights(measured):
     """Gradients cut at step 400: right in every window."""
 
