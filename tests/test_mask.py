@@ -81,13 +81,13 @@ def test_each_row_is_as_its_steps_that_take_place(network, options):
 
     (d_params, d_x, d_state), (y, last) = jax.jit(jax.grad(masked, argnums=(0, 1, 2), has_aux=True))(params, X, state)
     total = jax.tree.map(jnp.zeros_like, params)
-    for b, (mask, alone) in enumerate(zip(MASK, row_by_row(network), strict=True)):
+    for b, (mask, of_row) in enumerate(zip(MASK, row_by_row(network), strict=True)):
         np.testing.assert_array_equal(y[b, ~mask], 0.0)
         np.testing.assert_array_equal(d_x[b, ~mask], 0.0)
-        if alone is None:
+        if of_row is None:
             jax.tree.map(np.testing.assert_array_equal, row(last, b), row(state, b))
             continue
-        (d_weights, d_taken, d_first), expected = alone
+        (d_weights, d_taken, d_first), expected = of_row
         close((y[b : b + 1, mask], row(last, b)), expected)
         close((d_x[b : b + 1, mask], row(d_state, b)), (d_taken, d_first))
         total = jax.tree.map(jnp.add, total, d_weights)
@@ -177,13 +177,13 @@ def test_a_reset_in_a_hole_holds_for_the_next_step_that_takes_place(network):
     params, state = problem(**NETWORKS[network])
     back = jax.tree.map(lambda a: -a, state)
     reset = np.random.default_rng(3).random((B, T)) < 0.4
-    alone = jax.jit(jax_lstm.lstm)
+    run = jax.jit(jax_lstm.lstm)
     y, last = jax_lstm.lstm(params, X, state, mask=MASK, reset=reset, reset_state=back)
     for b, mask in enumerate(MASK[:-1]):
         times = np.flatnonzero(mask)
         since = np.concatenate(([-1], times[:-1]))
         moved = np.array([[reset[b, s + 1 : t + 1].any() for s, t in zip(since, times, strict=True)]])
-        expected = alone(params, X[b : b + 1, mask], row(state, b), reset=moved, reset_state=row(back, b))
+        expected = run(params, X[b : b + 1, mask], row(state, b), reset=moved, reset_state=row(back, b))
         close((y[b : b + 1, mask], row(last, b)), expected)
     jax.tree.map(np.testing.assert_array_equal, row(last, B - 1), row(state, B - 1))
 

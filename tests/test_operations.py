@@ -47,7 +47,8 @@ def test_operations_are_those_that_ran_and_fill_the_call():
     found, took = operations(call, calls=1)
     total = by_kind(found)
     assert set(total) == {"matrix products", "gates and other pointwise"}  # which takes longer depends on the machine
-    assert 0 < min(total.values()) < sum(total.values()) < took
+    assert min(total.values()) > 0
+    assert sum(total.values()) < took
 
 
 def test_the_command_shows_both_calls_and_the_kinds():

@@ -157,7 +157,9 @@ def assert_close(a, b, rtol=1e-12):
             for run in RUNS
             if run in ("fast", "lean", "chunks") or name == "all together"
         ],
-        quick=lambda name, run: name not in IN_OTHERS if run == "fast" else name in COMBINED and " " not in run,
+        quick=lambda name, run: (
+            (run == "fast" and name not in IN_OTHERS) or (run in ("lean", "chunks") and name in COMBINED)
+        ),
     ),
 )
 def test_value_gradient_and_jvp(name, run):
