@@ -111,5 +111,5 @@ def test_of_every_style_bias_init_draws_the_whole_bias():
 
 def test_a_drawn_carry_needs_a_key():
     cell = linen.LSTMCell(features=H, carry_init=nn.initializers.normal(1.0))
-    with pytest.raises(ValueError, match="rng must be given where carry_init is, to draw the carry; got None"):
+    with pytest.raises(ValueError, match="rng must be given if carry_init is, to draw the carry; got None"):
         cell.initialize_carry(None, (B, D))

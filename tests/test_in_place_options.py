@@ -31,7 +31,7 @@ def test_initial_carries_are_drawn_as_asked():
     np.testing.assert_array_equal(got[1], expected[1])
     c, h = of_nnx(nnx.LSTMCell).initialize_carry((B, D), flax_nnx.Rngs(0), normal)
     assert float(jnp.abs(c - h).min()) > 0
-    with pytest.raises(ValueError, match="rngs must be given where carry_init is"):
+    with pytest.raises(ValueError, match="rngs must be given if carry_init is"):
         of_nnx(nnx.LSTMCell).initialize_carry((B, D), carry_init=normal)
 
 

@@ -21,7 +21,7 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
 
     Made with ``hidden_size``, its carry is an :class:`LSTMState`. Inside flax.linen.RNN, its rules for ``seq_lengths``
     hold and not ours: outputs in the padding are not zero, a row of length 0 runs on over its padding, and NaN in the
-    padding reaches the gradients. Use :class:`LSTM` with ``lengths`` where that matters.
+    padding reaches the gradients. Use :class:`LSTM` with ``lengths`` if that matters.
 
     In the place of flax.linen's LSTMCell and OptimizedLSTMCell it is made as they are, ``LSTMCell(256)`` or
     ``LSTMCell(features=256)``: then its carry is Flax's (c, h), of ``param_dtype``, its initial weights are Flax's
@@ -91,7 +91,7 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
         """
         if self.carry_init is not None:
             if rng is None:
-                raise ValueError("rng must be given where carry_init is, to draw the carry; got None.")
+                raise ValueError("rng must be given if carry_init is, to draw the carry; got None.")
             shape = (*input_shape[:-1], self._width)
             return in_place.drawn_carry(self.carry_init, tuple(jax.random.split(rng)), shape, self.param_dtype)
         return in_place.zeros(

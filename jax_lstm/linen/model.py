@@ -82,7 +82,7 @@ class SequenceModel(SizesByPosition, nn.Module):
         )
 
     def step(self, tokens: Any, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:
-        """One token a row, int ``[*batch]`` -> logits ``[*batch, output_size]`` and the state, by :meth:`LSTM.step`."""
+        """One token per row, int ``[*batch]`` -> logits ``[*batch, output_size]`` and state, by :meth:`LSTM.step`."""
         y, state = self.lstm.step(self.embedding(tokens), state)
         return self.fc(y), state
 

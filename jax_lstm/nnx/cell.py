@@ -114,10 +114,10 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
             raise ValueError("carry_init must be None: this cell starts from zeros. Pass an initial carry instead.")
         if carry_init is not None:
             if rngs is None:
-                raise ValueError("rngs must be given where carry_init is, to draw the carry; got None.")
-            draw = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
+                raise ValueError("rngs must be given if carry_init is, to draw the carry; got None.")
+            next_key = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
             shape = (*input_shape[:-1], self.network.hidden_size)
-            return in_place.drawn_carry(carry_init, (draw(), draw()), shape, self.param_dtype)
+            return in_place.drawn_carry(carry_init, (next_key(), next_key()), shape, self.param_dtype)
         return in_place.zeros(
             input_shape,
             self.network.hidden_size,
