@@ -1,10 +1,44 @@
-"""Arrays in files, for the tests that pass them between processes."""
+"""Arrays for tests: drawn by NumPy, and read from files.
+
+They are NumPy's. JAX compiles a program to draw an array and another to index it, for each shape, and that takes
+longer than most tests that need the numbers.
+"""
 
 from __future__ import annotations
 
 from os import PathLike
+from typing import Any
 
+import jax
 import numpy as np
+
+import jax_lstm
+from jax_lstm.network import Network
+
+
+def normal(shape: tuple[int, ...], dtype: Any = np.float64, *, seed: int = 0) -> np.ndarray:
+    """Standard normal numbers."""
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def drawn(like: Any, *, seed: int = 0, bound: float = 1.0) -> Any:
+    """A tree of arrays for one of arrays, or of their shapes and dtypes: uniform between ``-bound`` and ``bound``."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: rng.uniform(-bound, bound, a.shape).astype(a.dtype), like)
+
+
+def drawn_weights(
+    input_size: int, hidden_size: int, *, kind: str = "lstm", dtype: Any = np.float64, seed: int = 0, **network: Any
+) -> dict[str, np.ndarray]:
+    """The weights of an LSTM, or of an "rnn", of the distribution that torch starts from."""
+    shapes = Network(kind, input_size, hidden_size, **network).shapes()
+    rng, bound = np.random.default_rng(seed), hidden_size**-0.5
+    return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def state_of(params: dict[str, Any], batch: int | tuple[int, ...], *, seed: int = 1, dtype: Any = None) -> Any:
+    """A state of every layer and direction, uniform between -1 and 1."""
+    return drawn(jax.eval_shape(lambda: jax_lstm.zero_state(params, batch, dtype)), seed=seed)
 
 
 def read_npz(file: str | PathLike[str]) -> dict[str, np.ndarray]:

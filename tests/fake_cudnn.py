@@ -16,8 +16,8 @@ from jax.experimental import rnn
 from jax.interpreters import mlir
 from jaxlib import gpu_rnn
 
-import jax_lstm
-from jax_lstm import LSTMState, backends
+from jax_lstm import backends
+from tests.arrays import drawn_weights, normal, state_of
 
 B, T, D, H = 4, 6, 3, 5
 LENGTHS = np.array([3, 6, 0, 1])
@@ -82,11 +82,8 @@ def install_lowering(monkeypatch):
 
 
 def problem(batch=(B,), dtype=jnp.float32, **network):
-    keys = jax.random.split(jax.random.key(7), 4)
-    params = jax_lstm.init_lstm(keys[0], D, H, **network, dtype=dtype)
-    rows = network.get("num_layers", 1) * (1 + network.get("bidirectional", False))
-    h, c = (jax.random.normal(key, (rows, *batch, H), dtype) for key in keys[2:])
-    return params, jax.random.normal(keys[1], (*batch, T, D), dtype), LSTMState(h, c)
+    params = drawn_weights(D, H, **network, dtype=dtype, seed=7)
+    return params, normal((*batch, T, D), dtype), state_of(params, batch, dtype=dtype)
 
 
 def assert_close(got, expected, rtol=3e-5):

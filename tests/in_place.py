@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tests.arrays import normal
+
 B, T, D, H = 3, 6, 4, 5
 INITS = ("kernel_init", "recurrent_kernel_init", "bias_init")
 ATOL = 1e-12  # the figure, in float64, on outputs and gradients of about 1
 
 
-def x_of(steps: int = T) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(1).normal(size=(B, steps, D)))
+def x_of(steps: int = T) -> np.ndarray:
+    return normal((B, steps, D), seed=1)
 
 
 def carry(seed: int = 0, dtype: Any = jnp.float64) -> tuple[jax.Array, jax.Array]:

@@ -14,6 +14,7 @@ from jax.experimental import rnn
 import jax_lstm
 from jax_lstm import backends, choose_backend
 from tests import fake_cudnn
+from tests.arrays import drawn_weights
 from tests.fake_cudnn import B, D, H, T, problem
 
 GPUS = [device for device in jax.devices() if device.platform == "gpu"]
@@ -101,7 +102,7 @@ def test_other_functions_than_lstm_refuse_it(calls):
     with pytest.raises(ValueError, match=r"every step's c is asked for \(lstm_states\)"):
         jax_lstm.lstm_states(params, x, backend="cudnn")
     with pytest.raises(ValueError, match="the cell is rnn_relu"):
-        jax_lstm.rnn(jax_lstm.init_rnn(jax.random.key(0), D, H), x, nonlinearity="relu", backend="cudnn")
+        jax_lstm.rnn(drawn_weights(D, H, kind="rnn", dtype=np.float32), x, nonlinearity="relu", backend="cudnn")
     x = jax.ShapeDtypeStruct(export.symbolic_shape("b, 6, 3"), jnp.float32)
     with pytest.raises(ValueError, match=r"sizes must be known, and x has shape \(b, 6, 3\)"):
         export.export(jax.jit(lambda x: jax_lstm.lstm(params, x, backend="cudnn")))(x)

@@ -14,15 +14,15 @@ from jax_lstm.network import Network
 from tests.requirements import need
 
 P, PROJECTED, RNN = (
-    {name: jnp.ones(shape, jnp.float32) for name, shape in network.shapes().items()}
+    {name: np.ones(shape, np.float32) for name, shape in network.shapes().items()}
     for network in (
         Network("lstm", 3, 5, 2, bidirectional=True),
         Network("lstm", 3, 5, 2, proj_size=2),
         Network("rnn", 3, 5),
     )
 )
-X = jnp.ones((4, 6, 3), jnp.float32)
-H = jnp.zeros((4, 4, 5))
+X = np.ones((4, 6, 3), np.float32)
+H = np.zeros((4, 4, 5))
 
 
 def without(params, name):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import jax_lstm
-from jax_lstm import LSTMState, blocks, products
+from jax_lstm import blocks, products
 from jax_lstm.linear import linear
+from tests.arrays import drawn_weights, normal, state_of
 
 B, D, H = 3, 2, 4
-KEYS = jax.random.split(jax.random.key(0), 4)
 OPTIONS = {
     "plain": {},
     "lean": {"residuals": "lean"},
@@ -28,14 +28,8 @@ def close(got, expected):
 
 
 def problem(network):
-    params = jax_lstm.init_lstm(KEYS[0], D, H, **NETWORKS[network], dtype=jnp.float64)
-    x = jax.random.normal(KEYS[1], (B, 7, D))
-    rows = sum(name.startswith("weight_hh") for name in params)
-    state = LSTMState(
-        jax.random.normal(KEYS[2], (rows, B, NETWORKS[network].get("proj_size", H))),
-        jax.random.normal(KEYS[3], (rows, B, H)),
-    )
-    return params, x, state
+    params = drawn_weights(D, H, **NETWORKS[network])
+    return params, normal((B, 7, D)), state_of(params, B)
 
 
 def derivatives(args, options):
@@ -91,7 +85,7 @@ def test_gradients_of_a_mapped_run(mapped, monkeypatch):
 def test_cotangents_are_written_where_the_gates_were():
     """No second array as large as the gates, which are 4 of these floats; the rest is h, c, x, dy and copies."""
     steps, batch, hidden = 512, 4, 64
-    params = jax_lstm.init_lstm(KEYS[0], hidden, hidden)
+    params = drawn_weights(hidden, hidden, dtype=np.float32)
     x = jnp.zeros((steps, batch, hidden), jnp.float32)
     loss = lambda params, x: jnp.sum(jax_lstm.lstm(params, x, time_major=True)[0] ** 2)
     compiled = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile()
@@ -141,7 +135,7 @@ def test_batch_axes_of_one_element():
 def test_a_batch_of_one_needs_no_copies():
     """Two copies of the gates, 4 of these floats each, and some of h, where the axis of one element is in the way."""
     steps, hidden = 1000, 64
-    params = jax_lstm.init_lstm(KEYS[0], hidden, hidden)
+    params = drawn_weights(hidden, hidden, dtype=np.float32)
     x = jnp.zeros((1, steps, hidden), jnp.float32)
     loss = lambda params, x: jnp.sum(jax_lstm.lstm(params, x)[0] ** 2)
     compiled = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile()
@@ -151,7 +145,7 @@ def test_a_batch_of_one_needs_no_copies():
 def test_a_training_step_over_100000_steps_fits_in_200_mb():
     """In chunks of about √T; the projected inputs of the whole sequence alone would be 205 MB."""
     steps, inputs, hidden = 100_000, 32, 128
-    params = jax_lstm.init_lstm(KEYS[0], inputs, hidden)
+    params = drawn_weights(inputs, hidden, dtype=np.float32)
     x = jax.ShapeDtypeStruct((1, steps, inputs), jnp.float32)
     loss = lambda params, x: jnp.sum(jax_lstm.lstm(params, x, checkpoint_every=320)[0] ** 2)
     compiled = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(params, x).compile()

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 import crosscheck
 import jax_lstm
 from crosscheck.collectives import Collective
+from tests.arrays import drawn_weights
 
 B, T, D, H = 8, 6, 3, 4
 DEVICES = 4
@@ -82,7 +83,7 @@ WAYS = {"jit": by_jit, "explicit mesh": by_explicit_mesh, "shard_map": by_shard_
 
 
 def network(**sizes):
-    return jax_lstm.init_lstm(jax.random.key(0), D, H, dtype=jnp.float64, **sizes)
+    return drawn_weights(D, H, **sizes)
 
 
 def numbers(collective):

@@ -22,18 +22,25 @@ from jax.sharding import PartitionSpec as P
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
 from tests import haste
+from tests.arrays import drawn, drawn_weights, normal
 
 B, T, D, H, V = 4, 6, 3, 4, 7
-PARAMS = jax_lstm.init_lstm(jax.random.key(0), D, H, num_layers=2, bidirectional=True, dtype=jnp.float64)
-ONE_WAY = jax_lstm.init_lstm(jax.random.key(1), D, H, num_layers=2, dtype=jnp.float64)
-ONE_LAYER = jax_lstm.init_lstm(jax.random.key(4), D, H, dtype=jnp.float64)
-RNN = jax_lstm.init_rnn(jax.random.key(2), D, H, num_layers=2, dtype=jnp.float64)
-X = jax.random.normal(jax.random.key(3), (B, T, D), jnp.float64)
-TOKENS = jnp.arange(B * T).reshape(B, T) % V
+PARAMS = drawn_weights(D, H, num_layers=2, bidirectional=True)
+ONE_WAY = drawn_weights(D, H, num_layers=2)
+ONE_LAYER = drawn_weights(D, H)
+RNN = drawn_weights(D, H, kind="rnn", num_layers=2)
+X = normal((B, T, D))
+TOKENS = np.arange(B * T).reshape(B, T) % V
 FLAGS = np.arange(B * T).reshape(B, T)
 MODULE = linen.LSTM(H, num_layers=2, param_dtype=jnp.float64)
 WORDS = linen.SequenceModel(V, D, H, 5, param_dtype=jnp.float64)
-GRAPH, WEIGHTS = flax_nnx.split(nnx.LSTM(D, H, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0)))
+GRAPH, WEIGHTS = flax_nnx.split(
+    flax_nnx.eval_shape(lambda: nnx.LSTM(D, H, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0)))
+)
+
+
+def variables(module, x):
+    return drawn(jax.eval_shape(module.init, jax.random.key(0), x))
 
 
 def functional(**options):
@@ -46,15 +53,15 @@ RUNS = {
     "chunks and cuts": (functional(checkpoint_every=4, truncate_every=3), PARAMS, X),
     "lengths": (functional(lengths=np.array([1, 0, 6, 3])), PARAMS, X),
     "mask and reset": (functional(mask=FLAGS % 5 > 0, reset=FLAGS % 4 == 3), PARAMS, X),
-    "one state for all rows": (functional(state=LSTMState(jnp.ones((4, 1, H)), jnp.ones((4, 1, H)))), PARAMS, X),
+    "one state for all rows": (functional(state=LSTMState(np.ones((4, 1, H)), np.ones((4, 1, H)))), PARAMS, X),
     "lstm_states": (jax_lstm.lstm_states, PARAMS, X),
     "lstm_stream": (jax_lstm.lstm_stream, ONE_WAY, X),
     "lstm_step": (lambda params, x: jax_lstm.lstm_step(params, x[:, 0]), ONE_WAY, X),
     "lstm_cell": (lambda params, x: jax_lstm.lstm_cell(params, None, x[:, 0]), convert.cell(ONE_LAYER), X),
     "rnn": (jax_lstm.rnn, RNN, X),
-    "linen": (MODULE.apply, MODULE.init(jax.random.key(0), X), X),
-    "nnx": (lambda weights, x: flax_nnx.merge(GRAPH, weights)(x), WEIGHTS, X),
-    "SequenceModel": (WORDS.apply, WORDS.init(jax.random.key(0), TOKENS), TOKENS),
+    "linen": (MODULE.apply, variables(MODULE, X), X),
+    "nnx": (lambda weights, x: flax_nnx.merge(GRAPH, weights)(x), drawn(WEIGHTS), X),
+    "SequenceModel": (WORDS.apply, variables(WORDS, TOKENS), TOKENS),
 }
 
 

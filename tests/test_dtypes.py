@@ -9,6 +9,7 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
+from tests.arrays import drawn_weights, normal
 
 B, T, D, H = 3, 8, 4, 6
 KEYS = jax.random.split(jax.random.key(0), 2)
@@ -16,8 +17,7 @@ OPTIONS = {"num_layers": 2, "bidirectional": True}
 
 
 def problem(dtype):
-    params = jax_lstm.init_lstm(KEYS[0], D, H, **OPTIONS, dtype=dtype)
-    return params, jax.random.normal(KEYS[1], (B, T, D), dtype)
+    return drawn_weights(D, H, **OPTIONS, dtype=dtype), normal((B, T, D), dtype)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_told_carry_dtype_is_kept():
         run = jax.jit(lambda p, x, carry=carry: jax_lstm.lstm(p, x, carry_dtype=carry)[1].c)
         assert run(*problem(dtype)).dtype == carry
     params, x = problem(jnp.float32)
-    x = jnp.tile(x, (1, 60, 1))  # several blocks of steps
+    x = np.tile(x, (1, 60, 1))  # several blocks of steps
     expected = jax.jit(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0])))(params)
     for residuals in ("fast", "lean"):
         run = lambda p, r=residuals: jnp.sum(jax_lstm.lstm(p, x, carry_dtype=jnp.float64, residuals=r)[0])
@@ -116,7 +116,7 @@ def products(function, *arguments):
 
 @pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
 def test_precision_reaches_every_product(options):
-    params = jax_lstm.init_lstm(KEYS[0], D, H, 2, bidirectional=True, proj_size=2)
+    params = drawn_weights(D, H, num_layers=2, bidirectional=True, proj_size=2, dtype=np.float32)
     x = jnp.ones((B, T, D), jnp.float32)
     found = products(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, precision="highest", **options)[0])), params)
     assert len(found) > 20
@@ -124,7 +124,7 @@ def test_precision_reaches_every_product(options):
 
 
 def test_bfloat16_products_accumulate_in_float32():
-    params = jax_lstm.init_lstm(KEYS[0], D, H, proj_size=2, dtype=jnp.bfloat16)
+    params = drawn_weights(D, H, proj_size=2, dtype=jnp.bfloat16)
     x = jnp.ones((B, T, D), jnp.bfloat16)
     inside = [p for p in products(lambda p: jax_lstm.lstm(p, x), params) if p["preferred_element_type"] is not None]
     assert len(inside) >= 3
@@ -135,8 +135,8 @@ def test_bfloat16_products_accumulate_in_float32():
 @pytest.mark.isa
 @pytest.mark.parametrize("proj_size", [0, 3])
 def test_a_step_is_the_loops_step_in_bfloat16_too(proj_size):
-    params = jax_lstm.init_lstm(KEYS[0], D, H, proj_size=proj_size, dtype=jnp.bfloat16)
-    x = jax.random.normal(KEYS[1], (B, 2, D), jnp.bfloat16)
+    params = drawn_weights(D, H, proj_size=proj_size, dtype=jnp.bfloat16)
+    x = normal((B, 2, D), jnp.bfloat16)
     _, last = jax_lstm.lstm(params, x)
     cell = {name.removesuffix("_l0"): a for name, a in params.items()}
     state = LSTMState(jnp.zeros((B, proj_size or H), jnp.float32), jnp.zeros((B, H), jnp.float32))
@@ -152,6 +152,6 @@ def test_ranks_and_dtypes_need_no_promotion():
     with jax.numpy_rank_promotion("raise"):
         params, x = problem(jnp.float32)
         jax.jit(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, lengths=[1, 2, 8], truncate_every=3)[0])))(params)
-        cell = {n.removesuffix("_l0"): a for n, a in jax_lstm.init_lstm(KEYS[0], D, H).items()}
+        cell = {n.removesuffix("_l0"): a for n, a in drawn_weights(D, H, dtype=np.float32).items()}
         jax_lstm.lstm_cell(cell, LSTMState(jnp.zeros((B, H)), jnp.zeros((B, H))), x[:, 0])
         jax.jit(linen.SequenceModel(7, 3, 5, 4).init)(KEYS[0], jnp.zeros((B, T), int))

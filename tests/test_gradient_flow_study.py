@@ -8,6 +8,7 @@ need("torch")
 
 import sys
 from dataclasses import replace
+from functools import cache
 
 import jax
 import numpy as np
@@ -24,20 +25,24 @@ from crosscheck.flow.words import sentences
 from crosscheck.verdict import Verdict
 
 T, H = 24, 4
-NETWORKS = {network.name: network for network in study_networks(T, H, 1)}
 QUANTITIES = ("dh", "dc", "along_c", "through_h", "step_max", "step_min", "product_max", "product_min")
+
+
+@cache
+def networks():
+    return {network.name: network for network in study_networks(T, H, 1)}
 
 
 def truth(name):
     """torch_ref's own figures, at every step, in the layout of the JAX side's."""
-    network = NETWORKS[name]
+    network = networks()[name]
     logs = torch_side(network, flow_problem(network))
     return network, {n: np.append(a, 0.0) if n.startswith("product") else a for n, a in logs.items()}
 
 
 @pytest.mark.parametrize("name", ["RNN tanh", "RNN relu"])
 def test_both_frameworks_agree(name):
-    verdict = measure(NETWORKS[name], every=2).verdict
+    verdict = measure(networks()[name], every=2).verdict
     assert verdict.outcome is Outcome.AGREE, str(verdict)
     assert {f.quantity for f in verdict.findings} == {"dh", "step_max", "step_min", "product_max", "product_min"}
 
@@ -78,7 +83,7 @@ def test_a_wrong_cell_is_seen(monkeypatch):
     wrong = cell._replace(slopes=lambda gates, c_prev, c: (1 - (1 + 1e-6) * gates[0] ** 2,))
     monkeypatch.setattr(module, "NONLINEARITIES", {**module.NONLINEARITIES, "tanh": wrong})
     monkeypatch.setattr(sides, "_jitted", sides._jitted.__wrapped__)
-    verdict = measure(NETWORKS["RNN tanh"]).verdict
+    verdict = measure(networks()["RNN tanh"]).verdict
     assert verdict.outcome is Outcome.DISAGREE
     assert {f.quantity for f in verdict.findings if not f.ok} >= {"dh", "step_max", "product_max"}
 
@@ -93,14 +98,14 @@ def test_singular_values_are_compared_under_the_step_they_belong_to():
 
 
 def test_networks_differ_in_what_their_names_say():
-    norm = lambda name: np.linalg.norm(NETWORKS[name].params["weight_hh_l0"], 2)
+    norm = lambda name: np.linalg.norm(networks()[name].params["weight_hh_l0"], 2)
     np.testing.assert_allclose(norm("RNN tanh, ‖W_hh‖ = 0.9"), 0.9)
     np.testing.assert_allclose(norm("RNN relu, 2.5 W_hh"), 2.5 * norm("RNN tanh"))
     for bias in (0, 1, 3):
-        params = NETWORKS[f"LSTM, forget bias {bias}"].params
+        params = networks()[f"LSTM, forget bias {bias}"].params
         total = params["bias_ih_l0"] + params["bias_hh_l0"]
         np.testing.assert_allclose(total[H : 2 * H], bias)
-    params = NETWORKS["LSTM, forget bias chrono"].params
+    params = networks()["LSTM, forget bias chrono"].params
     total = params["bias_ih_l0"] + params["bias_hh_l0"]
     np.testing.assert_allclose(total[:H], -total[H : 2 * H])
 
@@ -142,7 +147,7 @@ def test_decimals_go_beyond_what_a_float_holds(log2, text):
 
 def fake(name, rate, norms, **logs):
     """A network of which only the numbers that sentences speak of are given: log2 of norms, linear in time."""
-    network = NETWORKS[name]
+    network = networks()[name]
     line = np.log2(rate) * np.arange(T, -1, -1.0)
     none = np.full(T + 1, -np.inf)
     given = {"dh": line, "dc": line, "along_c": none, "through_h": line, "product_max": line, "product_min": line}

@@ -14,10 +14,11 @@ import pytest
 from flax import nnx as flax_nnx
 
 from jax_lstm import LSTMState, convert, linen, nnx
+from tests.arrays import normal
 
 B, T, D, H = 3, 4, 5, 6
-X = jax.random.normal(jax.random.key(0), (B, T, D), jnp.float32)
-COUNTS = jnp.arange(B * T * D).reshape(B, T, D) % 7 - 3  # int64, since x64 is on
+X = normal((B, T, D), np.float32)
+COUNTS = np.arange(B * T * D).reshape(B, T, D) % 7 - 3  # int64, since x64 is on
 KEY = jax.random.key(1)
 ATOL = 60 * 2.0**-24  # some sixty roundings in float32, of numbers of about 1
 BOTH = ("LSTMCell", "OptimizedLSTMCell")

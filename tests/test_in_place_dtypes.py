@@ -11,10 +11,11 @@ from flax import nnx as flax_nnx
 
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
+from tests.arrays import drawn_weights
 from tests.in_place import B, D, H, x_of
 
 KEY = jax.random.key(0)
-PARAMS = jax_lstm.init_lstm(KEY, D, H, dtype=jnp.float64)
+PARAMS = drawn_weights(D, H)
 CELL = convert.cell(PARAMS)
 
 

@@ -11,9 +11,10 @@ from flax import nnx as flax_nnx
 
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
+from tests.arrays import drawn_weights, normal
 
 B, T, D, H = 3, 5, 2, 4
-X = jax.random.normal(jax.random.key(0), (B, T, D), jnp.float32)
+X = normal((B, T, D), np.float32)
 NETWORKS = {
     "one": {},
     "both": {"num_layers": 2, "bidirectional": True},
@@ -22,7 +23,7 @@ NETWORKS = {
 
 
 def of(dtype="float32", **network):
-    return jax_lstm.init_lstm(jax.random.key(1), D, H, **network, dtype=jnp.dtype(dtype))
+    return drawn_weights(D, H, **network, dtype=jnp.dtype(dtype))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -43,8 +44,8 @@ def test_zero_state_of_an_int_a_cell_and_an_rnn():
     params = of()
     assert jax_lstm.zero_state(params, B).h.shape == (1, B, H)
     assert jax_lstm.zero_state(convert.cell(params), B).c.shape == (B, H)
-    weights = jax_lstm.init_rnn(jax.random.key(1), D, H, num_layers=2)
-    assert jax_lstm.zero_state(weights, B).shape == (2, B, H)
+    of_rnn = drawn_weights(D, H, kind="rnn", num_layers=2)
+    assert jax_lstm.zero_state(of_rnn, B).shape == (2, B, H)
     assert jax_lstm.zero_state({"weight_hh": jnp.ones((H, H)), "weight_ih": jnp.ones((H, D))}, B).shape == (B, H)
 
 

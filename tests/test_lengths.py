@@ -13,6 +13,7 @@ import pytest
 import jax_lstm
 from jax_lstm import LSTMState
 from tests import plain
+from tests.arrays import drawn_weights, normal, state_of
 
 B, T, D, H = 4, 6, 3, 5
 LENGTHS = np.array([3, 6, 0, 1])
@@ -24,13 +25,8 @@ NETWORKS = {
 
 
 def problem(**network):
-    keys = jax.random.split(jax.random.key(5), 4)
-    params = jax_lstm.init_lstm(keys[0], D, H, **network, dtype=jnp.float64)
-    rows = network.get("num_layers", 1) * (1 + network.get("bidirectional", False))
-    state = LSTMState(
-        jax.random.normal(keys[2], (rows, B, network.get("proj_size", H))), jax.random.normal(keys[3], (rows, B, H))
-    )
-    return params, jax.random.normal(keys[1], (B, T, D)), state
+    params = drawn_weights(D, H, **network, seed=5)
+    return params, normal((B, T, D)), state_of(params, B)
 
 
 lstm = jax.jit(jax_lstm.lstm)
@@ -43,7 +39,7 @@ def row(state, b):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_each_row_is_as_if_it_ran_alone(network):
     params, x, state = problem(**NETWORKS[network])
-    y, last = jax_lstm.lstm(params, x, state, lengths=LENGTHS)
+    y, last = jax.device_get(lstm(params, x, state, lengths=LENGTHS))
     for b, n in enumerate(LENGTHS):
         np.testing.assert_array_equal(y[b, n:], 0.0)
         if n == 0:
@@ -71,7 +67,7 @@ def padded_value_and_gradient(**options):
 @pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
 def test_what_is_in_the_padding_reaches_nothing(network, bad, options):
     params, x, state = problem(**NETWORKS[network])
-    dirty = jnp.where(np.arange(T)[None, :, None] < LENGTHS[:, None, None], x, bad)
+    dirty = np.where(np.arange(T)[None, :, None] < LENGTHS[:, None, None], x, bad)
     run = padded_value_and_gradient(**options)
     clean = run(params, x, state)
     jax.tree.map(np.testing.assert_array_equal, run(params, dirty, state), clean)
@@ -110,7 +106,7 @@ def test_reset_to_the_given_state_runs_each_segment_by_itself(network, lengths):
     params, x, state = problem(**NETWORKS[network])
     reset = np.random.default_rng(0).random((B, T)) < 0.4
     reset[1] = [False, True, False, False, True, False]
-    y = lstm(params, x, state, reset=reset, reset_state=state, lengths=lengths)[0]
+    y = np.asarray(lstm(params, x, state, reset=reset, reset_state=state, lengths=lengths)[0])
     for b in range(B):
         end = T if lengths is None else lengths[b]
         bounds = sorted({0, *np.flatnonzero(reset[b, :end]).tolist(), int(end)})
@@ -195,10 +191,10 @@ def test_layouts(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_states_of_every_step_hold_outputs_and_last_states(network):
     params, x, state = problem(**NETWORKS[network])
-    y, last = jax_lstm.lstm(params, x, state)
-    states = jax_lstm.lstm_states(params, x, state)
+    y, last = jax.device_get(jax_lstm.lstm(params, x, state))
+    states = jax.device_get(jax_lstm.lstm_states(params, x, state))
     directions = 2 if NETWORKS[network].get("bidirectional") else 1
-    np.testing.assert_array_equal(jnp.concatenate(list(states.h[-directions:]), -1), y)
+    np.testing.assert_array_equal(np.concatenate(states.h[-directions:], -1), y)
     for r in range(len(last.h)):
         end = 0 if directions == 2 and r % 2 else -1
         np.testing.assert_array_equal(states.h[r, :, end], last.h[r])
@@ -212,9 +208,8 @@ def test_states_are_zeros_where_none_is_given():
 
 
 def test_rnn_takes_the_same_options():
-    keys = jax.random.split(jax.random.key(5), 3)
-    params = jax_lstm.init_rnn(keys[0], D, H, 2, bidirectional=True, dtype=jnp.float64)
-    x, h = jax.random.normal(keys[1], (B, T, D)), jax.random.normal(keys[2], (4, B, H))
+    params = drawn_weights(D, H, kind="rnn", num_layers=2, bidirectional=True)
+    x, h = normal((B, T, D)), state_of(params, B)
     reference = lambda p: plain.plain_rnn(p, x, h, "relu", lengths=LENGTHS)
     loss = lambda p: (lambda found: (jnp.sum(found[0]), found))(reference(p))
     wanted, (expected, last) = jax.jit(jax.grad(loss, has_aux=True))(params)

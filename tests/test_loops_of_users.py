@@ -5,17 +5,19 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx as flax_nnx
 
 import jax_lstm
 from jax_lstm import linen, nnx
+from tests.arrays import drawn_weights
 
 T, B, D, H = 7, 2, 12, 16
-KEY = jax.random.key(0)
+LSTM = drawn_weights(D, H, dtype=np.float32)
 LSTM_CELL, RNN_CELL = (
-    {name.removesuffix("_l0"): a for name, a in init(KEY, D, H).items()}
-    for init in (jax_lstm.init_lstm, jax_lstm.init_rnn)
+    {name.removesuffix("_l0"): a for name, a in params.items()}
+    for params in (LSTM, drawn_weights(D, H, kind="rnn", dtype=np.float32))
 )
 
 
@@ -53,15 +55,15 @@ CASES = {
     "rnn_cell": (scan(jax_lstm.rnn_cell), RNN_CELL, X, jax_lstm.zero_state(RNN_CELL, B)),
     "lstm_step": (
         scan(lambda params, state, x: jax_lstm.lstm_step(params, x, state)[1]),
-        jax_lstm.init_lstm(KEY, D, H),
+        LSTM,
         X,
-        jax_lstm.zero_state(jax_lstm.init_lstm(KEY, D, H), B),
+        jax_lstm.zero_state(LSTM, B),
     ),
     "lstm, chunk by chunk": (
         scan(lambda params, state, x: jax_lstm.lstm(params, x, state)[1]),
-        jax_lstm.init_lstm(KEY, D, H),
+        LSTM,
         X[:, :, None],
-        jax_lstm.zero_state(jax_lstm.init_lstm(KEY, D, H), B),
+        jax_lstm.zero_state(LSTM, B),
     ),
     "flax.linen.RNN": (flax_rnn, LSTM_CELL, X, None),
     "flax.nnx.RNN": (flax_nnx_rnn, LSTM_CELL, X, None),

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,41 +21,36 @@ from jax import export
 
 import jax_lstm
 from jax_lstm import LSTMState, linen, nnx
-from jax_lstm.network import Network
 from tests import haste
-from tests.arrays import read_npz
+from tests.arrays import drawn, drawn_weights, normal, read_npz, state_of
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, D, H, V = 2, 8, 3, 4, 7
-KEYS = jax.random.split(jax.random.key(0), 3)
-TOKENS = jnp.arange(B * T).reshape(B, T) % V
+KEY = jax.random.key(0)
+TOKENS = np.arange(B * T).reshape(B, T) % V
 LENGTHS = np.array([5, 0])
 DEEP = {"num_layers": 2, "bidirectional": True}
 
 
-def arguments(dtype=jnp.float32, **network):
-    """Weights and x; drawn by NumPy, which compiles nothing."""
-    rng = np.random.default_rng(0)
-    shapes = Network("lstm", D, H, **network).shapes() | {"x": (B, T, D)}
-    params = {name: jnp.asarray(rng.normal(scale=0.5, size=shape), dtype) for name, shape in shapes.items()}
-    return params, params.pop("x")
+def arguments(dtype=np.float32, **network):
+    return drawn_weights(D, H, dtype=dtype, **network), normal((B, T, D), dtype)
 
 
-def functional(dtype=jnp.float32, *, network=None, **options):
+def functional(dtype=np.float32, *, network=None, **options):
     return lambda p, x: jax_lstm.lstm(p, x, **options), arguments(dtype, **(network or {}))
 
 
 def of_linen(module, inputs):
-    return lambda p, x: module.apply({"params": p}, x), (jax.jit(module.init)(KEYS[0], inputs)["params"], inputs)
+    params = drawn(jax.eval_shape(module.init, KEY, inputs)["params"])
+    return lambda p, x: module.apply({"params": p}, x), (params, inputs)
 
 
-def of_nnx(module, inputs):
-    graph, params = flax_nnx.split(module)
-    return lambda p, x: flax_nnx.merge(graph, p)(x), (params, inputs)
+def of_nnx(make, inputs):
+    graph, params = flax_nnx.split(flax_nnx.eval_shape(lambda: make(rngs=flax_nnx.Rngs(0))))
+    return lambda p, x: flax_nnx.merge(graph, p)(x), (drawn(params), inputs)
 
 
 X = arguments()[1]
-RNGS = flax_nnx.Rngs(0)
 CASES = {
     "default": functional(),
     "bidirectional, two layers": functional(network=DEEP),
@@ -63,16 +59,16 @@ CASES = {
     "reset, truncation": functional(reset=np.arange(B * T).reshape(B, T) % 3 == 1, truncate_every=3),
     "chunks": functional(checkpoint_every=3),
     "lean": functional(residuals="lean"),
-    "dropout": functional(network=DEEP, dropout=0.5, dropout_key=KEYS[2]),
+    "dropout": functional(network=DEEP, dropout=0.5, dropout_key=KEY),
     "bfloat16": functional(jnp.bfloat16, network={"proj_size": 2}),
     "float64": functional(jnp.float64),
     "states": (lambda p, x: jax_lstm.lstm_states(p, x), arguments(**DEEP)),
     "streaming": (lambda p, x: jax_lstm.lstm_stream(p, x), arguments(num_layers=2, proj_size=2)),
-    "rnn": (lambda p, x: jax_lstm.rnn(p, x), (jax_lstm.init_rnn(KEYS[0], D, H), X)),
+    "rnn": (lambda p, x: jax_lstm.rnn(p, x), (drawn_weights(D, H, kind="rnn", dtype=np.float32), X)),
     "linen.LSTM": of_linen(linen.LSTM(H), X),
     "linen.SequenceModel": of_linen(linen.SequenceModel(V, D, H, 5), TOKENS),
-    "nnx.LSTM": of_nnx(nnx.LSTM(D, H, rngs=RNGS), X),
-    "nnx.SequenceModel": of_nnx(nnx.SequenceModel(V, D, H, 5, rngs=RNGS), TOKENS),
+    "nnx.LSTM": of_nnx(partial(nnx.LSTM, D, H), X),
+    "nnx.SequenceModel": of_nnx(partial(nnx.SequenceModel, V, D, H, 5), TOKENS),
 }
 
 
@@ -130,13 +126,13 @@ def forward(params, x, lengths):
     return y, last.h, last.c  # arrays alone, so that a reader needs no class of ours
 
 
-PARAMS = arguments(jnp.float64, **DEEP)[0]
+PARAMS = arguments(np.float64, **DEEP)[0]
 SCOPE = export.SymbolicScope()
 SYMBOLIC = symbolic("b, t, 3", jnp.float64, scope=SCOPE), symbolic("b", jnp.int64, scope=SCOPE)
 INPUTS = {
-    "as lowered": (jax.random.normal(KEYS[1], (B, T, D)), jnp.asarray(LENGTHS)),
-    "larger": (jax.random.normal(KEYS[2], (5, 11, D)), jnp.array([11, 0, 3, 1, 10])),
-    "one step": (jax.random.normal(KEYS[2], (1, 1, D)), jnp.array([1])),
+    "as lowered": (normal((B, T, D)), LENGTHS),
+    "larger": (normal((5, 11, D)), np.array([11, 0, 3, 1, 10])),
+    "one step": (normal((1, 1, D)), np.array([1])),
 }
 
 
@@ -162,6 +158,7 @@ def read_back(artefact, folder, code):
 
 READER = """
 import sys
+from functools import partial
 sys.modules["jax_lstm"] = None
 import jax, numpy as np
 from jax import export
@@ -208,7 +205,7 @@ def test_without_vjp_order_there_is_no_gradient():
 
 def test_an_lstm_state_goes_in_and_out():
     params, x = arguments(jnp.float64)
-    state = LSTMState(*(jax.random.normal(key, (1, B, H)) for key in KEYS[1:]))
+    state = state_of(params, B)
     run = jax.jit(lambda p, x, s: jax_lstm.lstm(p, x, s))
     reloaded = export.deserialize(export.export(run)(params, x, state).serialize())
     y, last = reloaded.call(params, x, state)
@@ -229,9 +226,9 @@ def test_a_training_step_of_any_batch_and_length(name):
         return jax.value_and_grad(loss, argnums=(0, 1))(params, x)
 
     spec = symbolic("b, t, 3", jnp.float64)
-    reloaded = export.deserialize(export.export(jax.jit(step), platforms=PLATFORMS)(PARAMS, spec, KEYS[2]).serialize())
+    reloaded = export.deserialize(export.export(jax.jit(step), platforms=PLATFORMS)(PARAMS, spec, KEY).serialize())
     x, _ = INPUTS["larger"]
-    close(jax.jit(reloaded.call)(PARAMS, x, KEYS[2]), jax.jit(step)(PARAMS, x, KEYS[2]))
+    close(jax.jit(reloaded.call)(PARAMS, x, KEY), jax.jit(step)(PARAMS, x, KEY))
 
 
 @pytest.mark.parametrize("options", [{"checkpoint_every": 4}, {"unroll": 4}])
@@ -240,13 +237,13 @@ def test_blocks_of_steps_where_the_length_is_known_to_hold_them(options):
     run = jax.jit(lambda p, x: jax_lstm.lstm(p, x, **options)[0])
     params, _ = arguments(jnp.float64)
     exported = export.export(run)(params, symbolic("b, 4*blocks, 3", jnp.float64, constraints=["blocks >= 2"]))
-    x = jax.random.normal(KEYS[2], (3, 12, D))
+    x = normal((3, 12, D))
     close(exported.call(params, x), run(params, x))
 
 
 def test_a_model_of_any_batch_and_length():
     model = linen.SequenceModel(V, D, H, 5, param_dtype=jnp.float64)
-    variables = jax.jit(model.init)(KEYS[0], TOKENS)
+    variables = drawn(jax.eval_shape(model.init, KEY, TOKENS))
     run = jax.jit(lambda v, tokens: model.apply(v, tokens)[0])
     exported = export.export(run, platforms=PLATFORMS)(variables, symbolic("b, t", TOKENS.dtype))
     reloaded = export.deserialize(exported.serialize())

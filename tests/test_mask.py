@@ -11,12 +11,12 @@ import pytest
 from flax import nnx as flax_nnx
 
 import jax_lstm
-from jax_lstm import LSTMState, linen, nnx
+from jax_lstm import linen, nnx
+from tests.arrays import drawn_weights, normal, state_of
 from tests.requirements import need
 
 B, T, D, H = 5, 7, 3, 4
-KEYS = jax.random.split(jax.random.key(0), 4)
-X = jax.random.normal(KEYS[0], (B, T, D), jnp.float64)
+X = normal((B, T, D))
 MASK = np.array(
     [
         [1, 1, 1, 1, 1, 1, 1],
@@ -35,10 +35,8 @@ NETWORKS = {
 
 
 def problem(**network):
-    params = jax_lstm.init_lstm(KEYS[1], D, H, **network, dtype=jnp.float64)
-    like = jax_lstm.zero_state(params, B)
-    state = jax.tree.map(lambda a, key: jax.random.normal(key, a.shape, a.dtype), like, LSTMState(KEYS[2], KEYS[3]))
-    return params, state
+    params = drawn_weights(D, H, **network)
+    return params, state_of(params, B)
 
 
 def row(state, b):
@@ -79,8 +77,9 @@ def test_each_row_is_as_its_steps_that_take_place(network, options):
         y, last = jax_lstm.lstm(params, x, state, mask=MASK, **options)
         return loss(y, last), (y, last)
 
-    (d_params, d_x, d_state), (y, last) = jax.jit(jax.grad(masked, argnums=(0, 1, 2), has_aux=True))(params, X, state)
-    total = jax.tree.map(jnp.zeros_like, params)
+    gradient = jax.jit(jax.grad(masked, argnums=(0, 1, 2), has_aux=True))
+    (d_params, d_x, d_state), (y, last) = jax.device_get(gradient(params, X, state))
+    total = jax.tree.map(np.zeros_like, params)
     for b, (mask, of_row) in enumerate(zip(MASK, row_by_row(network), strict=True)):
         np.testing.assert_array_equal(y[b, ~mask], 0.0)
         np.testing.assert_array_equal(d_x[b, ~mask], 0.0)
@@ -90,7 +89,7 @@ def test_each_row_is_as_its_steps_that_take_place(network, options):
         (d_weights, d_taken, d_first), expected = of_row
         close((y[b : b + 1, mask], row(last, b)), expected)
         close((d_x[b : b + 1, mask], row(d_state, b)), (d_taken, d_first))
-        total = jax.tree.map(jnp.add, total, d_weights)
+        total = jax.tree.map(np.add, total, d_weights)
     close(d_params, total)
 
 
@@ -160,7 +159,7 @@ def test_a_mask_of_a_prefix_is_lengths(network):
 @pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 3}])
 def test_what_stands_at_a_step_that_does_not_take_place_reaches_nothing(bad, options):
     params, state = problem(**NETWORKS["projected"])
-    dirty = jnp.where(MASK[..., None], X, bad)
+    dirty = np.where(MASK[..., None], X, bad)
 
     def run(params, x, state):
         return loss(*jax_lstm.lstm(params, x, state, mask=MASK, **options))
@@ -178,7 +177,7 @@ def test_a_reset_in_a_hole_holds_for_the_next_step_that_takes_place(network):
     back = jax.tree.map(lambda a: -a, state)
     reset = np.random.default_rng(3).random((B, T)) < 0.4
     run = jax.jit(jax_lstm.lstm)
-    y, last = jax_lstm.lstm(params, X, state, mask=MASK, reset=reset, reset_state=back)
+    y, last = jax.device_get(run(params, X, state, mask=MASK, reset=reset, reset_state=back))
     for b, mask in enumerate(MASK[:-1]):
         times = np.flatnonzero(mask)
         since = np.concatenate(([-1], times[:-1]))
@@ -204,11 +203,11 @@ def test_a_cut_before_the_first_step_that_takes_place_cuts_nothing():
 
 def test_layouts_and_every_step():
     params, state = problem(**NETWORKS["both"])
-    y, last = jax_lstm.lstm(params, X, state, mask=MASK)
+    y, last = jax.device_get(jax_lstm.lstm(params, X, state, mask=MASK))
     major, last_major = jax_lstm.lstm(params, X.swapaxes(0, 1), state, mask=MASK.T, time_major=True)
     jax.tree.map(np.testing.assert_array_equal, (major.swapaxes(0, 1), last_major), (y, last))
-    states = jax_lstm.lstm_states(params, X, state, mask=MASK)
-    np.testing.assert_array_equal(jnp.concatenate(list(states.h[-2:]), -1), y)
+    states = jax.device_get(jax_lstm.lstm_states(params, X, state, mask=MASK))
+    np.testing.assert_array_equal(np.concatenate(states.h[-2:], -1), y)
     np.testing.assert_array_equal(states.c[:, ~MASK], 0.0)
 
 
@@ -228,9 +227,9 @@ def test_under_jit_vmap_and_a_second_derivative():
 
 
 def test_an_rnn_and_the_modules_take_it():
-    weights = jax_lstm.init_rnn(KEYS[1], D, H, num_layers=2, bidirectional=True, dtype=jnp.float64)
-    y, _ = jax_lstm.rnn(weights, X, mask=MASK)
-    alone, _ = jax_lstm.rnn(weights, X[2:3, MASK[2]])
+    of_rnn = drawn_weights(D, H, kind="rnn", num_layers=2, bidirectional=True)
+    y, _ = jax_lstm.rnn(of_rnn, X, mask=MASK)
+    alone, _ = jax_lstm.rnn(of_rnn, X[2:3, MASK[2]])
     np.testing.assert_allclose(y[2:3, MASK[2]], alone, rtol=1e-12, atol=1e-14)
     params, state = problem(**NETWORKS["both"])
     expected = jax_lstm.lstm(params, X, state, mask=MASK)

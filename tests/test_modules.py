@@ -15,8 +15,9 @@ from flax.traverse_util import flatten_dict
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
 from tests import plain
+from tests.arrays import normal
 
-X = jax.random.normal(jax.random.key(0), (4, 6, 3))
+X = normal((4, 6, 3))
 OPTIONS = {"num_layers": 2, "bidirectional": True, "proj_size": 2}
 F64 = {"dtype": jnp.float64, "param_dtype": jnp.float64}
 
@@ -111,7 +112,7 @@ def test_cell_carry_keeps_its_dtype_and_needs_no_rng():
         nnx_cell.initialize_carry((4, 3), carry_init=jnp.zeros)
 
 
-TOKENS = jax.random.randint(jax.random.key(1), (4, 6), 0, 7)
+TOKENS = np.random.default_rng(1).integers(0, 7, (4, 6))
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

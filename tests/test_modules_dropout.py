@@ -12,9 +12,10 @@ from flax import nnx as flax_nnx
 
 import jax_lstm
 from jax_lstm import linen, nnx
+from tests.arrays import normal
 
-X = jax.random.normal(jax.random.key(0), (2, 6, 3))
-TOKENS = jax.random.randint(jax.random.key(0), (2, 6), 0, 7)
+X = normal((2, 6, 3))
+TOKENS = np.arange(12).reshape(2, 6) % 7
 KEY = jax.random.key(1)
 RNGS = {"dropout": KEY}
 OPTIONS = {"num_layers": 2, "dropout": 0.5}

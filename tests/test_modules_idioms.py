@@ -14,11 +14,12 @@ from flax import nnx as flax_nnx
 
 import jax_lstm
 from jax_lstm import LSTMState, linen, nnx
+from tests.arrays import drawn_weights, normal
 
-X = jax.random.normal(jax.random.key(0), (2, 6, 3), jnp.float64)
+X = normal((2, 6, 3))
 KEY = jax.random.key(0)
 F64 = {"param_dtype": jnp.float64}
-STATE = LSTMState(h=jnp.full((1, 2, 5), 0.3), c=jnp.full((1, 2, 5), 0.1))
+STATE = LSTMState(h=np.full((1, 2, 5), 0.3), c=np.full((1, 2, 5), 0.1))
 
 
 class Scaled(linen.LSTM):
@@ -91,7 +92,7 @@ def test_a_subclass_is_refused_weights_that_its_options_do_not_call_for():
     """They are of a torch state dict by their names, so that the numbers would be wrong."""
     module = Scaled(5, **F64)
     variables = module.init(KEY, X)
-    deeper = jax_lstm.init_lstm(KEY, 3, 5, num_layers=2)
+    deeper = drawn_weights(3, 5, num_layers=2)
     params = variables["params"] | {name: a for name, a in deeper.items() if "_l1" in name}
     with pytest.raises(ValueError, match=r"params of linen\.Scaled have 'weight_ih_l1', .*which its options do not"):
         module.apply({"params": params}, X)

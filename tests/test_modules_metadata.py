@@ -13,10 +13,11 @@ from jax.sharding import PartitionSpec as P
 
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
+from tests.arrays import normal
 
 B, T, D, H = 4, 6, 3, 8
-X = jax.random.normal(jax.random.key(0), (B, T, D), jnp.float64)
-STATE = LSTMState(h=jnp.full((1, B, H), 0.3), c=jnp.full((1, B, H), -0.4))
+X = normal((B, T, D))
+STATE = LSTMState(h=np.full((1, B, H), 0.3), c=np.full((1, B, H), -0.4))
 KEY = jax.random.key(0)
 INITS = {
     "kernel_init": nn.initializers.lecun_normal(),
@@ -196,14 +197,11 @@ def test_linen_arrays_lie_where_the_names_say():
     np.testing.assert_allclose(y, module.apply(expected, X)[0], rtol=1e-12, atol=1e-13)
 
 
-def nnx_modules(**options):
+def nnx_module(name, **options):
     rngs = flax_nnx.Rngs(0)
-    return {
-        "LSTM": nnx.LSTM(D, H, **options, **F64, rngs=rngs),
-        "LSTMCell": nnx.LSTMCell(D, H, **options, **F64, rngs=rngs),
-        "OptimizedLSTMCell": nnx.OptimizedLSTMCell(D, H, **options, **F64, rngs=rngs),
-        "LSTMCell of torch's": nnx.LSTMCell(input_size=D, hidden_size=H, **options, **F64, rngs=rngs),
-    }
+    if name == "LSTMCell of torch's":
+        return nnx.LSTMCell(input_size=D, hidden_size=H, **options, **F64, rngs=rngs)
+    return getattr(nnx, name)(D, H, **options, **F64, rngs=rngs)
 
 
 def run(module, x=X):
@@ -220,10 +218,10 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", nnx_modules())
+@pytest.mark.parametrize("name", ["LSTM", "LSTMCell", "OptimizedLSTMCell", "LSTMCell of torch's"])
 def test_nnx_metadata_through_init_apply_and_grad(name, way):
     with flax_nnx.use_eager_sharding(False):  # there is no mesh here whose axes have these names
-        module, plain = nnx_modules(**WAYS[way])[name], nnx_modules(**INITS)[name]
+        module, plain = nnx_module(name, **WAYS[way]), nnx_module(name, **INITS)
     params, expected = (flax_nnx.state(m, flax_nnx.Param) for m in (module, plain))
     for entry, param in params.items():
         assert param.get_metadata("out_sharding") == of(entry)
@@ -253,7 +251,7 @@ def test_a_wrapper_of_the_other_api_is_refused():
     ):
         linen.LSTM(H, **boxed(flax_nnx.with_partitioning)).init(KEY, X)
     with pytest.raises(ValueError, match=r"got Partitioned\. .*of flax\.nnx in an nnx module"):
-        nnx_modules(**boxed())
+        nnx_module("LSTM", **boxed())
 
 
 REFUSED = {

@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 import crosscheck
-import jax_lstm
 from benchmarks.pipeline import at_best, largest_difference, main, make_ways, medians
+from tests.arrays import drawn_weights
 
 LAYERS, DEVICES, CHUNKS = 4, 2, 3
 B, T, D, H = 2, 6, 3, 5
@@ -18,7 +18,7 @@ B, T, D, H = 2, 6, 3, 5
 
 @pytest.fixture(scope="module")
 def ways():
-    params = jax_lstm.init_lstm(jax.random.key(0), D, H, LAYERS, dtype="float64")
+    params = drawn_weights(D, H, num_layers=LAYERS)
     x = np.random.default_rng(0).normal(size=(B, T, D))
     return make_ways(LAYERS, DEVICES, [CHUNKS], params, x)
 

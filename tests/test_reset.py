@@ -11,21 +11,14 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState, convert
+from tests.arrays import drawn_weights, normal, state_of
 from tests.requirements import need
 
 B, T, D, H = 3, 6, 4, 5
-KEYS = jax.random.split(jax.random.key(0), 4)
-X = jax.random.normal(KEYS[0], (B, T, D), jnp.float64)
+X = normal((B, T, D))
 RESET = np.array([[0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 0]], bool)
-PARAMS = jax_lstm.init_lstm(KEYS[1], D, H, num_layers=2, dtype=jnp.float64)
-
-
-def state_of(params, key):
-    like = jax_lstm.zero_state(params, B)
-    return jax.tree.map(lambda a, k: jax.random.normal(k, a.shape, a.dtype), like, LSTMState(*jax.random.split(key)))
-
-
-CARRY, ORIGIN = state_of(PARAMS, KEYS[2]), state_of(PARAMS, KEYS[3])
+PARAMS = drawn_weights(D, H, num_layers=2)
+CARRY, ORIGIN = state_of(PARAMS, B, seed=1), state_of(PARAMS, B, seed=2)
 
 
 def close(got, expected):
@@ -92,17 +85,15 @@ def test_haikus_reset_core(seed):
 
 
 def test_both_directions_run_each_episode_from_the_reset_state():
-    params = jax_lstm.init_lstm(KEYS[1], D, H, num_layers=1, bidirectional=True, dtype=jnp.float64)
-    carry, origin = state_of(params, KEYS[2]), state_of(params, KEYS[3])
+    params = drawn_weights(D, H, bidirectional=True)
+    carry, origin = state_of(params, B, seed=1), state_of(params, B, seed=2)
     y, _ = jax_lstm.lstm(params, X, carry, reset=RESET, reset_state=origin)
     for b in range(B):
         bounds = [0, *(t for t in range(1, T) if RESET[b, t]), T]
         for start, stop in pairwise(bounds):
             first = jax.tree.map(lambda a, b=b: a[:, b : b + 1], origin)
-            if start == 0 and not RESET[b, 0]:
-                first = jax.tree.map(lambda a, o, b=b: a.at[0].set(o[0, b : b + 1]), first, carry)
-            if stop == T:
-                first = jax.tree.map(lambda a, o, b=b: a.at[1].set(o[1, b : b + 1]), first, carry)
+            given = np.array([start == 0 and not RESET[b, 0], stop == T])[:, None, None]  # forward, and backward
+            first = jax.tree.map(lambda a, o, b=b, given=given: np.where(given, o[:, b : b + 1], a), first, carry)
             alone, _ = jax_lstm.lstm(params, X[b : b + 1, start:stop], first)
             np.testing.assert_allclose(y[b : b + 1, start:stop], alone, rtol=1e-12, atol=1e-14)
 
@@ -115,8 +106,8 @@ def test_one_reset_state_for_all_rows():
 
 
 def test_an_rnn():
-    params = jax_lstm.init_rnn(KEYS[1], D, H, dtype=jnp.float64)
-    h, origin = (jax.random.normal(key, (1, B, H), jnp.float64) for key in KEYS[2:])
+    params = drawn_weights(D, H, kind="rnn")
+    h, origin = state_of(params, B, seed=1), state_of(params, B, seed=2)
     cell = {name.removesuffix("_l0"): a for name, a in params.items()}
     for given in (None, origin):
         y, last = jax_lstm.rnn(params, X, h, reset=RESET, reset_state=given)

@@ -14,11 +14,11 @@ from jax.sharding import PartitionSpec as P
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
+from tests.arrays import drawn_weights, normal, state_of
 
 B, T, D, H = 16, 6, 3, 4
-KEYS = jax.random.split(jax.random.key(0), 4)
-PARAMS = jax_lstm.init_lstm(KEYS[0], D, H, bidirectional=True, proj_size=2, dtype=jnp.float64)
-X = jax.random.normal(KEYS[1], (B, T, D))
+PARAMS = drawn_weights(D, H, bidirectional=True, proj_size=2)
+X = normal((B, T, D))
 LENGTHS = np.arange(B) % (T + 1)
 OPTIONS = {
     "default": {},
@@ -92,7 +92,7 @@ def test_shard_map_with_the_default_state(name, expected):
 def test_shard_map_with_a_replicated_state():
     """A learned initial state is the same on every device, while x is not: the carry still has one type."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    h, c = jax.random.normal(KEYS[2], (2, 1, 2)), jax.random.normal(KEYS[3], (2, 1, H))
+    first = state_of(PARAMS, 1)
 
     def local(params, x, h, c):
         many = LSTMState(*(jnp.broadcast_to(a, (2, x.shape[0], a.shape[-1])) for a in (h, c)))
@@ -100,14 +100,14 @@ def test_shard_map_with_a_replicated_state():
 
     one = jax.jit(jax.grad(lambda p, h, c: loss(p, X, LSTMState(*(jnp.repeat(a, B, 1) for a in (h, c)))), (0, 1, 2)))
     total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P(), P()), out_specs=P())
-    got = jax.jit(jax.grad(lambda p, h, c: total(p, X, h, c), (0, 1, 2)))(PARAMS, h, c)
-    close(got, one(PARAMS, h, c))
+    got = jax.jit(jax.grad(lambda p, h, c: total(p, X, h, c), (0, 1, 2)))(PARAMS, first.h, first.c)
+    close(got, one(PARAMS, first.h, first.c))
 
 
 def test_shard_map_over_an_ensemble_of_parameters():
     """x is replicated and the weights differ by device."""
     mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
-    ensemble = jax.tree.map(lambda a: jnp.stack([a * (1 + n / 8) for n in range(8)]), PARAMS)
+    ensemble = jax.tree.map(lambda a: np.stack([a * (1 + n / 8) for n in range(8)]), PARAMS)
 
     def local(params, x):
         return jax_lstm.lstm(jax.tree.map(lambda a: a[0], params), x)[0][None]
@@ -120,13 +120,13 @@ def test_shard_map_over_an_ensemble_of_parameters():
 def test_shard_map_where_one_operand_alone_differs(name):
     """The loop's carry takes its sharding type from every operand, not from x alone."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    params = jax_lstm.init_lstm(KEYS[0], D, H, proj_size=2, dtype=jnp.float64)
+    params = drawn_weights(D, H, proj_size=2)
     x = X[:2]
     many = {
-        "reset": jax.random.bernoulli(KEYS[2], 0.3, (8, 2, T)),
-        "lengths": jax.random.randint(KEYS[2], (8, 2), 0, T),
+        "reset": np.random.default_rng(2).random((8, 2, T)) < 0.3,
+        "lengths": np.random.default_rng(2).integers(0, T, (8, 2)),
     }
-    varying = many.get(name, params[name][None] * jnp.arange(1.0, 9).reshape(8, *(1,) * params[name].ndim)
+    varying = many.get(name, params[name][None] * np.arange(1.0, 9).reshape(8, *(1,) * params[name].ndim)
                        if name in params else None)  # fmt: skip
 
     def run(value):
@@ -154,12 +154,12 @@ def test_explicit_mesh_with_a_batch_axis_of_one_over_an_axis_of_one(is_set):
 @pytest.mark.isa
 def test_explicit_mesh_with_dropout_and_an_embedding():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
-    tokens = jax.random.randint(KEYS[1], (B, T), 0, 7)
+    tokens, keys = np.arange(B * T).reshape(B, T) % 7, jax.random.split(jax.random.key(0))
     model = linen.SequenceModel(7, D, H, 5, num_layers=2, dropout=0.5)
-    variables = jax.jit(partial(model.init, deterministic=True))(KEYS[0], tokens)
+    variables = jax.jit(partial(model.init, deterministic=True))(keys[0], tokens)
     run = jax.jit(lambda v, t, k: model.apply(v, t, deterministic=False, rngs={"dropout": k})[0])
-    expected = run(variables, tokens, KEYS[2])
+    expected = run(variables, tokens, keys[1])
     with jax.set_mesh(mesh):
-        logits = run(jax.device_put(variables, P()), jax.device_put(tokens, P("data")), KEYS[2])
+        logits = run(jax.device_put(variables, P()), jax.device_put(tokens, P("data")), keys[1])
         assert jax.typeof(logits).sharding.spec[0] == "data"
     np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-7)

@@ -22,6 +22,7 @@ import jax_lstm
 from benchmarks import streaming
 from jax_lstm import LSTMState, linen, nnx
 from tests import haste
+from tests.arrays import drawn_weights
 from tests.requirements import need
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +44,7 @@ QUICK = ("projection", "widths of 1", "two units")  # these in float64 too witho
 
 def problem(name, dtype=np.float64, seed=0):
     batch, steps, inputs, hidden, options = SHAPES[name]
-    params = jax_lstm.init_lstm(jax.random.key(seed), inputs, hidden, **options, dtype=dtype)
+    params = drawn_weights(inputs, hidden, **options, dtype=dtype, seed=seed)
     rng = np.random.default_rng(seed)
     draw = lambda *shape: rng.normal(size=shape).astype(dtype)
     layers, width = options.get("num_layers", 1), options.get("proj_size", hidden)
@@ -125,7 +126,7 @@ def test_neither_the_number_of_steps_nor_what_stands_around_them_changes_a_bit()
 
 
 def test_one_export_serves_any_batch_and_any_number_of_steps():
-    params = jax_lstm.init_lstm(jax.random.key(0), 5, 6, 2, dtype=jnp.float64)
+    params = drawn_weights(5, 6, num_layers=2)
     x = jax.ShapeDtypeStruct(export.symbolic_shape("b, t, 5"), jnp.float64)
     run = jax.jit(lambda params, x: jax_lstm.lstm_stream(params, x)[0])
     reloaded = export.deserialize(export.export(run, platforms=["cpu", "cuda", "tpu"])(params, x).serialize())
@@ -313,10 +314,10 @@ def test_a_sequence_model_steps_through_its_tokens():
 
 PARAMS, X, STATE = problem("projection")
 H, C = STATE.h, STATE.c
-BOTH = jax_lstm.init_lstm(jax.random.key(0), 5, 9, bidirectional=True)
+BOTH = drawn_weights(5, 9, bidirectional=True, dtype=np.float32)
 REFUSED = {
     "both directions": (BOTH, X[:, 0], STATE, ValueError, r"lstm_step needs a network of one direction; .*_reverse.*jax_lstm\.lstm\."),
-    "an RNN": (jax_lstm.init_rnn(jax.random.key(0), 5, 9), X[:, 0], STATE, ValueError, r"an RNN's .*use jax_lstm\.rnn"),
+    "an RNN": (drawn_weights(5, 9, kind="rnn", dtype=np.float32), X[:, 0], STATE, ValueError, r"an RNN's .*use jax_lstm\.rnn"),
     "features": (PARAMS, X[:, 0, :4], STATE, ValueError, r"x must be \[\*batch, D\] with D = 5; got shape \(2, 4\)"),
     "a time axis": (PARAMS, X, STATE, ValueError, r"x must be \[\*batch, D\], one step; got shape \(2, 8, 5\) .*time axis.*x\[\.\.\., t, :\], or all of them to lstm_stream"),
     "a time axis first": (PARAMS, X.swapaxes(0, 1), STATE, ValueError, "one step; .*time axis"),

@@ -11,6 +11,7 @@ from flax import nnx as flax_nnx
 
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
+from tests.arrays import drawn_weights, normal
 
 B, T, D, H = 2, 5, 3, 4
 FLAGS = np.arange(B * T).reshape(B, T)
@@ -41,8 +42,7 @@ def strict():
 
 
 def of(dtype, **network):
-    params = jax_lstm.init_lstm(jax.random.key(0), D, H, dtype=jnp.dtype(dtype), **network)
-    return params, jax.random.normal(jax.random.key(1), (B, T, D), dtype)
+    return drawn_weights(D, H, dtype=jnp.dtype(dtype), **network), normal((B, T, D), jnp.dtype(dtype))
 
 
 def total(tree):
@@ -50,9 +50,9 @@ def total(tree):
 
 
 def differentiate(f, *arguments):
-    """Return shape and dtype of the value, and lower the gradient and its derivative: XLA promotes nothing."""
+    """Return shape and dtype of the value, and trace the gradient and its derivative: later stages promote nothing."""
     gradient = jax.grad(lambda *given: total(f(*given)), argnums=tuple(range(len(arguments))))
-    jax.jit(lambda *given: jax.jvp(gradient, given, given)).lower(*arguments)
+    jax.eval_shape(lambda *given: jax.jvp(gradient, given, given), *arguments)
     return jax.eval_shape(f, *arguments)
 
 
@@ -105,8 +105,8 @@ def test_cells(dtype, carry, projection):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rnn(dtype):
-    params = jax_lstm.init_rnn(jax.random.key(0), D, H, 2, bidirectional=True, dtype=jnp.dtype(dtype))
-    x = jax.random.normal(jax.random.key(1), (B, T, D), dtype)
+    params = drawn_weights(D, H, kind="rnn", num_layers=2, bidirectional=True, dtype=jnp.dtype(dtype))
+    x = normal((B, T, D), jnp.dtype(dtype))
     differentiate(lambda p, x: jax_lstm.rnn(p, x, lengths=np.array([3, 0])), params, x)
     cell = {name.removesuffix("_l0"): a for name, a in params.items() if name.endswith("_l0")}
     differentiate(lambda p, x: jax_lstm.rnn_cell(p, None, x[:, 0]), cell, x)
@@ -128,7 +128,7 @@ def test_initial_weights(dtype, style):
 def test_flax_modules(dtype):
     """The modules cast to ``dtype`` themselves, so weights in float32 beside it are no mix."""
     dtype = jnp.dtype(dtype)
-    x = jax.random.normal(jax.random.key(1), (B, T, D))
+    x = normal((B, T, D), np.float32)
     model = linen.LSTM(H, num_layers=2, dtype=dtype)
     differentiate(model.apply, model.init(jax.random.key(0), x), x)
     tokens = jnp.arange(B * T).reshape(B, T) % 7

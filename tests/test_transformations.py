@@ -11,6 +11,7 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState
+from tests.arrays import drawn_weights, normal, state_of
 from tests.plain import plain_lstm
 
 B, T, D, H = 3, 5, 2, 4
@@ -41,20 +42,16 @@ RUNS = {
 
 def problem(name):
     network, names = VARIANTS[name]
-    keys = jax.random.split(jax.random.key(3), 8)
-    params = jax_lstm.init_lstm(keys[0], D, H, **network, dtype=jnp.float64)
-    rows = network.get("num_layers", 1) * (1 + network.get("bidirectional", False))
-    x = jax.random.normal(keys[1], (B, T, D))
-    h = jax.random.normal(keys[2], (rows, B, network.get("proj_size", 0) or H))
-    c = jax.random.normal(keys[3], (rows, B, H))
+    params = drawn_weights(D, H, **network, seed=3)
+    x, state = normal((B, T, D)), state_of(params, B)
     options = {
-        "lengths": jnp.array([3, 0, 5]),
-        "mask": jnp.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 0, 0, 1, 1]], bool),
-        "reset": jax.random.bernoulli(keys[4], 0.3, (B, T)),
+        "lengths": np.array([3, 0, 5]),
+        "mask": np.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 0, 0, 1, 1]], bool),
+        "reset": np.random.default_rng(4).random((B, T)) < 0.3,
         "reset_state": lambda h, c: (jnp.sin(h), jnp.cos(c)),  # its gradient comes out at h and c
         "truncate_every": 2,
     }
-    return (params, x, h, c), {name: options[name] for name in sorted(names)}
+    return (params, x, state.h, state.c), {name: options[name] for name in sorted(names)}
 
 
 def at(options, h, c, state):
