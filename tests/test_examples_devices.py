@@ -69,7 +69,7 @@ def test_a_way_that_differs_by_more_than_rounding_is_beyond_the_limit():
 
 
 @pytest.mark.skipif(not PROCESSES.exists(), reason="finds processes in /proc")
-@pytest.mark.parametrize("killed", ["the script", "one of two workers"])
+@pytest.mark.parametrize("killed", [pytest.param("the script", marks=pytest.mark.slow), "one of two workers"])
 def test_no_process_outlives_a_kill(tmp_path, killed):
     way = {"way": "two", "rounded": False, "hidden": 4, "batch": 8, "length": 6, "learning_rate": 0.1}
     arguments = [str(tmp_path / "two"), json.dumps(way | {"dtype": "float32", "seed": 0}), "1000000", "10", "2"]

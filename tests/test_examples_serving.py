@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -16,12 +15,13 @@ from examples.serving import train
 from examples.serving.export import functions, write
 from examples.serving.train import SERVER, main
 from jax_lstm import LSTMState, linen
-from tests.arrays import read_npz
+from tests import apart
+from tests.arrays import drawn, read_npz
 from tests.example_commands import command, contents, refused_in_one_line  # noqa: F401
 
 TINY = ["--hidden", 6, "--embedding", 3, "--batch", 2, "--length", 9, "--steps", 4, "--every", 2, "--served", 2]
 MODEL = linen.SequenceModel(5, 3, 4, 5, num_layers=2)
-PARAMS = jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+PARAMS = drawn(jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 2), np.int32))["params"])
 
 
 @pytest.fixture
@@ -38,9 +38,17 @@ def served(tmp_path_factory):
     return folder
 
 
-def serve(*arguments):
-    done = subprocess.run([sys.executable, SERVER, *map(str, arguments)], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def serve(tmp_path):
+    """The server's exit code and all that it prints, in a process of its own."""
+
+    def run(*arguments):
+        words = [str(word) for word in arguments]
+        answer, error = apart.run(apart.printed_by, str(SERVER), words, folder=tmp_path, environment={})
+        assert not error, error
+        return answer
+
+    return run
 
 
 @pytest.mark.isa
@@ -115,15 +123,15 @@ def test_an_exported_step_takes_any_batch_and_gives_the_models_bits(streams):
         np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)  # float32, and a Dense compiled twice
 
 
-def test_the_server_writes_on(served):
-    code, text, errors = serve(served, "--prompt", "abz", "--characters", 12, "--seed", 3)
-    assert (code, errors) == (0, "")
+def test_the_server_writes_on(served, serve):
+    code, text = serve(served, "--prompt", "abz", "--characters", 12, "--seed", 3)
+    assert code == 0
     assert len(text) == 13
     assert set(text.strip()) <= set("abcd")
     assert serve(served, "--prompt", "abz", "--characters", 12, "--seed", 3)[1] == text
 
 
-def test_the_server_refuses_in_one_line(served, tmp_path):
+def test_the_server_refuses_in_one_line(served, serve, tmp_path):
     def tokens(name, array):
         np.save(tmp_path / name, array)
         return "--tokens", tmp_path / name, "--logits", tmp_path / "logits.npz"
@@ -137,20 +145,20 @@ def test_the_server_refuses_in_one_line(served, tmp_path):
         ((served, "--tokens", tmp_path / "none.npy"), "No such file"),
         ((served, "--prompt", ""), "--prompt must have at least one character"),
     ):
-        code, out, errors = serve(*arguments)
-        assert (code, out, errors.count("\n")) == (2, "", 1), errors
-        assert words in errors
+        code, said = serve(*arguments)
+        assert (code, said.count("\n")) == (2, 1), said
+        assert words in said
     assert not (tmp_path / "logits.npz").exists()
     assert sorted(contents(served)) == ["alphabet.json", "step.jax", "weights.npz", "whole.jax"]
 
 
 @pytest.mark.parametrize("name", ["whole.jax", "step.jax", "weights.npz", "alphabet.json"])
-def test_the_server_refuses_a_folder_with_a_damaged_file(served, tmp_path, name):
+def test_the_server_refuses_a_folder_with_a_damaged_file(served, serve, tmp_path, name):
     for file, content in contents(served).items():
         (tmp_path / file).write_bytes(content[: len(content) // 2] if file == name else content)
-    code, out, errors = serve(tmp_path)
-    assert (code, out, errors.count("\n")) == (2, "", 1), errors
-    assert "not a folder that export.py wrote" in errors
+    code, said = serve(tmp_path)
+    assert (code, said.count("\n")) == (2, 1), said
+    assert "not a folder that export.py wrote" in said
 
 
 def test_what_is_half_written_is_not_there(tmp_path, monkeypatch):

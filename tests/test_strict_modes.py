@@ -121,7 +121,8 @@ def test_gradient_flow():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_initial_weights(dtype, style):
     for forget_bias in (None, 1.0, "chrono:10"):
-        jax_lstm.init_lstm(jax.random.key(0), D, H, style=style, forget_bias=forget_bias, dtype=jnp.dtype(dtype))
+        options = {"style": style, "forget_bias": forget_bias, "dtype": jnp.dtype(dtype)}
+        jax.eval_shape(lambda key, options=options: jax_lstm.init_lstm(key, D, H, **options), jax.random.key(0))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -129,14 +130,15 @@ def test_flax_modules(dtype):
     """The modules cast to ``dtype`` themselves, so weights in float32 beside it are no mix."""
     dtype = jnp.dtype(dtype)
     x = normal((B, T, D), np.float32)
+    initial = lambda module, x: jax.eval_shape(module.init, jax.random.key(0), x)
     model = linen.LSTM(H, num_layers=2, dtype=dtype)
-    differentiate(model.apply, model.init(jax.random.key(0), x), x)
+    differentiate(model.apply, initial(model, x), x)
     tokens = jnp.arange(B * T).reshape(B, T) % 7
     words = linen.SequenceModel(vocab_size=7, embedding_size=D, hidden_size=H, output_size=5, dtype=dtype)
-    differentiate(lambda v: words.apply(v, tokens), words.init(jax.random.key(0), tokens))
+    differentiate(lambda v: words.apply(v, tokens), initial(words, tokens))
     for cell in (linen.LSTMCell(hidden_size=H, dtype=dtype), linen.LSTMCell(features=H, dtype=dtype)):
         layer = flax_linen.RNN(cell)
-        differentiate(layer.apply, layer.init(jax.random.key(0), x), x)
+        differentiate(layer.apply, initial(layer, x), x)
     module = nnx.LSTM(D, H, num_layers=2, dtype=dtype, rngs=flax_nnx.Rngs(0))
     graph, weights = flax_nnx.split(module)
     differentiate(lambda w, x: flax_nnx.merge(graph, w)(x), weights, x)
