@@ -152,7 +152,12 @@ def test_two_directions(name, shared):
     assert len(variables["params"]) == (1 if shared else 2)
 
 
-INTEGERS = {"int64": COUNTS, "int8": COUNTS.astype(jnp.int8), "bool": COUNTS > 0, "NumPy": np.asarray(COUNTS)}
+INTEGERS = {
+    "int64": jnp.asarray(COUNTS),
+    "int8": jnp.asarray(COUNTS.astype(np.int8)),
+    "bool": jnp.asarray(COUNTS > 0),
+    "NumPy": COUNTS,
+}
 
 
 @pytest.mark.parametrize("param_dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
