@@ -188,6 +188,8 @@ def test_what_only_a_gpu_has_and_what_would_take_too_long_is_missing():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")  # both are of torch's compiler
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_torch_compiles_the_step():
     for kind in KINDS:
         (row,) = run(choose(["torch.compile"]), kind)
