@@ -35,12 +35,12 @@ SLOW = [name for name in CASES if name not in QUICK]
 
 @pytest.fixture(scope="module")
 def standard(tmp_path_factory):
-    """The command's results by case, out of processes without tests.haste: with the rounding that a user gets."""
+    """The command's results by case. `make crosscheck` and `make test-all` have the rounding that a user gets."""
     file = tmp_path_factory.mktemp("standard") / "out.json"
     command = [sys.executable, "-m", "crosscheck", "--jobs", "2", "--json", str(file)]
     chosen = [word for name in QUICK for word in ("--case", name)]
     done = subprocess.run(
-        [*command, *chosen], env=os.environ | {"XLA_FLAGS": haste.PLAIN}, capture_output=True, text=True, check=False
+        [*command, *chosen], env=os.environ | {"XLA_FLAGS": haste.FLAGS}, capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found = json.loads(file.read_text())
