@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crosscheck.finding import Finding, Outcome
+from crosscheck.finding import FLOAT64, Finding, Outcome, Reason
+from crosscheck.problem import is_gradient
 from crosscheck.reference import CHAOS, U32, Reference
 
 
@@ -15,12 +16,12 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
     bad = [f for f in findings if f.verdict is Outcome.DISAGREE]
     if not bad:
         return ""
-    if any(f.error is None and f.note.startswith(("missing", "the reference has no")) for f in bad):
+    if any(f.reason is Reason.NAMES for f in bad):
         return "the two sides do not have the same quantities: compare the names of parameters and outputs"
-    if any("NaN" in f.note for f in bad):
+    if any(f.reason is Reason.NOT_FINITE for f in bad):
         return "a NaN or inf appears on one side only: look at divisions, logarithms and padding"
-    exact = [f for f in bad if f.lane.startswith("A")]
-    if not exact and any(f.lane.startswith("A") for f in findings):
+    exact = [f for f in bad if f.check.dtype == "float64"]
+    if not exact and any(f.check.dtype == "float64" for f in findings):
         return (
             "float64 agrees and float32 does not: some products run in lower precision (TF32, bfloat16, float16), "
             "or a sum is accumulated in a narrow type"
@@ -30,7 +31,7 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
         return "in float64 the error has the size of float32 rounding: on one side something was computed in float32"
     first = (exact or bad)[0]
     recurrent = any("weight_hh" in f.quantity for f in findings)
-    if first.quantity.startswith("grad "):
+    if is_gradient(first.quantity):
         return (
             f"no output is wrong and gradients are, first {first.quantity!r}: the backward pass is at fault, such as a "
             "stop_gradient, a truncation or a custom derivative"
@@ -51,6 +52,6 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
 def _in_float32_roundings(finding: Finding, reference: Reference) -> float:
     """The error in units of κu: one float32 rounding, amplified as the problem amplifies it."""
     known = reference.known.get(finding.quantity, {}).get(finding.part)
-    if finding.error is None or known is None or finding.error > CHAOS or finding.lane != "A":
+    if finding.error is None or known is None or finding.error > CHAOS or finding.check != FLOAT64:
         return float("inf")
     return finding.error / (max(float(np.min(known.condition)), 1.0) * U32)

@@ -19,32 +19,44 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crosscheck.finding import SEVERITY, Finding, Outcome, Rows
+from crosscheck.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Outcome, Precision, Reason, Rows
 from crosscheck.norms import NORMS, row_norms
 from crosscheck.parts import APART, WHOLE, Cut
 from crosscheck.problem import Arrays, Problem, is_gradient
 from crosscheck.reference import CHAOS, U32, U64, Known, Reference, cut_up, difference
 
+OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
 MADE_UP = 2**10  # times what rounding near the smallest number may do: beyond, a port's "nothing" is something
 _AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
 
 
 @dataclass(frozen=True)
 class Lane:
-    """unit: u of its dtype. factor: K. chaos: the rounding that, amplified past 1e-3, leaves nothing to decide."""
+    """check: what it asks. unit: u of its dtype. factor: K. chaos: the rounding that, amplified past 1e-3, leaves
+    nothing to decide. own_limit: e_ref is the error of the very side that is judged.
+    """
 
-    name: str
-    dtype: str
+    check: Check
     unit: float
     factor: float
     chaos: float = U32
+    own_limit: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.check)
+
+    @property
+    def dtype(self) -> Precision:
+        assert self.check.dtype is not None
+        return self.check.dtype
 
     @property
     def tiny(self) -> float:
         return float(np.finfo(self.dtype).tiny)
 
 
-LANES = {"A": Lane("A", "float64", U64, 64.0), "B": Lane("B", "float32", U32, 8.0)}
+LANES = {"A": Lane(FLOAT64, U64, 64.0), "B": Lane(FLOAT32, U32, 8.0)}
 
 
 def compare(problem: Problem, reference: Reference, result: Arrays, lane: Lane, note: str = "") -> list[Finding]:
@@ -52,24 +64,26 @@ def compare(problem: Problem, reference: Reference, result: Arrays, lane: Lane, 
     findings: list[Finding] = []
     for name, truth in reference.truth.items():
         if name not in result:
-            findings.append(_refused(name, lane, "missing from the port's results"))
+            findings.append(_refused(name, lane, "missing from the port's results", reason=Reason.NAMES))
         elif np.shape(result[name]) != np.shape(truth):
             findings.append(_refused(name, lane, f"shape {np.shape(result[name])}, expected {np.shape(truth)}"))
         else:
             findings += _Quantity(problem, reference, name, result[name], lane, note).findings()
     extra = [name for name in result if name not in reference.truth]
-    return findings + [_refused(name, lane, "the reference has no such quantity") for name in extra]
+    unknown = "the reference has no such quantity"
+    return findings + [_refused(name, lane, unknown, reason=Reason.NAMES) for name in extra]
 
 
 def _refused(name, lane, text, **where):
-    return Finding(name, lane.name, Outcome.DISAGREE, None, None, note=text, **where)
+    return Finding(name, lane.check, Outcome.DISAGREE, None, None, note=text, **where)
 
 
 class _Quantity:
     """One quantity of the port against the truth."""
 
     def __init__(self, problem: Problem, reference: Reference, name: str, got: np.ndarray, lane: Lane, note: str):
-        self.problem, self.reference, self.name, self.lane, self.note = problem, reference, name, lane, note
+        self.problem, self.reference, self.name, self.lane = problem, reference, name, lane
+        self.note = _joined(note, OWN_LIMIT * lane.own_limit)
         self.dtype = got.dtype
         self.got = np.asarray(got, np.float64)
         self.truth = reference.truth[name]
@@ -81,10 +95,11 @@ class _Quantity:
         odd = _nonfinite_mismatch(self.got, self.truth)
         if odd is not None and self._overflows():
             text = f"the reference itself is not finite in {self.lane.dtype}"
-            return [Finding(self.name, self.lane.name, Outcome.INCONCLUSIVE, None, None, note=text)]
+            return [Finding(self.name, self.lane.check, Outcome.INCONCLUSIVE, None, None, note=text)]
         if odd is not None:
             at = {"index": odd, "got": float(self.got[odd]), "expected": float(self.truth[odd])}
-            return [_refused(self.name, self.lane, "NaN or inf where the truth has none, or the reverse", **at)]
+            text = "NaN or inf where the truth has none, or the reverse"
+            return [_refused(self.name, self.lane, text, reason=Reason.NOT_FINITE, **at)]
         found = []
         if str(self.dtype) != self.lane.dtype:
             found.append(_refused(self.name, self.lane, f"came back as {self.dtype}, in a run in {self.lane.dtype}"))
@@ -96,17 +111,18 @@ class _Quantity:
 
     def _overflows(self) -> bool:
         own = [known.own_error for known in self.reference.known[self.name].values()]
-        return self.lane.name.startswith("B") and not all(np.isfinite(error).all() for error in own)
+        return self.lane.dtype == "float32" and not all(np.isfinite(error).all() for error in own)
 
     def _exactly(self) -> Finding:
         """Integers and bools are equal or they are not; where rounding flips some, that decides nothing."""
         wrong = np.argwhere(self.got != self.truth)
         size = float(np.max(np.abs(self.truth.astype(np.float64)), initial=0.0))
         if not len(wrong):
-            return Finding(self.name, self.lane.name, Outcome.AGREE, 0.0, 0.0, norm=size, note=self.note)
+            same = Finding(self.name, self.lane.check, Outcome.AGREE, 0.0, 0.0, norm=size, note=self.note)
+            return replace(same, own_limit=self.lane.own_limit)
         if np.any(self.reference.known[self.name][WHOLE].response > 0):
             text = "rounding of the inputs changes these integers"
-            return Finding(self.name, self.lane.name, Outcome.INCONCLUSIVE, None, None, norm=size, note=text)
+            return Finding(self.name, self.lane.check, Outcome.INCONCLUSIVE, None, None, norm=size, note=text)
         index = tuple(int(i) for i in wrong[0])
         at = {"index": index, "got": float(self.got[index]), "expected": float(self.truth[index])}
         return _refused(self.name, self.lane, f"{len(wrong)} of {self.truth.size} integers differ", norm=size, **at)
@@ -162,7 +178,7 @@ def judge_rows(
     by, row = _most_telling(outcomes, error, limit)
     finding = Finding(
         name,
-        lane.name,
+        lane.check,
         SEVERITY[int(outcomes[by, row])],
         None if nothing[by, row] or not np.isfinite(error[by, row]) else float(error[by, row]),
         None if nothing[by, row] or not np.isfinite(limit[by, row]) else float(limit[by, row]),
@@ -171,13 +187,16 @@ def judge_rows(
         by=NORMS[by],
         norm=float(size[0, row]),
         note=note,
+        own_limit=lane.own_limit,
     )
     worst_rows = outcomes.max(axis=0)
     kept = Rows(worst_rows, error[0], limit[0], size[0], worst_rows != _AGREE)
     if size.shape[1] > 1:
         counts = {str(outcome): kept.count(outcome) for outcome in SEVERITY}
         finding = replace(finding, counts={name: n for name, n in counts.items() if n})
-    return replace(finding, rows=kept, note=_joined(note, _why(finding, known, lane, by, row, distance)))
+    boundless = finding.verdict is Outcome.DISAGREE and not np.isfinite(distance[by, row])
+    reason = Reason.NOT_FINITE if boundless else None
+    return replace(finding, rows=kept, reason=reason, note=_joined(note, _why(finding, known, lane, by, row, distance)))
 
 
 def _empty(known: Known, distance: np.ndarray) -> np.ndarray:
@@ -198,7 +217,7 @@ def _explained(known: Known, lane: Lane, steps: int) -> np.ndarray:
 def _undecidable(known: Known, lane: Lane) -> np.ndarray:
     """Where the limit would be so wide that a wrong program is within it."""
     chaotic = ~(known.condition * lane.chaos <= CHAOS)
-    return chaotic | ~(known.own_error <= CHAOS) if lane.name.startswith("B") else chaotic
+    return chaotic | ~(known.own_error <= CHAOS) if lane.dtype == "float32" else chaotic
 
 
 def _why(finding: Finding, known: Known, lane: Lane, by: int, row: int, distance: np.ndarray) -> str:

@@ -15,15 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from crosscheck.compare import LANES, Lane, compare
-from crosscheck.finding import SEVERITY, Finding, Outcome
+from crosscheck.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Kind, Outcome
 from crosscheck.problem import Arrays, Problem, is_gradient
 from crosscheck.reference import Reference
 
 Run = Callable[[Problem, str], Arrays]  # (problem, dtype) -> outputs and gradients by name
 PROBE = 20
 WINDOWS = "by windows from the reference's states"
-SHIFTED = replace(LANES["B"], name="B shifted")
-STAND_INS = ("-step", "calm")  # how the lanes of such windows end
+LINEARITY, LOSS_SCALED = Check("float64", Kind.LINEARITY), Check("float32", Kind.LOSS_SCALED)
 _NORMAL = 2.0**-900  # below, a rounding of a subnormal may be another one after scaling
 
 
@@ -31,15 +30,16 @@ _NORMAL = 2.0**-900  # below, a rounding of a subnormal may be another one after
 class Windows:
     """Another problem of the same network that can be decided, and its own reference: it stands in for one that cannot.
 
-    name: "1-step" and "4-step" for windows that start from the reference's states, "calm" for the whole sequence at
-    smaller recurrent weights.
+    kind: teacher-forced for windows of ``steps`` that start from the reference's states, damped for the whole sequence
+    at smaller recurrent weights.
     """
 
-    name: str
+    kind: Kind
     problem: Problem
     reference: Reference
     run: Run  # of the side that is judged
     lanes: tuple[Lane, ...] = tuple(LANES.values())
+    steps: int = 0
 
 
 def no_windows(chaotic: bool) -> Sequence[Windows]:
@@ -53,7 +53,6 @@ def judge(
     run: Run,
     lanes: Iterable[Lane] = tuple(LANES.values()),
     windows: Callable[[bool], Sequence[Windows]] = no_windows,
-    note_b: str = "",
     is_truth: bool = False,
 ) -> tuple[Finding, ...]:
     """Findings in the truth's order; ``windows(chaotic)`` is asked for only where something could not be decided.
@@ -63,21 +62,26 @@ def judge(
     found: list[Finding] = []
     for lane in lanes:
         result = run(problem, lane.dtype)
-        found += compare(problem, reference, result, lane, note_b if lane.name == "B" else "")
-        if lane.name == "A":
+        found += compare(problem, reference, result, lane)
+        if lane.dtype == "float64":
             found += _homogeneity(problem, reference, run, result)
-    if reference.shifted is not None and any(f.lane == "B" and f.verdict is Outcome.VACUOUS for f in found):
+    if reference.shifted is not None and any(_fades(f) for f in found):
         found += _shifted(problem, reference, run, found)
     doubtful = [f for f in found if f.verdict is Outcome.INCONCLUSIVE]
     if doubtful:
-        chaotic = any(f.lane == "A" for f in doubtful)
+        chaotic = any(f.check == FLOAT64 for f in doubtful)
         try:
             found += [finding for window in windows(chaotic) for finding in _forced(window)]
         except Exception as error:  # a port that runs at its own sizes only
             text = f"windows could not be run: {(str(error).splitlines() or [''])[0]}"
-            found.append(Finding("windows", "windows", Outcome.INCONCLUSIVE, None, None, note=text))
+            found.append(Finding("windows", Check(None, Kind.FAILED), Outcome.INCONCLUSIVE, None, None, note=text))
     order = {name: n for n, name in enumerate(reference.truth)}
     return tuple(sorted(settled(found, is_truth), key=lambda f: order.get(f.quantity, -1)))
+
+
+def _fades(finding: Finding) -> bool:
+    """Is it too small for float32?"""
+    return finding.check == FLOAT32 and finding.verdict is Outcome.VACUOUS
 
 
 def _homogeneity(problem: Problem, reference: Reference, run: Run, result: Arrays) -> list[Finding]:
@@ -94,7 +98,7 @@ def _homogeneity(problem: Problem, reference: Reference, run: Run, result: Array
     for name in names:
         verdict = Outcome.DISAGREE if errors[name] else Outcome.AGREE
         text = f"2^{PROBE} times the cotangents do not give 2^{PROBE} times the gradient" if errors[name] else ""
-        findings.append(Finding(name, "A linear", verdict, errors[name], 0.0, by="max-norm", note=text))
+        findings.append(Finding(name, LINEARITY, verdict, errors[name], 0.0, by="max-norm", note=text))
     return findings
 
 
@@ -117,23 +121,23 @@ def nonlinearity(small: np.ndarray, large: np.ndarray | None) -> float:
 
 def _shifted(problem, reference, run, found) -> list[Finding]:
     """Of gradients that were in part vacuous in lane B: the same at larger cotangents."""
-    doubtful = {f.quantity for f in found if f.lane == "B" and f.verdict is Outcome.VACUOUS and is_gradient(f.quantity)}
+    doubtful = {f.quantity for f in found if _fades(f) and is_gradient(f.quantity)}
     lifted = problem.scaled(2.0**reference.shifted.power)
-    result = run(lifted, SHIFTED.dtype)
+    result = run(lifted, "float32")
     known = replace(
         reference.shifted, truth={name: a for name, a in reference.shifted.truth.items() if name in doubtful}
     )
     result = {name: a for name, a in result.items() if name in doubtful}
     text = f"cotangents times 2^{reference.shifted.power}"
-    return compare(lifted, known, result, SHIFTED, text)
+    return compare(lifted, known, result, replace(LANES["B"], check=LOSS_SCALED), text)
 
 
 def _forced(window: Windows) -> list[Finding]:
     findings = []
     for lane in window.lanes:
-        name = f"{lane.name} {window.name}"
+        check = Check(lane.dtype, window.kind, window.steps)
         result = window.run(window.problem, lane.dtype)
-        findings += compare(window.problem, window.reference, result, replace(lane, name=name))
+        findings += compare(window.problem, window.reference, result, replace(lane, check=check))
     return findings
 
 
@@ -143,8 +147,8 @@ def settled(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding
     Vacuous slices of lane B by "B shifted" or lane A, which a side that is the truth does not need; inconclusive ones
     by all windows.
     """
-    by_key = {(f.quantity, f.part, f.lane): f for f in findings}
-    forced = [f for f in findings if f.lane.endswith(STAND_INS)]
+    by_key = {(f.quantity, f.part, f.check): f for f in findings}
+    forced = [f for f in findings if f.check.stands_in]
     windows_agree = bool(forced) and all(f.ok for f in forced)
     return [_settle(f, by_key, windows_agree, is_truth) for f in findings]
 
@@ -159,14 +163,14 @@ def _settle(finding: Finding, by_key, windows_agree: bool, is_truth: bool) -> Fi
         words.append(WINDOWS)
         open_rows &= ~inconclusive
     vacuous = rows.outcomes == SEVERITY.index(Outcome.VACUOUS)
-    if finding.lane in ("B", "B shifted"):
-        for lane in ("B shifted", "A"):
-            other = by_key.get((finding.quantity, finding.part, lane))
-            if other is None or other.rows is None or lane == finding.lane:
+    if finding.check in (FLOAT32, LOSS_SCALED):
+        for check in (LOSS_SCALED, FLOAT64):
+            other = by_key.get((finding.quantity, finding.part, check))
+            if other is None or other.rows is None or check == finding.check:
                 continue
             done = open_rows & vacuous & (other.rows.outcomes == SEVERITY.index(Outcome.AGREE))
             if done.any():
-                words.append(f"{int(done.sum())} of {done.size} by lane {lane}" if done.size > 1 else f"by lane {lane}")
+                words.append(f"{int(done.sum())} of {done.size} " * (done.size > 1) + f"by lane {check}")
             open_rows &= ~done
         if is_truth and (done := open_rows & vacuous & (rows.size >= LANES["A"].tiny)).any():
             words.append(f"{int(done.sum())} of {done.size} by float64, in which this side is the truth")

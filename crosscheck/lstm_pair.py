@@ -10,7 +10,7 @@ import numpy as np
 from crosscheck.cases import RecurrentCase
 from crosscheck.compare import LANES
 from crosscheck.diagnosis import Port, diagnose
-from crosscheck.finding import CouldNotRun, Finding
+from crosscheck.finding import CouldNotRun, Finding, Kind
 from crosscheck.judge import Run, Windows
 from crosscheck.parts import Cut, gate_cuts
 from crosscheck.premises import premise
@@ -74,7 +74,7 @@ class LstmPair:
         for size in (size for size in SIZES if size <= self.case.steps):
             small, problem = cut_into_windows(self.case, self.canonical, size)
             reference = measure(problem, self.truth, self.paths, seed=size)
-            found.append(Windows(f"{small.steps}-step", problem, reference, self.port))
+            found.append(Windows(Kind.TEACHER_FORCED, problem, reference, self.port, steps=small.steps))
         if chaotic:
             known: list[Reference] = []
 
@@ -85,7 +85,7 @@ class LstmPair:
             calm = calmed(self.canonical, undecided)
             if calm is None:
                 return []
-            found.append(Windows("calm", calm, known[-1], self.port, (LANES["A"],)))
+            found.append(Windows(Kind.DAMPED, calm, known[-1], self.port, (LANES["A"],)))
         return found
 
     def diagnosis(self, findings: Sequence[Finding]) -> tuple[str, ...]:

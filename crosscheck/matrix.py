@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from crosscheck.cases import CASES, Case, RecurrentCase
-from crosscheck.finding import Finding, Outcome, worst
+from crosscheck.finding import Check, Finding, Outcome, worst
 from crosscheck.problem import is_gradient
 from crosscheck.sides import PEERS, SIDES
-from crosscheck.suite import OWN_LIMIT, CaseResult, CaseResults
+from crosscheck.suite import CaseResult, CaseResults
 
 ALL = tuple(SIDES | PEERS)
 
@@ -51,13 +51,13 @@ def outputs(quantity: str) -> bool:
     return not is_gradient(quantity)
 
 
-def part(result: CaseResult, lane: str, of: Callable[[str], bool]) -> Part | None:
+def part(result: CaseResult, check: Check, of: Callable[[str], bool]) -> Part | None:
     """What was found in a lane, and in what stands in for it, of the quantities that ``of`` picks; None if nothing."""
-    mine = [f for f in result.verdict.findings if f.lane[:1] == lane and of(f.quantity)]
+    mine = [f for f in result.verdict.findings if f.check.dtype == check.dtype and of(f.quantity)]
     if not mine:
         return None
-    ratios = [f.ratio for f in mine if f.lane == lane and _has_ratio(f)]
-    return Part(worst(f.final for f in mine), max(ratios, default=None), any(OWN_LIMIT in f.note for f in mine))
+    ratios = [f.ratio for f in mine if f.check == check and _has_ratio(f)]
+    return Part(worst(f.final for f in mine), max(ratios, default=None), any(f.own_limit for f in mine))
 
 
 def _has_ratio(finding: Finding) -> bool:

@@ -15,7 +15,7 @@ from crosscheck.cases import Case, RecurrentCase
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Fault
-from crosscheck.finding import Finding, Outcome
+from crosscheck.finding import Check, Finding, Kind, Outcome
 from crosscheck.problem import Arrays, Problem
 from crosscheck.sides import torch_ref
 
@@ -30,7 +30,7 @@ def premise(case: Case, problem: Problem, stateless: bool = False) -> tuple[Find
         return ()
     text = f"degenerate: {len(hidden)} mistakes of layout would change no output here, such as {hidden[0].description}"
     advice = "draw random weights, inputs and states, different for each gate and row, and not zero"
-    return (Finding("inputs", "premise", Outcome.VACUOUS, None, None, note=f"{text}; {advice}"),)
+    return (Finding("inputs", Check(None, Kind.INPUTS), Outcome.VACUOUS, None, None, note=f"{text}; {advice}"),)
 
 
 def hidden_mistakes(case: Case, problem: Problem, stateless: bool = False) -> list[Fault]:

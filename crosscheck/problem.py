@@ -16,6 +16,7 @@ import numpy as np
 from crosscheck.parts import Cut
 
 Arrays = dict[str, np.ndarray]
+_GRADIENT = "grad "
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,13 @@ def canonical(a: Any) -> np.ndarray:
 
 
 def gradient_name(name: str) -> str:
-    return f"grad {name}"
+    return f"{_GRADIENT}{name}"
 
 
 def is_gradient(quantity: str) -> bool:
-    return quantity.startswith("grad ")
+    return quantity.startswith(_GRADIENT)
+
+
+def differentiated(quantity: str) -> str:
+    """Return the name of what a gradient is the gradient of; an output's name stays as it is."""
+    return quantity.removeprefix(_GRADIENT)

@@ -12,7 +12,7 @@ from crosscheck.causes import likely_cause
 from crosscheck.compare import LANES, Lane
 from crosscheck.diagnosis import Port, diagnose
 from crosscheck.environment import environment
-from crosscheck.finding import Finding, Outcome, worst
+from crosscheck.finding import Finding, Kind, Outcome, worst
 from crosscheck.judge import Windows, judge, no_windows
 from crosscheck.premises import premise
 from crosscheck.problem import Arrays, Problem
@@ -23,8 +23,6 @@ from crosscheck.verdict import Verdict
 from crosscheck.windows import SIZES, calmed, cut_into_windows
 
 OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")  # one program in float64, which oneDNN does not have
-TRUTH = "in float64 this side is the truth of this case; lane A has nothing to judge"
-OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
 
 
 @dataclass(frozen=True)
@@ -163,21 +161,21 @@ class Measured:
 
     def windows_of(self, side: Side, chaotic: bool) -> list[Windows]:
         windows = [
-            Windows(f"{small.steps}-step", problem, reference, side.runner(small), lanes_of(side, truth))
+            Windows(Kind.TEACHER_FORCED, problem, reference, side.runner(small), lanes_of(side, truth), small.steps)
             for small, problem, reference, truth in self.windows
         ]
         if chaotic:
             if self.calm is None:
                 return []
-            exact = tuple(lane for lane in lanes_of(side, self.truth_side) if lane.name == "A")
-            windows.append(Windows("calm", *self.calm, side.runner(self.case), exact))
+            exact = tuple(lane for lane in lanes_of(side, self.truth_side) if lane.dtype == "float64")
+            windows.append(Windows(Kind.DAMPED, *self.calm, side.runner(self.case), exact))
         return windows
 
 
 def lanes_of(side: Side, truth_side: str) -> tuple[Lane, ...]:
     """Those that the side computes in; the truth is not compared with itself."""
-    known = [lane for lane in LANES.values() if lane.name in side.lanes]
-    return tuple(lane for lane in known if not (lane.name == "A" and is_truth(side, truth_side)))
+    known = [lane for lane in LANES.values() if lane.dtype in side.dtypes]
+    return tuple(lane for lane in known if not (lane.dtype == "float64" and is_truth(side, truth_side)))
 
 
 def is_truth(side: Side, truth_side: str) -> bool:
@@ -223,21 +221,24 @@ def judge_side(measured: Measured, side: Side) -> tuple[Finding, ...]:
     problem, reference = measured.case.problem, measured.reference
     if not side.gradients:
         problem, reference = outputs_alone(problem, reference)
+    lanes = lanes_of(side, measured.truth_side)
+    if side.name in OF_TORCH:  # e_ref is measured on them
+        lanes = tuple(replace(lane, own_limit=lane.dtype == "float32") for lane in lanes)
     return judge(
         problem,
         reference,
         side.runner(measured.case),
-        lanes_of(side, measured.truth_side),
+        lanes,
         partial(measured.windows_of, side) if side.gradients else no_windows,
-        OWN_LIMIT if side.name in OF_TORCH else "",
         is_truth(side, measured.truth_side),
     )
 
 
 def _notes(measured: Measured, side: Side) -> tuple[str, ...]:
     return (
-        *[TRUTH] * is_truth(side, measured.truth_side),
-        *[f"{side.name} does not compute in float64: lane B alone"] * ("A" not in side.lanes),
+        *["in float64 this side is the truth of this case; lane A has nothing to judge"]
+        * is_truth(side, measured.truth_side),
+        *[f"{side.name} does not compute in float64: lane B alone"] * ("float64" not in side.dtypes),
         *[f"{side.name} has no gradients: outputs alone"] * (not side.gradients),
     )
 

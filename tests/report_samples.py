@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from crosscheck.compare import LANES
 from crosscheck.finding import SEVERITY, Finding, Outcome, Rows, worst
 from crosscheck.suite import CaseResult
 from crosscheck.verdict import Verdict
@@ -28,7 +29,14 @@ def finding_of(quantity, lane, part, rows: Rows, label="") -> Finding:
     verdict = worst(SEVERITY[k] for k in rows.outcomes)
     numbers = (None, None) if verdict is Outcome.VACUOUS else (float(rows.error[row]), float(rows.limit[row]))
     return Finding(
-        quantity, lane, verdict, *numbers, part=part, slice=label or f"{part}={row}", counts=counts, rows=rows
+        quantity,
+        LANES[lane].check,
+        verdict,
+        *numbers,
+        part=part,
+        slice=label or f"{part}={row}",
+        counts=counts,
+        rows=rows,
     )
 
 

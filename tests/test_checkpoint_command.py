@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from crosscheck import cli, suite
 from crosscheck.checkpoint import CannotExport, export, find_lstms
 from crosscheck.commands import checkpoint as command
-from crosscheck.finding import CouldNotRun, Finding, Outcome
+from crosscheck.finding import FLOAT64, CouldNotRun, Finding, Outcome
 from crosscheck.suite import CaseResult
 from crosscheck.verdict import Verdict
 from jax_lstm import LSTMState, linen
@@ -56,7 +56,7 @@ def judged(monkeypatch):
     """Replaces the cross-check, which takes seconds, where a test is about what comes after it."""
 
     def judge(outcome=Outcome.AGREE):
-        finding = Finding("y", "A", outcome, 1e-16, 1e-15)
+        finding = Finding("y", FLOAT64, outcome, 1e-16, 1e-15)
         monkeypatch.setattr(
             command,
             "run_case",

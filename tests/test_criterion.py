@@ -13,14 +13,15 @@ import pytest
 
 from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.compare import LANES, compare
-from crosscheck.finding import CouldNotRun, Finding, Outcome, worst
+from crosscheck.finding import FLOAT64, CouldNotRun, Finding, Outcome, worst
 from crosscheck.norms import norm, row_norms
 from crosscheck.problem import Problem
 from crosscheck.reference import U32, Known, Reference, finite, measure
 from crosscheck.sides import SIDES, Side
-from crosscheck.suite import OWN_LIMIT, measure_case, run_side
+from crosscheck.suite import measure_case, run_side
 from crosscheck.verdict import Verdict
 from tests import wrong_ports
+from tests.rewording import decided, reword
 
 CASE = RecurrentCase("small", "for tests", 3, 9, 4, 6)
 
@@ -55,6 +56,13 @@ def test_causes_are_told_apart(measured):
     assert "up to step 4 and differ at 5" in cause(wrong_ports.wrong_from_step_five)
     assert "NaN" in cause(wrong_ports.one_nan)
     assert "do not have the same quantities" in cause(wrong_ports.a_gradient_missing)
+
+
+@pytest.mark.parametrize("step", [wrong_ports.float32_inside, wrong_ports.bfloat16_product])
+def test_names_and_notes_decide_nothing(step, measured, monkeypatch):
+    expected = judge(measured, wrong_ports.scanned(step))
+    reword(monkeypatch)
+    assert decided(judge(measured, wrong_ports.scanned(step))) == decided(expected)
 
 
 def test_lanes_see_what_they_are_for(measured):
@@ -237,7 +245,7 @@ def test_both_of_torchs_float32_paths_enter_its_own_error():
 def test_the_truth_is_not_compared_with_itself(measured):
     verdict = run_side(measured, SIDES["torch.nn.LSTM"])
     assert {f.lane for f in verdict.findings} == {"B"}
-    assert all(OWN_LIMIT in f.note for f in verdict.findings)
+    assert all(f.own_limit and "cannot fail" in f.note for f in verdict.findings)
     assert "this side is the truth of this case" in verdict.notes[0]
 
 
@@ -271,8 +279,8 @@ def test_gradients_alive_after_10000_steps_and_gone_in_the_control():
 
 
 def test_findings_order_and_ratio():
-    agree = Finding("a", "A", Outcome.AGREE, 1e-16, 4e-16)
+    agree = Finding("a", FLOAT64, Outcome.AGREE, 1e-16, 4e-16)
     assert agree.ratio == 0.25
-    assert Finding("a", "A", Outcome.DISAGREE, None, None).ratio == float("inf")
+    assert Finding("a", FLOAT64, Outcome.DISAGREE, None, None).ratio == float("inf")
     worse = replace(agree, verdict=Outcome.DISAGREE)
     assert Verdict((agree, worse, worse)).first is worse

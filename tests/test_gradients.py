@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from crosscheck import cli, suite
 from crosscheck.cases import RecurrentCase
-from crosscheck.finding import Finding, Outcome, Rows
+from crosscheck.finding import FLOAT64, Finding, Outcome, Rows
 from crosscheck.report.curves import curve_table, survival_text
 from jax_lstm import stack as jax_lstm_stack
 from tests.ports import cell, port, sigmoid
@@ -104,7 +104,7 @@ def test_a_wrong_side_exits_1(monkeypatch):
 def finding(errors, limits, outcomes, sizes) -> Finding:
     outcomes = np.asarray(outcomes)
     rows = Rows(outcomes, np.asarray(errors), np.asarray(limits), np.asarray(sizes), outcomes != 0)
-    return Finding("grad x", "A", Outcome.AGREE, 0.0, 1.0, part="t", rows=rows)
+    return Finding("grad x", FLOAT64, Outcome.AGREE, 0.0, 1.0, part="t", rows=rows)
 
 
 def test_a_stretch_shows_its_worst_step():

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from crosscheck import cli
 from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.finding import FLOAT32, FLOAT64, Check, Kind
 from crosscheck.matrix import ALL, matrix_cases, outputs, part
 from crosscheck.problem import is_gradient
 from crosscheck.sides import PEERS, SIDES
@@ -86,11 +87,11 @@ def test_the_matrix_fails_where_ours_is_wrong(run, monkeypatch):
 
 def test_figures_are_the_largest_error_in_units_of_its_limit():
     (result,) = run_sides(CASE, ["jax_lstm"]).judged
-    for lane in ("A", "B"):
+    for check in (FLOAT64, FLOAT32):
         for of in (outputs, is_gradient):
-            found = [f for f in result.verdict.findings if f.lane == lane and of(f.quantity)]
-            assert part(result, lane, of).ratio == max(f.error / f.limit for f in found)
-    assert part(result, "C", outputs) is None
+            found = [f for f in result.verdict.findings if f.check == check and of(f.quantity)]
+            assert part(result, check, of).ratio == max(f.error / f.limit for f in found)
+    assert part(result, Check(None, Kind.INPUTS), outputs) is None
 
 
 def test_its_cases_are_the_standard_ones_and_lengths_without_an_empty_row():

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from crosscheck.finding import Check, Kind
 from crosscheck.report.plots import BINS, curve, heat_map, ratios, thinned
 from tests import report_samples as samples
 
@@ -65,7 +66,7 @@ def test_vacuous_steps_are_marked_and_not_drawn():
 
 
 def test_windows_are_not_called_time_steps():
-    forced = [replace(f, lane="A 4-step") for f in samples.steps("A", total=20)]
+    forced = [replace(f, check=Check("float64", Kind.TEACHER_FORCED, 4)) for f in samples.steps("A", total=20)]
     assert "4-step window, in order" in curve(forced)
     assert "time step t" not in curve(forced)
 

@@ -91,7 +91,7 @@ def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
     """docs/findings has why: its tanh. So lane A disagrees, and by the size of one float32 rounding."""
     need_peer("keras")
     measured = measure_case(replace(CASE_OF[feature], name=feature))
-    assert run_side(measured, replace(PEERS["keras"], lanes=("B",)), explain=False).ok
+    assert run_side(measured, replace(PEERS["keras"], dtypes=("float32",)), explain=False).ok
     verdict = run_side(measured, PEERS["keras"], explain=False)
     assert verdict.outcome is Outcome.DISAGREE
     assert "something was computed in float32" in verdict.cause
@@ -141,7 +141,7 @@ def test_a_side_without_gradients_or_float64_says_so(measured):
     def judged(runner, **kind):
         return run_side(measured, sides.Side("forward", runner, **kind))
 
-    verdict = judged(outputs_alone, lanes=("B",), gradients=False)
+    verdict = judged(outputs_alone, dtypes=("float32",), gradients=False)
     assert verdict.ok
     assert {f.quantity for f in verdict.findings} == {"y", "h_n", "c_n"}
     assert {f.lane for f in verdict.findings} == {"B"}
@@ -157,8 +157,8 @@ def test_a_side_without_float64_is_not_said_to_agree_there(measured):
     def wrong(case):
         return lambda problem, dtype: {n: a + (n == "h_n") for n, a in run(problem, dtype).items()}
 
-    for lanes, words in ((("B",), "'h_n' differs"), (("A", "B"), "'h_n' differs")):
-        verdict = run_side(measured, sides.Side("wrong", wrong, lanes=lanes), explain=False)
+    for dtypes, words in ((("float32",), "'h_n' differs"), (("float64", "float32"), "'h_n' differs")):
+        verdict = run_side(measured, sides.Side("wrong", wrong, dtypes=dtypes), explain=False)
         assert verdict.outcome is Outcome.DISAGREE
         assert words in verdict.cause
 
@@ -168,7 +168,7 @@ def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
     case = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last")
     measured = measure_case(case)
     ours = choose(["jax_lstm"])[0]
-    without_a = run_side(measured, replace(ours, name="float32 alone", lanes=("B",)), explain=False)
+    without_a = run_side(measured, replace(ours, name="float32 alone", dtypes=("float32",)), explain=False)
     truth = run_side(measured, choose(["torch.nn.LSTM"])[0], explain=False)
     rest = lambda verdict: sum(int(f.rows.rest.sum()) for f in verdict.findings if f.quantity == "grad x" and f.rows)
     assert rest(without_a) > rest(truth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.requirements import need
+from tests.rewording import decided, reword
 
 need("torch")
 
@@ -141,7 +142,7 @@ def test_a_reference_that_clips_itself_asks_for_no_linearity():
     assert not crosscheck.check(fn, module, params, (x,)).ok
 
 
-def test_fading_gradients_are_lifted_and_then_left_to_float64():
+def test_fading_gradients_are_lifted_and_then_left_to_float64(monkeypatch):
     """Default initialisation, loss on the last step, T = 1,000: most steps are vacuous in float32."""
     case = RecurrentCase("fading", "", 2, 1_000, 8, 32, loss="last")
     measured = measure_case(case)
@@ -165,6 +166,10 @@ def test_fading_gradients_are_lifted_and_then_left_to_float64():
             return result
 
         return run
+
+    with monkeypatch.context() as patch:
+        reword(patch)
+        assert decided(run_side(measured, SIDES["jax_lstm"])) == decided(verdict)
 
     verdict = run_side(measured, Side("port", wrong_far_back))
     assert {(f.label, f.lane) for f in verdict.findings if f.final is Outcome.DISAGREE} == {("grad x[t=3]", "A")}

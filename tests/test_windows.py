@@ -20,6 +20,7 @@ from crosscheck.suite import measure_case, run_side
 from crosscheck.trajectory import trajectory
 from crosscheck.windows import cut_into_windows
 from tests.ports import cell, port, sigmoid
+from tests.rewording import decided, reword
 
 
 def chaotic(steps: int) -> RecurrentCase:
@@ -52,6 +53,12 @@ def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measu
         if finding.lane in ("A 1-step", "B 1-step") and finding.quantity in ("y", "h_n", "c_n"):
             rounding = 2.0**-53 if finding.lane[0] == "A" else 2.0**-24
             assert finding.error <= 4 * np.sqrt(8 + 64) * rounding, finding
+
+
+def test_what_settles_a_doubt_is_not_its_name(measured, monkeypatch):
+    expected = run_side(measured, SIDES["torch_ref"])
+    reword(monkeypatch)
+    assert decided(run_side(measured, SIDES["torch_ref"])) == decided(expected)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from crosscheck.commands.common import (
     write_report,
     write_results,
 )
-from crosscheck.finding import Outcome, worst
+from crosscheck.finding import FLOAT64, Outcome, worst
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.report.table import closing_line, print_failures
 from crosscheck.sides import SIDES, Side, jax_lstm
@@ -74,7 +74,7 @@ def gradients(
         for quantity in ("y", "grad x"):
             console.print(curve_table(f"{result.side}, {quantity}", result.verdict.findings, quantity))
             console.print()
-    truth = next(f for f in results[0].verdict.findings if (f.quantity, f.lane, f.part) == ("grad x", "A", "t"))
+    truth = next(f for f in results[0].verdict.findings if (f.quantity, f.check, f.part) == ("grad x", FLOAT64, "t"))
     console.print(survival_text(truth), highlight=False, markup=False)
     for result in results:
         settled = [f for f in result.verdict.findings if f.settled and f.part == "t"]

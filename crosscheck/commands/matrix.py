@@ -17,14 +17,14 @@ from rich.text import Text
 
 from crosscheck.commands.common import check_json_file, fail, failures_in_one_line, output, progress, write_json_file
 from crosscheck.environment import environment
-from crosscheck.finding import Outcome, worst
+from crosscheck.finding import FLOAT32, FLOAT64, Check, Outcome, worst
 from crosscheck.matrix import ALL, Part, disagreements, matrix_cases, outputs, part
 from crosscheck.problem import is_gradient
 from crosscheck.report.json import as_dict
 from crosscheck.report.table import STYLE, print_without
 from crosscheck.report.text import finding_text
 from crosscheck.sides import choose
-from crosscheck.suite import TRUTH, CaseResult, CaseResults, overall, run_suite
+from crosscheck.suite import CaseResult, CaseResults, overall, run_suite
 
 OURS = "jax_lstm"
 MARKS = {Outcome.AGREE: "", Outcome.DISAGREE: "!", Outcome.VACUOUS: "v", Outcome.INCONCLUSIVE: "?"}
@@ -105,8 +105,8 @@ def _versions(sides: Sequence[str]) -> dict[str, str]:
 
 def _print(found: Sequence[CaseResults], sides: Sequence[str], content: dict[str, Any], console: Console) -> None:
     console.width = max(console.width, 16 + 13 * len(sides))  # a column a side, and nothing cut
-    for lane, title in (("A", "float64"), ("B", "float32")):
-        console.print(_table(f"{title}: error / limit", lane, found, sides))
+    for check in (FLOAT64, FLOAT32):
+        console.print(_table(check, found, sides))
         console.print()
     console.print(LEGEND + "\n", **PLAIN)
     print_without([entry for results in found for entry in results.without], console)
@@ -122,22 +122,24 @@ def _print(found: Sequence[CaseResults], sides: Sequence[str], content: dict[str
     console.print(line, style="green" if content["ok"] else "red", **PLAIN)
 
 
-def _table(title: str, lane: str, found: Sequence[CaseResults], sides: Sequence[str]) -> Table:
+def _table(check: Check, found: Sequence[CaseResults], sides: Sequence[str]) -> Table:
+    title = f"{check.dtype}: error / limit"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("case", no_wrap=True)
     for side in sides:
         table.add_column("\n".join(re.split(r"[./]", side)), no_wrap=True)
     for results in found:
-        row = {result.side: _entry(result, lane) for result in results.judged}
+        row = {result.side: _entry(result, check) for result in results.judged}
         row |= {e.side: Text("-" if e.what == "not supported" else e.what, "dim") for e in results.without}
         table.add_row(results.judged[0].name, *(row[side] for side in sides))
     return table
 
 
-def _entry(result: CaseResult, lane: str) -> Text:
-    parts = [found for of in (outputs, is_gradient) if (found := part(result, lane, of)) is not None]
+def _entry(result: CaseResult, check: Check) -> Text:
+    parts = [found for of in (outputs, is_gradient) if (found := part(result, check, of)) is not None]
     if not parts:
-        return Text("=" if TRUTH in result.verdict.notes else "")
+        is_truth = check.dtype in choose([result.side])[0].dtypes  # it computes in it, and was not judged
+        return Text("=" if is_truth else "")
     words = "/".join(map(_figure, parts))
     expected = all(found.outcome in (Outcome.AGREE, result.expected) for found in parts)
     return Text(words, "green" if expected else STYLE[worst(found.outcome for found in parts)])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from crosscheck.training.recipe import Recipe
     from crosscheck.training.result import TrainingResult
 
-LANES = {"float64": "A", "float32": "B", "both": "AB"}
+DTYPES = {"float64": ("float64",), "float32": ("float32",), "both": ("float64", "float32")}
 SIDE = "linen.SequenceModel + optax"
 
 
@@ -85,8 +85,8 @@ def _recipe(optimizer, steps, clip, dtype, learning_rate, batch, length, hidden,
 
     if optimizer not in OPTIMIZERS:
         fail(f"--optimizer must be one of {', '.join(OPTIMIZERS)}; got {optimizer!r}")
-    if dtype not in LANES:
-        fail(f"--dtype must be one of {', '.join(LANES)}; got {dtype!r}")
+    if dtype not in DTYPES:
+        fail(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     for name, value in (("--clip", clip), ("--learning-rate", learning_rate)):
         if value is not None and not 0 < value < float("inf"):
             fail(f"{name} must be a number over 0; got {value}")
@@ -123,7 +123,7 @@ def _run(recipe: Recipe, dtype: str) -> list[TrainingResult]:
     from crosscheck.training.lockstep import TRAJECTORIES, Lockstep
     from crosscheck.training.result import results_of
 
-    run = Lockstep(recipe, tuple(lane for lane in TRAJECTORIES if lane.name in LANES[dtype]))
+    run = Lockstep(recipe, tuple(lane for lane in TRAJECTORIES if lane.dtype in DTYPES[dtype]))
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     console = on_stderr()
     shown = TextColumn("loss {task.fields[torch]:.4f} torch, {task.fields[jax]:.4f} jax")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from crosscheck.diagnosis.matches import matches
 from crosscheck.diagnosis.place import Place, backward_place, forward_place
 from crosscheck.diagnosis.port import Port
-from crosscheck.finding import Finding, Outcome
+from crosscheck.finding import Finding, Kind, Outcome
 from crosscheck.judge import PROBE
 from crosscheck.problem import is_gradient
 
@@ -30,12 +30,11 @@ class Diagnosis:
 def diagnose(port: Port, findings: Sequence[Finding]) -> Diagnosis | None:
     """None where nothing disagrees, or where there is nothing to run: names or shapes do not match."""
     bad = [f for f in findings if f.final is Outcome.DISAGREE]
-    if not bad or any(f.norm is None and f.index is None and not f.lane.endswith("linear") for f in bad):
+    if not bad or any(f.norm is None and f.index is None and f.check.kind is not Kind.LINEARITY for f in bad):
         return None
-    dtype = "float64" if any(f.lane.startswith("A") for f in bad) else "float32"
-    lane = [f for f in bad if f.lane.startswith("A" if dtype == "float64" else "B")]
-    wrong_output = any(not is_gradient(f.quantity) for f in lane)
-    lifted = all(f.lane.endswith("linear") for f in bad)
+    dtype = "float64" if any(f.check.dtype == "float64" for f in bad) else "float32"
+    wrong_output = any(not is_gradient(f.quantity) for f in bad if f.check.dtype == dtype)
+    lifted = all(f.check.kind is Kind.LINEARITY for f in bad)
     place: Place | None = None
     found: list[str] = []
     trouble = ""

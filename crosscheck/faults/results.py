@@ -11,7 +11,7 @@ from crosscheck.cases import RecurrentCase
 from crosscheck.faults.fault import wrong_gradients
 from crosscheck.faults.layout import GATES
 from crosscheck.faults.parts import bfloat16
-from crosscheck.problem import Arrays
+from crosscheck.problem import Arrays, differentiated, is_gradient
 
 Change = Callable[[np.ndarray, RecurrentCase], np.ndarray]
 _PARAMETERS = ("weight", "bias")
@@ -23,7 +23,7 @@ def _gradients(prefixes: str | tuple[str, ...], change: Change) -> Callable[[Arr
 
     def gradients(arrays: Arrays, case: RecurrentCase) -> Arrays:
         return {
-            key: change(a, case) if key.startswith("grad ") and key.removeprefix("grad ").startswith(prefixes) else a
+            key: change(a, case) if is_gradient(key) and differentiated(key).startswith(prefixes) else a
             for key, a in arrays.items()
         }
 
@@ -71,7 +71,7 @@ def _float32(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
 
 def _other_direction(arrays: Arrays, case: RecurrentCase) -> Arrays:
     def other(key: str) -> str:
-        if not key.startswith("grad ") or "_l" not in key:
+        if not is_gradient(key) or "_l" not in key:
             return key
         return key.removesuffix("_reverse") if key.endswith("_reverse") else f"{key}_reverse"
 

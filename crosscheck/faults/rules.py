@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from crosscheck.problem import Arrays, Problem
+from crosscheck.problem import Arrays, Problem, gradient_name
 
 Close = Callable[[np.ndarray, np.ndarray], bool]
 
@@ -30,7 +30,7 @@ class Rule:
 
 
 def _judged(port: Arrays, reference: Arrays, problem: Problem, *, close: Close, gradients: bool) -> bool:
-    names = [*problem.output_names, *(f"grad {name}" for name in problem.wrt if gradients)]
+    names = [*problem.output_names, *(gradient_name(name) for name in problem.wrt if gradients)]
     return all(
         name in port and port[name].shape == reference[name].shape and close(port[name], reference[name])
         for name in names

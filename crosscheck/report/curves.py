@@ -8,7 +8,6 @@ import numpy as np
 from rich.table import Table
 
 from crosscheck.finding import SEVERITY, Finding, Outcome
-from crosscheck.judge import STAND_INS
 from crosscheck.reference import TINY32
 
 STRETCHES = 10
@@ -16,7 +15,7 @@ STRETCHES = 10
 
 def curve_table(title: str, findings: Sequence[Finding], quantity: str) -> Table:
     """Stretches of time down, lanes across: error and limit at that step of a stretch that is nearest to its limit."""
-    own = [f for f in findings if f.quantity == quantity and f.part == "t" and not f.lane.endswith(STAND_INS)]
+    own = [f for f in findings if f.quantity == quantity and f.part == "t" and not f.check.stands_in]
     curves = {f.lane: f for f in own if f.rows is not None}
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("steps", no_wrap=True)

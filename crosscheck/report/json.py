@@ -47,7 +47,9 @@ def _case(result: CaseResult) -> dict[str, Any]:
 
 def finding_dict(finding: Finding) -> dict[str, Any]:
     """Slices are in it as counts and by the worst of them; all of them would be a number for every step."""
-    return asdict(replace(finding, rows=None)) | {"ok": finding.ok}
+    content = asdict(replace(finding, rows=None))
+    del content["check"]
+    return {"quantity": finding.quantity, "lane": finding.lane} | content | {"ok": finding.ok}
 
 
 def _plain(value: Any) -> Any:

@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from crosscheck.finding import SEVERITY, Finding, Outcome, Rows
+from crosscheck.finding import SEVERITY, Finding, Kind, Outcome, Rows
 from crosscheck.parts import GATES, STEPS
-from crosscheck.problem import is_gradient
+from crosscheck.problem import differentiated, is_gradient
 from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RULE, drawing, inline_svg, open_frame
 
 WIDTH = 4.6  # inches; the page scales the whole
@@ -84,7 +84,11 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
 def _along(finding: Finding) -> str:
     if finding.part != "t":
         return STEPS[finding.part]
-    return f"{finding.lane.split()[-1]} window, in order" if finding.lane.endswith("-step") else "time step t"
+    return f"{finding.check.steps}-step window, in order" if _of_windows(finding) else "time step t"
+
+
+def _of_windows(finding: Finding) -> bool:
+    return finding.check.kind is Kind.TEACHER_FORCED
 
 
 def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
@@ -141,8 +145,7 @@ def _nearest(finding: Finding) -> str:
     worst = int(np.argmax(ratio))
     if ratio[worst] < 0:
         return ""
-    windows = finding.lane.endswith("-step")
-    where = "step" if finding.part != "t" else "window" if windows else "t ="
+    where = "step" if finding.part != "t" else "window" if _of_windows(finding) else "t ="
     return f"worst {number(ratio[worst])} × limit at {where} {worst + _start(finding):,}"
 
 
@@ -179,7 +182,7 @@ def heat_map(findings: Sequence[Finding]) -> str:
     for finding in findings:
         if finding.part != "gate" or finding.rows is None or finding.rows.error.size != len(GATES):
             raise ValueError(f"a heat map needs findings of the part 'gate' with their rows; got {finding.label!r}.")
-    names = [_shortened(finding.quantity.removeprefix("grad ")) for finding in findings]
+    names = [_shortened(differentiated(finding.quantity)) for finding in findings]
     margin = min(0.15 + 0.078 * max(map(len, names)), 2.4)
     height = 0.3 + 0.27 * len(findings) + 0.62
     figure = Figure(figsize=(WIDTH, height))

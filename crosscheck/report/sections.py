@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crosscheck.compare import LANES
-from crosscheck.finding import SEVERITY, Finding, Outcome
-from crosscheck.judge import STAND_INS
+from crosscheck.finding import SEVERITY, Check, Finding, Outcome
 from crosscheck.parts import STEPS
 from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
 from crosscheck.report.plots import BINS, curve, heat_map, number
@@ -44,25 +42,25 @@ def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True) -> tu
 def figures(findings: Sequence[Finding], side: str = "") -> list[Section]:
     """In each lane error against t, then in each lane the gates of every gradient; none where there are no slices."""
     with_rows = [f for f in findings if f.rows is not None]
-    lanes = sorted({f.lane for f in with_rows}, key=lambda lane: (lane.endswith(STAND_INS), lane))
+    checks = sorted({f.check for f in with_rows}, key=lambda check: (check.stands_in, str(check)))
     drawings: list[Section] = []
-    for lane in lanes:
-        steps = [f for f in with_rows if f.lane == lane and f.part == "t"]
+    for check in checks:
+        steps = [f for f in with_rows if f.check == check and f.part == "t"]
         if steps:
             drawings.append(
-                Figure(_titled(side, f"error against t, {lane_name(lane)}"), curve(steps), _curve_caption(steps))
+                Figure(_titled(side, f"error against t, {lane_name(check)}"), curve(steps), _curve_caption(steps))
             )
-    for lane in lanes:
-        gates = [f for f in with_rows if f.lane == lane and f.part == "gate"]
+    for check in checks:
+        gates = [f for f in with_rows if f.check == check and f.part == "gate"]
         if gates:
-            title = _titled(side, f"gradients by gate, {lane_name(lane)}")
+            title = _titled(side, f"gradients by gate, {lane_name(check)}")
             drawings.append(Figure(title, heat_map(gates), _heat_caption(gates)))
     return drawings
 
 
-def lane_name(lane: str) -> str:
+def lane_name(check: Check) -> str:
     """ "float64 (lane A)", "float32 (lane B shifted)"."""
-    return f"{LANES[lane[0]].dtype} (lane {lane})" if lane[:1] in LANES else f"lane {lane}"
+    return f"{check.dtype} (lane {check})" if check.dtype else f"lane {check}"
 
 
 def _heat_caption(findings: Sequence[Finding]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crosscheck.finding import Outcome, worst
+from crosscheck.finding import FLOAT32, FLOAT64, Outcome, worst
 from crosscheck.report.page import Cell, Fold, Page, Section, Table, Words
 from crosscheck.report.sections import outcome_cell, verdict_sections
 from crosscheck.report.table import OURS, closing_line, reach_of, worst_in
@@ -63,7 +63,7 @@ def _summary(results: Sequence[Sequence[CaseResult]], anchors: Sequence[str]) ->
     rows: list[tuple[str | Cell, ...]] = []
     for case, anchor in zip(results, anchors, strict=True):
         seconds = sum(result.seconds for result in case)
-        cells = [cell for lane in "AB" for cell in worst_in(case, lane)]
+        cells = [cell for check in (FLOAT64, FLOAT32) for cell in worst_in(case, check)]
         rows.append((Cell(case[0].name, to=anchor), _outcome(case), *cells, f"{seconds:.1f} s"))
     return Table("Cases", columns, tuple(rows), numeric=("time",))
 
@@ -83,6 +83,6 @@ def _case(case: Sequence[CaseResult], anchor: str) -> Fold:
     if reach:
         sections.insert(0, Words("How far gradients reach", reach))
     sections.append(Words("Reproduce", case[0].reproduce, code=True))
-    notes = tuple(f"{dtype}: {worst_in(case, lane)[0]}" for dtype, lane in (("float64", "A"), ("float32", "B")))
+    notes = tuple(f"{check.dtype}: {worst_in(case, check)[0]}" for check in (FLOAT64, FLOAT32))
     ok = all(result.ok for result in case)
     return Fold(case[0].name, tuple(sections), _outcome(case), notes, open=not ok, anchor=anchor)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosscheck.finding import Finding, Outcome, worst
+from crosscheck.finding import FLOAT32, FLOAT64, Check, Finding, Outcome, worst
 from crosscheck.report.text import finding_text, reach_text
-from crosscheck.suite import OWN_LIMIT, CaseResult, NoResult, overall
+from crosscheck.suite import CaseResult, NoResult, overall
 
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
 
@@ -40,7 +40,7 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
         outcome, ok = worst(r.outcome for r in case), all(r.ok for r in case)
         expected = outcome is not Outcome.AGREE and ok
         label = Text(f"{outcome}{' (expected)' if expected else ''}", "green" if ok else STYLE[outcome])
-        cells = [cell for lane in "AB" for cell in worst_in(case, lane)]
+        cells = [cell for check in (FLOAT64, FLOAT32) for cell in worst_in(case, check)]
         table.add_row(case[0].name, label, *cells, f"{sum(r.seconds for r in case):.1f} s")
     console.print(table)
     console.print()
@@ -75,7 +75,7 @@ def print_failures(results: Sequence[Sequence[CaseResult]], console: Console) ->
 def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
     """Counts, and the verdict as the last word."""
     flat = [result for case in results for result in case]
-    quantities = sum(len({f.quantity for f in r.verdict.findings if OWN_LIMIT not in f.note}) for r in flat)
+    quantities = sum(len({f.quantity for f in r.verdict.findings if not f.own_limit}) for r in flat)
     sides = ", ".join(dict.fromkeys(r.side for r in flat))
     failed = [r for r in flat if not r.ok]
     controls = len({r.name for r in flat if r.expected is not Outcome.AGREE})
@@ -89,13 +89,13 @@ def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
     )
 
 
-def worst_in(case: Sequence[CaseResult], lane: str) -> tuple[str, str]:
+def worst_in(case: Sequence[CaseResult], check: Check) -> tuple[str, str]:
     """Error and limit of the finding that the row shows, and its name, with the side where it is not ours."""
     judged = [
         (result, finding)
         for result in case
         for finding in result.verdict.findings
-        if finding.lane == lane and OWN_LIMIT not in finding.note
+        if finding.check == check and not finding.own_limit
     ]
     if not judged:
         return "", ""
@@ -116,7 +116,7 @@ def _figures(finding: Finding) -> str:
 def reach_of(case: Sequence[CaseResult]) -> str:
     """How far gradients reach back, where they fade, a line a gradient: what the long cases are about."""
     findings = next((r for r in case if r.side == OURS), case[0]).verdict.findings
-    inputs = [f for f in findings if f.lane == "A" and f.part == "t" and f.quantity == "grad x" and _fades(f)]
+    inputs = [f for f in findings if f.check == FLOAT64 and f.part == "t" and f.quantity == "grad x" and _fades(f)]
     return "\n".join(reach_text(findings, finding) for finding in inputs)
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crosscheck.compare import LANES
-from crosscheck.finding import Finding, Outcome
+from crosscheck.finding import Finding, Kind, Outcome
 from crosscheck.parts import STEPS
 
 MEANING = {
@@ -29,12 +28,12 @@ def findings_text(
 ) -> str:
     """Several lines; the first holds the verdict."""
     quantities = len({finding.quantity for finding in findings})
-    named = {finding.lane for finding in findings if finding.lane[:1] in LANES}
-    lanes = sorted({lane for lane in named if lane in LANES} or named)
-    where = " and ".join(f"{LANES[lane[0]].dtype} (lane {lane})" for lane in lanes)
+    ran = {finding.check for finding in findings if finding.check.dtype}
+    checks = sorted({check for check in ran if check.kind is Kind.DIRECT} or ran, key=str)
+    where = " and ".join(f"{check.dtype} (lane {check})" for check in checks)
     lines = [f"{outcome}: {quantities} quantities in {where or 'no lane'}", MEANING[outcome]]
     if outcome is Outcome.AGREE:
-        sure = [[f for f in findings if f.lane == lane and f.ok] for lane in lanes]
+        sure = [[f for f in findings if f.check == check and f.ok] for check in checks]
         nearest = [max(found, key=lambda f: f.ratio) for found in sure if found]
         lines += [f"  nearest to its limit: {finding_text(finding)}" for finding in nearest]
     else:
@@ -55,7 +54,7 @@ def _doubts(findings: Sequence[Finding]) -> list[Finding]:
     """Of what other lanes have settled, one finding a lane and outcome: the one with most slices in doubt."""
     doubts: dict[tuple, Finding] = {}
     for finding in (f for f in findings if f.settled):
-        key = (finding.lane, finding.verdict)
+        key = (finding.check, finding.verdict)
         if key not in doubts or _in_doubt(finding) > _in_doubt(doubts[key]):
             doubts[key] = finding
     return list(doubts.values())

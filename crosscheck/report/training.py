@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from crosscheck.finding import Finding, Outcome, worst
+from crosscheck.finding import FLOAT32, Check, Finding, Kind, Outcome, worst
 from crosscheck.training.optimizers import CLIP_DIFFERS
 from crosscheck.training.recipe import Recipe
 from crosscheck.training.result import TrainingResult
@@ -39,14 +39,14 @@ def loss_table(results: Sequence[TrainingResult]) -> Table:
 def quantity_rows(results: Sequence[TrainingResult]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: of each kind of quantity the step and tensor nearest to its limit, a column a lane."""
     findings = [f for result in results for f in (*result.findings, *result.trajectory)]
-    lanes = sorted({f.lane for f in findings})
+    checks = sorted({f.check for f in findings}, key=str)
     rows = []
     for kind in dict.fromkeys(map(_kind, findings)):
         same = [f for f in findings if _kind(f) == kind]
         count = len({f.quantity for f in same})
-        cells = [_cell([f for f in same if f.lane == lane]) for lane in lanes]
+        cells = [_cell([f for f in same if f.check == check]) for check in checks]
         rows.append([kind if count == 1 else f"{count} {kind}", *cells])
-    return ["error / limit at step", *map(_heading, lanes)], rows
+    return ["error / limit at step", *map(_heading, checks)], rows
 
 
 def quantity_table(results: Sequence[TrainingResult]) -> Table:
@@ -69,9 +69,8 @@ def _kind(finding: Finding) -> str:
     return "parameters" if "." in first else finding.quantity
 
 
-def _heading(lane: str) -> str:
-    dtype = "float64" if lane[0] == "A" else "float32"
-    return f"{dtype}, {'single steps' if lane.endswith('-step') else 'trajectory'}"
+def _heading(check: Check) -> str:
+    return f"{check.dtype}, {'single steps' if check.kind is Kind.TEACHER_FORCED else 'trajectory'}"
 
 
 def _cell(findings: Sequence[Finding]) -> str:
@@ -80,7 +79,7 @@ def _cell(findings: Sequence[Finding]) -> str:
     if finding.error is None or finding.limit is None:
         return str(outcome)
     text = f"{finding.error:.1e} / {finding.limit:.1e} at {finding.slice.removeprefix('step=')}"
-    if outcome is Outcome.DISAGREE and finding.lane == "B":
+    if outcome is Outcome.DISAGREE and finding.check == FLOAT32:
         return text + " (over)"  # reported, not judged
     return text + f" {outcome}" * (outcome is not Outcome.AGREE)
 

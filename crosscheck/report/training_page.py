@@ -63,15 +63,15 @@ def _as_table(title, columns, rows):
 def _figures(result: TrainingResult) -> list[Section]:
     figures: list[Section] = []
     everything = (*result.findings, *result.trajectory)
-    for lane in dict.fromkeys(f.lane for f in everything):
-        of_lane = [f for f in everything if f.lane == lane and f.quantity != "validation loss"]
+    for check in dict.fromkeys(f.check for f in everything):
+        of_lane = [f for f in everything if f.check == check and f.quantity != "validation loss"]
         nearest = sorted(of_lane[2:], key=lambda f: (-SEVERITY.index(f.verdict), -f.ratio))
         drawn = of_lane[:2] + nearest[: DRAWN - 2]
         caption = "In the 2-norm, relative to the truth's in the same step."
         leaves = departure([f for f in of_lane if f in result.trajectory])
         if leaves is not None:
             caption += f" Reported, not judged: beyond its limits from step {leaves[0]} on ({leaves[1]})."
-        figures.append(Figure(f"Error against training step, {lane_name(lane)}", curve(drawn), caption))
+        figures.append(Figure(f"Error against training step, {lane_name(check)}", curve(drawn), caption))
     return figures
 
 

@@ -51,7 +51,7 @@ PEERS: dict[str, Side] = {
         _peer("haiku", "haiku", "haiku", "dm-haiku"),
         _peer("equinox", "equinox", "equinox"),
         _peer("keras", "keras", "keras"),
-        _peer("onnxruntime", "onnxruntime", "onnxruntime", lanes=("B",), gradients=False),
+        _peer("onnxruntime", "onnxruntime", "onnxruntime", dtypes=("float32",), gradients=False),
     )
 }
 

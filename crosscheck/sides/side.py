@@ -16,14 +16,14 @@ Runner = Callable[..., Arrays]  # (problem, dtype, **options of run_torch on the
 class Side:
     """``runner(case)`` gives a function of (problem, dtype) that returns named outputs and gradients.
 
-    package: the distribution whose version belongs to its results. lanes: those that the side can compute in.
+    package: the distribution whose version belongs to its results. dtypes: those that the side can compute in.
     gradients: whether it has any; without, outputs alone are judged.
     """
 
     name: str
     runner: Callable[[Case], Runner]
     package: str = ""
-    lanes: tuple[str, ...] = ("A", "B")
+    dtypes: tuple[str, ...] = ("float64", "float32")
     gradients: bool = True
 
 

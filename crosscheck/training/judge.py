@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.compare import judge_rows
-from crosscheck.finding import SEVERITY, Finding, Outcome
+from crosscheck.compare import Lane, judge_rows
+from crosscheck.finding import SEVERITY, Check, Finding, Outcome
 from crosscheck.judge import settled
 from crosscheck.reference import CHAOS
 from crosscheck.training.lockstep import Lockstep
@@ -21,10 +21,10 @@ def judge_training(run: Lockstep) -> tuple[Finding, ...]:
     Where the training amplifies the perturbations that measure its condition past 1e-3, a trajectory is INCONCLUSIVE
     from there on; each single step from the truth's state stays decidable.
     """
-    lanes = {lane.name: lane for lane in run.lanes}
+    lanes: dict[str | None, Lane] = {lane.dtype: lane for lane in run.lanes}
     found = []
-    for (lane_name, quantity), records in run.records.items():
-        lane = replace(lanes[lane_name[0]], name=lane_name)
+    for (check, quantity), records in run.records.items():
+        lane = replace(lanes[check.dtype], check=check)
         steps = [n for n in range(run.recipe.steps) if quantity != VALIDATION or run.recipe.evaluates(n)]
         label = lambda row, steps=steps: f"step={steps[row] + 1}"
         error = records.error.rows()
@@ -33,7 +33,7 @@ def judge_training(run: Lockstep) -> tuple[Finding, ...]:
             finding = replace(finding, first_step=steps[first(finding, Outcome.DISAGREE)] + 1)
         found.append(finding)
     order = list(dict.fromkeys(quantity for _, quantity in run.records))
-    done = [f for lane in lanes for f in settled([f for f in found if f.lane[0] == lane])]
+    done = [f for dtype in lanes for f in settled([f for f in found if f.check.dtype == dtype])]
     return tuple(sorted(done, key=lambda f: order.index(f.quantity)))
 
 
@@ -43,9 +43,9 @@ def first(finding: Finding, outcome: Outcome) -> int:
     return int(np.argmax(finding.rows.outcomes == SEVERITY.index(outcome)))
 
 
-def undecided_from(findings: Sequence[Finding], lane: str) -> tuple[int, str] | None:
+def undecided_from(findings: Sequence[Finding], check: Check) -> tuple[int, str] | None:
     """The step, counted from 1, from which a trajectory decides nothing, and the quantity that says so first."""
-    doubts = [f for f in findings if f.lane == lane and f.quantity != VALIDATION and _has(f, Outcome.INCONCLUSIVE)]
+    doubts = [f for f in findings if f.check == check and f.quantity != VALIDATION and _has(f, Outcome.INCONCLUSIVE)]
     return min(((first(f, Outcome.INCONCLUSIVE) + 1, f.quantity) for f in doubts), default=None)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from crosscheck.compare import LANES, Lane
+from crosscheck.finding import Check, Kind, Precision
 from crosscheck.reference import DRAWS, U32, Known, over_neighbours
 from crosscheck.training.jax_side import JaxTrainer
 from crosscheck.training.recipe import Recipe
@@ -32,9 +33,16 @@ from crosscheck.training.state import (
 )
 from crosscheck.training.torch_side import TorchTrainer
 
-PROBE = {"A": 2.0**-40, "B": U32}  # far over float64's rounding, and small enough to be amplified linearly
-TRAJECTORIES = (replace(LANES["A"], chaos=PROBE["A"]), LANES["B"])  # a probe that grew past 1e-3 measures no condition
+PROBE = {"float64": 2.0**-40, "float32": U32}  # far over float64's rounding, and small enough to be amplified linearly
+_EXACT = replace(LANES["A"], chaos=PROBE["float64"])  # a probe that grew past 1e-3 measures no condition
+TRAJECTORIES = (_EXACT, LANES["B"])
+STREAMS = {"float64": 65, "float32": 66}  # of random numbers
 Port = Callable[[Recipe, str], JaxTrainer]
+
+
+def single_step(dtype: Precision) -> Check:
+    """Each step of a training by itself, from the truth's state."""
+    return Check(dtype, Kind.TEACHER_FORCED, 1)
 
 
 class Series:
@@ -81,12 +89,12 @@ class Moment:
 
 
 class Lockstep:
-    """Runs a recipe; ``records`` by (lane, quantity) and ``moments`` grow with each step that `advance` gives out."""
+    """Runs a recipe; ``records`` by (check, quantity) and ``moments`` grow with each step that `advance` gives out."""
 
     def __init__(self, recipe: Recipe, lanes: tuple[Lane, ...] = TRAJECTORIES, port: Port = JaxTrainer):
         self.recipe, self.lanes = recipe, lanes
         self.truth = TorchTrainer(recipe, "float64")
-        self.records: dict[tuple[str, str], Records] = {}
+        self.records: dict[tuple[Check, str], Records] = {}
         self.moments: list[Moment] = []
         self.quantities = recipe.algorithm.quantities(recipe.weights())
         self._runs = [_LaneRuns(self, lane, port) for lane in lanes]
@@ -123,12 +131,12 @@ class _LaneRuns:
         self.whole, self.lane, self.label = whole, lane, f"jax {lane.dtype}"
         self.trainer = port(recipe, lane.dtype)
         self.paths: list[TorchTrainer] = []
-        if lane.name == "B":
+        if lane.dtype == "float32":
             self.paths = [TorchTrainer(recipe, "float32"), TorchTrainer(recipe, "float32", torch.nn.LSTM)]
         start = first_state(recipe.weights(), recipe.algorithm)
         self.port, self.own = start, [start for _ in self.paths]
         self.moved = [start for _ in range(DRAWS)]
-        self.rng = np.random.default_rng([recipe.seed, 3, ord(lane.name)])
+        self.rng = np.random.default_rng([recipe.seed, 3, STREAMS[lane.dtype]])
 
     def advance(self, before: State, now: State, tokens: np.ndarray, evaluate: bool) -> None:
         """One step of everything, free and from the truth's state ``before``; ``now`` is the truth after it."""
@@ -136,11 +144,11 @@ class _LaneRuns:
         self.port = self._stepped(self.trainer, self.port, tokens, evaluate)
         self.own = [self._stepped(p, state, tokens, evaluate) for p, state in zip(self.paths, self.own, strict=True)]
         self.moved = [self._stepped(truth, self._nudged(s), tokens, evaluate, *self._moves()) for s in self.moved]
-        self._record(self.lane.name, now, self.port, self.own, self.moved)
+        self._record(self.lane.check, now, self.port, self.own, self.moved)
         single = self._stepped(self.trainer, before, tokens, evaluate)
         own = [self._stepped(path, before, tokens, evaluate) for path in self.paths]
         moved = [self._stepped(truth, self._nudged(before), tokens, evaluate, *self._moves()) for _ in range(DRAWS)]
-        self._record(f"{self.lane.name} 1-step", now, single, own, moved)
+        self._record(single_step(self.lane.dtype), now, single, own, moved)
 
     def apart(self) -> float:
         """How far the two frameworks' float32 parameters are from one another, relative, at worst."""
@@ -157,15 +165,15 @@ class _LaneRuns:
         return new | trainer.validation(new) if evaluate else new
 
     def _nudged(self, state):
-        return nudged(state, self.rng, PROBE[self.lane.name])
+        return nudged(state, self.rng, PROBE[self.lane.dtype])
 
     def _off(self, value):
-        return value * (1 + PROBE[self.lane.name] * self.rng.choice((-1.0, 1.0)))
+        return value * (1 + PROBE[self.lane.dtype] * self.rng.choice((-1.0, 1.0)))
 
-    def _record(self, lane, truth, port, own, moved) -> None:
+    def _record(self, check, truth, port, own, moved) -> None:
         for name, value in self.whole.compared(truth):
-            kept = self.whole.records.setdefault((lane, name), Records(max(value.size, 1)))
+            kept = self.whole.records.setdefault((check, name), Records(max(value.size, 1)))
             kept.size.append(size(value))
             kept.error.append(distance(port[name], value))
-            kept.response.append(np.max([distance(m[name], value) for m in moved], axis=0) / PROBE[self.lane.name])
+            kept.response.append(np.max([distance(m[name], value) for m in moved], axis=0) / PROBE[self.lane.dtype])
             kept.own_error.append(np.max([np.zeros(2), *(distance(o[name], value) for o in own)], axis=0))

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from crosscheck.finding import Finding, Outcome
+from crosscheck.finding import FLOAT64, Finding, Outcome
 from crosscheck.training.judge import departure, parting, undecided_from
-from crosscheck.training.lockstep import Lockstep, Moment
+from crosscheck.training.lockstep import Lockstep, Moment, single_step
 from crosscheck.training.recipe import Recipe
 from crosscheck.verdict import Verdict
 
-SETTLED = {"float64": ("A", "A 1-step"), "float32": ("B 1-step",)}  # the lanes that a verdict is made of
+JUDGED = {"float64": (FLOAT64, single_step("float64")), "float32": (single_step("float32"),)}  # these make a verdict
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ def results_of(run: Lockstep, findings: Sequence[Finding]) -> list[TrainingResul
     """One a lane, of the findings of `judge_training`."""
     results = []
     for lane in run.lanes:
-        judged = tuple(f for f in findings if f.lane in SETTLED[lane.dtype])
-        reported = tuple(f for f in findings if f.lane[0] == lane.name and f not in judged)
-        undecided = undecided_from(findings, lane.name)
+        judged = tuple(f for f in findings if f.check in JUDGED[lane.dtype])
+        reported = tuple(f for f in findings if f.check.dtype == lane.dtype and f not in judged)
+        undecided = undecided_from(findings, lane.check)
         leaves = departure(reported)
         result = TrainingResult(run.recipe, lane.dtype, judged, reported, run.moments, undecided, leaves)
-        results.append(result if lane.name == "A" else replace(result, parts=parting(run)))
+        results.append(result if lane.dtype == "float64" else replace(result, parts=parting(run)))
     return results
