@@ -21,7 +21,7 @@ def normal(shape: tuple[int, ...], dtype: Any = np.float64, *, seed: int = 0) ->
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
-def drawn(like: Any, *, seed: int = 0, bound: float = 1.0) -> Any:
+def drawn_like(like: Any, *, seed: int = 0, bound: float = 1.0) -> Any:
     """A tree of arrays for one of arrays, or of their shapes and dtypes: uniform between ``-bound`` and ``bound``."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda a: rng.uniform(-bound, bound, a.shape).astype(a.dtype), like)
@@ -38,7 +38,7 @@ def drawn_weights(
 
 def state_of(params: dict[str, Any], batch: int | tuple[int, ...], *, seed: int = 1, dtype: Any = None) -> Any:
     """A state of every layer and direction, uniform between -1 and 1."""
-    return drawn(jax.eval_shape(lambda: jax_lstm.zero_state(params, batch, dtype)), seed=seed)
+    return drawn_like(jax.eval_shape(lambda: jax_lstm.zero_state(params, batch, dtype)), seed=seed)
 
 
 def read_npz(file: str | PathLike[str]) -> dict[str, np.ndarray]:

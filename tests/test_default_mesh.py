@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
 from tests import haste
-from tests.arrays import drawn, drawn_weights, normal
+from tests.arrays import drawn_like, drawn_weights, normal
 
 B, T, D, H, V = 4, 6, 3, 4, 7
 PARAMS = drawn_weights(D, H, num_layers=2, bidirectional=True)
@@ -40,7 +40,7 @@ GRAPH, WEIGHTS = flax_nnx.split(
 
 
 def variables(module, x):
-    return drawn(jax.eval_shape(module.init, jax.random.key(0), x))
+    return drawn_like(jax.eval_shape(module.init, jax.random.key(0), x))
 
 
 def functional(**options):
@@ -60,7 +60,7 @@ RUNS = {
     "lstm_cell": (lambda params, x: jax_lstm.lstm_cell(params, None, x[:, 0]), convert.cell(ONE_LAYER), X),
     "rnn": (jax_lstm.rnn, RNN, X),
     "linen": (MODULE.apply, variables(MODULE, X), X),
-    "nnx": (lambda weights, x: flax_nnx.merge(GRAPH, weights)(x), drawn(WEIGHTS), X),
+    "nnx": (lambda weights, x: flax_nnx.merge(GRAPH, weights)(x), drawn_like(WEIGHTS), X),
     "SequenceModel": (WORDS.apply, variables(WORDS, TOKENS), TOKENS),
 }
 

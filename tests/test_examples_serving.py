@@ -16,12 +16,12 @@ from examples.serving.export import functions, write
 from examples.serving.train import SERVER, main
 from jax_lstm import LSTMState, linen
 from tests import apart
-from tests.arrays import drawn, read_npz
+from tests.arrays import drawn_like, read_npz
 from tests.example_commands import command, contents, refused_in_one_line  # noqa: F401
 
 TINY = ["--hidden", 6, "--embedding", 3, "--batch", 2, "--length", 9, "--steps", 4, "--every", 2, "--served", 2]
 MODEL = linen.SequenceModel(5, 3, 4, 5, num_layers=2)
-PARAMS = drawn(jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 2), np.int32))["params"])
+PARAMS = drawn_like(jax.eval_shape(MODEL.init, jax.random.key(0), np.zeros((1, 2), np.int32))["params"])
 
 
 @pytest.fixture

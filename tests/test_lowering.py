@@ -22,7 +22,7 @@ from jax import export
 import jax_lstm
 from jax_lstm import LSTMState, linen, nnx
 from tests import haste
-from tests.arrays import drawn, drawn_weights, normal, read_npz, state_of
+from tests.arrays import drawn_like, drawn_weights, normal, read_npz, state_of
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, D, H, V = 2, 8, 3, 4, 7
@@ -41,13 +41,13 @@ def functional(dtype=np.float32, *, network=None, **options):
 
 
 def of_linen(module, inputs):
-    params = drawn(jax.eval_shape(module.init, KEY, inputs)["params"])
+    params = drawn_like(jax.eval_shape(module.init, KEY, inputs)["params"])
     return lambda p, x: module.apply({"params": p}, x), (params, inputs)
 
 
 def of_nnx(make, inputs):
     graph, params = flax_nnx.split(flax_nnx.eval_shape(lambda: make(rngs=flax_nnx.Rngs(0))))
-    return lambda p, x: flax_nnx.merge(graph, p)(x), (drawn(params), inputs)
+    return lambda p, x: flax_nnx.merge(graph, p)(x), (drawn_like(params), inputs)
 
 
 X = arguments()[1]
@@ -243,7 +243,7 @@ def test_blocks_of_steps_where_the_length_is_known_to_hold_them(options):
 
 def test_a_model_of_any_batch_and_length():
     model = linen.SequenceModel(V, D, H, 5, param_dtype=jnp.float64)
-    variables = drawn(jax.eval_shape(model.init, KEY, TOKENS))
+    variables = drawn_like(jax.eval_shape(model.init, KEY, TOKENS))
     run = jax.jit(lambda v, tokens: model.apply(v, tokens)[0])
     exported = export.export(run, platforms=PLATFORMS)(variables, symbolic("b, t", TOKENS.dtype))
     reloaded = export.deserialize(exported.serialize())
