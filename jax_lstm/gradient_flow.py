@@ -24,8 +24,8 @@ from jax_lstm.elman import NONLINEARITIES, Nonlinearity
 from jax_lstm.flow.adjoint import Adjoint, run_back
 from jax_lstm.flow.jacobian import Recurrent, recurrent
 from jax_lstm.flow.spectra import product_spectra, step_spectra
-from jax_lstm.network import read_kind, read_network
-from jax_lstm.options import Options
+from jax_lstm.network import Network, read_kind, read_network
+from jax_lstm.options import Options, hashable
 from jax_lstm.single_step import gate_sums
 from jax_lstm.stack import run_stack
 from jax_lstm.state import LSTMState
@@ -112,19 +112,25 @@ def gradient_flow(
     cell = _cell(network.kind, nonlinearity)
     require_floating("x", x, "[*batch, T, D]")
     dtype = accumulation_dtype(compute_dtype(x, params))
-    weights = {name.removesuffix("_l0"): jnp.asarray(a, dtype) for name, a in params.items()}
-    x, state = jnp.asarray(x, dtype), _as_state(cell, state, "state")
-    named = {f"{name}_l0": a for name, a in weights.items()}
-    states = run_stack(cell, network, named, x, state, Options(precision=precision), keep="states").states
+    params, x = jax.tree.map(lambda a: jnp.asarray(a, dtype), (dict(params), x))
+    state = jax.tree.map(jnp.asarray, _as_state(cell, state, "state"))
+    cotangents = _cotangents(cell, dy, dstate, key, (*x.shape[:-1], network.hidden_size), dtype)
+    return _measure(cell, network, jacobians, products, hashable(precision), params, x, state, *cotangents)
+
+
+@partial(jax.jit, static_argnums=range(5))
+def _measure(cell: Cell, network: Network, jacobians, products, precision, params, x, state, dy, dlast) -> GradientFlow:
+    """Compiled, lest a call outside jax.jit compiles its loops anew each time: the step of a loop is a new function."""
+    states = run_stack(cell, network, params, x, state, Options(precision=precision), keep="states").states
     assert states is not None
-    batch, steps = x.shape[:-2], x.shape[-2]
+    weights = {name.removesuffix("_l0"): a for name, a in params.items()}
+    batch, dtype = x.shape[:-2], x.dtype
     first = state or jax.tree.map(lambda a: jnp.zeros_like(a[..., 0, :]), states)
     before = jax.tree.map(
         lambda a, b: jnp.concatenate((jnp.asarray(a, dtype)[0, ..., None, :], b[0, ..., :-1, :]), -2), first, states
     )
     gates = cell.activate(tuple(jnp.split(gate_sums(weights, x, before.h, precision), cell.num_gates, axis=-1)))
     coefficients = cell.slopes(gates, before.c, None if states.c is None else states.c[0])
-    dy, dlast = _cotangents(cell, dy, dstate, key, (*batch, steps, network.hidden_size), dtype)
     measure = partial(_one, cell, recurrent(cell, weights["weight_hh"]), jacobians, products, precision)
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(batch) :]), (coefficients, dy, dlast))
     flow = jax.vmap(measure)(*flat)

@@ -18,6 +18,7 @@ Backend = Literal["auto", "scan", "cudnn"]
 Residuals = Literal["fast", "lean"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 RESIDUALS: tuple[Residuals, ...] = get_args(Residuals)
+ARRAYS = ("lengths", "mask", "reset", "reset_state", "dropout_key")  # of the options; the rest is fixed while tracing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -88,6 +89,19 @@ class Options:
                 "reset_state is the state that a reset goes back to, and needs reset, bool "
                 f"{layout}; got reset=None. The state before the first step is state."
             )
+
+    def split(self) -> tuple[Options, dict[str, Any]]:
+        """The options without their arrays, for a static argument of jax.jit, and the arrays by name."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        return dataclasses.replace(self, **dict.fromkeys(ARRAYS), precision=hashable(self.precision)), {
+            name: jax.tree.map(jnp.asarray, a) if name == "reset_state" or a is None else jnp.asarray(a)
+            for name, a in arrays.items()
+        }
+
+
+def hashable(precision: Any) -> Any:
+    """Return a precision as a static argument of jax.jit may be: JAX takes a pair for the two factors as a list too."""
+    return tuple(precision) if isinstance(precision, list) else precision
 
 
 def show_options(function: Function) -> Function:

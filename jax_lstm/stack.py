@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -34,16 +35,24 @@ class Ran(NamedTuple):
 def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, options: Options, keep="h") -> Ran:
     """Runs all layers. ``state`` holds one row a layer and direction; None means zeros."""
     check_input(x, network, options)
-    x = jnp.asarray(x)
+    batch = x.shape[1:-1] if options.time_major else x.shape[:-2]
+    for name, given in (("state", state), ("reset_state", options.reset_state)):
+        check_state(name, given, network, batch, cell.has_cell_state)
+    settings, arrays = options.split()
+    params, x, state = jax.tree.map(jnp.asarray, (dict(params), x, state))
+    backend = choose(cell, network, x, compute_dtype(x, params), options, keep).backend
+    return _run(cell, network, settings, keep, backend, params, x, state, arrays)
+
+
+@partial(jax.jit, static_argnums=range(5))
+def _run(cell: Cell, network: Network, settings: Options, keep, backend, params, x, state, arrays) -> Ran:
+    """Compiled, lest a call outside jax.jit compiles its loop anew each time: the step of a loop is a new function."""
+    options = replace(settings, **arrays)
     time_axis = 0 if options.time_major else x.ndim - 2
-    params, x = vary_alike((dict(params), x))
+    params, x = vary_alike((params, x))
     dtype = compute_dtype(x, params)
     carry_dtype = carry_dtype_of(options.carry_dtype, dtype)
     steps = jnp.moveaxis(x, time_axis, 0).astype(dtype)
-    for name, given in (("state", state), ("reset_state", options.reset_state)):
-        check_state(name, given, network, steps.shape[1:-1], cell.has_cell_state)
-    backend = choose(cell, network, x, dtype, options, keep).backend
-
     forward, backward, valid = find_events(options, steps, time_axis)
     steps = _mask(valid, steps)
     keys = _dropout_keys(options, network.num_layers)

@@ -29,7 +29,7 @@ from jax_lstm.cell import LSTM
 from jax_lstm.dtypes import carry_dtype_of, compute_dtype
 from jax_lstm.lstm import Params, check_state_type
 from jax_lstm.network import Network, read_network
-from jax_lstm.options import Options
+from jax_lstm.options import Options, hashable
 from jax_lstm.products import product, step_product
 from jax_lstm.recurrence import Events, Plan
 from jax_lstm.single_step import check_step_input
@@ -64,8 +64,7 @@ def lstm_step(
     _refuse_time_axis(x, state, network)
     check_step_input(x, network)
     Options(carry_dtype=carry_dtype).check((1, *x.shape))
-    y, state = _stream(network, params, jnp.asarray(x)[None], state, carry_dtype, precision)
-    return y[0], state
+    return _stream(network, None, params, x, state, carry_dtype, precision)
 
 
 def lstm_stream(
@@ -86,16 +85,22 @@ def lstm_stream(
     network = _of_one_direction(params, "lstm_stream")
     check_state_type(state)
     check_input(x, network, Options(time_major=time_major, carry_dtype=carry_dtype))
-    x = jnp.asarray(x)
-    time_axis = 0 if time_major else x.ndim - 2
-    y, state = _stream(network, params, jnp.moveaxis(x, time_axis, 0), state, carry_dtype, precision)
-    return jnp.moveaxis(y, 0, time_axis), state
+    return _stream(network, 0 if time_major else x.ndim - 2, params, x, state, carry_dtype, precision)
 
 
-def _stream(network, params, x, state, carry_dtype, precision):
-    """x ``[T, *batch, D]`` -> y ``[T, *batch, P]`` and the last state. Checks what both functions share."""
-    check_state("state", state, network, x.shape[1:-1], has_cell_state=True)
-    params, x = vary_alike((dict(params), x))
+def _stream(network, time_axis, params, x, state, carry_dtype, precision):
+    """x -> y of its layout, and the last state. ``time_axis`` is None for one step. Checks what both share."""
+    batch = x.shape[:-1] if time_axis is None else (*x.shape[:time_axis], *x.shape[time_axis + 1 : -1])
+    check_state("state", state, network, batch, has_cell_state=True)
+    operands = jax.tree.map(jnp.asarray, (dict(params), x, state))
+    return _run_layers(network, time_axis, carry_dtype, hashable(precision), *operands)
+
+
+@partial(jax.jit, static_argnums=range(4))
+def _run_layers(network, time_axis, carry_dtype, precision, params, x, state):
+    """Compiled, lest a call outside jax.jit compiles its loop anew each time: the step of a loop is a new function."""
+    params, x = vary_alike((params, x))
+    x = x[None] if time_axis is None else jnp.moveaxis(x, time_axis, 0)
     dtype = compute_dtype(x, params)
     plan = Plan(LSTM, carry_dtype_of(carry_dtype, dtype), precision=precision)
     layers = [weights_of(params, f"_l{layer}", dtype) for layer in range(network.num_layers)]
@@ -104,7 +109,7 @@ def _stream(network, params, x, state, carry_dtype, precision):
         like = first[-1].h[None] if first else x
         first.append(first_state(plan, network, weights, like, Events(), state, (), layer))
     last, y = _run(plan, layers, first, x.astype(dtype))
-    return y, stack_rows(last)
+    return y[0] if time_axis is None else jnp.moveaxis(y, 0, time_axis), stack_rows(last)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -52,6 +52,7 @@ def install(monkeypatch):
     monkeypatch.setattr(rnn, "lstm_bwd", backward)
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
     monkeypatch.setattr(backends, "platforms_of", lambda x: {"gpu"})
+    jax.clear_caches()  # what was traced before calls what stood here then
     return calls
 
 
@@ -74,6 +75,7 @@ class _Library:
 
 def install_lowering(monkeypatch):
     """JAX's real primitives, traced and lowered for CUDA without CUDA: only the library's sizes are made up."""
+    jax.clear_caches()
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
     monkeypatch.setattr(backends, "platforms_of", lambda x: {"gpu"})
     monkeypatch.setattr(gpu_rnn, "compute_rnn_workspace_reserve_space_sizes", lambda *sizes: (64, 32), raising=False)
