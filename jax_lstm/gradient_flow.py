@@ -83,7 +83,7 @@ def gradient_flow(
     products: bool = True,
     precision: Any = None,
 ) -> GradientFlow:
-    """Gradient norms and singular values, per time step, of one layer in one direction. Call it under jax.jit.
+    """Gradient norms and singular values, per time step, of one layer in one direction.
 
     L = Σ dy ∘ y + Σ dstate ∘ (last state), whose derivatives by every state are taken; rows of a batch are apart.
 

@@ -48,7 +48,10 @@ def lstm(
     unroll: int = 1,
     precision: Any = None,
 ) -> tuple[jax.Array, LSTMState]:
-    """A multi-layer LSTM over a sequence: torch.nn.LSTM's function, on torch.nn.LSTM's weights. Call it under jax.jit.
+    """A multi-layer LSTM over a sequence: torch.nn.LSTM's function, on torch.nn.LSTM's weights.
+
+    Outside jax.jit a call is one compiled program, and so is its gradient. They are compiled once for each set of
+    shapes, dtypes and options. Put a training step under jax.jit, so that all of it is one program.
 
     Axes: T steps, D inputs, H hidden, P = proj_size or H, R = layers * directions.
 

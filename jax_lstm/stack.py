@@ -41,11 +41,11 @@ def run_stack(cell: Cell, network: Network, params, x, state: LSTMState | None, 
     settings, arrays = options.split()
     params, x, state = jax.tree.map(jnp.asarray, (dict(params), x, state))
     backend = choose(cell, network, x, compute_dtype(x, params), options, keep).backend
-    return _run(cell, network, settings, keep, backend, params, x, state, arrays)
+    return _run_layers(cell, network, settings, keep, backend, params, x, state, arrays)
 
 
 @partial(jax.jit, static_argnums=range(5))
-def _run(cell: Cell, network: Network, settings: Options, keep, backend, params, x, state, arrays) -> Ran:
+def _run_layers(cell: Cell, network: Network, settings: Options, keep, backend, params, x, state, arrays) -> Ran:
     """Compiled, lest a call outside jax.jit compiles its loop anew each time: the step of a loop is a new function."""
     options = replace(settings, **arrays)
     time_axis = 0 if options.time_major else x.ndim - 2

@@ -41,7 +41,7 @@ from jax_lstm.trees import add, cast, every_step, gatewise, in_one_dtype, vary_a
 def lstm_step(
     params: Params, x: Any, state: LSTMState | None = None, *, carry_dtype: Any = None, precision: Any = None
 ) -> tuple[jax.Array, LSTMState]:
-    """One step of a whole network of one direction, any number of layers. Call it under jax.jit.
+    """One step of a whole network of one direction, any number of layers. Compiled as :func:`jax_lstm.lstm` is.
 
     Args:
       params: as :func:`jax_lstm.lstm`, without ``_reverse`` entries.
@@ -76,7 +76,7 @@ def lstm_stream(
     carry_dtype: Any = None,
     precision: Any = None,
 ) -> tuple[jax.Array, LSTMState]:
-    """A sequence, or the next chunk of one, by the steps of :func:`lstm_step`. Call it under jax.jit.
+    """A sequence, or the next chunk of one, by the steps of :func:`lstm_step`. Compiled as :func:`jax_lstm.lstm` is.
 
     Arguments, results and errors as :func:`jax_lstm.lstm`, for networks of one direction: x ``[*batch, T, D]`` or with
     ``time_major`` ``[T, *batch, D]``, ``state=None`` means zeros. However a sequence is cut into chunks, each starting

@@ -57,8 +57,14 @@ def derivatives(args, options):
 
 @pytest.mark.parametrize(
     ("network", "name"),
-    [("both ways", name) for name in ("plain", "lengths", "chunks")]
-    + [("projection", name) for name in ("plain", "lean", "reset and cuts")],
+    [
+        ("both ways", "plain"),
+        pytest.param("both ways", "lengths", marks=pytest.mark.slow),
+        ("both ways", "chunks"),
+        pytest.param("projection", "plain", marks=pytest.mark.slow),
+        ("projection", "lean"),
+        ("projection", "reset and cuts"),
+    ],
 )
 def test_blocks_do_not_show(network, name, monkeypatch):
     """Seven steps in blocks of 3, 3 and 1, and weight gradients in blocks of two, against one block."""

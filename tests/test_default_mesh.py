@@ -86,7 +86,11 @@ def without_a_mesh(name):
 
 @pytest.mark.parametrize(
     ("name", "devices"),
-    [(name, 2) for name in RUNS] + [(name, 1) for name in ("lstm", "rnn", "linen", "nnx", "SequenceModel")],
+    [
+        *((name, 2) for name in RUNS),
+        ("lstm", 1),
+        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in ("rnn", "linen", "nnx", "SequenceModel")),
+    ],
 )
 def test_values_and_gradients_are_those_without_a_mesh(name, devices):
     run, params, x = RUNS[name]
@@ -122,8 +126,15 @@ def test_outputs_lie_as_the_rows_do(devices):
     assert last.c.sharding.is_equivalent_to(NamedSharding(mesh, P(None, "data")), 3)
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 4}])
-@pytest.mark.parametrize("run", [jax_lstm.lstm, jax_lstm.rnn])
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [
+        (jax_lstm.lstm, {"checkpoint_every": 4}),
+        (jax_lstm.rnn, {}),
+        pytest.param(jax_lstm.lstm, {}, marks=pytest.mark.slow),
+        pytest.param(jax_lstm.rnn, {"checkpoint_every": 4}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_reset_state_that_is_sharded_where_x_is_not(run, options):
     """The loop's carry has the type of whatever meets it: x, weights, events and both states."""
     mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])

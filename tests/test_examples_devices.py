@@ -43,6 +43,7 @@ def wait_until(condition, seconds=120):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_every_way_gives_the_losses_of_one_device(command, tmp_path):  # noqa: F811
     code, out, err = command(main, *SMALL, "--steps", 4, "--dtype", "float64", "--out", tmp_path / "run")
     assert code == 0, err

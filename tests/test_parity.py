@@ -115,7 +115,7 @@ def assert_random_case_agrees(case: RecurrentCase):
 _settings = partial(settings, deadline=None, derandomize=False, database=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", [0, 1, *(pytest.param(part, marks=pytest.mark.slow) for part in (2, 3))])
 def test_random_configurations(part):
     @seed(part)
     @_settings(max_examples=5)

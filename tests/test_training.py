@@ -56,7 +56,7 @@ def trained(of: Recipe, lanes=FLOAT64, **options) -> list[TrainingResult]:
     ],
 )
 def test_the_same_algorithm_agrees_at_every_step(name, clip):
-    of = recipe(name, steps=6, clip=clip, num_layers=2 if clip else 1)
+    of = recipe(name, steps=6, clip=clip, num_layers=2 if (name, clip) == ("adam", 0.1) else 1)
     for result in trained(of, BOTH):
         assert result.outcome is Outcome.AGREE, str(result.verdict)
         names = {f.quantity for f in result.findings}

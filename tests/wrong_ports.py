@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -36,19 +36,17 @@ def without_bias_hh(params):
     return {name: 0 * a if name.startswith("bias_hh") else a for name, a in params.items()}
 
 
+@cache
 def scanned(step):
     """A one-layer batch-first port written as a plain scan over ``step(params, state, x)``."""
 
-    def runner(case):
-        def port(params, x, states):
-            cell = {name.removesuffix("_l0"): a for name, a in params.items()}
-            body = lambda state, x_t: (lambda new: (new, new.h))(step(cell, state, x_t))
-            last, h = jax.lax.scan(body, LSTMState(*(a[0] for a in states)), x.swapaxes(0, 1))
-            return h.swapaxes(0, 1), (last.h[None], last.c[None])
+    def port(params, x, states):
+        cell = {name.removesuffix("_l0"): a for name, a in params.items()}
+        body = lambda state, x_t: (lambda new: (new, new.h))(step(cell, state, x_t))
+        last, h = jax.lax.scan(body, LSTMState(*(a[0] for a in states)), x.swapaxes(0, 1))
+        return h.swapaxes(0, 1), (last.h[None], last.c[None])
 
-        return partial(run_jax, port)
-
-    return runner
+    return lambda case: partial(run_jax, port)
 
 
 def stop_gradient_on_h(cell, state, x):
