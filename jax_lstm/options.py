@@ -92,11 +92,13 @@ class Options:
 
     def split(self) -> tuple[Options, dict[str, Any]]:
         """The options without their arrays, for a static argument of jax.jit, and the arrays by name."""
+        none: dict[str, Any] = dict.fromkeys(ARRAYS)
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        return dataclasses.replace(self, **dict.fromkeys(ARRAYS), precision=hashable(self.precision)), {
-            name: jax.tree.map(jnp.asarray, a) if name == "reset_state" or a is None else jnp.asarray(a)
-            for name, a in arrays.items()
-        }
+        of_lists = {name: np.asarray(a) for name, a in arrays.items() if isinstance(a, (list, tuple))}  # no leaves
+        return (
+            dataclasses.replace(self, **none, precision=hashable(self.precision)),
+            jax.tree.map(jnp.asarray, arrays | of_lists),
+        )
 
 
 def hashable(precision: Any) -> Any:

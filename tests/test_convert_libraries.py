@@ -76,7 +76,9 @@ def test_gradients_flow_back_to_torchs_names(name):
         np.testing.assert_allclose(weigh(change), by_gradient, rtol=0, atol=1e-12)  # sums of some 100 terms
 
 
-@pytest.mark.parametrize("name", JAX)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "Optimized" in name else []) for name in JAX]
+)
 def test_a_loss_of_their_forward_has_the_gradients_of_ours(name):
     library = LIBRARIES[name]
     library.need()

@@ -155,7 +155,7 @@ def test_the_additive_path_is_the_product_of_forget_gates():
     assert np.all(np.isneginf(got.log2_step_min))  # W_ho is singular, and so is every J_t
 
 
-@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+@pytest.mark.parametrize("cell", [pytest.param("tanh", marks=pytest.mark.slow), "lstm"])
 def test_float32_holds_what_float32_cannot(cell):
     """400 steps back the gradient is far below 2^-149, in the same jitted program as at float64."""
     params, x, state, _ = network(cell, steps=400)

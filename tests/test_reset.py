@@ -40,8 +40,22 @@ def loss(y, last):
     return jnp.sum(jnp.sin(y)) + jnp.sum(last.h**2) + jnp.sum(jnp.cos(last.c))
 
 
-@pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 2}])
-@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (True, {}),
+        (False, {}),
+        (True, {"checkpoint_every": 2}),
+        *(
+            pytest.param(given, options, marks=pytest.mark.slow)
+            for given, options in (
+                (True, {"residuals": "lean"}),
+                (False, {"residuals": "lean"}),
+                (False, {"checkpoint_every": 2}),
+            )
+        ),
+    ],
+)
 def test_stepping_by_hand(given, options):
     """The carry of the last chunk comes in, and an episode starts from zeros or from the reset state."""
 

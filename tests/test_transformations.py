@@ -90,7 +90,7 @@ def loss(f):
 
 
 ALL = (0, 1, 2, 3)
-IN_OTHERS = ("reset", "truncation")  # reset to a state and the combined ones have all of it
+IN_OTHERS = ("stacked, both directions", "lengths", "mask", "reset", "truncation")  # the combined ones have all of it
 COMBINED = ("all in one layer", "all together")  # a mistake of one option shows in these too
 
 
