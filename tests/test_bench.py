@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from jax.experimental import rnn
+from jax.experimental.compilation_cache import compilation_cache
 
 import jax_lstm
 from crosscheck.bench.competitor import Competitor, Missing
-from crosscheck.bench.competitors import choose, jax_cudnn, known
+from crosscheck.bench.competitors import choose, jax_cudnn, known, torch_compiled
 from crosscheck.bench.competitors.jax_lstm import ours
 from crosscheck.bench.jax_program import ready_jax
 from crosscheck.bench.measure import measure
@@ -187,14 +188,66 @@ def test_what_only_a_gpu_has_and_what_would_take_too_long_is_missing():
     assert row.reason == "a loop in Python, left out above 1,000 steps"
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")  # both are of torch's compiler
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def compiles_in_torch(test):
+    for warning in (
+        "ignore:`torch.jit.*` is deprecated:DeprecationWarning",
+        "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning",
+    ):
+        test = pytest.mark.filterwarnings(warning)(test)
+    return pytest.mark.slow(test)
+
+
+@compiles_in_torch
 def test_torch_compiles_the_step():
     for kind in KINDS:
         (row,) = run(choose(["torch.compile"]), kind)
-        assert row.seconds
-        assert row.compile_seconds > row.median
+        assert row.seconds, row.reason
+        assert row.compile_seconds > 10 * row.median
+
+
+@compiles_in_torch
+def test_torch_compiles_anew_each_time(monkeypatch, tmp_path):
+    """It reads no program of an earlier run, and never reaches torch's limit on the programs of one function."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for batch in (2, 3):
+            (row,) = run(choose(["torch.compile"]), "forward", shape=Shape(7, batch, 5, 4))
+            assert row.compile_seconds > 10 * row.median
+    assert not list(tmp_path.iterdir())
+
+
+@compiles_in_torch
+def test_what_torchs_compiler_said_is_the_reason(monkeypatch):
+    said = "backend='inductor' raised:\nCppCompileError: C++ compile error\n\nCommand:\ng++ main.cpp"
+
+    def fail(*arguments, **options):
+        raise torch._dynamo.exc.TorchDynamoException(said)
+
+    monkeypatch.setattr(torch_compiled, "ready_torch", fail)
+    (row,) = run(choose(["torch.compile"]), "forward")
+    assert row.reason == "torch.compile failed: backend='inductor' raised: CppCompileError: C++ compile error"
+
+
+def test_jax_compiles_anew_each_time(tmp_path):
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    compiled = lambda: jax.jit(lambda x: jnp.cos(x) * 3.25).lower(np.ones(3, np.float32)).compile()
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        with measuring("float32"):
+            compiled()
+        assert not list(tmp_path.iterdir())
+        compiled()
+        assert list(tmp_path.iterdir()), "the user's cache is used again"
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 @pytest.mark.parametrize("feature", ["plain", "layers", "bidirectional"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import torch
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "torch", "numpy")
 
@@ -42,7 +43,7 @@ def cores() -> int:
 
 @contextmanager
 def measuring(precision: str) -> Iterator[None]:
-    """One precision for both frameworks, x64 off; restored afterwards."""
+    """One precision for both frameworks, x64 off, no compiled program read from disk; restored afterwards."""
     on_gpu = jax.devices()[0].platform == "gpu"
     narrow = precision == "tf32"
     matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
@@ -51,6 +52,7 @@ def measuring(precision: str) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             stack.enter_context(jax.enable_x64(False))
+            stack.enter_context(_without_cache())
             if on_gpu and not narrow:
                 stack.enter_context(jax.default_matmul_precision("highest"))
             stack.enter_context(warnings.catch_warnings())
@@ -60,6 +62,19 @@ def measuring(precision: str) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = cudnn
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    """A program from JAX's cache on disk, which a user may have set, would make the time to compile too short."""
+    enabled = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    reset_cache()  # JAX asks for the option once, at its first program
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        reset_cache()
 
 
 def record(precision: str) -> dict[str, Any]:

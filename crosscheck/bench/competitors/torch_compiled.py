@@ -16,8 +16,9 @@ MOST_STEPS = 1_000
 def ready(work: Work) -> Ready:
     if work.shape.steps > MOST_STEPS:
         raise Missing(f"a loop in Python, left out above {MOST_STEPS:,} steps")
-    from torch._inductor import config  # slow to import
+    from torch._inductor import config, utils  # slow to import
 
+    torch.compiler.reset()  # after eight shapes of one step torch would compile no more, and run it as plain Python
     device = torch_device()
     step = torch.compile(lstm_step, dynamic=False)
 
@@ -31,10 +32,19 @@ def ready(work: Work) -> Ready:
     module.to(device, getattr(torch, work.dtype))
     lengths = None if work.lengths is None else torch.from_numpy(work.lengths)
     try:
-        with config.patch(compile_threads=1):  # no pool of compilers that lives on beside the clock
+        with (
+            config.patch(compile_threads=1),  # no pool of compilers that lives on beside the clock
+            utils.fresh_inductor_cache(),  # a program of an earlier run would make the time to compile too short
+        ):
             return ready_torch(work, module, lambda x: module(x, None, lengths)[0], compiles=True)
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise Missing(f"torch.compile failed: {str(error).splitlines()[0]}") from error
+        raise Missing(f"torch.compile failed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What the compiler said. Torch's first line may name only the backend."""
+    first, *rest = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"{first} {rest[0]}" if first.endswith(":") and rest else first
 
 
 def competitors() -> tuple[Competitor, ...]:
