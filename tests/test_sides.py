@@ -174,6 +174,27 @@ def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
     assert rest(without_a) > rest(truth)
 
 
+def test_a_control_is_expected_to_agree_where_a_side_has_no_gradients(monkeypatch):
+    """Only the gradients of the control vanish: a side that has outputs only agrees, and that is as expected."""
+    ours = choose(["jax_lstm"])[0]
+
+    def forward(case):
+        run = ours.runner(case)
+        return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
+
+    def wrong(case):
+        run = forward(case)
+        return lambda problem, dtype: {n: a + (n == "c_n") for n, a in run(problem, dtype).items()}
+
+    for name, runner in (("forward", forward), ("wrong", wrong)):
+        monkeypatch.setitem(PEERS, name, sides.Side(name, runner, dtypes=("float32",), gradients=False))
+    faded = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last", expect=Outcome.VACUOUS)
+    found = {r.side: r for r in run_sides(faded, ["jax_lstm", "forward", "wrong"], explain=False).judged}
+    assert [(found[name].outcome, found[name].ok) for name in ("jax_lstm", "forward", "wrong")] == [
+        (Outcome.VACUOUS, True), (Outcome.AGREE, True), (Outcome.DISAGREE, False),
+    ]  # fmt: skip
+
+
 def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
     def crash(case):
         raise RuntimeError("out of memory\nand more lines")
