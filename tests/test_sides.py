@@ -34,6 +34,12 @@ def need_peer(name):
         pytest.skip(f"{name} is of the extra 'peers', which is not installed")
 
 
+def outputs_only(case):
+    """The runner of jax_lstm without its gradients."""
+    run = choose(["jax_lstm"])[0].runner(case)
+    return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
+
+
 @pytest.fixture(scope="module")
 def measured():
     return measure_case(PLAIN)
@@ -132,22 +138,16 @@ def test_a_wrong_converter_is_a_wrong_side(measured, monkeypatch):
 
 
 def test_a_side_without_gradients_or_float64_says_so(measured):
-    ours = choose(["jax_lstm"])[0]
-
-    def outputs_alone(case):
-        run = ours.runner(case)
-        return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
-
     def judged(runner, **kind):
         return run_side(measured, sides.Side("forward", runner, **kind))
 
-    verdict = judged(outputs_alone, dtypes=("float32",), gradients=False)
+    verdict = judged(outputs_only, dtypes=("float32",), gradients=False)
     assert verdict.ok
     assert {f.quantity for f in verdict.findings} == {"y", "h_n", "c_n"}
     assert {f.lane for f in verdict.findings} == {"B"}
     assert "no gradients" in " ".join(verdict.notes)
     assert "does not compute in float64" in " ".join(verdict.notes)
-    assert judged(outputs_alone).outcome is Outcome.DISAGREE  # it claims gradients and gives none
+    assert judged(outputs_only).outcome is Outcome.DISAGREE  # it claims gradients and gives none
 
 
 def test_a_side_without_float64_is_not_said_to_agree_there(measured):
@@ -176,21 +176,16 @@ def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
 
 def test_a_control_is_expected_to_agree_where_a_side_has_no_gradients(monkeypatch):
     """Only the gradients of the control vanish: a side that has outputs only agrees, and that is as expected."""
-    ours = choose(["jax_lstm"])[0]
-
-    def forward(case):
-        run = ours.runner(case)
-        return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
 
     def wrong(case):
-        run = forward(case)
+        run = outputs_only(case)
         return lambda problem, dtype: {n: a + (n == "c_n") for n, a in run(problem, dtype).items()}
 
-    for name, runner in (("forward", forward), ("wrong", wrong)):
+    for name, runner in (("outputs only", outputs_only), ("wrong", wrong)):
         monkeypatch.setitem(PEERS, name, sides.Side(name, runner, dtypes=("float32",), gradients=False))
     faded = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last", expect=Outcome.VACUOUS)
-    found = {r.side: r for r in run_sides(faded, ["jax_lstm", "forward", "wrong"], explain=False).judged}
-    assert [(found[name].outcome, found[name].ok) for name in ("jax_lstm", "forward", "wrong")] == [
+    found = {r.side: r for r in run_sides(faded, ["jax_lstm", "outputs only", "wrong"], explain=False).judged}
+    assert [(found[name].outcome, found[name].ok) for name in ("jax_lstm", "outputs only", "wrong")] == [
         (Outcome.VACUOUS, True), (Outcome.AGREE, True), (Outcome.DISAGREE, False),
     ]  # fmt: skip
 

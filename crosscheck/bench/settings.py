@@ -43,7 +43,7 @@ def cores() -> int:
 
 @contextmanager
 def measuring(precision: str) -> Iterator[None]:
-    """One precision for both frameworks, x64 off, no compiled program read from disk; restored afterwards."""
+    """One precision for both frameworks, x64 off, JAX's cache on disk not used; restored afterwards."""
     on_gpu = jax.devices()[0].platform == "gpu"
     narrow = precision == "tf32"
     matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryDirectory
+
 import torch
 
 from crosscheck.bench.competitor import Competitor, Missing, Ready
@@ -34,7 +36,8 @@ def ready(work: Work) -> Ready:
     try:
         with (
             config.patch(compile_threads=1),  # no pool of compilers that lives on beside the clock
-            utils.fresh_inductor_cache(),  # a program of an earlier run would make the time to compile too short
+            TemporaryDirectory() as folder,  # torch leaves its files there if it fails
+            utils.fresh_inductor_cache(dir=folder),  # a program of an earlier run would make the time too short
         ):
             return ready_torch(work, module, lambda x: module(x, None, lengths)[0], compiles=True)
     except torch._dynamo.exc.TorchDynamoException as error:
