@@ -15,9 +15,9 @@ import torch
 from flax.traverse_util import unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.utils import prune
 
 from crosscheck.checkpoint import Skipped, case_of, find_lstms, look, read_arrays
+from crosscheck.checkpoint.torch_arrays import from_torch
 
 
 def training_checkpoint(path: Path) -> torch.nn.ModuleDict:
@@ -99,8 +99,12 @@ def test_just_the_lstms_are_found_at_any_prefix_and_nesting(lstms, others, neste
         path = Path(folder, "a.pt")
         torch.save([unflatten_dict(flat, sep=".") if nested else flat], path)
         arrays = {name.removeprefix("0."): array for name, array in read_arrays(path).items()}
+    entries = {entry.prefix: entry for entry in look(arrays, asked)}
     found = {lstm.prefix: lstm for lstm in find_lstms(arrays, asked)}
-    assert found.keys() == {p for p in lstms if not asked or p == asked or p.startswith(asked + ".")}
+    wanted = {p for p in lstms if not asked or p == asked or p.startswith(asked + ".")}
+    plain = {p for p in wanted if not any(has_below(p, other) for other in chosen if other != p)}
+    assert found.keys() == plain
+    assert all("this is no plain nn." in entries[p].reason for p in wanted - plain)
     for prefix, lstm in found.items():
         module = lstms[prefix]
         assert lstm.kind == f"nn.{type(module).__name__}"
@@ -118,6 +122,11 @@ def test_just_the_lstms_are_found_at_any_prefix_and_nesting(lstms, others, neste
         )
         for name, weight in case.problem.params.items():
             np.testing.assert_array_equal(weight, lstm.stack_params[name].astype(np.float64))
+
+
+def has_below(prefix, other):
+    """Whether a module at ``other`` is a part of the one at ``prefix``."""
+    return not prefix or other.startswith(f"{prefix}.")
 
 
 def lstm(**changes):
@@ -150,28 +159,132 @@ NAN[3:5] = np.nan, np.inf
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_said_and_its_neighbour_is_found(arrays, kind, words):
-    neighbour = {name.replace("net.", "net.inner."): array for name, array in lstm().items()}
+    neighbour = {name.replace("net.", "other."): array for name, array in lstm().items()}
     left, found = look(arrays | neighbour)
     assert isinstance(left, Skipped)
     assert (left.prefix, left.kind, left.is_lstm) == ("net", kind, kind == "nn.LSTM")
     assert words in left.reason
-    assert [entry.prefix for entry in find_lstms(arrays | neighbour)] == ["net.inner"] == [found.prefix]
+    assert [entry.prefix for entry in find_lstms(arrays | neighbour)] == ["other"] == [found.prefix]
 
 
-def reparametrised():
-    """The ways in which torch and its users keep a weight under other names."""
-    lstm, gru = torch.nn.LSTM(3, 5), torch.nn.GRU(3, 5)
-    yield torch.nn.utils.parametrizations.weight_norm(lstm, "weight_hh_l0").state_dict(), "nn.LSTM"
-    yield torch.nn.utils.parametrizations.weight_norm(gru, "weight_hh_l0").state_dict(), "nn.GRU"
-    yield prune.l1_unstructured(torch.nn.LSTM(3, 5), "weight_ih_l0", 3).state_dict(), "nn.LSTM"
-    state = torch.nn.LSTM(3, 5).state_dict()
-    state["weight_hh_l0_raw"] = state.pop("weight_hh_l0")
-    yield state, "nn.LSTM"
+def cell(**more):
+    state = torch.nn.LSTMCell(3, 5).state_dict() | more
+    return {f"net.cell.{name}": np.asarray(array) for name, array in state.items()}
 
 
-def test_rewritten_weights_are_named():
-    for state, kind in reparametrised():
-        (left,) = look({f"net.{name}": tensor.numpy() for name, tensor in state.items()})
-        assert isinstance(left, Skipped)
-        assert (left.prefix, left.kind) == ("net", kind)
-        assert ("weight norm, pruning or the like" in left.reason) == (kind == "nn.LSTM")
+@pytest.mark.parametrize(
+    ("arrays", "named"),
+    [
+        (cell(weight_pi=np.ones(5)), "net.cell.weight_pi, and"),
+        (cell(**{"ln_ih.weight": np.ones(5)}), "net.cell.ln_ih.weight, and"),
+        (cell(**{f"l.{n}": np.ones(5) for n in range(6)}), "cell.l.1, net.cell.l.2, net.cell.l.3, ..."),
+        ({"fc.weight": np.ones(2)} | {n.removeprefix("net.cell."): a for n, a in cell().items()}, "fc.weight, and"),
+        ({"enc_ln": np.ones(2)} | {n.replace("net.cell.", "enc_"): a for n, a in cell().items()}, "enc_ln, and"),
+    ],
+)  # fmt: skip
+def test_what_lies_beside_a_cell_is_named_and_it_is_not_checked(arrays, named):
+    (left,) = look(arrays)
+    assert isinstance(left, Skipped)
+    assert (left.kind, left.is_lstm) == ("nn.LSTMCell", True)
+    assert left.reason.startswith("this is no plain nn.LSTMCell: under the same prefix lie ")
+    assert named in left.reason
+
+
+@pytest.mark.parametrize(
+    "other", ["net.fc.weight", "net.cell2.ln", "net.cellar", "net.cell.opt.step", "net.cell.exp_avg.x"]
+)
+def test_what_lies_elsewhere_is_not_beside_it(other):
+    (found,) = find_lstms(cell() | {other: np.ones(3)})
+    assert found.prefix == "net.cell"
+
+
+def test_two_networks_may_begin_alike():
+    """Without a dot before the names there is no module: "enc_" and "enc_2_" are two of one."""
+    arrays = {n.replace("net.cell.", before): a for before in ("enc_", "enc_2_") for n, a in cell().items()}
+    assert [found.prefix for found in find_lstms(arrays)] == ["enc", "enc_2"]
+
+
+def test_the_raw_weight_of_weight_drop_is_the_weight():
+    state = {f"net.{name}": tensor.numpy() for name, tensor in torch.nn.LSTM(3, 5).state_dict().items()}
+    raw = state["net.weight_hh_l0"]
+    for dropped in ({"net.weight_hh_l0": raw * (raw > 0)}, {}):
+        rest = {name: array for name, array in state.items() if name != "net.weight_hh_l0"}
+        (found,) = find_lstms(rest | dropped | {"net.weight_hh_l0_raw": raw})
+        np.testing.assert_array_equal(found.params["weight_hh_l0"], raw)
+        assert found.notes[0].startswith("weight_hh_l0 is WeightDrop's weight_hh_l0_raw")
+
+
+def test_a_folded_gru_is_a_gru():
+    gru = torch.nn.utils.parametrizations.weight_norm(torch.nn.GRU(3, 5), "weight_hh_l0")
+    (left,) = look({f"net.{name}": tensor.numpy() for name, tensor in gru.state_dict().items()})
+    assert (left.kind, left.is_lstm) == ("nn.GRU", False)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_weight_norm_is_torchs_in_any_dtype(dtype):
+    torch.manual_seed(0)
+    module = torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTMCell(3, 5), "weight_hh")
+    module = module.to(getattr(torch, dtype))
+    arrays = {f"net.{name}": from_torch(tensor) for name, tensor in module.state_dict().items()}
+    (found,) = find_lstms(arrays)
+    np.testing.assert_array_equal(found.params["weight_hh"], from_torch(module.weight_hh.detach()), strict=True)
+
+
+LOW_RANK = {
+    "parametrizations.weight_hh.original0": np.ones((20, 1)),
+    "parametrizations.weight_hh.original1": np.ones((1, 5)),
+}
+
+
+@pytest.mark.parametrize(
+    ("forms", "words"),
+    [
+        ({"weight_hh_orig": np.ones((20, 5)), "weight_hh_u": np.ones(20)}, "under spectral_norm"),
+        ({"weight_hh_orig": np.ones((20, 5))}, "the file has weight_hh_orig. Save it after prune.remove"),
+        ({"weight_hh_orig": np.ones((20, 5)), "weight_hh_mask": np.ones((20, 1))}, "its parts do not fit"),
+        ({"weight_hh": np.ones((20, 5)), "weight_hh_mask": np.ones((20, 5))}, "the file has weight_hh, weight_hh_mask"),
+        ({"weight_hh_g": np.ones((20, 1))}, "stored as weight_hh_g, which is no form that is known here"),
+        ({"weight_hh_g": np.ones((7, 1)), "weight_hh_v": np.ones((20, 5))}, "stored as weight_hh_g, weight_hh_v"),
+        (LOW_RANK, "under a parametrization that the file does not name (it has original0, original1)"),
+        ({"parametrizations.weight_hh.original": np.ones((20, 5))}, "(it has original)"),
+    ],
+)  # fmt: skip
+def test_a_form_that_is_not_known_is_refused_by_name(forms, words):
+    arrays = {name: array for name, array in cell().items() if name != "net.cell.weight_hh"}
+    (left,) = look(arrays | {f"net.cell.{name}": array for name, array in forms.items()})
+    assert isinstance(left, Skipped)
+    assert left.kind == "nn.LSTMCell"
+    assert words in left.reason
+
+
+def quantized(*inputs):
+    """The cells of a quantized nn.LSTM with H = 5, as they are read."""
+    return {
+        f"net._all_weight_values.{cell}.param.{to}.{name}": np.ones(shape, np.float32)
+        for cell, size in enumerate(inputs)
+        for to, columns in (("ih", size), ("hh", 5))
+        for name, shape in (("weight", (20, columns)), ("bias", (20,)))
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "layers", "directions"), [((3,), 1, 1), ((3, 5), 2, 1), ((3, 3), 1, 2), ((3, 3, 10, 10), 2, 2)]
+)
+def test_the_cells_of_a_quantized_network_are_put_in_their_places(inputs, layers, directions):
+    (found,) = find_lstms(quantized(*inputs))
+    assert (found.network.num_layers, found.network.directions) == (layers, directions)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (quantized(5, 5), "its 2 cells may be two layers or two directions"),
+        (quantized(3, 4), "its 2 cells fit neither one direction nor two"),
+        ({n.replace(".0.param", ".1.param"): a for n, a in quantized(3).items()}, "some of its layers are missing"),
+        ({n: a for n, a in quantized(3).items() if "ih.weight" not in n}, "its packed weights are not whole"),
+    ],
+)
+def test_a_quantized_network_that_is_not_whole_is_refused(arrays, words):
+    (left,) = look(arrays)
+    assert isinstance(left, Skipped)
+    assert words in left.reason

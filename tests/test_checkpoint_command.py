@@ -6,6 +6,7 @@ from tests.requirements import need
 
 need("torch")
 
+import argparse
 import json
 import logging
 
@@ -175,16 +176,44 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        (weights("a.") | weights("a_"), "two LSTMs have an entry 'a.weight_ih_l0'"),
-        (weights("") | weights("weight_hh_l0."), "'weight_hh_l0' is an array and has"),
-        (weights("a..b."), "no valid path"),
-        (weights("a\ud800."), "no valid path"),
+        ([weights("a.") | weights("a_")], "two LSTMs have an entry 'a.weight_ih_l0'"),
+        ([weights(""), weights("weight_hh_l0.")], "'weight_hh_l0' is an array and has"),
+        ([weights("a..b.")], "no valid path"),
+        ([weights("a\ud800.")], "no valid path"),
     ],
 )
 def test_names_that_no_tree_can_hold_are_refused(arrays, words, tmp_path):
     with pytest.raises(CannotExport, match=words):
-        export(find_lstms(arrays), tmp_path / "out")
+        export([lstm for part in arrays for lstm in find_lstms(part)], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_folded_and_what_was_not_made_is_told(tmp_path, judged):
+    judged()
+    module = torch.nn.ModuleDict({"cell": torch.nn.LSTMCell(3, 5), "lstm": torch.nn.LSTM(2, 3)})
+    torch.nn.utils.parametrizations.weight_norm(module["cell"], "weight_hh")
+    torch.save({"model": module.state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "a.pt")
+    result = run(tmp_path / "a.pt", "--json", tmp_path / "out.json")
+    assert result.exit_code == 0, result.output
+    assert "as read: model.cell: weight_hh is computed from its weight_norm\n" in result.stdout
+    assert "not made: argparse.Namespace at args\n" in result.stdout
+    content = json.loads((tmp_path / "out.json").read_text())["checkpoint"]
+    assert {lstm["prefix"]: lstm["notes"] for lstm in content["lstms"]} == {
+        "model.cell": ["weight_hh is computed from its weight_norm"],
+        "model.lstm": [],
+    }
+    assert content["not_made"] == {"argparse.Namespace": "args"}
+
+
+def test_a_cell_with_more_beside_it_is_named_in_the_verdict(tmp_path, judged):
+    judged()
+    more = {"cell.ln_ih.weight": torch.ones(20)} | torch.nn.ModuleDict({"cell": torch.nn.LSTMCell(3, 5)}).state_dict()
+    torch.save(more | {f"lstm.{n}": a for n, a in torch.nn.LSTM(2, 3).state_dict().items()}, tmp_path / "a.pt")
+    result = run(tmp_path / "a.pt", "--export", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "not checked: cell (nn.LSTMCell): this is no plain nn.LSTMCell: under the same prefix lie" in result.stdout
+    assert result.stdout.rstrip().endswith("; but not every LSTM could be checked: cell")
+    assert not any(name.startswith("cell") for name in load_file(tmp_path / "out" / "params.safetensors"))
 
 
 def test_a_prefix_chooses(file, judged):
@@ -228,7 +257,7 @@ def test_what_cannot_run_exits_2_with_one_line_and_writes_nothing(file, tmp_path
     before = {path: path.read_bytes() for path in (tmp_path / "in").iterdir()}
     folder, out, results = tmp_path / "in", tmp_path / "out", tmp_path / "results.json"
     for path, export_to, json_file, words in (
-        (folder / "bad.pt", out, results, "bad.pt: torch.load cannot read it"),
+        (folder / "bad.pt", out, results, "bad.pt: its content is of no format that is known here"),
         (folder / "none.npz", out, results, "none.npz: no LSTM in it; found instead: conv [2, 3]"),
         (folder / "empty.npz", out, results, "empty.npz: no LSTM in it; found instead: no arrays at all"),
         (folder / "nothing.pt", out, results, "nothing.pt: there is no such file"),

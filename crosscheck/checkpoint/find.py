@@ -1,37 +1,32 @@
 """Finds LSTMs among named arrays: by torch's names at any prefix, checked by shape, dtype and value.
 
-An array belongs to a network where its name ends in one of torch's recurrent entries, "weight_ih_l0" (nn.LSTM) or
-"weight_ih" (nn.LSTMCell), after a dot, an underscore or nothing; what stands before is the network's prefix. So
-"module." and "_orig_mod." of wrapped modules are parts of prefixes like any other.
+An array belongs to a network if its name ends in one of torch's recurrent entries, "weight_ih_l0" (nn.LSTM) or
+"weight_ih" (nn.LSTMCell), after a dot, an underscore or nothing. What stands before is the network's prefix. So
+"module." and "_orig_mod." of wrapped modules are parts of prefixes like any other. What lies beside a network's entries
+under the same prefix is of the same module, and then that module computes something that the names do not tell.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import jax.numpy as jnp
 import numpy as np
 
-from crosscheck.checkpoint.errors import printable
+from crosscheck.checkpoint.errors import first_line, listed, printable
+from crosscheck.checkpoint.fold import Folded, Stored, fold, stored_networks
 from crosscheck.problem import Arrays
 from jax_lstm.network import Network, read_cell, read_network
 
 TOP = "(top level)"
-_ENTRY = re.compile(
-    r"(?P<before>(?:.*[._])?)(?P<entry>(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)"
-    r"(?P<layer>_l(?:0|[1-9][0-9]{0,3})(?:_reverse)?)?)",
-    re.DOTALL,
-)
-_REWRITTEN = re.compile(  # weight norm, pruning, spectral norm and dropped weights keep a weight under other names
-    r"(?P<before>(?:.*\.)?)(?P<entry>weight_(?:ih|hh)_l[0-9]+(?:_reverse)?)"
-    r"(?:_raw|_orig|_g|_v|\.original[0-9]*)",
-    re.DOTALL,
-)
 _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta"}
 _TREE_MOMENTS = {"mu", "nu", "trace"}  # optax's; names of a model's too, but not below an optimizer
 _GATES = {4: "nn.LSTM", 3: "nn.GRU", 1: "nn.RNN"}
+_BESIDE = 4  # names that are told
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +34,15 @@ class Found:
     """An LSTM that can be run.
 
     ``kind`` is "nn.LSTM" or "nn.LSTMCell", ``params`` has that module's names and ``network`` the sizes and options
-    read off it. ``prefix`` is what stood before the names, without the dot; "" at the top level.
+    read off it. ``prefix`` is what stood before the names, without the dot; "" at the top level. ``notes`` say which of
+    the params are not stored as they are, and how they were computed.
     """
 
     prefix: str
     kind: str
     params: dict[str, np.ndarray] = field(repr=False)
     network: Network
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,7 +59,7 @@ class Found:
 class Skipped:
     """A recurrent network, by its names, that is no LSTM or cannot be run, and the reason.
 
-    ``kind`` is torch's class as far as shapes tell, "optimizer state", or "unknown". Where it is "nn.LSTM" or
+    ``kind`` is torch's class as far as shapes tell, "optimizer state", or "unknown". If it is "nn.LSTM" or
     "nn.LSTMCell", an LSTM of the file is left unchecked (``is_lstm``).
     """
 
@@ -79,65 +76,70 @@ class Skipped:
         return self.kind.startswith("nn.LSTM")
 
 
-def find_lstms(arrays: Mapping[str, np.ndarray], prefix: str = "") -> list[Found]:
-    """Every LSTM that can be run, in the arrays' order; with ``prefix`` those at it or below it.
+def find_lstms(
+    arrays: Mapping[str, np.ndarray], prefix: str = "", notes: Mapping[str, str] | None = None
+) -> list[Found]:
+    """Return every LSTM that can be run, in the arrays' order; with ``prefix`` those at it or below it.
 
-    ``arrays`` are by dotted name, as :func:`read_arrays` gives them. :func:`look` also tells what was left out.
+    ``arrays`` are by dotted name, and ``notes`` say what was converted on reading: :func:`read_checkpoint` gives both.
+    :func:`look` also tells what was left out.
     """
-    return [entry for entry in look(arrays, prefix) if isinstance(entry, Found)]
+    return [entry for entry in look(arrays, prefix, notes) if isinstance(entry, Found)]
 
 
-def look(arrays: Mapping[str, np.ndarray], prefix: str = "") -> list[Found | Skipped]:
-    """As :func:`find_lstms`, and with a reason whatever has a recurrent network's names and is no LSTM that can run."""
-    groups: dict[tuple[str, bool], Arrays] = {}
-    rewritten: dict[tuple[str, bool], Arrays] = {}
-    for name, array in arrays.items():
-        if match := _ENTRY.fullmatch(name):
-            groups.setdefault((match["before"], match["layer"] is not None), {})[match["entry"]] = array
-        elif match := _REWRITTEN.fullmatch(name):
-            key = (match["before"].removesuffix("parametrizations."), True)
-            groups.setdefault(key, {})
-            rewritten.setdefault(key, {})[name] = array
-    entries = [
-        _read(before[:-1], is_stack, params, rewritten.get((before, is_stack), {}))
-        for (before, is_stack), params in groups.items()
-    ]
+def look(
+    arrays: Mapping[str, np.ndarray], prefix: str = "", notes: Mapping[str, str] | None = None
+) -> list[Found | Skipped]:
+    """Return what :func:`find_lstms` does, and every other recurrent network with the reason why it is not run."""
     wanted = prefix.replace("/", ".").rstrip(".")
-    return [e for e in entries if not wanted or e.prefix == wanted or e.prefix.startswith(f"{wanted}.")]
+    names = sorted(arrays)
+    networks = stored_networks(arrays)
+    return [
+        _read(network, _beside(network, names, networks), notes or {})
+        for network in networks
+        if not wanted or network.prefix == wanted or network.prefix.startswith(f"{wanted}.")
+    ]
 
 
-def _read(prefix: str, is_stack: bool, params: Arrays, rewritten: Arrays) -> Found | Skipped:
-    kind = _kind(params, "_l0" if is_stack else "", rewritten)
-    shown = kind if is_stack or kind == "unknown" else f"{kind}Cell"
-    if _is_moment(prefix):
-        return Skipped(prefix, "optimizer state", "the moments of an optimizer have a model's names and are no weights")
+def _read(network: Stored, beside: Sequence[str], converted: Mapping[str, str]) -> Found | Skipped:
+    folded = fold(network)
+    kind = _kind(network, folded.params)
+    shown = kind if network.is_stack or kind == "unknown" else f"{kind}Cell"
+    if _is_moment(network.prefix):
+        reason = "the moments of an optimizer have a model's names and are no weights"
+        return Skipped(network.prefix, "optimizer state", reason)
     if kind not in ("nn.LSTM", "unknown"):
-        return Skipped(prefix, shown, "only LSTMs are checked here")
-    reason = _unusable(params)
-    if not reason:
-        try:
-            network = (read_network if is_stack else read_cell)(params, "lstm")
-        except (TypeError, ValueError) as error:
-            reason = printable(str(error).splitlines()[0])
-        else:
-            reason = _not_finite(params)
-    if rewritten and reason:
-        reason = (
-            f"a weight is stored as {printable(next(iter(rewritten)))!r}: weight norm, pruning or the like is still "
-            "on. Save the model after torch.nn.utils.parametrize.remove_parametrizations or prune.remove"
-        )
-    return Skipped(prefix, shown, reason) if reason else Found(prefix, shown, params, network)
+        return Skipped(network.prefix, shown, "only LSTMs are checked here")
+    found = _network(folded, network.is_stack)
+    if isinstance(found, str):
+        return Skipped(network.prefix, shown, found)
+    if beside:
+        return Skipped(network.prefix, shown, _not_plain(shown, beside))
+    notes = [f"{printable(name)} is {converted[name]}" for name in sorted(network.names & converted.keys())]
+    return Found(network.prefix, shown, folded.params, found, (*folded.notes, *(() if network.cells else notes)))
 
 
-def _kind(params: Arrays, end: str, rewritten: Arrays) -> str:
-    """torch's class, by how many gates the recurrent weight has; an LSTM where no weight can tell."""
-    recurrent = params.get(f"weight_hh{end}")
-    if f"weight_hr{end}" in params:
+def _network(folded: Folded, is_stack: bool) -> Network | str:
+    """The sizes and options of a network that can be run, or why it cannot."""
+    if reason := folded.refused or _unusable(folded.params):
+        return reason
+    try:
+        network = (read_network if is_stack else read_cell)(folded.params, "lstm")
+    except (TypeError, ValueError) as error:
+        return printable(first_line(error))
+    return _not_finite(folded.params) or network
+
+
+def _kind(network: Stored, params: Arrays) -> str:
+    """torch's class, by how many gates the recurrent weight has; an LSTM if no weight can tell."""
+    end = "_l0" if network.is_stack else ""
+    if f"weight_hr{end}" in network.forms:
         return "nn.LSTM"
-    if recurrent is None:
-        kinds = (_by_gates(array) for name, array in rewritten.items() if "weight_hh" in name)
-        return next((kind for kind in kinds if kind != "unknown"), "nn.LSTM")
-    return _by_gates(recurrent)
+    if f"weight_hh{end}" in params:
+        return _by_gates(params[f"weight_hh{end}"])
+    forms = network.forms.get(f"weight_hh{end}", {}) or network.cells.get(0, {})
+    kinds = map(_by_gates, forms.values())
+    return next((kind for kind in kinds if kind != "unknown"), "nn.LSTM")
 
 
 def _by_gates(recurrent: np.ndarray) -> str:
@@ -149,20 +151,52 @@ def _by_gates(recurrent: np.ndarray) -> str:
 
 def _is_moment(prefix: str) -> bool:
     parts = prefix.split(".")
-    below_optimizer = any(part.startswith("opt") for part in parts)
-    return not _MOMENTS.isdisjoint(parts) or (below_optimizer and not _TREE_MOMENTS.isdisjoint(parts))
+    return not _MOMENTS.isdisjoint(parts) or (_is_below_optimizer(parts) and not _TREE_MOMENTS.isdisjoint(parts))
+
+
+def _is_below_optimizer(parts: Sequence[str]) -> bool:
+    return any(part.startswith("opt") for part in parts)
+
+
+def _beside(network: Stored, names: Sequence[str], networks: Sequence[Stored]) -> list[str]:
+    """The first of the sorted ``names`` that lie under the network's prefix and are none of its own entries.
+
+    Below "encoder." lies what the module "encoder" has. "encoder_" is no module's name, so another network may have it.
+    """
+    before = network.before
+    own = network.names
+    if before.endswith("_"):
+        own = own.union(*(other.names for other in networks))
+    found: list[str] = []
+    for name in islice(names, bisect_left(names, before), None):
+        if not name.startswith(before) or len(found) == _BESIDE + 1:
+            break
+        if name not in own and not _is_an_optimizers(name.removeprefix(before).split(".")):
+            found.append(name)
+    return found
+
+
+def _is_an_optimizers(parts: Sequence[str]) -> bool:
+    return _is_below_optimizer(parts) or not _MOMENTS.isdisjoint(parts)
+
+
+def _not_plain(kind: str, beside: Sequence[str]) -> str:
+    more = ", ..." if len(beside) > _BESIDE else ""
+    return (
+        f"this is no plain {kind}: under the same prefix lie {listed(list(beside[:_BESIDE]))}{more}, and the file does "
+        "not say what the module does with them. If they are no part of it, save the state dict of the LSTM by itself"
+    )
 
 
 def _unusable(params: Arrays) -> str:
-    """Why these arrays cannot be a network's, before their shapes are compared; "" where they can."""
+    """Why these arrays cannot be a network's, before their shapes are compared; "" if they can."""
     for name, array in params.items():
         if not jnp.issubdtype(array.dtype, jnp.floating) or array.dtype.itemsize > 8:
             return f"{name!r} is {array.dtype}, not floating point of at most 64 bits; save it as float32 (dequantized)"
         if not array.size:
             return f"{name!r} has shape {array.shape}, so no numbers"
-    layers = {match["layer"] for match in map(_ENTRY.fullmatch, params) if match}
-    top = max((int(re.sub("[^0-9]", "", layer)) for layer in layers if layer), default=0)
-    if top >= len(params):  # before anything loops over layers that a name claims
+    layers = [int(layer) for name in params for layer in re.findall(r"_l(\d+)", name)]
+    if (top := max(layers, default=0)) >= len(params):  # before anything loops over layers that a name claims
         return f"there is a layer {top} and not every layer below it"
     return ""
 

@@ -1,95 +1,86 @@
-"""The file formats: one reader each, from a path to arrays by name. None of them ever runs what a file says."""
+"""The file formats: one reader each, to arrays by name. None of them runs what a file says."""
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
-import zipfile
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import safetensors
-import torch
 
+from crosscheck.checkpoint.archives import Archive
 from crosscheck.checkpoint.errors import BadFile, first_line
-from crosscheck.checkpoint.tensors import as_array, flatten
-from crosscheck.problem import Arrays
+from crosscheck.checkpoint.tensors import Flat, flatten
+from crosscheck.checkpoint.torch_arrays import from_torch
+from crosscheck.checkpoint.torch_files import read_pickled, read_torch_archive
 
-_AGAIN = "Is it whole, and of the format that its ending says? Download or save it again"
-_STATE_DICT = (
-    "Where its source is trusted, load it with torch and save its weights alone: "
-    "torch.save(module.state_dict(), 'weights.pt')"
-)
+AGAIN = "Is it whole? Download or save it again"
 
 
-def read_safetensors(path: Path) -> Arrays:
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Whatever a damaged or hostile file makes a reader raise is a BadFile: the file is no ``what`` that is whole."""
+    try:
+        yield
+    except BadFile:
+        raise
+    except Exception as error:
+        raise BadFile(path, f"it begins as {what} does and cannot be read ({first_line(error)})", AGAIN) from error
+
+
+def read_safetensors(path: Path) -> Flat:
     """Through torch, which has all dtypes that the format has."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            arrays = {name: as_array(path, name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except BadFile:
-        raise
-    except Exception as error:  # whatever a damaged file makes the library raise
-        raise BadFile(path, f"safetensors cannot read it ({first_line(error)})", _AGAIN) from error
-    return {name: array for name, array in arrays.items() if array is not None}
+    arrays = {}
+    with reading(path, "a safetensors file"), safetensors.safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            try:
+                arrays[name] = from_torch(file.get_tensor(name))
+            except TypeError:  # no dtype that NumPy or ml_dtypes has
+                continue
+    return Flat(arrays)
 
 
-def read_torch(path: Path) -> Arrays:
-    """What torch.load gives with ``weights_only=True``: tensors in plain containers, and nothing that runs code."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # those of old storages; what matters is raised
-            # Mapped, so that an optimizer's state takes no memory. Files from before torch 1.6 cannot be.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # whatever a damaged or hostile file makes torch raise
-        raise _refusal(path, error) from error
-    return flatten(path, content)
+def read_torch_zip(path: Path, archive: Archive) -> Flat:
+    """What torch.save and torch.jit.save write."""
+    with reading(path, "a file of torch's"):
+        return flatten(path, read_torch_archive(archive))
 
 
-def _refusal(path: Path, error: BaseException) -> BadFile:
-    if isinstance(error, pickle.UnpicklingError) and error.__context__:
-        error = error.__context__  # torch wraps it into advice to switch this safety off
-    text = str(error)
-    if needed := re.search(r"GLOBAL (\S+)", text):
-        wrong = f"reading it means to run {needed[1]}, which could do anything, so it is refused"
-        return BadFile(path, wrong, _STATE_DICT)
-    if "Unsupported operand" in text and _is_pickle(path):  # one that torch did not write
-        return BadFile(path, "it is a plain pickle, which may run any code when read, so it is refused", _STATE_DICT)
-    if "TorchScript" in text:
-        return BadFile(
-            path, "it is a TorchScript archive, a program and not weights alone, so it is refused", _STATE_DICT
-        )
-    return BadFile(path, f"torch.load cannot read it ({type(error).__name__}: {first_line(error)})", _AGAIN)
+def read_pickle_file(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
+    """A pickle, or torch's format from before 1.6, which is several."""
+    with reading(path, "a pickle"):
+        return flatten(path, read_pickled(buffer, file))
 
 
-def _is_pickle(path: Path) -> bool:
-    content = path.read_bytes()
-    return content[:1] == pickle.PROTO and content[-1:] == pickle.STOP
-
-
-def read_npz(path: Path) -> Arrays:
+def read_npz(path: Path, archive: Archive) -> Flat:
     """NumPy's archive, without object arrays: those are pickles."""
-    name = ""
-    try:
-        with path.open("rb") as file:  # not by its path: numpy leaves a file open that is no archive
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise BadFile(path, "it is no archive of arrays", "Write it with numpy.savez")
-            arrays = {}
-            for name in archive.files:
-                value = archive[name]
-                if isinstance(value, np.ndarray):  # bytes: a member that is no array
-                    arrays[name] = value.astype(value.dtype.newbyteorder("="), copy=False)
-            return arrays
-    except BadFile:
-        raise
-    except Exception as error:  # whatever a damaged or hostile file makes numpy, zipfile and zlib raise
-        if "allow_pickle" in str(error):
-            what = f"its array {name!r} holds Python objects" if name else "it is a pickle"
-            raise BadFile(path, f"{what}, which may run any code when read, so it is refused", _SAVEZ) from error
-        where = f"its array {name!r}" if name else "it"
-        raise BadFile(path, f"numpy cannot read {where} ({first_line(error)})", _AGAIN) from error
+    arrays = {}
+    for member in archive.members:
+        name = member.removesuffix(".npy")
+        with reading(path, "an archive of NumPy's"):
+            array = _read_npy(archive.read(member))
+        if array is None:
+            wrong = f"its array {name!r} holds Python objects, which may run any code when read, so it is refused"
+            raise BadFile(path, wrong, "If its source is trusted, write only the arrays of numbers with numpy.savez")
+        arrays[name] = array
+    return Flat(arrays)
 
 
-_SAVEZ = "Where its source is trusted, write the arrays of numbers alone with numpy.savez"
+def _read_npy(content: bytes | memoryview) -> np.ndarray | None:
+    """The array over the same memory; None if its elements are Python objects."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"an array has version {version} of the format, where 1.0 and 2.0 are known")
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = header(file)
+    if dtype.hasobject:
+        return None
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"an array of shape {shape} has {len(content) - file.tell():,} bytes")
+    array: np.ndarray = np.ndarray(shape, dtype, content, file.tell(), order="F" if by_columns else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)

@@ -1,47 +1,163 @@
-"""A checkpoint file as a flat dict of arrays."""
+"""A checkpoint file as a flat dict of arrays. The content of the file tells its format, and its name tells nothing."""
 
 from __future__ import annotations
 
+import io
+import mmap
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
-from crosscheck.checkpoint.errors import BadFile
-from crosscheck.checkpoint.formats import read_npz, read_safetensors, read_torch
+from crosscheck.checkpoint.archives import ZIP, Archive, open_archive
+from crosscheck.checkpoint.errors import BadFile, listed
+from crosscheck.checkpoint.formats import read_npz, read_pickle_file, read_safetensors, read_torch_zip, reading
+from crosscheck.checkpoint.shards import read_index
+from crosscheck.checkpoint.tensors import Flat
+from crosscheck.checkpoint.torch_files import is_torch_archive
 from crosscheck.problem import Arrays
 
-READERS: dict[str, Callable[[Path], Arrays]] = {
-    ".safetensors": read_safetensors,
-    ".pt": read_torch,
-    ".pth": read_torch,
-    ".bin": read_torch,
-    ".ckpt": read_torch,
-    ".npz": read_npz,
+KNOWN = "safetensors, torch (torch.save, torch.jit.save), pickle, .npz, and the index of a file in shards"
+HEADER = 100_000_000  # bytes, the most that safetensors allows
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.\w+)")
+_PICKLES = (b"\x80", b"(", b"c", b"}", b"]")  # protocols from 2, and how those before begin
+_OTHERS = {  # what else people have under a checkpoint's name, by how it begins
+    b"version https://git-lfs": ("it is a pointer of Git LFS and not the file itself", "Run git lfs pull"),
+    b"<": ("it is a page of a web site (HTML or XML)", "Download the file itself"),
+    b"\x93NUMPY": ("it is one array of NumPy's, without a name", "Write the arrays by name with numpy.savez"),
+    b"\x1f\x8b": ("it is compressed by gzip", "Unpack it first"),
+    b"BZh": ("it is compressed by bzip2", "Unpack it first"),
+    b"\xfd7zXZ": ("it is compressed by xz", "Unpack it first"),
+    b"\x28\xb5\x2f\xfd": ("it is compressed by zstd", "Unpack it first"),
+    b"GGUF": ("it is a GGUF file", "Give the file that it was made from"),
 }
 
 
-def read_arrays(path: str | os.PathLike[str]) -> Arrays:
-    """Every array in the file, by dotted name, in the file's order; the ending tells the format.
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
 
-    Nested dicts, lists and tuples are joined by dots ("model_state.lstm.weight_ih_l0"), and so are names with
-    slashes. Leaves that are no dense arrays (numbers, strings, sparse tensors) are left out. Arrays keep their dtype,
-    the narrow ones as ml_dtypes' (bfloat16, float8), and may be read-only views of the file.
+    Attributes:
+      arrays: every array by dotted name, in the file's order, in its own dtype. They may be views of the file.
+      notes: what was converted on reading, by the name of the array.
+      skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
+        members of an archive that are no file of torch's. Arrays in such an object are read all the same.
+    """
+
+    arrays: Arrays = field(repr=False)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read every array in a file.
+
+    Nested dicts, lists, tuples and objects are joined by dots ("model_state.lstm.weight_ih_l0"), and so are names with
+    slashes. Leaves that are no dense arrays (numbers, strings, sparse tensors) are left out. Narrow dtypes are those of
+    ml_dtypes (bfloat16, float8). Quantized tensors are dequantized.
+
+    Nothing of the file is imported or called: :mod:`crosscheck.checkpoint.pickles` says how pickles are read.
 
     Raises:
-      BadFile: there is no such file, it is none of these formats, damaged, or only readable by running code that is in
-        it.
+      BadFile: there is no such file, its content is of no known format, it is damaged, or it is one of several shards.
     """
     path = Path(path)
     _check(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        known = ", ".join(READERS)
-        raise BadFile(path, f"its ending is {path.suffix or 'missing'!r}", f"Known formats, by ending, are {known}")
-    arrays = reader(path)
-    dotted = {name.replace("/", "."): array for name, array in arrays.items()}
-    if len(dotted) < len(arrays):
-        raise BadFile(path, "it has names that differ in slashes and dots alone", "Rename its arrays")
-    return dotted
+    flat = _read(path)
+    dotted = {name.replace("/", "."): array for name, array in flat.arrays.items()}
+    if len(dotted) < len(flat.arrays):
+        raise BadFile(path, "it has names that differ only in slashes and dots", "Rename its arrays")
+    return Checkpoint(dotted, {name.replace("/", "."): note for name, note in flat.notes.items()}, flat.skipped)
+
+
+def read_arrays(path: str | os.PathLike[str]) -> Arrays:
+    """Return only the arrays of :func:`read_checkpoint`."""
+    return read_checkpoint(path).arrays
+
+
+def _read(path: Path) -> Flat:
+    with _opened(path) as file:
+        is_json = file.read(64).lstrip()[:1] == b"{"
+    if is_json:
+        return read_index(path, _read_file)
+    _refuse_shard(path)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Flat:
+    with _opened(path) as file:
+        begin = file.read(512)
+        file.seek(0)
+        if begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= HEADER:
+            return read_safetensors(path)
+        _refuse_others(path, begin)
+        buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if begin.startswith(ZIP):
+            return _read_zip(path, buffer, file)
+        if begin.startswith(_PICKLES):
+            return read_pickle_file(path, buffer, file)
+    raise BadFile(path, "its content is of no format that is known here", f"Known are {KNOWN}")
+
+
+def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
+    with reading(path, "a zip archive"):
+        archive = open_archive(buffer, file)
+    if is_torch_archive(archive):
+        return read_torch_zip(path, archive)
+    names = [name for name in archive.members if not name.endswith("/")]
+    if names and all(name.endswith(".npy") for name in names):
+        return read_npz(path, archive)
+    return _read_members(path, archive, names)
+
+
+def _read_members(path: Path, archive: Archive, names: list[str]) -> Flat:
+    """Files of torch's in an archive, as Stable-Baselines3 writes it, each below its own name without the ending."""
+    whole = Flat()
+    for name in names:
+        with reading(path, "a zip archive"):
+            content = memoryview(archive.read(name))
+        if bytes(content[:4]) != ZIP:
+            whole.skipped["no file of torch's"] = name
+            continue
+        with reading(path, "a zip archive"):
+            inner = open_archive(content, io.BytesIO(content))
+        if is_torch_archive(inner):
+            flat = read_torch_zip(path, inner)
+            stem = name.removesuffix(Path(name).suffix)
+            whole.arrays |= {f"{stem}.{entry}": array for entry, array in flat.arrays.items()}
+            whole.notes |= {f"{stem}.{entry}": note for entry, note in flat.notes.items()}
+            whole.skipped |= {kind: f"{stem}.{place}" for kind, place in flat.skipped.items()}
+    if not whole.arrays:
+        wrong = f"it is a zip archive of {listed(names) or 'nothing'}"
+        raise BadFile(path, wrong, "Unpack it and give the file of weights")
+    return whole
+
+
+def _refuse_others(path: Path, begin: bytes) -> None:
+    for start, (wrong, advice) in _OTHERS.items():
+        if begin.lstrip().startswith(start):
+            raise BadFile(path, wrong, advice)
+    if begin[257:262] == b"ustar":
+        raise BadFile(path, "it is a tar archive", "Unpack it and give the file of weights in it")
+
+
+def _refuse_shard(path: Path) -> None:
+    """One file of several has a part of the layers, which would look like a smaller network."""
+    match = _SHARD.fullmatch(path.name)
+    if match and int(match["count"]) > 1:
+        index = f"{match['stem']}{match['ending']}.index.json"
+        wrong = f"this is shard {int(match['number'])} of {int(match['count'])}"
+        raise BadFile(path, wrong, f"Give the index, {index}, with all shards beside it")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadFile(path, f"it cannot be opened ({reason})", "Check its name and permissions") from error
 
 
 def _check(path: Path) -> None:
@@ -53,9 +169,8 @@ def _check(path: Path) -> None:
             raise BadFile(path, "there is no such file", "Check its name")
         if not path.is_file():
             raise BadFile(path, "it is no regular file", "Copy its content to one")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise BadFile(path, "it is empty", "Download or save it again")
+        if not path.stat().st_size:
+            raise BadFile(path, "it is empty", "Download or save it again")
     except (OSError, ValueError) as error:
         if isinstance(error, BadFile):
             raise

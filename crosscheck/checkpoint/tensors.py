@@ -1,87 +1,213 @@
-"""What torch.load gives, as named NumPy arrays: nested containers flattened, every dtype kept."""
+"""The content of a torch file as named NumPy arrays: nested containers flattened, every dtype kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-import torch
 
-from crosscheck.checkpoint.errors import BadFile
+from crosscheck.checkpoint.errors import BadFile, printable
+from crosscheck.checkpoint.pickles import Global, Inert
+from crosscheck.checkpoint.quantized import unpacked
+from crosscheck.checkpoint.records import PickledArray, Scheme, Tensor
+from crosscheck.checkpoint.torch_files import Content
 from crosscheck.problem import Arrays
 
-DEPTH, ENTRIES, STRETCHED = 100, 5_000_000, 2**28
+DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # of names: how deep, how many, and how long all together
+HELD = 200_000  # containers in a file
+STRETCHED, COPIED = 2**24, 2**28  # elements of a tensor that its storage does not have; bytes of all that is converted
+_MODEL_ONLY = "Save the weights of one model only, such as model.state_dict()"
+_CONTAINERS = (dict, list, tuple, Inert)
+_LEAVES = (Tensor, PickledArray)
+_MODULE = ("_parameters", "_buffers", "_modules")  # where a torch.nn.Module keeps what its state dict has
+
+_ALIASES = {"_flat_weights"}  # a list of an nn.LSTM's parameters once more, in TorchScript
+_DTYPE = re.compile(r"torch\.[a-z0-9_]+")  # and layouts, quantization schemes: constants
+
+Name = tuple[Any, ...]
 
 
-def flatten(path: Path, content: Any) -> Arrays:
-    """The tensors of nested dicts, lists and tuples by dotted name, in order.
+@dataclass
+class Flat:
+    """Arrays by dotted name.
 
-    Raises BadFile for ``path`` where containers hold themselves or are too many to be a checkpoint, and where two
-    tensors would have one name.
+    ``skipped`` has the classes of objects that were not made, with the name of the first place of each. ``notes`` say
+    what was converted on reading, by the name of the array.
     """
-    arrays: Arrays = {}
-    for names, tensor in _tensors(path, content):
-        name = ".".join(names)
-        if name in arrays:
-            raise BadFile(path, f"it has two tensors called {name!r}", _MODEL_ALONE)
-        array = as_array(path, name, tensor)
-        if array is not None:
-            arrays[name] = array
-    return arrays
+
+    arrays: Arrays = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
-_MODEL_ALONE = "Save the weights of one model alone, such as model.state_dict()"
-_CONTAINERS = (dict, list, tuple)  # and their subclasses: torch.load makes no others
-_Named = tuple[tuple[str, ...], Any]
+def flatten(path: Path, content: Content) -> Flat:
+    """Return the tensors of nested containers and objects by dotted name, in order.
 
+    An object counts as the container of its attributes, whatever its class, and a torch.nn.Module as its state dict.
 
-def _tensors(path: Path, content: Any) -> Iterator[_Named]:
-    """Depth first and without recursion: a small pickle may hold one list a million times, or a dict itself."""
-    entries = 0
-    levels: list[Iterator[_Named]] = [iter([((), content)])]
-    while levels:
-        names, node = next(levels[-1], (None, None))
-        if names is None:
-            levels.pop()
-        elif isinstance(node, torch.Tensor):
-            yield names, node
-        elif isinstance(node, _CONTAINERS):
-            entries += len(node)
-            if entries > ENTRIES:
-                raise BadFile(path, f"it has over {ENTRIES:,} entries", _MODEL_ALONE)
-            if len(names) == DEPTH:
-                raise BadFile(path, f"it is nested over {DEPTH} deep, or holds itself", _MODEL_ALONE)
-            levels.append(_children(names, node))
-
-
-def _children(names: tuple[str, ...], node: Any) -> Iterator[_Named]:
-    for key, child in node.items() if isinstance(node, dict) else enumerate(node):
-        if isinstance(child, (torch.Tensor, *_CONTAINERS)):
-            yield (*names, str(key)), child
-
-
-def as_array(path: Path, name: str, tensor: torch.Tensor) -> np.ndarray | None:
-    """The tensor as an array over the same memory; None where it is not a dense one in memory.
-
-    A quantized tensor gives its integers. NumPy's missing dtypes are those of ml_dtypes.
+    Raises:
+      BadFile: the containers are too deep or too many to be a checkpoint's, or two tensors would have one name.
     """
-    tensor = tensor.detach()
-    if tensor.layout is not torch.strided or tensor.device.type != "cpu":
-        return None
-    if tensor.numel() > STRETCHED and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        wrong = f"its tensor {name!r} is one of few numbers stretched to shape {tuple(tensor.shape)}"
+    tree = _Tree(path, content.value)
+    flat = Flat(skipped=tree.skipped)
+    room = COPIED
+    characters = 0
+    for names, leaf in tree.leaves():
+        name = ".".join(map(str, names))
+        characters += len(name)
+        if characters > CHARACTERS:
+            raise BadFile(path, f"its names have over {CHARACTERS:,} letters", _MODEL_ONLY)
+        if name in flat.arrays:
+            raise BadFile(path, f"it has two tensors called {name!r}", _MODEL_ONLY)
+        array = leaf.array if isinstance(leaf, PickledArray) else _view(path, name, leaf)
+        if array is None:
+            flat.skipped.setdefault("numpy.ndarray of objects", name)
+            continue
+        scheme = getattr(leaf, "scheme", None)
+        swap = content.is_big_endian if isinstance(leaf, Tensor) else array.dtype.byteorder == ">"
+        if scheme or swap or getattr(leaf, "conj", False) or getattr(leaf, "neg", False):
+            room -= 8 * array.size
+            if room < 0:
+                raise BadFile(path, f"its tensors take over {COPIED:,} bytes to convert", _MODEL_ONLY)
+            array = _converted(array, leaf, swap)
+        if scheme:
+            flat.notes[name] = f"dequantized from {leaf.storage.dtype}"
+        flat.arrays[name] = array
+    return flat
+
+
+def _view(path: Path, name: str, tensor: Tensor) -> np.ndarray:
+    """The tensor's window on the bytes of the file."""
+    dtype = tensor.storage.dtype
+    if not tensor.elements:
+        return np.zeros(tensor.shape, dtype)
+    if tensor.elements > max(STRETCHED, tensor.storage.count):
+        wrong = f"its tensor {printable(name)!r} is one of few numbers stretched to shape {tensor.shape}"
         raise BadFile(path, wrong, "Save it with .contiguous(), or leave it out")
-    if tensor.is_quantized:
-        tensor = tensor.int_repr()
-    tensor = tensor.resolve_conj().resolve_neg()
-    try:
-        return tensor.numpy()
-    except TypeError:  # NumPy has no such dtype of its own
-        narrow = getattr(ml_dtypes, str(tensor.dtype).removeprefix("torch."), None)
-        integers = {1: torch.uint8, 2: torch.int16}.get(tensor.element_size())
-        if narrow is None or integers is None:
-            return None
-        return tensor.view(integers).numpy().view(narrow)
+    strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
+    return np.ndarray(tensor.shape, dtype, tensor.storage.fetch(), tensor.offset * dtype.itemsize, strides)
+
+
+def _converted(array: np.ndarray, leaf: Any, swap: bool) -> np.ndarray:
+    if swap:
+        array = array.byteswap()
+        array = array.view(array.dtype.newbyteorder("=")) if array.dtype.byteorder == ">" else array
+    if isinstance(leaf, Tensor):
+        array = -array if leaf.neg else array
+        array = array.conj() if leaf.conj else array
+        array = _dequantized(array, leaf.scheme, swap) if leaf.scheme else array
+    return array
+
+
+def _dequantized(integers: np.ndarray, scheme: Scheme, swap: bool) -> np.ndarray:
+    """As ``torch.dequantize`` does one by one; if it takes several at once, a zero point may cost a rounding more."""
+    scale, zero = scheme.scale, scheme.zero_point
+    if scheme.axis is not None:
+        shape = [-1 if axis == scheme.axis else 1 for axis in range(integers.ndim)]
+        views = [_view(Path(), "scale or zero_point", value) for value in (scale, zero)]
+        scale, zero = ((a.byteswap() if swap else a).reshape(shape) for a in views)
+    return (integers.astype(np.int64) - np.int64(zero)).astype(np.float32) * np.float32(scale)
+
+
+def _children(node: Any) -> Sequence[tuple[Any, Any]]:
+    """What a container holds, by key. An object holds its attributes, and what it would be made of."""
+    if isinstance(node, dict):
+        return list(node.items())
+    if not isinstance(node, Inert):
+        return list(enumerate(node))
+    if (parts := unpacked(node)) is not None:
+        return list(parts.items())
+    state = node.state[0] if isinstance(node.state, tuple) and len(node.state) == 2 else node.state
+    attributes = [pair for pair in state.items() if pair[0] not in _ALIASES] if isinstance(state, dict) else []
+    if isinstance(state, dict) and all(isinstance(state.get(name), dict) for name in _MODULE):
+        packed = [(key, value) for key, value in attributes if isinstance(value, Inert) and unpacked(value)]
+        return [*(pair for name in _MODULE for pair in state[name].items()), *packed]
+    made_of = [("args", node.args)] if node.args else []
+    held = [("state", state)] if isinstance(state, (list, tuple)) else attributes
+    return [*made_of, *held, *node.entries.items(), *enumerate(node.items)]
+
+
+class _Tree:
+    """The containers of a file, each one once however often it is held, with those children that lead to a tensor."""
+
+    def __init__(self, path: Path, root: Any):
+        self.path, self.root = path, root
+        self.children: dict[int, list[tuple[Any, Any]]] = {}
+        self.skipped: dict[str, str] = {}
+        above: dict[int, tuple[int, Any]] = {}  # where each was met first
+        holders: dict[int, list[int]] = {}
+        tensors = [id(root)] if isinstance(root, _LEAVES) else []
+        waiting = deque([root])
+        while waiting:
+            node = waiting.popleft()
+            self._note(node, above)
+            if not isinstance(node, _CONTAINERS) or id(node) in self.children:
+                continue
+            if len(self.children) == HELD:
+                raise BadFile(path, f"it has over {HELD:,} lists, dicts and objects in one another", _MODEL_ONLY)
+            self.children[id(node)] = found = [(k, child) for k, child in _children(node) if _matters(child)]
+            for key, child in found:
+                if id(child) not in holders:
+                    above[id(child)] = id(node), key
+                    waiting.append(child)
+                    tensors += [id(child)] * isinstance(child, _LEAVES)
+                holders.setdefault(id(child), []).append(id(node))
+        self._drop_barren(tensors, holders)
+
+    def _note(self, node: Any, above: dict[int, tuple[int, Any]]) -> None:
+        if not isinstance(node, (Inert, Global)) or node.name in self.skipped or _DTYPE.fullmatch(node.name):
+            return
+        if isinstance(node, Inert) and unpacked(node):
+            return
+        names: list[str] = []
+        place = id(node)
+        while place in above and len(names) < DEPTH:
+            place, key = above[place]
+            names.append(str(key))
+        self.skipped[node.name] = ".".join(reversed(names))
+
+    def _drop_barren(self, tensors: list[int], holders: dict[int, list[int]]) -> None:
+        fertile: set[int] = set()
+        while tensors:
+            node = tensors.pop()
+            if node not in fertile:
+                fertile.add(node)
+                tensors += holders.get(node, [])
+        self.children = {
+            node: [(key, child) for key, child in found if id(child) in fertile]
+            for node, found in self.children.items()
+            if node in fertile
+        }
+
+    def leaves(self) -> Iterator[tuple[Name, Any]]:
+        """Depth first and without recursion. What holds itself is not entered again."""
+        levels: list[tuple[int, Iterator[tuple[Name, Any]]]] = [(0, iter([((), self.root)]))]
+        entered: set[int] = set()
+        for _ in range(STEPS):
+            place, entries = levels[-1]
+            names, node = next(entries, (None, None))
+            if names is None:
+                levels.pop()
+                entered.discard(place)
+                if not levels:
+                    return
+            elif isinstance(node, _LEAVES):
+                yield names, node
+            elif len(names) >= DEPTH:
+                raise BadFile(self.path, f"it is nested over {DEPTH} deep", _MODEL_ONLY)
+            elif id(node) not in entered:
+                entered.add(id(node))
+                levels.append((id(node), self._below(names, node)))
+        raise BadFile(self.path, f"it has over {STEPS:,} entries", _MODEL_ONLY)
+
+    def _below(self, names: Name, node: Any) -> Iterator[tuple[Name, Any]]:
+        return (((*names, key), child) for key, child in self.children.get(id(node), ()))
+
+
+def _matters(child: Any) -> bool:
+    return isinstance(child, (*_LEAVES, Inert, Global)) or (isinstance(child, (dict, list, tuple)) and bool(child))

@@ -14,7 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosscheck.checkpoint import BadFile, CannotExport, Found, Skipped, case_of, export, look, read_arrays
+from crosscheck.checkpoint import (
+    BadFile,
+    CannotExport,
+    Checkpoint,
+    Found,
+    Skipped,
+    case_of,
+    export,
+    look,
+    read_checkpoint,
+)
 from crosscheck.checkpoint.errors import listed, printable
 from crosscheck.checkpoint.export import check_out
 from crosscheck.commands.common import (
@@ -36,7 +46,9 @@ from crosscheck.suite import CaseResult, run_case
 
 
 def checkpoint(
-    file: Annotated[Path, typer.Argument(help="A .safetensors, .pt, .pth, .bin, .ckpt (torch.save) or .npz file.")],
+    file: Annotated[
+        Path, typer.Argument(help="A file of weights, of torch, safetensors or NumPy, or the index of shards.")
+    ],
     prefix: Annotated[str, typer.Option(help="Only LSTMs at or below this name, such as model.encoder.")] = "",
     export_to: Annotated[
         Path | None,
@@ -55,13 +67,14 @@ def checkpoint(
 ) -> None:
     """Find every torch LSTM in a checkpoint, cross-check each on its real weights, and export them to Flax.
 
-    Finds nn.LSTM stacks and LSTMCells at any prefix. No code in the file is run: one that would need it is refused.
+    Finds nn.LSTM stacks and LSTMCells at any prefix. The content of the file tells its format. Nothing in it is run:
+    objects of other classes are skipped and listed. Weight norm, pruning and WeightDrop are folded.
     Exit code 0: every LSTM agrees; 1: not; 2: could not run, and nothing was written.
     """
     with failures_in_one_line():
         _check_targets(file, export_to, json_file)
         check_report_folder(report, json_file)
-        found, skipped = _read(file, prefix)
+        read, found, skipped = _read(file, prefix)
     results = []
     with failures_in_one_line(), progress() as bar:
         task = bar.add_task(f"{len(found)} LSTMs", total=len(found))
@@ -71,10 +84,10 @@ def checkpoint(
             bar.update(task, advance=1, description=f"{lstm.name}: {worst(r.outcome for r in results[-1])}")
     content = as_dict(results, environment())
     content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
-    content["checkpoint"] = _as_dict(file, found, skipped, export_to)
+    content["checkpoint"] = _as_dict(file, read, found, skipped, export_to)
     write_report(report, results, content["environment"], _command(file, prefix))
     _write(found, export_to, json_file, content)
-    _print(found, skipped, results, content, output())
+    _print(read, found, skipped, results, content, output())
     raise typer.Exit(0 if content["ok"] else 1)
 
 
@@ -94,18 +107,18 @@ def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None
             fail(f"--export {error}")
 
 
-def _read(file: Path, prefix: str) -> tuple[list[Found], list[Skipped]]:
-    """What can be checked and what cannot; ends the command where there is nothing to check."""
+def _read(file: Path, prefix: str) -> tuple[Checkpoint, list[Found], list[Skipped]]:
+    """What can be checked and what cannot; ends the command if there is nothing to check."""
     try:
-        arrays = read_arrays(file)
+        read = read_checkpoint(file)
     except BadFile as error:
         fail(str(error))
-    entries = look(arrays, prefix)
+    entries = look(read.arrays, prefix, read.notes)
     found = [entry for entry in entries if isinstance(entry, Found)]
     skipped = [entry for entry in entries if isinstance(entry, Skipped)]
     if not found:
-        fail(_nothing(file, prefix, arrays, skipped))
-    return found, skipped
+        fail(_nothing(file, prefix, read.arrays, skipped))
+    return read, found, skipped
 
 
 def _nothing(file: Path, prefix: str, arrays: dict[str, np.ndarray], skipped: list[Skipped]) -> str:
@@ -138,6 +151,7 @@ def _write(found: list[Found], out: Path | None, json_file: Path | None, content
 
 
 def _print(
+    read: Checkpoint,
     found: list[Found],
     skipped: list[Skipped],
     results: Sequence[Sequence[CaseResult]],
@@ -148,6 +162,14 @@ def _print(
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console.print(_table(found))
     console.print()
+    for lstm in found:
+        for note in lstm.notes:
+            console.print(f"as read: {lstm.name}: {note}", **plain)
+    if read.skipped:
+        objects = [f"{kind} at {place or 'the top level'}" for kind, place in read.skipped.items()]
+        console.print(f"not made: {listed(objects)}", **plain)
+    if read.skipped or any(lstm.notes for lstm in found):
+        console.print()
     for entry in skipped:
         line = f"not checked: {entry.name} ({entry.kind}): {entry.reason}"
         console.print(line, style="red" if entry.is_lstm else "", **plain)
@@ -186,7 +208,9 @@ def _dtypes(lstm: Found) -> str:
     return ", ".join(dict.fromkeys(str(array.dtype) for array in lstm.params.values()))
 
 
-def _as_dict(file: Path, found: Sequence[Found], skipped: Sequence[Skipped], out: Path | None) -> dict[str, Any]:
+def _as_dict(
+    file: Path, read: Checkpoint, found: Sequence[Found], skipped: Sequence[Skipped], out: Path | None
+) -> dict[str, Any]:
     return {
         "file": printable(str(file)),
         "export": None if out is None else printable(str(out)),
@@ -200,9 +224,11 @@ def _as_dict(file: Path, found: Sequence[Found], skipped: Sequence[Skipped], out
                 "bias": lstm.network.bias,
                 "bidirectional": lstm.network.bidirectional,
                 "proj_size": lstm.network.proj_size,
+                "notes": list(lstm.notes),
                 "params": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in lstm.params.items()},
             }
             for lstm in found
         ],
         "skipped": [{"prefix": printable(s.prefix), "kind": s.kind, "reason": s.reason} for s in skipped],
+        "not_made": {printable(kind): printable(place) for kind, place in read.skipped.items()},
     }
