@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-ZIP = b"PK\x03\x04"
+ZIP, EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
 SMALL, DENSE = 2**28, 20  # bytes that an archive may always have in all, and how many times its own size beyond that
 _LOCAL = struct.Struct("<4s22xHH")
 

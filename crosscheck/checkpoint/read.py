@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from crosscheck.checkpoint.archives import ZIP, Archive, open_archive
+from crosscheck.checkpoint.archives import EMPTY_ZIP, ZIP, Archive, open_archive
 from crosscheck.checkpoint.errors import BadFile, listed
 from crosscheck.checkpoint.formats import read_npz, read_pickle_file, read_safetensors, read_torch_zip, reading
 from crosscheck.checkpoint.shards import read_index
@@ -94,7 +94,7 @@ def _read_file(path: Path) -> Flat:
             return read_safetensors(path)
         _refuse_others(path, begin)
         buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        if begin.startswith(ZIP):
+        if begin.startswith((ZIP, EMPTY_ZIP)):
             return _read_zip(path, buffer, file)
         if begin.startswith(_PICKLES):
             return read_pickle_file(path, buffer, file)
@@ -107,7 +107,7 @@ def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
     if is_torch_archive(archive):
         return read_torch_zip(path, archive)
     names = [name for name in archive.members if not name.endswith("/")]
-    if names and all(name.endswith(".npy") for name in names):
+    if all(name.endswith(".npy") for name in names):
         return read_npz(path, archive)
     return _read_members(path, archive, names)
 
