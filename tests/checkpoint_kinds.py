@@ -141,6 +141,7 @@ def _baselines(folder: Path) -> Made:
     torch.save({f"lstm_actor.{name}": a for name, a in model.lstm.state_dict().items()}, buffer)
     with zipfile.ZipFile(folder / "agent.zip", "w") as archive:
         archive.writestr("data", "{}")
+        archive.writestr("system_info.txt", "Python")
         archive.writestr("policy.pth", buffer.getvalue())
     return Made(folder / "agent.zip", {"policy.lstm_actor": model.lstm})
 

@@ -159,6 +159,20 @@ def test_an_archive_without_checksums_is_read(tmp_path):
     np.testing.assert_array_equal(read_arrays(tmp_path / "a.pt")["w"], np.ones(3, np.float32))
 
 
+def test_an_archive_of_files_tells_what_was_skipped(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", "{}")
+        archive.writestr("notes.txt", "none")
+    with pytest.raises(BadFile, match=r"it is a zip archive of data, notes\.txt"):
+        read_checkpoint(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("policy.pth", torch_bytes({"w": torch.ones(1), "x": object()}))
+    read = read_checkpoint(path)
+    assert list(read.arrays) == ["policy.w"]
+    assert read.skipped == {"__builtin__.object": "policy.x", "what is no file of torch's": "data, notes.txt"}
+
+
 def test_what_holds_itself_is_read_once(tmp_path):
     content: dict = {"w": torch.ones(1)}
     content["self"] = content

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-OPCODES = 2_000_000
+OPCODES = 3_000_000
 KEY_LENGTH = 16  # of a tuple that is a dictionary's key
 _SCALARS = (str, int, float, bool, bytes, type(None))
 

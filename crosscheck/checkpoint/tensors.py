@@ -19,11 +19,12 @@ from crosscheck.checkpoint.torch_files import Content
 from crosscheck.problem import Arrays
 
 DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # of names: how deep, how many, and how long all together
-HELD = 200_000  # containers in a file
+HELD = 300_000  # containers of more than plain values
 STRETCHED, COPIED = 2**24, 2**28  # elements of a tensor that its storage does not have; bytes of all that is converted
 _MODEL_ONLY = "Save the weights of one model only, such as model.state_dict()"
 _CONTAINERS = (dict, list, tuple, Inert)
 _LEAVES = (Tensor, PickledArray)
+_TOLD = (*_LEAVES, *_CONTAINERS, Global)
 _MODULE = ("_parameters", "_buffers", "_modules")  # where a torch.nn.Module keeps what its state dict has
 
 _ALIASES = {"_flat_weights"}  # a list of an nn.LSTM's parameters once more, in TorchScript
@@ -210,4 +211,9 @@ class _Tree:
 
 
 def _matters(child: Any) -> bool:
-    return isinstance(child, (*_LEAVES, Inert, Global)) or (isinstance(child, (dict, list, tuple)) and bool(child))
+    """Whether a child is, or may hold, an array or an object. A list of numbers is passed over here, for speed."""
+    if isinstance(child, (list, tuple)):
+        return any(isinstance(item, _TOLD) for item in child)
+    if isinstance(child, dict):
+        return any(isinstance(item, _TOLD) for item in child.values())
+    return isinstance(child, _TOLD)
