@@ -130,7 +130,7 @@ def _write(found: list[Found], out: Path | None, json_file: Path | None, content
             except CannotExport as error:
                 fail(f"--export {error}")
     try:
-        write_json_file(json_file, content)
+        write_json_file(json_file, "checkpoint", content)
     except typer.Exit:
         if out is not None:
             shutil.rmtree(out)

@@ -63,7 +63,7 @@ def matrix(
     found.sort(key=lambda results: list(cases).index(results.judged[0].name))
     ours = [result for results in found for result in results.judged if result.side == OURS]
     content = _content(found, ours, sides)
-    write_json_file(json_file, content)
+    write_json_file(json_file, "matrix", content)
     _print(found, sides, content, output())
     raise typer.Exit(0 if content["ok"] else 1)
 
