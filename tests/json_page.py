@@ -29,8 +29,8 @@ Files that crosscheck writes with --json
 quantity lane verdict error limit part
 ```
 
-With `pip install jsonschema`, `jsonschema.validate(content, schema)` raises an exception if the content of a file is not
-as documented.
+With `pip install jsonschema`, `jsonschema.validate(content, schema)` raises an exception if the content of a file is
+not as documented.
 
 ## Rules
 
@@ -40,8 +40,8 @@ as documented.
 - Only `crosscheck bench --from` reads such a file. It refuses a newer version, in one line. A file from before
   `schema_version` is refused too: measure again.
 - A key that may be left out says so. Every other key is always there.
-- JSON has no NaN and no infinity. A key of the type [number](#number), with a link, has the strings `"nan"`, `"inf"` and
-  `"-inf"` instead. A key of the type "number", without a link, is finite.
+- JSON has no NaN and no infinity. A key of the type [number](#number), with a link, has the strings `"nan"`, `"inf"`
+  and `"-inf"` instead. A key of the type "number", without a link, is finite.
 - A map is an object whose keys are names, such as those of cases: its meaning says "by case".
 - The same command twice gives the same file, but for dates and times.
 - Norms, errors and limits have no unit. Times are in seconds, and memory is in bytes.

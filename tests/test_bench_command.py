@@ -220,7 +220,7 @@ FILES = {
             ("--from", "{tmp}/newer.json"),
             "newer.json: has schema_version 2, and this crosscheck reads up to 1: install a newer jax-lstm",
         ),
-        (("--from", "{tmp}/train.json"), "train.json: is a result of command 'train'; expected one of 'bench'"),
+        (("--from", "{tmp}/train.json"), "train.json: is of command 'train'; expected a file of 'bench'"),
         (("--from", "{tmp}/empty.json"), "empty.json: is a damaged result of crosscheck bench: KeyError('rows')"),
     ],
 )

@@ -31,7 +31,8 @@ from crosscheck.flow.network import study_networks
 from crosscheck.judge import LINEARITY, LOSS_SCALED
 from crosscheck.norms import NORMS
 from crosscheck.parts import APART, STEPS, WHOLE
-from crosscheck.report.json import SCHEMA_VERSION, Command, as_dict, read_json, write_json
+from crosscheck.report.content import as_dict
+from crosscheck.report.json import SCHEMA_VERSION, Command, read_json, write_json
 from crosscheck.sides import PEERS
 from crosscheck.sides.side import Side
 from crosscheck.suite import CaseResult
@@ -160,9 +161,12 @@ def test_every_key_is_needed_and_no_other_is_allowed(command, output):
 
 
 def _shortened(value: Any) -> Any:
+    """The last object of each list, and two of what is no object."""
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
-    return [_shortened(item) for item in value[:2]] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_shortened(value[-1])] if value and isinstance(value[-1], dict) else value[:2]
+    return value
 
 
 def _objects(value, schema, seen=None):

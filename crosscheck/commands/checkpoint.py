@@ -30,7 +30,7 @@ from crosscheck.commands.common import (
 )
 from crosscheck.environment import environment
 from crosscheck.finding import worst
-from crosscheck.report.json import as_dict
+from crosscheck.report.content import as_dict
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import CaseResult, run_case
 

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from crosscheck.environment import environment
 from crosscheck.finding import CouldNotRun
-from crosscheck.report.json import Command, as_dict, write_json
+from crosscheck.report.content import as_dict
+from crosscheck.report.json import Command, write_json
 from crosscheck.suite import CaseResult
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from crosscheck.environment import environment
 from crosscheck.finding import FLOAT32, FLOAT64, Check, Outcome, worst
 from crosscheck.matrix import ALL, Part, disagreements, matrix_cases, outputs, part
 from crosscheck.problem import is_gradient
-from crosscheck.report.json import as_dict
+from crosscheck.report.content import as_dict
 from crosscheck.report.table import STYLE, print_without
 from crosscheck.report.text import finding_text
 from crosscheck.sides import choose

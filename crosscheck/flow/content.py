@@ -11,7 +11,7 @@ import numpy as np
 from crosscheck.flow.sides import ADJOINT, PRODUCT
 from crosscheck.flow.study import Measured, Study
 from crosscheck.flow.words import sentences
-from crosscheck.report.json import finding_dict
+from crosscheck.report.content import finding_dict
 
 
 def as_content(study: Study, environment: Mapping[str, Any], command: str) -> dict[str, Any]:

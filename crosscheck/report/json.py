@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from crosscheck.finding import Finding
-from crosscheck.suite import CaseResult, overall
 from jax_lstm.files import write_whole
 
-SCHEMA_VERSION = 1  # one more if a key is removed or changes its meaning, not if a key is added
+SCHEMA_VERSION = 1  # one more if a key is removed, renamed or changed in meaning; not if one is added
 Command = Literal[
     "suite", "bench", "checkpoint", "faults", "gradient-flow", "gradients", "matrix", "notebook", "train"
 ]  # "suite" is `crosscheck` without a subcommand
@@ -66,42 +62,8 @@ def read_json(path: Path, command: Command) -> dict[str, Any]:
     if version < 1:
         raise ValueError(f"has schema_version {version}; the first one is 1")
     if content.get("command") != command:
-        raise ValueError(f"is a result of command {content.get('command')!r}; expected one of {command!r}")
+        raise ValueError(f"is of command {content.get('command')!r}; expected a file of {command!r}")
     return content
-
-
-def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:
-    """Return what the commands that judge cases have in common."""
-    flat = [result for case in results for result in case]
-    return {
-        "ok": all(result.ok for result in flat),
-        "verdict": str(overall(flat)),
-        "cases": [_case(result) for result in flat],
-        "environment": environment,
-    }
-
-
-def _case(result: CaseResult) -> dict[str, Any]:
-    return {
-        "name": result.name,
-        "side": result.side,
-        "ok": result.ok,
-        "verdict": str(result.outcome),
-        "expected": str(result.expected),
-        "cause": result.verdict.cause,
-        "diagnosis": list(result.verdict.diagnosis),
-        "notes": list(result.verdict.notes),
-        "seconds": round(result.seconds, 3),
-        "reproduce": result.reproduce,
-        "findings": [finding_dict(finding) for finding in result.verdict.findings],
-    }
-
-
-def finding_dict(finding: Finding) -> dict[str, Any]:
-    """Slices are in it as counts and by the worst of them; all of them would be a number for every step."""
-    content = asdict(replace(finding, rows=None))
-    del content["check"], content["rows"]
-    return {"quantity": finding.quantity, "lane": finding.lane} | content | {"ok": finding.ok}
 
 
 def _plain(value: Any) -> Any:
