@@ -27,7 +27,7 @@ from crosscheck.bench.plan import Plan, make_plan
 from crosscheck.bench.result import Result, Row, as_content
 from crosscheck.bench.shapes import CPU_TABLE, SWEEPS
 from crosscheck.commands import bench as command
-from crosscheck.report.json import write_json
+from crosscheck.report.json import read_json, write_json
 from tests.documents import ROOT
 from tests.test_bench import WRONG
 
@@ -271,6 +271,7 @@ def test_a_gpu_session_writes_each_table(tmp_path, capsys, monkeypatch):
     assert "first-tf32: left out: --precision tf32 is a GPU's" in printed
     assert "dm-haiku is not installed" in printed
     assert all(row["error"] for row in json.loads((tmp_path / "correctness.json").read_text())["rows"])
+    assert read_json(tmp_path / "first-float32.json", "bench")["rows"]
 
 
 def test_a_gpu_session_ends_with_its_time(tmp_path, capsys):
