@@ -23,6 +23,7 @@ from crosscheck import cli, notebook
 from crosscheck.bench import shapes, work
 from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.checkpoint import find
+from crosscheck.commands import faults
 from crosscheck.faults import mutants, score
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
@@ -42,6 +43,7 @@ from crosscheck.verdict import Verdict
 from crosscheck.windows import SIZES
 from tests import wrong_ports
 from tests.json_page import SCHEMA
+from tests.test_faults import trials
 
 ROOT = Path(__file__).parent.parent
 WHOLE_SCHEMA = json.loads(SCHEMA.read_text(encoding="utf-8"))
@@ -136,9 +138,33 @@ def test_the_committed_results_are_as_documented(file):
     assert why_not(read_json(file, "bench")) == ""
 
 
+@pytest.fixture(scope="module")
+def bad_score():
+    """What `crosscheck faults` writes if a fault survives and a right side is not accepted."""
+    fault = FAULTS["tf32"]
+    found = trials(plain__jax_lstm__right=Outcome.VACUOUS, **{f"plain__tf32__{fault.kind}": Outcome.AGREE})
+    return {"schema_version": 1, "command": "faults"} | faults.as_dict(score.Score([found]), True, 1.0)
+
+
 @pytest.mark.parametrize("command", RUNS)
 def test_every_key_is_needed_and_no_other_is_allowed(command, output):
-    content = _shortened(copy.deepcopy(output(command)[1]))
+    assert_closed(output(command)[1], command)
+
+
+def test_every_key_of_a_bad_score_is_needed_and_no_other_is_allowed(bad_score):
+    assert (bad_score["ok"], len(bad_score["survivors"]), len(bad_score["false_alarms"])) == (False, 1, 1)
+    assert_closed(bad_score, "faults")
+
+
+def test_these_outputs_have_every_key_of_the_schema(output, bad_score):
+    contents = [(name, output(name)[1]) for name in RUNS] + [("faults", bad_score)]
+    met = {id(schema) for name, content in contents for _, schema in _objects(_shortened(content), DEFINITIONS[name])}
+    assert [name for name, found in DEFINITIONS.items() if "properties" in found and id(found) not in met] == []
+
+
+def assert_closed(content, command):
+    """Whatever key of ``content`` is dropped, or replaced, or added, the schema refuses it."""
+    content = _shortened(copy.deepcopy(content))
     assert why_not(content) == ""
     tried = 0
     for value, schema in _objects(content, DEFINITIONS[command]):
