@@ -38,6 +38,7 @@ from crosscheck.bench.shapes import GPU_TABLE, Shape, parse_shape
 from crosscheck.bench.table import as_text, tables
 from crosscheck.bench.words import sentences, settings_line
 from crosscheck.bench.work import make_work, reference
+from crosscheck.report.json import write_json
 from jax_lstm.files import write_whole
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -60,9 +61,6 @@ class Session:
         """Whether another piece of work as long as the longest so far would end too late."""
         return time.monotonic() - self.started + self.longest > self.seconds
 
-    def write(self, name: str, content: dict) -> None:
-        write_whole(self.out / f"{name}.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
-
     def table(self, name: str, plan: Plan) -> None:
         """Measures the plan as far as time goes, writing after each piece; prints what there is."""
         settings, rows = record(plan.options.precision), list[Row]()
@@ -72,7 +70,8 @@ class Session:
             now = time.monotonic()
             self.longest, before = max(self.longest, now - before), now
             rows += more
-            self.write(name, as_content(Result(tuple(rows), settings, plan.options.command)))
+            content = as_content(Result(tuple(rows), settings, plan.options.command))
+            write_json(self.out / f"{name}.json", "bench", content)
         wanted, result = len(plan.shapes) * len(plan.kinds), Result(tuple(rows), settings)
         print(f"\n## {name}: {len({row.work for row in rows})} of {wanted} pieces of work\n{settings_line(result)}\n")
         for table in tables(result):
@@ -97,7 +96,8 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
     names = ("shape", "feature", "precision", "quantity", "error", "limit")
     ok = all(error <= most for *_, error, most in found)
     rows = [dict(zip(names, map(str, row), strict=True)) for row in found]
-    session.write("correctness", {"ok": ok, "settings": record("float32"), "rows": rows})
+    content = {"ok": ok, "settings": record("float32"), "rows": rows}
+    write_whole(session.out / "correctness.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return ok
 
 

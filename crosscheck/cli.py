@@ -98,7 +98,7 @@ def standard_suite(
         if entry.what != "not supported":
             fail(f"--against {entry.side}: {entry.reason}")
     results = [result.judged for result in found]
-    content = write_results(json_file, results)
+    content = write_results(json_file, "suite", results)
     named = chosen if len(chosen) < len(CASES) else []
     options = [f"--case {shlex.quote(case.name)}" for case in named] + [f"--against {against}"] * bool(against)
     command = " ".join(["crosscheck", *options])

@@ -15,6 +15,7 @@ EXTRAS = {  # the extra of pyproject.toml that brings a module
     "h5py": "files",
     "haiku": "peers",
     "hypothesis": "test",
+    "jsonschema": "test",
     "keras": "peers",
     "onnx": "files",
     "onnxruntime": "peers",

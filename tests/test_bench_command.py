@@ -27,6 +27,7 @@ from crosscheck.bench.plan import Plan, make_plan
 from crosscheck.bench.result import Result, Row, as_content
 from crosscheck.bench.shapes import CPU_TABLE, SWEEPS
 from crosscheck.commands import bench as command
+from crosscheck.report.json import read_json, write_json
 from tests.documents import ROOT
 from tests.test_bench import WRONG
 
@@ -48,7 +49,7 @@ def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
     assert done.stdout.rstrip().splitlines()[-1].startswith("jax_lstm is ")
     assert plot.read_bytes().startswith(b"\x89PNG")
     content = json.loads(file.read_text())
-    assert content["command"] == (
+    assert content["reproduce"] == (
         "crosscheck bench --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn "
         "--runs 2 --seconds 60.0"
     )
@@ -132,7 +133,7 @@ def test_in_brief_it_prints_and_draws_training_alone(tmp_path):
 def test_a_brief_result_needs_torch(tmp_path):
     file = tmp_path / "ours.json"
     rows = (Row("jax_lstm", CPU_TABLE[0], "training", "plain", "float32", seconds=(1.0,)),)
-    file.write_text(json.dumps(as_content(Result(rows))))
+    write_json(file, "bench", as_content(Result(rows)))
     done = bench("--from", file, "--brief", "--plot", tmp_path / "out.png")
     assert done.exit_code == 2
     assert done.stderr == "crosscheck: --brief: torch.nn.LSTM was not timed in training, and its time is the unit\n"
@@ -170,6 +171,19 @@ def test_it_lists_competitors_and_shapes():
     assert "equinox" not in swept.stdout
 
 
+FILES = {
+    "text": "words",
+    "deep": "[" * 100_000,
+    "list": "[]",
+    "old": '{"bench": 1, "ok": true, "rows": []}',
+    "true": '{"schema_version": true, "command": "bench"}',
+    "none yet": '{"schema_version": 0, "command": "bench"}',
+    "newer": '{"schema_version": 2, "command": "bench"}',
+    "train": '{"schema_version": 1, "command": "train"}',
+    "empty": '{"schema_version": 1, "command": "bench"}',
+}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -196,13 +210,23 @@ def test_it_lists_competitors_and_shapes():
         (("--json", "x.png", "--plot", "./x.png"), "--plot x.png: that is the file of --json"),
         (("--from", "{tmp}/none.json", "--list"), "--from prints an earlier run as it was measured; leave --list out"),
         (("--from", "{tmp}/none.json"), "No such file or directory"),
-        (("--from", "{tmp}/text.json"), "--from"),
-        (("--from", "{tmp}/other.json"), "is no result of crosscheck bench in format 1"),
+        (("--from", "{tmp}/text.json"), "text.json: Expecting value"),
+        (("--from", "{tmp}/deep.json"), "deep.json: is nested too deeply for a result of crosscheck"),
+        (("--from", "{tmp}/list.json"), "list.json: is no result of crosscheck bench: it has no schema_version"),
+        (("--from", "{tmp}/old.json"), "old.json: is no result of crosscheck bench: it has no schema_version"),
+        (("--from", "{tmp}/true.json"), "true.json: is no result of crosscheck bench: it has no schema_version"),
+        (("--from", "{tmp}/none yet.json"), "none yet.json: has schema_version 0; the first one is 1"),
+        (
+            ("--from", "{tmp}/newer.json"),
+            "newer.json: has schema_version 2, and this crosscheck reads up to 1: install a newer jax-lstm",
+        ),
+        (("--from", "{tmp}/train.json"), "train.json: is of command 'train'; expected a file of 'bench'"),
+        (("--from", "{tmp}/empty.json"), "empty.json: is a damaged result of crosscheck bench: KeyError('rows')"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_work(arguments, words, tmp_path, monkeypatch):
-    (tmp_path / "text.json").write_text("words")
-    (tmp_path / "other.json").write_text('{"ok": true, "cases": []}')
+    for name, text in FILES.items():
+        (tmp_path / f"{name}.json").write_text(text)
     monkeypatch.setattr(Plan, "run", lambda *_: pytest.fail("it began to work"))
     done = bench(*(text.format(tmp=tmp_path) for text in arguments))
     assert done.exit_code == 2
@@ -247,6 +271,7 @@ def test_a_gpu_session_writes_each_table(tmp_path, capsys, monkeypatch):
     assert "first-tf32: left out: --precision tf32 is a GPU's" in printed
     assert "dm-haiku is not installed" in printed
     assert all(row["error"] for row in json.loads((tmp_path / "correctness.json").read_text())["rows"])
+    assert read_json(tmp_path / "first-float32.json", "bench")["rows"]
 
 
 def test_a_gpu_session_ends_with_its_time(tmp_path, capsys):

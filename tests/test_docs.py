@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from tests import documents, haste
+from tests import documents, haste, json_page
 from tests.documents import DOCUMENTS, LANGUAGES, ROOT, Block, anchors, blocks, command_lines, links, same_text, tokens
 from tests.requirements import need
 
@@ -71,6 +71,10 @@ def test_links_lead_somewhere(document):
 def test_every_document_is_in_the_index():
     index = {link.partition("#")[0] for link in links("docs/README.md")}
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= index
+
+
+def test_the_page_of_json_is_made_from_the_schema():
+    assert (ROOT / "docs" / "json.md").read_text(encoding="utf-8") == json_page.page()
 
 
 def test_the_constants_of_the_verdict_are_the_codes():

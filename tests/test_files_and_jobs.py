@@ -74,9 +74,9 @@ def test_what_cannot_be_written_is_one_line(raised, words, tmp_path, capsys):
 
 
 def test_json_that_fails_at_the_end_names_its_option(tmp_path, capsys):
-    write_json_file(None, {"never": object()})
+    write_json_file(None, "notebook", {"never": object()})
     with pytest.raises(typer.Exit):
-        write_json_file(tmp_path / "none" / "out.json", {})
+        write_json_file(tmp_path / "none" / "out.json", "notebook", {})
     assert capsys.readouterr().err == f"crosscheck: --json {tmp_path}/none/out.json: No such file or directory\n"
 
 

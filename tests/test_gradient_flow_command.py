@@ -80,7 +80,7 @@ def test_every_network_is_there_in_order(done):
 def test_the_json_holds_the_figures(done):
     content = json.loads((done.folder / "x.json").read_text())
     assert (content["ok"], content["verdict"]) == (True, "agree")
-    assert content["command"] == "crosscheck gradient-flow --length 20 --hidden 4 --train-steps 2 --seed 3"
+    assert content["reproduce"] == "crosscheck gradient-flow --length 20 --hidden 4 --train-steps 2 --seed 3"
     first = done.study.networks[0]
     shown = content["networks"][0]
     assert shown["fit"]["factor"] == first.rate.factor

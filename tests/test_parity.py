@@ -22,7 +22,7 @@ from crosscheck.compare import LANES, compare
 from crosscheck.finding import Outcome
 from crosscheck.norms import norm
 from crosscheck.problem import Problem
-from crosscheck.report.json import as_dict
+from crosscheck.report.content import as_dict
 from crosscheck.sides import SIDES
 from crosscheck.suite import measure_case, run_suite
 from tests import haste

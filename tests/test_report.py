@@ -230,11 +230,11 @@ def test_write_page_makes_the_folder_and_refuses_a_file(tmp_path):
         write_page(page, file)
 
 
-def test_the_installed_package_has_the_template():
+def test_the_installed_package_has_the_template_and_the_schema():
     root = Path(__file__).parent.parent
     shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     data = [p for p in (root / "crosscheck" / "report").iterdir() if p.is_file() and p.suffix != ".py"]
-    assert len(data) == 2
+    assert {path.name for path in data} == {"page.css", "page.html.j2", "schema.json"}
     for path in data:
         assert any(path.match(pattern) for pattern in shipped["crosscheck.report"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import quantiles
@@ -10,7 +9,6 @@ from typing import Any
 
 from crosscheck.bench.shapes import Shape
 
-FORMAT = 1
 OURS, TORCH, FLAX = "jax_lstm", "torch.nn.LSTM", "flax.linen"
 
 
@@ -100,12 +98,11 @@ def ratio(row: Row, base: Mapping[tuple[Shape, str], float]) -> float | None:
 
 
 def as_content(result: Result) -> dict[str, Any]:
-    """For JSON."""
+    """Return the content of --json."""
     base = base_medians(result.rows)
     return {
-        "bench": FORMAT,
         "ok": result.exit_code == 0,
-        "command": result.command,
+        "reproduce": result.command,
         "sweep": result.sweep,
         "settings": dict(result.settings),
         "rows": [_row(row, base) for row in result.rows],
@@ -114,10 +111,6 @@ def as_content(result: Result) -> dict[str, Any]:
 
 def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
     """Every field, and what follows from the times, for readers who do not want to compute it."""
-    derived: dict[str, Any] = {"median": row.median, "spread": row.spread, "ratio": ratio(row, base)}
-    if row.seconds:
-        low, _, high = row.quartiles
-        derived |= {"quartiles": [low, high], "fastest": min(row.seconds), "runs": len(row.seconds)}
     return {
         "competitor": row.competitor,
         "shape": dict(zip("TBDH", row.shape, strict=True)),
@@ -125,11 +118,16 @@ def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
         "feature": row.feature,
         "precision": row.precision,
         "version": row.version,
-        **derived,
+        "median": row.median,
+        "spread": row.spread,
+        "ratio": ratio(row, base),
+        "quartiles": list(row.quartiles[::2]) if row.seconds else None,
+        "fastest": min(row.seconds, default=None),
+        "runs": len(row.seconds),
         "seconds": list(row.seconds),
         "compile_seconds": row.compile_seconds,
         "memory": row.memory,
-        "error": row.error if row.error is None or math.isfinite(row.error) else str(row.error),  # JSON has no inf
+        "error": row.error,
         "quantity": row.quantity,
         "differs": row.differs,
         "reason": row.reason,
@@ -137,12 +135,10 @@ def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
 
 
 def from_content(content: Any) -> Result:
-    """The result that :func:`as_content` wrote. Raises ValueError where it is none, or of another format."""
-    if not isinstance(content, dict) or content.get("bench") != FORMAT:
-        raise ValueError(f"is no result of crosscheck bench in format {FORMAT}")
+    """Return the result of which :func:`as_content` made ``content``. Raises ValueError if it is damaged."""
     try:
         rows = tuple(_read_row(row) for row in content["rows"])
-        return Result(rows, content["settings"], content["command"], content["sweep"])
+        return Result(rows, content["settings"], content["reproduce"], content["sweep"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"is a damaged result of crosscheck bench: {error!r}") from error
 

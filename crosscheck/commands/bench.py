@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +27,7 @@ from crosscheck.commands.common import (
     write_json_file,
     writing,
 )
+from crosscheck.report.json import read_json
 
 DEFAULT = Options()
 
@@ -91,7 +91,7 @@ def bench(
         if more:
             fail(f"--from prints an earlier run as it was measured; leave {more[0]} out")
         result = _read(from_file)
-        write_json_file(json_file, as_content(result))
+        write_json_file(json_file, "bench", as_content(result))
     else:
         plan = _plan(options, brief and not list_competitors)
         if list_competitors:
@@ -130,13 +130,13 @@ def _measure(plan: Plan, json_file: Path | None) -> Result:
             rows += more
             bar.update(task, advance=1)
             result = Result(tuple(rows), settings, plan.options.command, plan.options.sweep or "")
-            write_json_file(json_file, as_content(result))
+            write_json_file(json_file, "bench", as_content(result))
     return result
 
 
 def _read(path: Path) -> Result:
     try:
-        return from_content(json.loads(path.read_text(encoding="utf-8")))
+        return from_content(read_json(path, "bench"))
     except OSError as error:
         fail(f"--from {path}: {error.strerror}")
     except ValueError as error:

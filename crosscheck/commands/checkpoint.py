@@ -40,7 +40,7 @@ from crosscheck.commands.common import (
 )
 from crosscheck.environment import environment
 from crosscheck.finding import worst
-from crosscheck.report.json import as_dict
+from crosscheck.report.content import as_dict
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.suite import CaseResult, run_case
 
@@ -143,7 +143,7 @@ def _write(found: list[Found], out: Path | None, json_file: Path | None, content
             except CannotExport as error:
                 fail(f"--export {error}")
     try:
-        write_json_file(json_file, content)
+        write_json_file(json_file, "checkpoint", content)
     except typer.Exit:
         if out is not None:
             shutil.rmtree(out)

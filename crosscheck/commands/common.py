@@ -16,7 +16,8 @@ from rich.text import Text
 
 from crosscheck.environment import environment
 from crosscheck.finding import CouldNotRun
-from crosscheck.report.json import as_dict, write_json
+from crosscheck.report.content import as_dict
+from crosscheck.report.json import Command, write_json
 from crosscheck.suite import CaseResult
 
 if TYPE_CHECKING:
@@ -71,19 +72,22 @@ def writing(option: str, path: Path) -> Iterator[None]:
             fail(f"{option} {path}: {error.strerror or error}")
 
 
-def write_json_file(path: Path | None, content: dict[str, Any]) -> None:
+def write_json_file(path: Path | None, command: Command, content: dict[str, Any]) -> None:
     """The content of --json, where a path is given; failing ends the command."""
     if path is not None:
         with writing("--json", path):
-            write_json(path, content)
+            write_json(path, command, content)
 
 
 def write_results(
-    path: Path | None, results: Sequence[Sequence[CaseResult]], more: Mapping[str, Any] | None = None
+    path: Path | None,
+    command: Command,
+    results: Sequence[Sequence[CaseResult]],
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of --json and what a command has to add, written where a path is given; failing ends the command."""
     content = as_dict(results, environment()) | dict(more or {})
-    write_json_file(path, content)
+    write_json_file(path, command, content)
     return content
 
 

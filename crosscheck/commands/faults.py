@@ -49,7 +49,7 @@ def faults(
             found.append(trials)
             bar.update(task, advance=1)
     score = Score(found)
-    write_json_file(json_file, as_dict(score, quick, time.perf_counter() - started))
+    write_json_file(json_file, "faults", as_dict(score, quick, time.perf_counter() - started))
     _print(score, quick, console)
     raise typer.Exit(0 if score.ok else 1)
 
@@ -109,7 +109,6 @@ def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
     return {
         "ok": score.ok,
         "verdict": "agree" if score.ok else "disagree",
-        "cases": [],
         "faults": [
             {
                 "name": name,

@@ -62,7 +62,7 @@ def gradient_flow(
         done = lambda name: bar.update(task, advance=1, description=name)
         study = run_study(length, hidden, seed, train_steps, jobs, done)
     settings = environment()
-    write_json_file(json_file, as_content(study, settings, command))
+    write_json_file(json_file, "gradient-flow", as_content(study, settings, command))
     _draw(study, report, plot, settings, command)
     console = output()
     for table in tables(study):

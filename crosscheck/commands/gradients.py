@@ -82,7 +82,7 @@ def gradients(
             doubts = ", ".join(f"{n} steps {name}" for name, n in finding.counts.items() if name != Outcome.AGREE)
             where = f"{result.side}, {finding.quantity}, lane {finding.lane}"
             console.print(f"{where}: {doubts}, settled {finding.settled}", highlight=False, markup=False)
-    content = write_results(json_file, [results])
+    content = write_results(json_file, "gradients", [results])
     write_report(report, [results], content["environment"], command)
     print_failures([results], console)
     console.print(closing_line([results]), highlight=False, markup=False)

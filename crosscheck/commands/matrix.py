@@ -20,7 +20,7 @@ from crosscheck.environment import environment
 from crosscheck.finding import FLOAT32, FLOAT64, Check, Outcome, worst
 from crosscheck.matrix import ALL, Part, disagreements, matrix_cases, outputs, part
 from crosscheck.problem import is_gradient
-from crosscheck.report.json import as_dict
+from crosscheck.report.content import as_dict
 from crosscheck.report.table import STYLE, print_without
 from crosscheck.report.text import finding_text
 from crosscheck.sides import choose
@@ -63,7 +63,7 @@ def matrix(
     found.sort(key=lambda results: list(cases).index(results.judged[0].name))
     ours = [result for results in found for result in results.judged if result.side == OURS]
     content = _content(found, ours, sides)
-    write_json_file(json_file, content)
+    write_json_file(json_file, "matrix", content)
     _print(found, sides, content, output())
     raise typer.Exit(0 if content["ok"] else 1)
 

@@ -25,7 +25,7 @@ def notebook(
     check_json_file(json_file)
     with failures_in_one_line():
         result = examine_notebook(*notebook_classes())
-    write_json_file(json_file, _as_dict(result))
+    write_json_file(json_file, "notebook", _as_dict(result))
     console = output()
     console.print(_table(result))
     console.print()

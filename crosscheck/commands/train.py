@@ -70,7 +70,7 @@ def train(
     seconds = (time.perf_counter() - started) / len(results)
     cases = [CaseResult(f"train {r.dtype}", SIDE, Outcome.AGREE, r.verdict, seconds, command) for r in results]
     more = {"training": {r.dtype: r.as_dict() for r in results}, "options": recipe.options}
-    content = write_results(json_file, [cases], more)
+    content = write_results(json_file, "train", [cases], more)
     if report is not None:
         from crosscheck.report.training_page import training_page  # drawing is slow to import
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from crosscheck.flow.sides import ADJOINT, PRODUCT
 from crosscheck.flow.study import Measured, Study
 from crosscheck.flow.words import sentences
+from crosscheck.report.content import finding_dict
 
 
 def as_content(study: Study, environment: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -28,23 +30,27 @@ def as_content(study: Study, environment: Mapping[str, Any], command: str) -> di
             for pair in study.trained
         ],
         "sentences": sentences(study),
-        "command": command,
+        "reproduce": command,
         "environment": dict(environment),
     }
 
 
 def _network(m: Measured) -> dict[str, Any]:
-    figures: dict[str, Any] = {
+    """Every network has the same keys; what its kind has not is None."""
+    at_start = {name: float(a[0]) for name, a in m.logs.items()}
+    is_rnn = m.mean_radius is not None
+    return {
         "name": m.name,
+        "kind": m.network.kind,
         "steps": m.network.steps,
         "verdict": str(m.verdict.outcome),
         "step_norm": {"min": float(m.norms.min()), "max": float(m.norms.max()), "above_1": int(np.sum(m.norms > 1))},
         "fit": asdict(m.rate),
-        "log2_at_step_0": {name: float(a[0]) for name, a in m.logs.items() if not name.startswith("step")},
+        "log2_at_step_0": {name: at_start.get(name) for name in (*ADJOINT, *PRODUCT)},
         "log2_dh_at_last_step": float(m.logs["dh"][-1]),
+        "log2_share_along_c_at_step_0": None if is_rnn else float(m.log2_share()[0]),
+        "radius_of_mean": m.mean_radius,
+        "radius": m.radius if is_rnn else None,
+        "largest_singular_value": m.largest if is_rnn else None,
+        "findings": [finding_dict(finding) for finding in m.verdict.findings],
     }
-    if m.mean_radius is not None:
-        figures |= {"radius_of_mean": m.mean_radius, "radius": m.radius, "largest_singular_value": m.largest}
-    else:
-        figures["log2_share_along_c_at_step_0"] = float(m.log2_share()[0])
-    return figures | {"findings": [asdict(replace(f, rows=None)) | {"ok": f.ok} for f in m.verdict.findings]}

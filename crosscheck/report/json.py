@@ -1,55 +1,69 @@
-"""Results as JSON: ``{"ok", "verdict", "cases": [...], "environment"}``; valid, and written whole or not at all."""
+"""The files of --json: valid JSON, written whole or not at all, that begin with a version and a command's name.
+
+``schema.json`` beside this file is their JSON Schema, and ``docs/json.md`` is made from it.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from crosscheck.finding import Finding
-from crosscheck.suite import CaseResult, overall
 from jax_lstm.files import write_whole
 
-
-def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:
-    flat = [result for case in results for result in case]
-    return {
-        "ok": all(result.ok for result in flat),
-        "verdict": str(overall(flat)),
-        "cases": [_case(result) for result in flat],
-        "environment": environment,
-    }
+SCHEMA_VERSION = 1  # one more if a key is removed, renamed or changed in meaning; not if one is added
+Command = Literal[
+    "suite", "bench", "checkpoint", "faults", "gradient-flow", "gradients", "matrix", "notebook", "train"
+]  # "suite" is `crosscheck` without a subcommand
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all; a device or pipe is written to. OSError."""
-    write_whole(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, command: Command, content: dict[str, Any]) -> None:
+    """Write ``content`` below the two keys with which every file begins, or nothing at all.
+
+    A device or a pipe is written to.
+
+    Args:
+        path: the file.
+        command: the command whose output it is.
+        content: the keys of that command, without "schema_version" and "command".
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    whole = {"schema_version": SCHEMA_VERSION, "command": command} | content
+    write_whole(path, json.dumps(_plain(whole), indent=1, allow_nan=False) + "\n")
 
 
-def _case(result: CaseResult) -> dict[str, Any]:
-    return {
-        "name": result.name,
-        "side": result.side,
-        "ok": result.ok,
-        "verdict": str(result.outcome),
-        "expected": str(result.expected),
-        "cause": result.verdict.cause,
-        "diagnosis": list(result.verdict.diagnosis),
-        "notes": list(result.verdict.notes),
-        "seconds": round(result.seconds, 3),
-        "reproduce": result.reproduce,
-        "findings": [finding_dict(finding) for finding in result.verdict.findings],
-    }
+def read_json(path: Path, command: Command) -> dict[str, Any]:
+    """Return what :func:`write_json` wrote for ``command``, with the keys that every file has.
 
+    Numbers that are not finite stay strings; ``float`` takes them.
 
-def finding_dict(finding: Finding) -> dict[str, Any]:
-    """Slices are in it as counts and by the worst of them; all of them would be a number for every step."""
-    content = asdict(replace(finding, rows=None))
-    del content["check"]
-    return {"quantity": finding.quantity, "lane": finding.lane} | content | {"ok": finding.ok}
+    Args:
+        path: the file.
+        command: the command whose output is expected.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file, is of another command, or of a version that is unknown here.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("is nested too deeply for a result of crosscheck") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if type(version) is not int:
+        raise ValueError(f"is no result of crosscheck {command}: it has no schema_version")
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"has schema_version {version}, and this crosscheck reads up to {SCHEMA_VERSION}: install a newer jax-lstm"
+        )
+    if version < 1:
+        raise ValueError(f"has schema_version {version}; the first one is 1")
+    if content.get("command") != command:
+        raise ValueError(f"is of command {content.get('command')!r}; expected a file of {command!r}")
+    return content
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,44 @@
+"""Judged cases and findings as what goes into a file of --json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from crosscheck.finding import Finding
+from crosscheck.suite import CaseResult, overall
+
+
+def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:
+    """Return what the commands that judge cases have in common."""
+    flat = [result for case in results for result in case]
+    return {
+        "ok": all(result.ok for result in flat),
+        "verdict": str(overall(flat)),
+        "cases": [_case(result) for result in flat],
+        "environment": environment,
+    }
+
+
+def _case(result: CaseResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "side": result.side,
+        "ok": result.ok,
+        "verdict": str(result.outcome),
+        "expected": str(result.expected),
+        "cause": result.verdict.cause,
+        "diagnosis": list(result.verdict.diagnosis),
+        "notes": list(result.verdict.notes),
+        "seconds": round(result.seconds, 3),
+        "reproduce": result.reproduce,
+        "findings": [finding_dict(finding) for finding in result.verdict.findings],
+    }
+
+
+def finding_dict(finding: Finding) -> dict[str, Any]:
+    """Slices are in it as counts and by the worst of them; all of them would be a number for every step."""
+    content = asdict(replace(finding, rows=None))
+    del content["check"], content["rows"]
+    return {"quantity": finding.quantity, "lane": finding.lane} | content | {"ok": finding.ok}
