@@ -11,7 +11,7 @@ from jax_lstm.convert.equinox import from_equinox, to_equinox
 from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
 from jax_lstm.convert.haiku import from_haiku, to_haiku
-from jax_lstm.convert.keras import from_keras, to_keras
+from jax_lstm.convert.keras import from_keras, keras_networks, to_keras
 from jax_lstm.convert.layers import cell, stack
 from jax_lstm.convert.onnx import OnnxLSTM, from_onnx
 from jax_lstm.convert.onnx_models import to_onnx
@@ -33,6 +33,7 @@ __all__ = [
     "from_nnx",
     "from_onnx",
     "from_torch",
+    "keras_networks",
     "load_safetensors",
     "save_safetensors",
     "stack",
