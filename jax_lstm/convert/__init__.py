@@ -16,6 +16,7 @@ from jax_lstm.convert.layers import cell, stack
 from jax_lstm.convert.onnx import OnnxLSTM, from_onnx
 from jax_lstm.convert.onnx_models import to_onnx
 from jax_lstm.convert.safetensors import load_safetensors, save_safetensors
+from jax_lstm.convert.tf1 import from_tf1
 from jax_lstm.convert.torch import from_torch, to_torch
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "from_keras",
     "from_nnx",
     "from_onnx",
+    "from_tf1",
     "from_torch",
     "keras_networks",
     "load_safetensors",
