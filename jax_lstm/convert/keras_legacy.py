@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from jax_lstm.convert import keras_models
@@ -47,6 +48,12 @@ class StoredCell:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         return [tuple(stored.shape) for stored in self.datasets]
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether it is of a Bidirectional's forward layer, if it is of one."""
+        ways = [match["way"] for part in self.path.split("/") if (match := _WAY.fullmatch(part))]
+        return ways[-1:] == ["forward"]
 
     @property
     def wrong(self) -> str:
@@ -168,43 +175,51 @@ class _Layers(Container):
         self.layers = layers
 
     def entry(self, container: str, name: str, group: str) -> Store:
-        return _Cells(name, [(cell.path.split("/"), cell) for cell in _cells(self.layers, name)])
+        return _Cells((name,), _cells(self.layers, name))
 
 
 class _Cells(Store):
-    """The cells of one layer's group, of which parts of the layer have some: known by the names in their paths.
+    """The cells of one layer's group, of which a part of the layer has some: known by the names in their paths.
 
-    Each cell comes with the part of its path that is not used up yet.
+    ``chain`` are the names of the layer and of what is within it: a model, the model in that, the layer in that.
     """
 
-    def __init__(self, where: str, cells: Sequence[tuple[list[str], StoredCell]]):
-        self.where = where
+    def __init__(self, chain: tuple[str, ...], cells: Sequence[StoredCell]):
+        self.chain = chain
         self.cells = cells
 
     def attribute(self, name: str) -> Store:
         """The cells of a direction, by the prefix that Keras gives its name; all for "cell", which has no path."""
         if name not in DIRECTIONS:
             return self
-        ways = [next((part for part in reversed(path) if _WAY.fullmatch(part)), "") for path, _ in self.cells]
         forward = name == DIRECTIONS[0]  # a backward layer that the user gave keeps its own name
-        chosen = [cell for cell, way in zip(self.cells, ways, strict=True) if way.startswith("forward_") == forward]
-        return _Cells(f"{self.where}, {name}", chosen)
+        return _Cells(self.chain, [cell for cell in self.cells if cell.is_forward == forward])
 
     def entry(self, container: str, name: str, group: str) -> Store:
-        """The cells with a name in their paths; all if none has it, as within a model before TensorFlow 2."""
-        after = [(path[len(path) - path[::-1].index(name) :], cell) for path, cell in self.cells if name in path]
-        return _Cells(f"{self.where}/{name}", after or self.cells)
+        if container == "cells":
+            return _Cells(self.chain, [cell for cell in self.cells if cell.path.split("/")[-1] == name])
+        return _Cells((*self.chain, name), self.cells)
 
     def weights(self) -> list[Any]:
-        """The arrays of the one cell that there must be, or that is nearest to the name."""
-        depths = [len(path) for path, _ in self.cells]
-        nearest = [cell for path, cell in self.cells if len(path) == min(depths)]
-        if len(nearest) > 1:
+        """The arrays of the one cell whose path has most of the chain; the whole group is that of the first name."""
+        scores = [_common(cell.path.split("/"), self.chain) if self.chain[1:] else 0 for cell in self.cells]
+        best = [cell for cell, score in zip(self.cells, scores, strict=True) if score == max(scores)]
+        if len(best) > 1:
             raise ValueError(
-                f"the names of the weights do not say which are those of {self.where!r}: "
-                f"{', '.join(cell.path for cell in nearest)}."
+                f"the names of the weights do not say which are those of {'/'.join(self.chain)!r}: "
+                f"{', '.join(cell.path for cell in best)}."
             )
-        return [array(stored) for cell in nearest for stored in cell.datasets]
+        return [array(stored) for cell in best for stored in cell.datasets]
+
+
+def _common(path: Sequence[str], chain: Sequence[str]) -> int:
+    """How many names, from the last of ``chain`` on upwards, stand in ``path`` one before the other."""
+    ends = [n + 1 for n, part in enumerate(path) if part == chain[-1]]
+    return max((_equal(path[end - 1 :: -1], chain[::-1]) for end in ends), default=0)
+
+
+def _equal(a: Sequence[str], b: Sequence[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def _with_unknown(found: Inventory, layers: Any) -> Inventory:
