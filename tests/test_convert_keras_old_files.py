@@ -125,14 +125,14 @@ def test_layers_are_chosen_by_name(kind, tmp_path):
     same(convert.from_keras(file, layers="ways"), [model.get_layer("ways")])
     same(convert.from_keras(file, layers="inner/two"), [inner.get_layer("two")])
     listed = r"the LSTM layers are: 'ways', 'inner/one', 'inner/two'\."
-    with pytest.raises(ValueError, match=f"there is no layer 'two'; {listed}"):
+    with pytest.raises(ValueError, match=rf"there is no layer 'two'; {listed}"):
         convert.from_keras(file, layers="two")
     with pytest.raises(ValueError, match=f"'gru' is a (GRU|group of other weights), no LSTM; {listed}"):
         convert.from_keras(file, layers="gru")
     with pytest.raises(ValueError, match=f"'dense' is a (Dense|group of other weights), no LSTM; {listed}"):
         convert.from_keras(file, layers="dense")
     if kind == 0:  # weights alone do not say what stands between
-        with pytest.raises(ValueError, match="'inner/two' reads inner/dense.*, and not 'inner/one'"):
+        with pytest.raises(ValueError, match=r"'inner/two' reads inner/dense.*, and not 'inner/one'"):
             convert.from_keras(file, layers=["inner/one", "inner/two"])
 
 
@@ -220,6 +220,6 @@ def test_layers_of_a_whole_model_that_do_not_follow_one_another(tmp_path):
     x = keras.Input((None, H))
     a, b = lstm("a"), lstm("b")
     whole, _ = save_old(drawn(keras.Model(x, a(x) + b(x))), tmp_path)
-    with pytest.raises(ValueError, match="'b' reads input_layer.*, and not 'a'"):
+    with pytest.raises(ValueError, match=r"'b' reads input_layer.*, and not 'a'"):
         convert.from_keras(whole)
     same(convert.from_keras(whole, layers="b"), [b])

@@ -144,7 +144,10 @@ def test_what_is_no_lstm_of_tensorflow_s():
         (gru, "It looks like a GRU, not an LSTM"),
         ({bias: found[bias]}, f"variables lack '{kernel}'"),
         ({kernel: found[kernel]}, f"variables lack '{bias}'"),
-        ({kernel: found[kernel][:5], bias: found[bias]}, r"must have kernel \[D \+ H, 4H\] and bias \[4H\]; got kernel"),
+        (
+            {kernel: found[kernel][:5], bias: found[bias]},
+            r"must have kernel \[D \+ H, 4H\] and bias \[4H\]; got kernel",
+        ),
         ({kernel: found[kernel][:, :15], bias: found[bias][:15]}, r"got kernel \(8, 15\) and bias \(15,\)"),
         (variables(MULTI[:2]) | variables(ALONE), "They are several networks"),
         (dict(list(variables(MULTI[:3]).items())[2:]), "must be variables of TensorFlow 1's"),

@@ -43,7 +43,8 @@ def array(stored: Any) -> np.ndarray:
     if stored.dtype.kind not in ("V" if bfloat16 else "fiu"):
         raise ValueError(f"{stored.name} has dtype {stored.dtype}, where numbers are expected: {FOREIGN}")
     check_size(stored.name, stored.nbytes, stored.id.get_storage_size())
-    return stored[()].view(jnp.bfloat16) if bfloat16 else stored[()]
+    read = stored[()]
+    return read.view(jnp.bfloat16) if bfloat16 else read.astype(read.dtype.newbyteorder("="), copy=False)
 
 
 def text(node: Any, name: str) -> str | None:
