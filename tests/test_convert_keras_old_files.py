@@ -154,7 +154,7 @@ def test_a_backward_layer_with_a_name_of_its_own(tmp_path):
     model = sequential(L.Bidirectional(forward, backward_layer=backward, name="ways"), name="top")
     whole, weights = save_old(model, tmp_path)
     same(convert.from_keras(whole), model.layers)
-    assert list(convert.keras_networks(weights)) == ["ways/top/ways/forward_f", "ways/top/ways/other"]
+    assert list(convert.keras_networks(weights)) == ["ways/forward_f", "ways/other"]
 
 
 def test_a_frozen_half_changes_the_order_in_the_file(tmp_path):

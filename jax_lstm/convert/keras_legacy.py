@@ -28,7 +28,7 @@ from jax_lstm.convert.keras_layers import Container, ReadCell, Store
 from jax_lstm.convert.layers import Layer
 
 _WEIGHT = re.compile(rf"(?:(?P<path>.*)/)?(?P<name>{'|'.join(NAMES)})(?P<number>_\d+)?(?::\d+)?")
-_CELL = re.compile(r"(?P<layer>.*?)(?:/stacked_rnn_cells)?/\w*lstm_cell(?:_\d+)?")
+_CELL = re.compile(r"(?P<layer>.*?)(?:/stacked_rnn_cells)?/\w*(?:lstm|gru|rnn)_cell(?:_\d+)?")
 _WAY = re.compile(r"(?P<parent>(?:.*/)?)(?P<way>forward|backward)_(?P<stem>[^/]+)")
 
 DIRECTIONS = ("forward_layer", "backward_layer")
@@ -132,10 +132,10 @@ def _inventory_of_weights(root: Any) -> Inventory:
     return Inventory(found, others, refused)
 
 
-def _by_layer(layer: str, cells: Sequence[StoredCell]) -> dict[str, list[tuple[StoredCell, ...]]]:
+def _by_layer(group: str, cells: Sequence[StoredCell]) -> dict[str, list[tuple[StoredCell, ...]]]:
     """The layers that the cells of one group are, by name, each with its stack of cells in one or two directions.
 
-    One layer has the name of the group. Several, of a model within the model, have their own names after it.
+    A layer has the name of the group, and of a model within the model its own name after it.
     """
     by_path: dict[str, list[StoredCell]] = {}
     for cell in cells:
@@ -148,12 +148,18 @@ def _by_layer(layer: str, cells: Sequence[StoredCell]) -> dict[str, list[tuple[S
         if match and match["way"] == "backward" and f"{match['parent']}forward_{match['stem']}" in by_path:
             continue
         if match and match["way"] == "forward" and other in by_path:
-            layers[match["parent"].rstrip("/") or layer] = list(zip(forward, by_path[other], strict=True))
+            layers[match["parent"].rstrip("/")] = list(zip(forward, by_path[other], strict=True))
         else:
             layers[path] = [(cell,) for cell in forward]
-    if len(layers) == 1:
-        return {layer: next(iter(layers.values()))}
-    return {f"{layer}/{path.removeprefix(layer).strip('/')}": parts for path, parts in layers.items()}
+    names = [_name(group, path, alone=len(layers) == 1) for path in layers]
+    names = names if len(set(names)) == len(names) else [f"{group}/{path}" for path in layers]
+    return dict(zip(names, layers.values(), strict=True))
+
+
+def _name(group: str, path: str, *, alone: bool) -> str:
+    """A layer's name: the group's, and what its path has after that, or all of it if the group has several layers."""
+    _, has_group, rest = f"/{path}/".rpartition(f"/{group}/")
+    return f"{group}/{rest if has_group else '' if alone else path}".strip("/")
 
 
 def _fail(error: Exception, read: ReadCell) -> NoReturn:
