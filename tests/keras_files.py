@@ -11,7 +11,6 @@ import json
 
 import numpy as np
 
-from tests.keras_peer import keras
 from tests.requirements import need
 
 h5py = need("h5py")
@@ -31,6 +30,8 @@ def save_old(model, folder):
 def load_old(files, model):
     """The models that Keras 3 makes of both files, the second with ``model``'s configuration."""
     from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
+
+    from tests.keras_peer import keras
 
     whole = keras.saving.load_model(files[0], compile=False)
     filled = keras.models.clone_model(model)

@@ -209,6 +209,10 @@ def test_cells_in_an_rnn(tmp_path):
         convert.from_keras(write_weights(tmp_path / "w.h5", {"rnn": tied}))
 
 
+def dense_config(name):
+    return {"class_name": "Dense", "config": {"name": name, "units": 2}}
+
+
 def wrapper(inner, kind="TimeDistributed"):
     return {"class_name": kind, "config": {"name": "wrapped", "layer": inner}}
 
@@ -259,6 +263,12 @@ def test_classes_of_the_user_s(tmp_path):
     found = convert.keras_networks(path)
     assert "b is a me>LSTM; supported" in found["b"]
     assert "c is a Own, with weights like an LSTM's: its code says what it computes" in found["c"]
+    inner = {"class_name": "Sequential", "config": {"name": "inner", "layers": [*nodes, dense_config("d")]}}
+    weights = {name: a for layer in layers.values() for name, a in layer.items()}
+    weights["d/kernel:0"] = np.ones((H, 2))
+    found = convert.keras_networks(write_model(tmp_path / "m.h5", sequential(inner), {"inner": weights}))
+    assert list(found) == ["inner/a", "inner/b", "inner/c"]
+    assert "inner/c is a Own, with weights like an LSTM's" in found["inner/c"]
 
 
 @pytest.mark.parametrize("version", [None, "1", "1.2.2"])

@@ -90,6 +90,21 @@ def test_hostile_weights(name, kind, files):
     np.testing.assert_array_equal(found["b"]["weight_hh_l0"], drawn_cell(H, H, 2)[1].T)
 
 
+def test_what_is_wrong_beside_the_lstm_layers(tmp_path):
+    """It is no matter of theirs, and is told."""
+    layers = {"a": named("a/lstm_cell", drawn_cell(D, H, 1)), "d": {"d/kernel:0": np.ones((H, 2))}}
+    dense = {"class_name": "Dense", "config": {"name": "d", "units": 2}}
+    path = write_model(tmp_path / "m.h5", sequential(lstm_config("a"), dense), layers)
+    with h5py.File(path, "r+") as file:
+        linked(file["model_weights"], h5py.SoftLink("/elsewhere"), "d/d/kernel:0")
+    wanted = convert.from_keras(drawn_cell(D, H, 1))
+    found = convert.keras_networks(path)
+    for params in (convert.from_keras(path), found["a"]):
+        for name, array in wanted.items():
+            np.testing.assert_array_equal(params[name], array)
+    assert found["d"].startswith("d is a Dense: /model_weights/d/d has 'kernel:0' as a SoftLink")
+
+
 def config(file, content):
     file.attrs["model_config"] = content
 

@@ -3,7 +3,7 @@
     {module}/linear: w [D + H, 4H] on [x, h], b [4H]     gates i g f o
 
 One joint matrix, one bias, and **1 is added to the forget gate when it runs**: b_f here is Haiku's plus 1.
-States are (hidden, cell).
+States are (hidden, cell). TensorFlow 1's cells have the same layout, see tf1.py.
 """
 
 from __future__ import annotations

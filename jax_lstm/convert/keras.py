@@ -56,10 +56,11 @@ def from_keras(
       biases. Lossless: :func:`to_keras` gives the same bits back. CuDNNLSTM's two biases become bias_ih and bias_hh,
       which is lossless too.
 
-      Objects and files of whole models say what they compute, and are refused where it is not this LSTM: Keras before
-      2.3 had recurrent_activation="hard_sigmoid" unless told otherwise. Weights alone and files of weights do not: they
-      are taken for activation="tanh", recurrent_activation="sigmoid", go_backwards=False, merge_mode="concat", and for
-      layers that follow one another directly. A .weights.h5 file does not say the order of its layers either.
+      Objects and files of whole models say what they compute, and are refused where it is not this LSTM. Keras before
+      2.3, and TensorFlow 1's, had recurrent_activation="hard_sigmoid" unless told otherwise. Weights alone and files of
+      weights do not say it: they are taken for activation="tanh", recurrent_activation="sigmoid", go_backwards=False,
+      merge_mode="concat", and for layers that follow one another directly. A .weights.h5 file does not say the order of
+      its layers either.
 
       A file of Keras 2 gives a class by its name only: a class of the user's own that is named LSTM, and was not
       registered, is taken for Keras's.

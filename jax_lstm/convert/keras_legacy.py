@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -23,7 +23,7 @@ from jax_lstm.convert import keras_models
 from jax_lstm.convert.keras_cells import NAMES, is_recurrent, misfit
 from jax_lstm.convert.keras_configs import modern
 from jax_lstm.convert.keras_hdf5 import array, child, text, texts
-from jax_lstm.convert.keras_inventory import DAMAGE, Found, Inventory
+from jax_lstm.convert.keras_inventory import DAMAGE, Found, Inventory, reason
 from jax_lstm.convert.keras_layers import Container, ReadCell, Store
 from jax_lstm.convert.layers import Layer
 
@@ -230,10 +230,21 @@ def _equal(a: Sequence[str], b: Sequence[str]) -> int:
 
 def _with_unknown(found: Inventory, layers: Any) -> Inventory:
     """With the layers refused that have a recurrent cell's weights, and a class that does not say so."""
-    known = {name.split("/")[0] for name in [*found.found, *found.refused]}
-    unknown: Mapping[str, str] = {
-        name: f"{name} is a {kind}, with weights like an LSTM's: its code says what it computes, and is not run."
-        for name, kind in found.others.items()
-        if name not in known and name in layers and _cells(layers, name)
-    }
+    unknown: dict[str, str] = {}
+    listed = [*found.found, *found.refused]
+    for name, kind in found.others.items():
+        group = next((group for group in layers if f"{name}/".startswith(f"{group}/")), None)
+        is_listed = name in found.refused or any(other.startswith(f"{name}/") for other in listed)
+        if group is None or is_listed:  # a model's layers are listed, and not the model
+            continue
+        own = name.rpartition("/")[2]
+        try:
+            is_hidden = any(name == group or own in cell.path.split("/") for cell in _cells(layers, group))
+        except (ValueError, *DAMAGE) as error:
+            unknown[name] = f"{name} is a {kind}: {reason(error)}"
+            continue
+        if is_hidden:
+            unknown[name] = (
+                f"{name} is a {kind}, with weights like an LSTM's: its code says what it computes, and is not run."
+            )
     return Inventory(found.found, found.others, {**found.refused, **unknown}, found.unordered)
