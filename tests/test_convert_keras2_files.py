@@ -263,6 +263,11 @@ def test_classes_of_the_user_s(tmp_path):
     found = convert.keras_networks(path)
     assert "b is a me>LSTM; supported" in found["b"]
     assert "c is a Own, with weights like an LSTM's: its code says what it computes" in found["c"]
+    nodes[0] |= {"module": "keras.layers", "registered_name": None}  # since Keras 2.12
+    nodes[1] |= {"module": "mine", "class_name": "LSTM", "registered_name": "me>LSTM"}
+    found = convert.keras_networks(write_model(tmp_path / "m.h5", sequential(*nodes), layers))
+    same(found["a"], LOW)
+    assert "b is a mine.LSTM; supported" in found["b"]
     inner = {"class_name": "Sequential", "config": {"name": "inner", "layers": [*nodes, dense_config("d")]}}
     weights = {name: a for layer in layers.values() for name, a in layer.items()}
     weights["d/kernel:0"] = np.ones((H, 2))
