@@ -133,6 +133,22 @@ def cell(name, *calls):
     return lstm_config(name) | layer("LSTM", name, *calls) | {"config": lstm_config(name)["config"]}
 
 
+def test_calls_in_other_forms(tmp_path):
+    """Of operations, TFOpLambda, a tensor without a list around it; of layers that take a dict, tensors by name."""
+    layers = {"x": {}, "add": {}, "both": {}, "a": named("a/lstm_cell", HIGH), "b": named("b/lstm_cell", TOP)}
+    add = layer("TFOpLambda", "add") | {"inbound_nodes": [["x", 0, 0, {"y": 2.0}]]}
+    both = layer("Own", "both") | {"inbound_nodes": [{"left": ["a", 0, 0], "right": ["x", 0, 0]}]}
+    for b, match in ((cell("b", ["add"]), "'b' reads add, and not 'a'"), (cell("b", ["both"]), "'b' reads both")):
+        path = write_model(tmp_path / "m.h5", functional(X, add, both, cell("a", ["add"]), b), layers)
+        with pytest.raises(ValueError, match=match):
+            convert.from_keras(path)
+        same(convert.from_keras(path, layers="b"), TOP)
+    by_name = cell("b") | {"inbound_nodes": [{"sequences": ["a", 0, 0]}]}
+    path = write_model(tmp_path / "m.h5", functional(X, add, both, cell("a", ["add"]), by_name), layers)
+    with pytest.raises(ValueError, match="'b' reads several tensors, and not 'a'"):
+        convert.from_keras(path)
+
+
 @pytest.mark.parametrize("kind", ["Functional", "Model"])
 def test_which_layer_reads_which_in_a_functional_model(kind, tmp_path):
     """ "Model" is what Keras 2 calls a functional model."""
@@ -218,7 +234,7 @@ def wrapper(inner, kind="TimeDistributed"):
 
 
 def test_wrappers_around_an_lstm(tmp_path):
-    """A whole model says that the LSTM runs within another layer. Weights alone do not."""
+    """A whole model says that the LSTM runs within another layer. A file of weights does not."""
     within = {"class_name": "Sequential", "config": {"name": "inner", "layers": [lstm_config("lstm")]}}
     layers = {"a": named("a/lstm_cell", LOW), "wrapped": named("wrapped/lstm_cell", HIGH)}
     for inner in (lstm_config("lstm"), bidirectional_config("ways", lstm_config("lstm")), within):

@@ -131,7 +131,7 @@ def test_layers_are_chosen_by_name(kind, tmp_path):
         convert.from_keras(file, layers="gru")
     with pytest.raises(ValueError, match=f"'dense' is a (Dense|group of other weights), no LSTM; {listed}"):
         convert.from_keras(file, layers="dense")
-    if kind == 0:  # weights alone do not say what stands between
+    if kind == 0:  # a file of weights does not say what stands between
         with pytest.raises(ValueError, match=r"'inner/two' reads inner/dense.*, and not 'inner/one'"):
             convert.from_keras(file, layers=["inner/one", "inner/two"])
 
@@ -149,7 +149,7 @@ def test_models_two_deep_with_layers_of_one_name(tmp_path):
 
 
 def test_a_backward_layer_with_a_name_of_its_own(tmp_path):
-    """Weights alone do not say that two cells of other names are one layer."""
+    """A file of weights does not say that two cells of other names are one layer."""
     forward, backward = lstm("f"), lstm("other", go_backwards=True)
     model = sequential(L.Bidirectional(forward, backward_layer=backward, name="ways"), name="top")
     whole, weights = save_old(model, tmp_path)

@@ -56,17 +56,17 @@ def from_keras(
       biases. Lossless: :func:`to_keras` gives the same bits back. CuDNNLSTM's two biases become bias_ih and bias_hh,
       which is lossless too.
 
-      Objects and files of whole models say what they compute, and are refused where it is not this LSTM. Keras before
-      2.3, and TensorFlow 1's, had recurrent_activation="hard_sigmoid" unless told otherwise. Weights alone and files of
-      weights do not say it: they are taken for activation="tanh", recurrent_activation="sigmoid", go_backwards=False,
+      Objects and files of whole models say what they compute, and are refused if it is not this LSTM. Keras before
+      2.3, and TensorFlow 1's, had recurrent_activation="hard_sigmoid" unless told otherwise. Files of weights, and
+      arrays, do not say it: they are taken for activation="tanh", recurrent_activation="sigmoid", go_backwards=False,
       merge_mode="concat", and for layers that follow one another directly. A .weights.h5 file does not say the order of
       its layers either.
 
       A file of Keras 2 gives a class by its name only: a class of the user's own that is named LSTM, and was not
       registered, is taken for Keras's.
 
-      Dropout (none at inference), return_sequences, return_state, stateful and unroll are no part of the weights, and
-      a mask (mask_zero, Masking) is none either: pass the ``lengths`` that it stands for.
+      Dropout (none at inference), return_sequences, return_state, stateful, time_major and unroll are no part of the
+      weights, and a mask (mask_zero, Masking) is none either: pass the ``lengths`` that it stands for.
       Bidirectional's output at return_sequences=False is the last layer's two rows of ``state.h``, side by side.
 
     Raises:
@@ -130,7 +130,7 @@ def to_keras(params: Mapping[str, Any], *, strict: bool = False) -> list[Any]:
 
 @contextmanager
 def _inventory(source: Any) -> Iterator[Inventory | None]:
-    """What a file, model or layer has; None where the source is none of these."""
+    """What a file, model or layer has; None if the source is none of these."""
     if isinstance(source, (str, os.PathLike)):
         with opened(Path(source)) as inventory:
             yield inventory

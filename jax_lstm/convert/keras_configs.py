@@ -45,8 +45,10 @@ def _turned(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _call(call: Any) -> Any:
-    """A call of a layer on tensors: [[name, node, tensor, arguments], ...]."""
-    if not isinstance(call, list):
+    """A call of a layer on tensors: [[name, node, tensor, arguments], ...], or one such without the outer list."""
+    if isinstance(call, Mapping) and "args" in call:  # Keras 3's
         return call
-    tensors = [{"config": {"keras_history": tensor[:3]}} for tensor in call]
-    return {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": {}}
+    tensors = [call] if isinstance(call, list) and call and isinstance(call[0], str) else call
+    if not isinstance(tensors, list) or len(tensors) != 1:  # in a list or by names
+        return {"args": [tensors], "kwargs": {}}
+    return {"args": [{"config": {"keras_history": tensors[0]}}], "kwargs": {}}

@@ -23,7 +23,7 @@ DAMAGE = (
 class Found:
     """An LSTM layer. ``load`` reads its weights, when they are wanted: what is not chosen may lack them.
 
-    ``reads`` is the name of the layer whose output it reads; None where the source does not say.
+    ``reads`` is the name of the layer whose output it reads; None if the source does not say.
     """
 
     load: Callable[[ReadCell], list[Layer]]
@@ -36,7 +36,7 @@ class Inventory:
 
     ``others`` are all other layers, with what they are; errors name them. ``refused`` are those of ``others`` that are
     recurrent, with the reason why they are not read. ``unordered`` says why the order of the LSTM layers is not known,
-    and is "" where it is.
+    and is "" if it is.
     """
 
     found: Mapping[str, Found]
@@ -46,7 +46,7 @@ class Inventory:
 
 
 def take(inventory: Inventory, names: Any, read: ReadCell) -> list[Layer]:
-    """Return the layers chosen by ``names``, all for None, as one stack. ValueError where they are none."""
+    """Return the layers chosen by ``names``, all for None, as one stack. ValueError if they are none."""
     chosen = _choose(inventory, names)
     if names is None and len(chosen) > 1 and inventory.unordered:
         raise ValueError(inventory.unordered)
@@ -99,7 +99,7 @@ def _choose(inventory: Inventory, names: Any) -> list[tuple[str, Found]]:
 
 
 def _check_stack(layers: list[Layer], names: Sequence[str]) -> None:
-    """ValueError, with the names of all LSTM layers that there are, where those chosen do not fit one another."""
+    """ValueError, with the names of all LSTM layers that there are, if those chosen do not fit one another."""
     try:
         joined(layers)
     except ValueError as error:

@@ -27,7 +27,7 @@ _NUMBERED = re.compile(r"(?P<parent>.*layers)/(?P<stem>.*?)(?:_(?P<number>\d+))?
 
 
 def inventory(root: Groups) -> Inventory:
-    """Return the LSTM layers of the file, in order where the file says it."""
+    """Return the LSTM layers of the file, in order if the file says it."""
     found: dict[str, Cells] = {}
     wrong: dict[str, str] = {}
     for path, group, shapes in _recurrent(root, ""):
@@ -79,7 +79,7 @@ def _named(root: Groups, found: dict[str, T]) -> dict[str, T]:
 
 
 def _in_order(paths: list[str], names: list[str]) -> list[str]:
-    """The names by the numbers of their groups. ValueError where these are not of one class and list."""
+    """The names by the numbers of their groups. ValueError if these are not of one class and list."""
     if len(paths) < 2:
         return names
     matches = [_NUMBERED.fullmatch(path) for path in paths]
