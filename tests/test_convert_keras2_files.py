@@ -225,6 +225,20 @@ def test_cells_in_an_rnn(tmp_path):
         convert.from_keras(write_weights(tmp_path / "w.h5", {"rnn": tied}))
 
 
+def test_stacks_of_cells_in_both_directions(tmp_path):
+    """No layer of ours: the upper cells of one direction do not see the other. Unequal stacks are no pair at all."""
+    forward = named("ways/forward_rnn/lstm_cell", LOW) | named("ways/forward_rnn/lstm_cell_1", HIGH)
+    one = named("ways/backward_rnn/lstm_cell", LOW)
+    two = one | named("ways/backward_rnn/lstm_cell_1", HIGH)
+    found = convert.keras_networks(write_weights(tmp_path / "w.h5", {"ways": forward | two}))
+    assert found == {
+        "ways": "'ways' has a stack of cells in each direction, whose layers do not see the other direction."
+    }
+    found = convert.keras_networks(write_weights(tmp_path / "w.h5", {"ways": forward | one}))
+    assert list(found) == ["ways/forward_rnn", "ways/backward_rnn"]
+    same(found["ways/forward_rnn"], LOW, HIGH)
+
+
 def dense_config(name):
     return {"class_name": "Dense", "config": {"name": name, "units": 2}}
 
