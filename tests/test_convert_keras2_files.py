@@ -239,6 +239,13 @@ def test_stacks_of_cells_in_both_directions(tmp_path):
     same(found["ways/forward_rnn"], LOW, HIGH)
 
 
+def test_no_layer_is_lost_to_another_of_its_name(tmp_path):
+    weights = named("g/one/lstm_cell", LOW) | named("x/g/one/lstm_cell", HIGH)
+    found = convert.keras_networks(write_weights(tmp_path / "w.h5", {"g": weights}))
+    assert list(found) == ["g/g/one", "g/x/g/one"]
+    same(found["g/x/g/one"], HIGH)
+
+
 def dense_config(name):
     return {"class_name": "Dense", "config": {"name": name, "units": 2}}
 
