@@ -45,10 +45,9 @@ def _turned(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _call(call: Any) -> Any:
-    """A call of a layer on tensors: [[name, node, tensor, arguments], ...], or one such without the outer list."""
+    """A call of a layer: [[name, node, tensor, arguments]], which is one tensor, or another form, which is none."""
     if isinstance(call, Mapping) and "args" in call:  # Keras 3's
         return call
-    tensors = [call] if isinstance(call, list) and call and isinstance(call[0], str) else call
-    if not isinstance(tensors, list) or len(tensors) != 1:  # in a list or by names
-        return {"args": [tensors], "kwargs": {}}
-    return {"args": [{"config": {"keras_history": tensors[0]}}], "kwargs": {}}
+    if not isinstance(call, list) or len(call) != 1:  # several tensors, in a list or by names, or an operation's
+        return {"args": [call], "kwargs": {}}
+    return {"args": [{"config": {"keras_history": call[0]}}], "kwargs": {}}
