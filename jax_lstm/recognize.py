@@ -54,6 +54,7 @@ LIBRARIES = (
     Sign(r"(^|/)if/kernel", "flax.linen's", "read it with convert.from_flax"),
     Sign(r"(^|/)linear/[wb]\b", "Haiku's", "read it with convert.from_haiku"),
     Sign(r"(^|/)recurrent_kernel\b|(^|/| )keras\.", "Keras's", "read it with convert.from_keras"),
+    Sign(r"(^|/)\w*lstm\w*cell/(kernel|bias)\b", "TensorFlow 1's", "read it with convert.from_tf1"),
     Sign(r"^\d+ \(", "Keras's", "read it with convert.from_keras(layer.get_weights())"),
     Sign(r"(^|/)[WRB] \(", "ONNX's", "read it with convert.from_onnx"),
     Sign(r"^(numpy|jax\w*)\.\S+ \(\d+,\)", "cuDNN's", "read it with convert.from_cudnn"),

@@ -21,6 +21,7 @@ READERS = {
     "from_flax": convert.from_flax,
     "from_nnx": convert.from_nnx,
     "from_haiku": convert.from_haiku,
+    "from_tf1": convert.from_tf1,
     "from_equinox": convert.from_equinox,
     "from_keras": convert.from_keras,
     "from_onnx": convert.from_onnx,
@@ -36,6 +37,11 @@ TREES = {
     "nnx, LSTMCell": (convert.to_nnx(TWO, "LSTMCell"), "flax.nnx's", "from_nnx"),
     "nnx, a module": (nnx.LSTMCell(4, 5, rngs=nnx.Rngs(0)), "flax.nnx's", "from_nnx(nnx.state(module, nnx.Param))"),
     "haiku": (convert.to_haiku(TWO, "net/~/lstm"), "Haiku's", "from_haiku"),
+    "TensorFlow 1": (
+        {"rnn/basic_lstm_cell/kernel": np.ones((9, 20)), "rnn/basic_lstm_cell/bias": np.ones(20)},
+        "TensorFlow 1's",
+        "from_tf1",
+    ),
     "equinox": (convert.to_equinox(PARAMS), "equinox's", "from_equinox"),
     "equinox, layers": (convert.to_equinox(TWO), "equinox's", "from_equinox"),
     "keras": (dict(zip(("kernel", "recurrent_kernel", "bias"), KERAS, strict=True)), "Keras's", "from_keras"),
@@ -53,7 +59,7 @@ OF_TORCH = {
     "a module": (lambda torch: torch.nn.LSTM(4, 5), "torch's", "from_torch(module.state_dict())"),
 }
 # torch's state dicts are flat and of any module: from_torch takes what is flat, and jax_lstm.lstm reads its names
-FLAT = ("equinox", "keras", "ONNX")
+FLAT = ("TensorFlow 1", "equinox", "keras", "ONNX")
 
 
 NO_MAPPINGS = [kind for kind, (tree, *_) in TREES.items() if not isinstance(tree, dict)]

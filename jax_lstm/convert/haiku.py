@@ -3,7 +3,7 @@
     {module}/linear: w [D + H, 4H] on [x, h], b [4H]     gates i g f o
 
 One joint matrix, one bias, and **1 is added to the forget gate when it runs**: b_f here is Haiku's plus 1.
-States are (hidden, cell).
+States are (hidden, cell). TensorFlow 1's cells have the same layout, see tf1.py.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 
 from jax_lstm.convert import gates
 from jax_lstm.convert.arrays import namespace, read_array
-from jax_lstm.convert.layers import Cell, joined, known, only_one_direction, split, with_one_bias, with_two_biases
+from jax_lstm.convert.joint import ORDER, add_to_forget, read_joint
+from jax_lstm.convert.layers import Cell, joined, only_one_direction, split, with_one_bias
 from jax_lstm.recognize import refuse_tree
 
-ORDER = "igfo"
+FORGET_BIAS = 1
 EXPECTED = "Haiku's params with 'lstm/linear', or 'lstm/linear', 'lstm_1/linear', ..., each with w and b"
 _MODULE = re.compile(r"(.*?)(?:_(\d+))?/linear")
 
@@ -77,34 +78,12 @@ def _read_cell(name: str, module: Any, strict: bool, dtype: Any) -> Cell:
     if not isinstance(module, Mapping) or set(module) != {"w", "b"}:
         refuse_tree(f"params[{name!r}]", "hk.LSTM's linear layer, w and b", module)
     w, b = (read_array(f"params[{name!r}][{leaf!r}]", module[leaf], dtype) for leaf in ("w", "b"))
-    hidden = b.shape[0] // 4 if b.ndim == 1 else 0
-    if w.ndim != 2 or not hidden or b.shape[0] != 4 * hidden or w.shape[1] != 4 * hidden or w.shape[0] <= hidden:
-        raise ValueError(
-            f"params[{name!r}] must have w [D + H, 4H] and b [4H]; got w {tuple(w.shape)} and b {tuple(b.shape)}."
-        )
-    weights = gates.reordered(w.T, ORDER, gates.TORCH)
-    bias = _with_forget(gates.reordered(b, ORDER, gates.TORCH), 1, strict)
-    return with_two_biases(weights[:, :-hidden], weights[:, -hidden:], bias)
+    cell = read_joint(w, b, f"params[{name!r}]", ("w", "b"))
+    return cell | {"bias_ih": add_to_forget(cell["bias_ih"], FORGET_BIAS, "Haiku", strict)}
 
 
 def _write_cell(cell: Cell, strict: bool) -> dict[str, Any]:
     xp = namespace(*cell.values())
-    bias = _with_forget(with_one_bias(cell, "Haiku", strict), -1, strict)
+    bias = add_to_forget(with_one_bias(cell, "Haiku", strict), -FORGET_BIAS, "Haiku", strict)
     joint = gates.reordered(xp.concatenate([cell["weight_ih"], cell["weight_hh"]], axis=1), gates.TORCH, ORDER)
     return {"w": joint.T, "b": gates.reordered(bias, gates.TORCH, ORDER)}
-
-
-def _with_forget(bias: Any, add: int, strict: bool) -> Any:
-    """``bias``, in torch's order, with 1 or -1 added to the forget gate's. The other gates' keep their bits."""
-    blocks = gates.by_gate(bias)
-    forget = blocks["f"]
-    blocks["f"] = forget + add
-    if strict:
-        moved, given = (known(a, "strict=True") for a in (blocks["f"], forget))
-        lost = (moved - add != given) | (moved - given != add)  # where the sum is not exact, one of these is
-        if lost.any():
-            raise ValueError(
-                f"strict=True: Haiku adds 1 to the forget bias when it runs, and {int(lost.sum())} of {lost.size} "
-                "forget biases cannot be moved by 1 without rounding. Leave strict out to round them."
-            )
-    return gates.fused(list(blocks.values()))

@@ -1,37 +1,37 @@
-"""Keras 3's LSTM: layers, cells, stacks and Bidirectional, as objects, as lists of weights and in files.
+"""Keras's LSTM: layers, cells, stacks and Bidirectional, as objects, as lists of weights and in files.
 
     kernel [D, 4H]     recurrent_kernel [H, 4H]     bias [4H] or none     gates i f c o, which are torch's i f g o
 
 Matrices are [in, out] and there is one bias. States are [h, c], of Bidirectional [h, c] forward and then reverse.
+Keras 2's CuDNNLSTM keeps its weights in another layout, see keras_cells.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jax_lstm.convert import gates
-from jax_lstm.convert.arrays import read_array
-from jax_lstm.convert.keras_files import read_file
-from jax_lstm.convert.keras_models import is_keras_object, read_object
-from jax_lstm.convert.layers import Cell, Layer, each, folded, joined, split, with_two_biases
+from jax_lstm.convert.keras_cells import NAMES, read_cell, write_cell
+from jax_lstm.convert.keras_files import opened
+from jax_lstm.convert.keras_inventory import Inventory, each_network, take
+from jax_lstm.convert.keras_models import inventory_of_object, is_keras_object, is_model
+from jax_lstm.convert.layers import Cell, Layer, each, joined, split
 from jax_lstm.recognize import refuse_tree
 
-ORDER = "ifgo"
-NAMES = ("kernel", "recurrent_kernel", "bias")
 EXPECTED = (
     "the weights of Keras's LSTM, kernel, recurrent_kernel and bias, as a list or by these names, or a list of such, "
-    "or an LSTM, Bidirectional, RNN, LSTMCell or model object, or the path of a .keras or .weights.h5 file"
+    "or an LSTM, Bidirectional, RNN, LSTMCell or model object, or the path of a .keras, .weights.h5 or .h5 file"
 )
 
 
 def from_keras(
     source: Any, *, layers: str | Sequence[str] | None = None, bidirectional: bool | None = None, dtype: Any = None
 ) -> dict[str, Any]:
-    """Reads LSTMs of Keras 3, of any of its backends, as a parameter tree of this package. Keras need not be there.
+    """Reads LSTMs of Keras 3 or 2, of any backend, as a parameter tree of this package. Keras need not be there.
 
     Args:
       source: one of
@@ -40,8 +40,10 @@ def from_keras(
           (use_bias=False), for as many cells as there are, forward before reverse, in one list or in lists of lists; or
           a mapping of the names "kernel", "recurrent_kernel" and "bias", or a list of such;
         - a layer: LSTM, LSTMCell, RNN of an LSTMCell or of several, Bidirectional of these; or a list of layers;
-        - a Sequential or functional model, or the path of one saved as .keras;
-        - the path of a .weights.h5 file.
+        - a Sequential or functional model, or the path of one saved as .keras, or as .h5 or .hdf5 by Keras 2 or 3;
+        - the path of a file of weights: .weights.h5, or .h5 or .hdf5 of Keras 2. A file is known by its content.
+
+        Arrays may be those of Keras 2's CuDNNLSTM, whose bias has size 8H: an LSTM's has 4H.
       layers: of a model or file, the names of the LSTM layers to take, from input to output; those of a model within
         the model as "inner/lstm". None takes all there are. They become one stack, so each must read the output of the
         one before it: what stands between two is Dropout and its like, or the layers are refused.
@@ -51,14 +53,20 @@ def from_keras(
 
     Returns:
       A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; use_bias=False gives no
-      biases. Lossless: :func:`to_keras` gives the same bits back.
+      biases. Lossless: :func:`to_keras` gives the same bits back. CuDNNLSTM's two biases become bias_ih and bias_hh,
+      which is lossless too.
 
-      Objects and .keras files say what they compute, and are refused where it is not this LSTM. Weights alone and
-      .weights.h5 files do not: they are taken for activation="tanh", recurrent_activation="sigmoid",
-      go_backwards=False, merge_mode="concat", and for layers that follow one another directly.
+      Objects and files of whole models say what they compute, and are refused if it is not this LSTM. Keras before
+      2.3, and TensorFlow 1's, had recurrent_activation="hard_sigmoid" unless told otherwise. Files of weights, and
+      arrays, do not say it: they are taken for activation="tanh", recurrent_activation="sigmoid", go_backwards=False,
+      merge_mode="concat", and for layers that follow one another directly. A .weights.h5 file does not say the order of
+      its layers either.
 
-      Dropout (none at inference), return_sequences, return_state, stateful and unroll are no part of the weights, and
-      a mask (mask_zero, Masking) is none either: pass the ``lengths`` that it stands for.
+      A file of Keras 2 gives a class by its name only: a class of the user's own that is named LSTM, and was not
+      registered, is taken for Keras's.
+
+      Dropout (none at inference), return_sequences, return_state, stateful, time_major and unroll are no part of the
+      weights, and a mask (mask_zero, Masking) is none either: pass the ``lengths`` that it stands for.
       Bidirectional's output at return_sequences=False is the last layer's two rows of ``state.h``, side by side.
 
     Raises:
@@ -68,10 +76,34 @@ def from_keras(
       ImportError: a file is to be read and h5py is not installed.
       OSError: a file is not there, or may not be read.
     """
-    found = _read(source, layers, bidirectional, partial(_read_cell, dtype=dtype))
+    found = _read(source, layers, bidirectional, partial(read_cell, dtype=dtype))
     if bidirectional is not None and any(len(layer) != 1 + bidirectional for layer in found):
         raise ValueError(f"bidirectional={bidirectional}, and source has {len(found[0])} direction(s) in a layer.")
     return joined(found)
+
+
+def keras_networks(source: Any, *, dtype: Any = None) -> dict[str, dict[str, Any] | str]:
+    """Reads every LSTM layer of a model or file on its own.
+
+    Args:
+      source: a layer, a model or a path, as for :func:`from_keras`.
+      dtype: dtype to cast to; None keeps each array's own.
+
+    Returns:
+      By Keras's name of the layer, in a model within the model "inner/lstm": a torch.nn.LSTM state dict, as
+      :func:`from_keras` gives it; or a string, the reason why the layer cannot be read. A GRU, a wrapper such as
+      TimeDistributed around an LSTM, and a layer of the user's own class are among the latter. Layers that are not
+      recurrent are left out.
+
+    Raises:
+      ValueError, TypeError: the source is none of these, a model of the user's own class or a file that is damaged as
+        a whole.
+      ImportError, OSError: as for :func:`from_keras`.
+    """
+    with _inventory(source) as inventory:
+        if inventory is None:
+            refuse_tree("source", "a layer, a model or a path of Keras's", source)
+        return each_network(inventory, partial(read_cell, dtype=dtype))
 
 
 def to_keras(params: Mapping[str, Any], *, strict: bool = False) -> list[Any]:
@@ -92,15 +124,27 @@ def to_keras(params: Mapping[str, Any], *, strict: bool = False) -> list[Any]:
     Raises:
       ValueError, TypeError: ``params`` have a projection, or ``strict`` and two biases.
     """
-    cells = each(split(params, "Keras"), partial(_write_cell, strict=strict))
+    cells = each(split(params, "Keras"), partial(write_cell, strict=strict))
     return [array for layer in cells for cell in layer for array in cell]
 
 
-def _read(source: Any, layers: Any, bidirectional: bool | None, read: Any) -> list[Layer]:
+@contextmanager
+def _inventory(source: Any) -> Iterator[Inventory | None]:
+    """What a file, model or layer has; None if the source is none of these."""
     if isinstance(source, (str, os.PathLike)):
-        return read_file(Path(source), layers, read)
-    if is_keras_object(source):
-        return read_object(source, layers, read)
+        with opened(Path(source)) as inventory:
+            yield inventory
+    else:
+        yield inventory_of_object(source) if is_keras_object(source) else None
+
+
+def _read(source: Any, layers: Any, bidirectional: bool | None, read: Any) -> list[Layer]:
+    with _inventory(source) as inventory:
+        if inventory is not None and layers is not None and is_keras_object(source) and not is_model(source):
+            kind = type(source).__name__
+            raise ValueError(f"layers={layers!r} chooses among the layers of a model, and source is a {kind}.")
+        if inventory is not None:
+            return take(inventory, layers, read)
     if layers is not None:
         raise ValueError(f"layers={layers!r} chooses among the layers of a model or file, and source is neither.")
     if isinstance(source, (list, tuple)) and any(map(is_keras_object, source)):
@@ -149,27 +193,3 @@ def _fit(cells: list[Cell], directions: int) -> bool:
     hidden = {cell["weight_hh"].shape[1] for cell in cells}
     whole = len(cells) % directions == 0 and len(hidden) == len(set(inputs[:directions])) == 1
     return whole and set(inputs[directions:]) <= {directions * size for size in hidden}
-
-
-def _read_cell(where: str, arrays: Sequence[Any], dtype: Any) -> Cell:
-    """A cell of its two or three arrays; ``where`` names it in errors."""
-    named = {name: read_array(f"{where}, {name}", a, dtype) for name, a in zip(NAMES, arrays, strict=False)}
-    shapes = [tuple(a.shape) for a in named.values()]
-    recurrent = shapes[1] if len(shapes) > 1 else ()
-    wide = 4 * recurrent[0] if len(recurrent) == 2 else 0
-    fits = wide and len(shapes[0]) == 2 and shapes[0][1] == recurrent[1] == wide and shapes[2:] in ([], [(wide,)])
-    if not fits:
-        other = {3: "a GRU's", 1: "a SimpleRNN's"}.get(recurrent[1] // recurrent[0] if wide else 0)
-        raise ValueError(
-            f"{where} must be Keras's LSTM: kernel [D, 4H], recurrent_kernel [H, 4H], bias [4H] or none; got "
-            f"{', '.join(map(str, shapes))}." + (f" These look like {other}, which is no LSTM." if other else "")
-        )
-    matrices = [gates.reordered(named[name].T, ORDER, gates.TORCH) for name in NAMES[:2]]
-    bias = gates.reordered(named["bias"], ORDER, gates.TORCH) if "bias" in named else None
-    return with_two_biases(matrices[0], matrices[1], bias)
-
-
-def _write_cell(cell: Cell, strict: bool) -> list[Any]:
-    order = partial(gates.reordered, stored=gates.TORCH, wanted=ORDER)
-    bias = folded(cell, "Keras", strict)
-    return [order(cell["weight_ih"]).T, order(cell["weight_hh"]).T] + ([] if bias is None else [order(bias)])

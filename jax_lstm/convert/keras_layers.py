@@ -11,22 +11,31 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from jax_lstm.convert.keras_cells import is_cudnn
 from jax_lstm.convert.layers import Cell, Layer
 
 ReadCell = Callable[[str, Sequence[Any]], Cell]
 MODELS = ("Sequential", "Functional", "Model")
-SUPPORTED = "LSTM, LSTMCell, RNN of LSTMCells, Bidirectional of these, lists of them, Sequential and functional models"
+SUPPORTED = (
+    "LSTM, LSTMCell, CuDNNLSTM, RNN of LSTMCells, Bidirectional of these, lists of them, Sequential and functional "
+    "models"
+)
+_RECURRENT = re.compile(r"RNN|LSTM|GRU|[.>]")  # a dot or > stands in names of classes that are not Keras's own
 COMPUTED = {"activation": "tanh", "recurrent_activation": "sigmoid"}
 
 
-class Store(Protocol):
+class Container(Protocol):
+    """The weights of what has layers within it."""
+
+    def entry(self, container: str, name: str, group: str) -> Store:
+        """Those of one of a model's "layers" or a stack's "cells", by its name and by its group in Keras 3's files."""
+
+
+class Store(Container, Protocol):
     """The weights of a layer, and of the layers within it."""
 
     def attribute(self, name: str) -> Store:
         """Those of a layer's attribute, such as "cell"."""
-
-    def entry(self, container: str, name: str, group: str) -> Store:
-        """Those of one of a model's "layers" or a stack's "cells", by its name and by the name files have for it."""
 
     def weights(self) -> list[Any]:
         """A cell's own arrays."""
@@ -47,7 +56,16 @@ def is_lstm(node: Any) -> bool:
         return all(kind_of(cell) == "LSTMCell" for _, cell in _cells(node["config"]["cell"]))
     if kind == "Bidirectional":
         return all(is_lstm(node["config"].get(name)) for name in ("layer", "backward_layer"))
-    return kind in ("LSTM", "LSTMCell")
+    return kind in ("LSTM", "LSTMCell", "CuDNNLSTM")
+
+
+def is_recurrent(node: Any) -> bool:
+    """Whether a layer, or one within it, is recurrent by its class, or of a class of the user's, which may be so."""
+    if not isinstance(node, Mapping) or "class_name" not in node:
+        return False
+    inner = node["config"] if isinstance(node.get("config"), Mapping) else {}
+    within = [inner.get(name) for name in ("layer", "cell")] + list(inner.get("layers") or ())
+    return bool(_RECURRENT.search(kind_of(node))) or any(map(is_recurrent, within))
 
 
 def group_names(nodes: Iterable[Any]) -> list[str]:
@@ -62,6 +80,12 @@ def group_names(nodes: Iterable[Any]) -> list[str]:
     return names
 
 
+def described(node: Any) -> str:
+    """Return a layer's class and, of a layer around another, that one's."""
+    inner = [f" of {kind_of(node['config'][name])}" for name in ("cell", "layer") if name in node["config"]]
+    return f"{kind_of(node)}{''.join(inner)}"
+
+
 def read_layer(node: Any, store: Store, where: str, read: ReadCell, *, backwards: bool = False) -> list[Layer]:
     """The layers of an LSTM, LSTMCell, RNN or Bidirectional. ValueError where one computes what is not ours.
 
@@ -69,8 +93,7 @@ def read_layer(node: Any, store: Store, where: str, read: ReadCell, *, backwards
     """
     kind = kind_of(node)
     if not is_lstm(node):
-        inner = [f" of {kind_of(node['config'][name])}" for name in ("cell", "layer") if name in node["config"]]
-        raise ValueError(f"{where} is a {kind}{''.join(inner)}; supported: {SUPPORTED}.")
+        raise ValueError(f"{where} is a {described(node)}; supported: {SUPPORTED}.")
     config = node["config"]
     if bool(config.get("go_backwards")) != backwards:
         raise ValueError(
@@ -83,7 +106,7 @@ def read_layer(node: Any, store: Store, where: str, read: ReadCell, *, backwards
         parts = [(_part(store.attribute("cell"), path), cell) for path, cell in _cells(config["cell"])]
     else:
         parts = [(store if kind == "LSTMCell" else store.attribute("cell"), node)]
-    return [(_checked_cell(cell["config"], part, where, read),) for part, cell in parts]
+    return [(_checked_cell(cell, part, where, read),) for part, cell in parts]
 
 
 def _both_directions(config: Mapping[str, Any], store: Store, where: str, read: ReadCell) -> Layer:
@@ -104,8 +127,11 @@ def _both_directions(config: Mapping[str, Any], store: Store, where: str, read: 
     return found[0][0] + found[1][0]
 
 
-def _checked_cell(config: Mapping[str, Any], store: Store, where: str, read: ReadCell) -> Cell:
-    for option, computed in COMPUTED.items():
+def _checked_cell(node: Mapping[str, Any], store: Store, where: str, read: ReadCell) -> Cell:
+    """The cell of an LSTM, LSTMCell or CuDNNLSTM. The last has no options: it computes what ours does, with biases."""
+    cudnn = kind_of(node) == "CuDNNLSTM"
+    config = node["config"]
+    for option, computed in () if cudnn else COMPUTED.items():
         if config[option] != computed:
             given = config[option]
             shown = repr(given) if isinstance(given, str) else "a function that Keras has no name for"
@@ -116,9 +142,16 @@ def _checked_cell(config: Mapping[str, Any], store: Store, where: str, read: Rea
     weights = store.weights()
     if not weights:
         raise ValueError(f"{where} has no weights yet: build the layer or model, or call it once, and save it then.")
-    if len(weights) != 2 + bool(config["use_bias"]):
-        raise ValueError(f"{where} has use_bias={config['use_bias']} and {len(weights)} weights, which do not agree.")
-    return read(where, weights)
+    use_bias = cudnn or bool(config["use_bias"])
+    if len(weights) != 2 + use_bias:
+        raise ValueError(f"{where} has use_bias={use_bias} and {len(weights)} weights, which do not agree.")
+    cell = read(where, weights)
+    if is_cudnn(weights) != cudnn:
+        raise ValueError(
+            f"{where} is a {kind_of(node)}, and its weights are a {'LSTM' if cudnn else 'CuDNNLSTM'}'s: the "
+            "configuration and the weights are of two layers."
+        )
+    return cell
 
 
 def _cells(node: Any) -> list[tuple[tuple[str, str] | None, Any]]:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
-from jax_lstm.convert.keras_layers import MODELS, SUPPORTED, ReadCell, Store, group_names, is_lstm, kind_of, read_layer
-from jax_lstm.convert.layers import Layer, joined
+from jax_lstm.convert.keras_inventory import Found, Inventory
+from jax_lstm.convert.keras_layers import (
+    MODELS,
+    SUPPORTED,
+    Container,
+    ReadCell,
+    Store,
+    described,
+    group_names,
+    is_lstm,
+    is_recurrent,
+    kind_of,
+    read_layer,
+)
+from jax_lstm.convert.layers import Layer
 
 PASSING = (  # what these let through at inference is what came in
     "Dropout",
@@ -22,78 +33,45 @@ PASSING = (  # what these let through at inference is what came in
     "Identity",
 )
 INPUT = "the model's input"
-Locate = Callable[[], Store]  # looks for weights where they are wanted: what is not chosen may lack them
+# Both look for weights when they are wanted: what is not chosen may lack them.
+Locate = Callable[[], Store]
+LocateLayers = Callable[[], Container]
 
 
-@dataclass(frozen=True)
-class Found:
-    """An LSTM layer of a model. ``reads`` is the layer whose output it reads, and ``name`` its own, as "inner/lstm"."""
-
-    name: str
-    reads: str
-    node: Mapping[str, Any]
-    locate: Locate
-
-
-def read_model(model: Mapping[str, Any], store: Store, names: Any, read: ReadCell) -> list[Layer]:
-    """The chosen LSTM layers of a model, which must be one stack; None chooses all. ValueError where they are not."""
-    found = list(find_lstms(model, lambda: store))
-    chosen = choose({layer.name: layer for layer in found}, names, dict(_kinds(model)))
-    layers = [layer for one in chosen for layer in read_layer(one.node, one.locate(), one.name, read)]
-    check_stack(layers, [one.name for one in found])
-    for below, above in pairwise(chosen):
-        if above.reads != below.name:
-            raise ValueError(
-                f"{above.name!r} reads {above.reads}, and not {below.name!r}, so that they are no stack of layers: "
-                f"convert them one by one, layers=({above.name!r},)."
-            )
-    return layers
+def inventory(model: Mapping[str, Any], locate: LocateLayers) -> Inventory:
+    """Return the layers of a model, given its configuration and where its weights are."""
+    found: dict[str, Found] = {}
+    refused: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for name, node, reads, there in _walk(model, locate, ""):
+        if is_lstm(node):
+            found[name] = Found(partial(_load, node, there, name), reads)
+            continue
+        others[name] = kind_of(node)
+        if kind_of(node) not in MODELS and is_recurrent(node):
+            refused[name] = f"{name} is a {described(node)}; supported: {SUPPORTED}."
+    return Inventory(found, others, refused)
 
 
-def choose(found: Mapping[str, Any], names: Any, kinds: Mapping[str, str]) -> list[Any]:
-    """The entries of ``found`` by ``names``, all for None. ``kinds`` says what the other layers are."""
-    listed = ", ".join(map(repr, found)) or "none"
-    if names is None:
-        if not found:
-            others = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "none"
-            raise ValueError(f"there is no LSTM layer; the layers are: {others}. Supported: {SUPPORTED}.")
-        return list(found.values())
-    names = [names] if isinstance(names, str) else list(names)
-    if not names:
-        raise ValueError(f"layers is empty; the LSTM layers are: {listed}.")
-    for name in names:
-        if name not in found:
-            what = f"{name!r} is a {kinds[name]}, no LSTM" if name in kinds else f"there is no layer {name!r}"
-            raise ValueError(f"layers: {what}; the LSTM layers are: {listed}.")
-    return [found[name] for name in names]
+def _load(node: Mapping[str, Any], locate: Locate, where: str, read: ReadCell) -> list[Layer]:
+    return read_layer(node, locate(), where, read)
 
 
-def check_stack(layers: list[Layer], names: Sequence[str]) -> None:
-    """ValueError, with the names of all LSTM layers that there are, where those chosen do not fit one another."""
-    try:
-        joined(layers)
-    except ValueError as error:
-        raise ValueError(
-            f"{error} The LSTM layers, of which layers= chooses: {', '.join(map(repr, names))}."
-        ) from error
-
-
-def find_lstms(model: Mapping[str, Any], locate: Locate, above: str = "") -> Iterator[Found]:
-    """The LSTM layers of a model and of the models within it, in the order of their layers."""
+def _walk(model: Mapping[str, Any], locate: LocateLayers, above: str) -> Iterator[tuple[str, Any, str, Locate]]:
+    """The layers of a model and of the models within it, in order: name, configuration, what it reads, its weights."""
     nodes = _layers(model)
     inputs = _inputs(model)
     for (name, node), group in zip(nodes.items(), group_names(nodes.values()), strict=True):
         there = partial(_entry, locate, name, group)
+        below = inputs[name]
+        for _ in nodes:  # and no further, whatever a file says
+            below = inputs[below] if below in nodes and kind_of(nodes[below]) in PASSING else below
+        yield above + name, node, above + below if below in nodes else below, there
         if kind_of(node) in MODELS:
-            yield from find_lstms(node, there, f"{above}{name}/")
-        elif is_lstm(node):
-            below = inputs[name]
-            for _ in nodes:  # and no further, whatever a file says
-                below = inputs[below] if below in nodes and kind_of(nodes[below]) in PASSING else below
-            yield Found(above + name, above + below if below in nodes else below, node, there)
+            yield from _walk(node, there, f"{above}{name}/")
 
 
-def _entry(locate: Locate, name: str, group: str) -> Store:
+def _entry(locate: LocateLayers, name: str, group: str) -> Store:
     return locate().entry("layers", name, group)
 
 
@@ -107,13 +85,6 @@ def _layers(model: Mapping[str, Any]) -> dict[str, Any]:
     if len(layers) != len(model["config"]["layers"]):
         raise ValueError(f"the model has two layers of one name: {', '.join(layers)}.")
     return layers
-
-
-def _kinds(model: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    for name, node in _layers(model).items():
-        yield above + name, kind_of(node)
-        if kind_of(node) in MODELS:
-            yield from _kinds(node, f"{above}{name}/")
 
 
 def _inputs(model: Mapping[str, Any]) -> dict[str, str]:
@@ -155,8 +126,14 @@ def is_keras_object(source: Any) -> bool:
     return hasattr(source, "get_config") and hasattr(source, "get_weights")
 
 
-def read_object(source: Any, names: Any, read: ReadCell) -> list[Layer]:
-    """The layers of a layer or model object."""
+def is_model(source: Any) -> bool:
+    """Whether one of Keras's objects is a model whose configuration lists its layers."""
+    kind = {"module": type(source).__module__, "class_name": type(source).__name__}
+    return kind_of(kind) in MODELS
+
+
+def inventory_of_object(source: Any) -> Inventory:
+    """Return the layers of a model object, or the one that a layer object is."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a lambda, which Keras warns of deserialising
         try:
@@ -164,8 +141,8 @@ def read_object(source: Any, names: Any, read: ReadCell) -> list[Layer]:
         except NotImplementedError:  # a class of the user's, refused by its name
             config = {}
     node = {"module": type(source).__module__, "class_name": type(source).__name__, "config": config}
-    if kind_of(node) in MODELS:
-        return read_model(node, _Objects(source), names, read)
-    if names is not None:
-        raise ValueError(f"layers={names!r} chooses among the layers of a model, and source is a {kind_of(node)}.")
-    return read_layer(node, _Objects(source), f"the layer {source.name!r}", read)
+    store = _Objects(source)
+    if is_model(source):
+        return inventory(node, lambda: store)
+    where = f"the layer {source.name!r}"
+    return Inventory({source.name: Found(partial(_load, node, lambda: store, where))})

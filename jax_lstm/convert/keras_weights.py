@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from jax_lstm.convert.keras_cells import is_recurrent, misfit
+from jax_lstm.convert.keras_inventory import Found, Inventory
 from jax_lstm.convert.keras_layers import ReadCell
-from jax_lstm.convert.keras_models import check_stack, choose
 from jax_lstm.convert.layers import Layer
 
 if TYPE_CHECKING:
     from jax_lstm.convert.keras_files import Groups
 
+T = TypeVar("T")
 Cells = dict[tuple[str, int], Any]  # by direction, and by number in a stack of cells
 _PATH = re.compile(
     r"(?P<layer>.*?)(?:/(?P<way>forward_layer|backward_layer))?(?:/cell(?:/cells/lstm_cell(?:_(?P<number>\d+))?)?)?"
@@ -23,44 +26,46 @@ _PATH = re.compile(
 _NUMBERED = re.compile(r"(?P<parent>.*layers)/(?P<stem>.*?)(?:_(?P<number>\d+))?")
 
 
-def read_weights(root: Groups, names: Any, read: ReadCell) -> list[Layer]:
-    """The layers of the file, chosen by ``names``. ValueError where these are needed, since the order is not known."""
+def inventory(root: Groups) -> Inventory:
+    """Return the LSTM layers of the file, in order if the file says it."""
     found: dict[str, Cells] = {}
-    for path, cell in _find(root, ""):
+    wrong: dict[str, str] = {}
+    for path, group, shapes in _recurrent(root, ""):
         match = _PATH.fullmatch(path)
         assert match, path  # every part of the pattern may be empty
-        found.setdefault(match["layer"], {})[match["way"] or "", int(match["number"] or 0)] = cell
+        if misfit(shapes):
+            wrong[match["layer"]] = misfit(shapes)
+        else:
+            found.setdefault(match["layer"], {})[match["way"] or "", int(match["number"] or 0)] = group
     named = _named(root, found)
-    if names is None and len(found) > 1:
-        order = _in_order(list(found), list(named))
-        named = {name: named[name] for name in order}
-    chosen = choose({name: (name, cells) for name, cells in named.items()}, names, _others(root, found))
-    layers = [layer for name, cells in chosen for layer in _layers(name, cells, read)]
-    check_stack(layers, list(named))
-    return layers
+    unordered = ""
+    try:
+        named = {name: named[name] for name in _in_order(list(found), list(named))}
+    except ValueError as error:
+        unordered = str(error)
+    layers = {name: Found(partial(_layers, name, cells)) for name, cells in named.items()}
+    others = dict.fromkeys(_others(root, found), "group of other weights")
+    return Inventory(layers, others, {name: f"{name} {what}" for name, what in _named(root, wrong).items()}, unordered)
 
 
-def _find(group: Groups, path: str) -> Iterator[tuple[str, Groups]]:
-    """The groups that hold an LSTM cell's weights: [D, 4H], [H, 4H] and perhaps [4H]."""
+def _recurrent(group: Groups, path: str) -> Iterator[tuple[str, Groups, list[tuple[int, ...]]]]:
+    """The groups that hold a recurrent cell's weights, [D, nH], [H, nH] and perhaps biases, and their shapes."""
     stored = group.shapes()
     shapes = list(stored.values()) if stored.keys() <= {"0", "1", "2"} else []
-    if len(shapes) > 1 and len(shapes[0]) == len(shapes[1]) == 2:
-        wide = 4 * shapes[1][0]
-        if shapes[0][1] == shapes[1][1] == wide and shapes[2:] in ([], [(wide,)]):
-            yield path, group
+    if is_recurrent(shapes):
+        yield path, group, shapes
     for name, inner in group.groups().items():
-        yield from _find(inner, f"{path}/{name}".lstrip("/"))
+        yield from _recurrent(inner, f"{path}/{name}".lstrip("/"))
 
 
-def _others(root: Groups, found: dict[str, Cells]) -> dict[str, str]:
+def _others(root: Groups, found: dict[str, Cells]) -> list[str]:
     """The groups without an LSTM, for errors."""
     above = "layers/" if "layers" in root.groups() else ""
     groups = root.attribute("layers").groups() if above else root.groups()
-    others = [name for name in groups if not any(f"{path}/".startswith(f"{above}{name}/") for path in found)]
-    return dict.fromkeys(others, "group of other weights")
+    return [name for name in groups if not any(f"{path}/".startswith(f"{above}{name}/") for path in found)]
 
 
-def _named(root: Groups, found: dict[str, Cells]) -> dict[str, Cells]:
+def _named(root: Groups, found: dict[str, T]) -> dict[str, T]:
     """By Keras's names, after those of models around them, where these are unique; else by the paths of the groups."""
     names = []
     for path in found:
@@ -74,6 +79,9 @@ def _named(root: Groups, found: dict[str, Cells]) -> dict[str, Cells]:
 
 
 def _in_order(paths: list[str], names: list[str]) -> list[str]:
+    """The names by the numbers of their groups. ValueError if these are not of one class and list."""
+    if len(paths) < 2:
+        return names
     matches = [_NUMBERED.fullmatch(path) for path in paths]
     lists = {(match["parent"], match["stem"]) if match else None for match in matches}
     if len(lists) != 1 or None in lists:
