@@ -1,4 +1,4 @@
-"""ONNX's LSTM operator: the arrays of one node, and the nodes of a model file as one stack.
+"""ONNX's LSTM operator: the arrays of one node, and the nodes of a model file as networks.
 
     W [dirs, 4H, D]     R [dirs, 4H, H]     B [dirs, 8H] = [Wb, Rb]     gates i o f c (c is g)
 
@@ -19,7 +19,7 @@ import numpy as np
 from jax_lstm.convert import gates
 from jax_lstm.convert.arrays import namespace, read_array
 from jax_lstm.convert.layers import Cell, Layer, joined
-from jax_lstm.convert.onnx_files import Node, read_nodes
+from jax_lstm.convert.onnx_files import Model, Node
 from jax_lstm.recognize import refuse_tree
 from jax_lstm.state import LSTMState
 
@@ -31,12 +31,13 @@ ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 
 @dataclass(frozen=True)
 class OnnxLSTM:
-    """What :func:`from_onnx` read, ready for :func:`jax_lstm.lstm`.
+    """A network that :func:`from_onnx` or :func:`onnx_networks` read, ready for :func:`jax_lstm.lstm`.
 
     params: a torch.nn.LSTM state dict. state: the initial states, h and c ``[R, B, H]``, where they are constants of
     the file. lengths: int ``[B]``, where they are. time_major: whether the nodes' sequences are (layout 0). from_graph:
     for each of initial_h, initial_c and sequence_lens that is no constant, the names of the values that it comes from,
-    by layer; one that is nowhere is absent, which means zeros, or whole rows.
+    by layer; one that is nowhere is absent, which means zeros, or whole rows. nodes: the names of its LSTM nodes, those
+    in a body qualified by the nodes and branches around it, as "rate/then_branch/lstm".
     """
 
     params: dict[str, Any]
@@ -44,16 +45,30 @@ class OnnxLSTM:
     lengths: np.ndarray | None
     time_major: bool
     from_graph: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nodes: tuple[str, ...] = ()
 
 
-def from_onnx(source: Any, nodes: Sequence[str] | None = None, *, dtype: Any = None) -> OnnxLSTM:
-    """Reads the LSTM nodes of an ONNX model as one stack, or the arrays of a single node.
+@dataclass(frozen=True)
+class OnnxRefusal:
+    """A network of a model that :func:`onnx_networks` found and cannot read: the names of its nodes, and why."""
+
+    nodes: tuple[str, ...]
+    reason: str
+
+
+def from_onnx(source: Any, nodes: str | Sequence[str] | None = None, *, dtype: Any = None) -> OnnxLSTM:
+    """Read the LSTM nodes of an ONNX model as one network, or the arrays of a single node.
+
+    Nodes are found at every depth: also in the bodies of If, Loop and Scan. An input of a node is a constant if it is
+    one of the file, also through Identity, Unsqueeze, Squeeze, Reshape, Transpose, Slice, Split, Concat, Gather,
+    Expand, ConstantOfShape, and a Cast that keeps all values or rounds as IEEE 754 does.
 
     Args:
       source: a path, the bytes of a model or an onnx.ModelProto; or a mapping of a node's arrays by the operator's
-        names, W, R, B, sequence_lens, initial_h, initial_c, with its attributes beside them where they are no defaults.
-      nodes: take these nodes, by name, in this order; None takes all, in the graph's order. Each must read what the
-        one before it gives, through nothing but transpositions, reshapes and dropout.
+        names, W, R, B, sequence_lens, initial_h, initial_c, with its attributes beside them if they are no defaults.
+      nodes: take these nodes, in this order; None takes all, which must be one network. A node in a body has a
+        qualified name, such as "rate/then_branch/lstm"; its own name will do if no other LSTM node has it. Each must
+        read what the one before it gives, through nothing but transpositions, reshapes and dropout.
       dtype: dtype to cast weights and states to; None keeps each array's own.
 
     Returns:
@@ -61,27 +76,67 @@ def from_onnx(source: Any, nodes: Sequence[str] | None = None, *, dtype: Any = N
 
     Raises:
       ImportError: ``source`` is a model and onnx is not installed (extra "files").
-      ValueError, TypeError: there is no such node; what is not computed here (peepholes, clip, input_forget, other
-        activations, a lone reverse direction, computed weights, an unknown opset or layout) or does not fit as a stack;
-        ``source`` is damaged.
+      ValueError, TypeError: there is no such node, or several networks, which the error lists; what is not computed
+        here (peepholes, clip, input_forget, other activations, a lone reverse direction, computed weights, an unknown
+        opset or layout) or does not fit as a stack; ``source`` is damaged, or would make more of its constants than
+        64 MiB and 32 times its size.
     """
     if isinstance(source, Mapping):
         arrays = {name: source[name] for name in ARRAYS if source.get(name) is not None}
         found = [Node("source", arrays, {name: value for name, value in source.items() if name not in ARRAYS}, {})]
         if "W" not in arrays or "R" not in arrays:
             refuse_tree("source", EXPECTED, dict(source))
-    elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "SerializeToString"):
-        found = read_nodes(source, nodes)
-    else:
+        return _network(found, dtype)
+    model = _model(source)
+    chosen = model.only_network() if nodes is None else model.chosen(nodes)
+    return _network([model.read(node) for node in chosen], dtype)
+
+
+def onnx_networks(source: Any, *, dtype: Any = None) -> dict[str, OnnxLSTM | OnnxRefusal]:
+    """Read all LSTM networks of an ONNX model, such as one per branch of an If.
+
+    A node that reads what another gives, through nothing but transpositions, reshapes and dropout, is the next layer of
+    its network. It begins a network of its own if its hidden size, direction, layout or biases differ from the layer
+    below, or if several LSTM nodes read that layer. Every LSTM node of the model is in one of the networks.
+
+    Args:
+      source: a path, the bytes of a model or an onnx.ModelProto.
+      dtype: dtype to cast weights and states to; None keeps each array's own.
+
+    Returns:
+      Each network by the qualified name of its first node, in the order of the file: an :class:`OnnxLSTM`, or an
+      :class:`OnnxRefusal` with the reason for which :func:`from_onnx` raises an error.
+
+    Raises:
+      ImportError: onnx is not installed (extra "files").
+      ValueError: ``source`` is no model, is damaged, has an unknown opset, or has no LSTM node.
+    """
+    model = _model(source)
+    networks: dict[str, OnnxLSTM | OnnxRefusal] = {}
+    for found in model.networks:
+        try:
+            networks[found[0].name] = _network([model.read(node) for node in found], dtype)
+        except (ValueError, TypeError) as error:
+            networks[found[0].name] = OnnxRefusal(tuple(node.name for node in found), str(error))
+    return networks
+
+
+def _model(source: Any) -> Model:
+    if not isinstance(source, (str, os.PathLike, bytes)) and not hasattr(source, "SerializeToString"):
         refuse_tree("source", EXPECTED, source)
-    for node in found:
+    return Model(source)
+
+
+def _network(nodes: Sequence[Node], dtype: Any) -> OnnxLSTM:
+    for node in nodes:
         check_node(node)
     return OnnxLSTM(
-        joined([_read_layer(node, dtype) for node in found]),
-        _read_states(found, dtype),
-        _read_lengths(found),
-        _same(found, "layout", [node.attributes.get("layout", 0) for node in found]) == 0,
-        _from_graph(found),
+        joined([_read_layer(node, dtype) for node in nodes]),
+        _read_states(nodes, dtype),
+        _read_lengths(nodes),
+        _same(nodes, "layout", [node.attributes.get("layout", 0) for node in nodes]) == 0,
+        _from_graph(nodes),
+        tuple(node.name for node in nodes),
     )
 
 
