@@ -59,3 +59,11 @@ def two_layers(between=()):
         model.graph.node.insert(index, helper.make_node(kind, [reshape.output[0]], ["between"]))
         second.input[0] = "between"
     return params, model
+
+
+def without(model, *names):
+    """The model without these initializers."""
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in names]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model

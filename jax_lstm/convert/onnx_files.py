@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jax_lstm.convert.onnx_constants import Constants
 from jax_lstm.convert.onnx_graphs import Found, Graph, find_lstms, kind_of, name_of, nodes_of, stacks
+from jax_lstm.convert.onnx_nodes import Node
 from jax_lstm.convert.onnx_operators import require_onnx
 
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")  # by position
 WEIGHTS = ("W", "R", "B", "P")
 VERSIONS = (7, 14, 22)  # of the operator; 14 added layout, 22 bfloat16
 LISTED = 20  # networks or nodes that an error names, at most
-
-
-@dataclass(frozen=True)
-class Node:
-    """arrays: its inputs that are constants, by the operator's names. values: the names of those that are not."""
-
-    name: str
-    arrays: Mapping[str, Any]
-    attributes: Mapping[str, Any]
-    values: Mapping[str, str]
 
 
 class Model:
@@ -96,7 +86,7 @@ class Model:
                 raise ValueError(f"{name} of LSTM node {found.name!r} comes by {read}; supported: constants.")
             else:
                 values[name] = value
-        return Node(found.name, arrays, dict(_attributes(found.node)), values)
+        return Node(found.name, arrays, dict(_attributes(found)), values)
 
 
 def _load(onnx: Any, source: Any) -> tuple[Any, str]:
@@ -144,9 +134,13 @@ def _listed(said: Sequence[str], separator: str = ", ") -> str:
     return separator.join(said[:LISTED]) + more
 
 
-def _attributes(node: Any) -> Iterator[tuple[str, Any]]:
-    for attribute in node.attribute:
-        value = require_onnx().helper.get_attribute_value(attribute)
+def _attributes(found: Found) -> Iterator[tuple[str, Any]]:
+    onnx = require_onnx()
+    known = onnx.defs.get_schema("LSTM").attributes
+    for attribute in found.node.attribute:
+        if attribute.name in known and attribute.type != known[attribute.name].type.value:
+            raise ValueError(f"{attribute.name} of LSTM node {found.name!r} must be {known[attribute.name].type.name}.")
+        value = onnx.helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
         elif isinstance(value, list):

@@ -170,20 +170,22 @@ def stacks(found: Sequence[Found]) -> list[list[Found]]:
     outputs = {one.output: one for one in found if one.output is not None}
     below = {one.name: outputs.get(one.reads()) for one in found}
     readers = Counter(one.name for one in below.values() if one is not None)
-    above = {}
+    above: dict[str, Found] = {}
     for one in found:
         under = below[one.name]
         if under is not None and readers[under.name] == 1 and _form(under.node) == _form(one.node):
             above[under.name] = one
     continued = {one.name for one in above.values()}
-    networks, seen = [], set()
+    networks: list[list[Found]] = []
+    seen: set[str] = set()
     # Nodes that continue another come last: what is then still unseen is a cycle, of a model that no runtime takes.
     for start in sorted(found, key=lambda one: one.name in continued):
-        network, one = [], start
-        while one is not None and one.name not in seen:
-            seen.add(one.name)
-            network.append(one)
-            one = above.get(one.name)
+        network: list[Found] = []
+        layer: Found | None = start
+        while layer is not None and layer.name not in seen:
+            seen.add(layer.name)
+            network.append(layer)
+            layer = above.get(layer.name)
         networks += [network] if network else []
     return networks
 

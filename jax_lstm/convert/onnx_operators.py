@@ -91,10 +91,9 @@ def _transpose(call: Call) -> np.ndarray:
 
 def _slice(call: Call) -> np.ndarray:
     starts, ends = call.required("starts", 1), call.required("ends", 2)
-    axes = call.integers("axes", 3)
-    axes = normalize_axis_tuple(range(len(starts)) if axes is None else axes, call.data.ndim)
+    axes = call.integers("axes", 3) or range(len(starts))
     steps = call.integers("steps", 4) or [1] * len(starts)
-    chosen = dict(zip(axes, map(slice, starts, ends, steps), strict=True))
+    chosen = dict(zip(normalize_axis_tuple(axes, call.data.ndim), map(slice, starts, ends, steps), strict=True))
     return call.data[tuple(chosen.get(axis, slice(None)) for axis in range(call.data.ndim))]
 
 
