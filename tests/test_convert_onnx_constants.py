@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from jax_lstm import LSTMState, convert
 from jax_lstm.convert.onnx_constants import Constants
 from jax_lstm.convert.onnx_graphs import nodes_of
-from tests.onnx_models import helper, onnx
+from tests.onnx_models import D, H, X, agrees, arrays, built, helper, narrow, onnx, run, without
 from tests.requirements import need
 
 F32, F16, F64, I64 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "DOUBLE", "INT64"))
@@ -47,9 +48,7 @@ class Chain:
         return Constants().read(graph.find("v"))
 
     def theirs(self, kind=F32):
-        runtime = need("onnxruntime")
-        session = runtime.InferenceSession(self.model(kind).SerializeToString(), providers=["CPUExecutionProvider"])
-        return session.run(None, {})[0]
+        return run(self.model(kind), None)[0]
 
 
 def same_bits(ours, theirs):
@@ -118,12 +117,11 @@ CASES = {
     "constant of shape": plain("ConstantOfShape", np.array([2, 3]), value=helper.make_tensor("v", F32, [1], [-0.0])),
     "constant of shape, zeros": plain("ConstantOfShape", np.array([2, 3])),
     "constant": constant(value=onnx.numpy_helper.from_array(A)),
-    "constant, sparse": None,
 }
 
 
 @pytest.mark.parametrize("opset", OPSETS)
-@pytest.mark.parametrize("case", [name for name, add in CASES.items() if add])
+@pytest.mark.parametrize("case", CASES)
 def test_every_operator_gives_the_bits_of_onnx_runtime(case, opset):
     chain = Chain(opset)
     CASES[case](chain)
@@ -135,3 +133,160 @@ def test_constant_nodes_of_numbers(case):
     chain = Chain(17)
     constant(**case)(chain)
     same_bits(chain.ours(), chain.theirs())
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_slices_backwards(opset):
+    for starts, ends, steps in (([-1], [-(2**63)], [-1]), ([5, 3], [0, 0], [-2, -1]), ([1], [6], [2])):
+        chain = Chain(opset)
+        chain.node(
+            "Slice",
+            chain.constant(A),
+            since=10,
+            named={"starts": starts, "ends": ends, "axes": [1, 0][: len(starts)], "steps": steps},
+        )
+        same_bits(chain.ours(), chain.theirs())
+
+
+@pytest.mark.parametrize(("source", "kind"), [("float64", "FLOAT"), ("float32", "FLOAT16")])
+def test_a_cast_rounds_as_in_onnx_runtime(source, kind):
+    """Ties, subnormals, overflow to infinity, and bits at random."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2 ** (63 if source == "float64" else 31), 10000).astype(source.replace("float", "uint"))
+    bits = bits.view(source)
+    scaled = [rng.normal(size=5000) * scale for scale in (1, 1e-5, 1e-7, 1e-40, 1e39)]
+    ties = np.concatenate([(1 + np.arange(64) * 2.0**-25), np.arange(4096) * 2.0**-25, [65504, 65519.9, 65520, -0.0]])
+    with np.errstate(over="ignore"):
+        drawn = np.concatenate([bits[np.isfinite(bits)], *scaled, ties]).astype(source)
+    to = getattr(onnx.TensorProto, kind)
+    chain = Chain(17)
+    chain.node("Cast", chain.constant(drawn), to=to)
+    same_bits(chain.ours(), chain.theirs(to))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "back"),
+    [
+        (A.astype(np.float16), F32, np.float32),
+        (A, F64, np.float64),
+        (np.array([0.5, np.inf, np.nan]), F32, np.float32),
+        (np.array([2.0**24, -3.0]), I64, np.int64),
+        (np.array([2**24, -3]), F32, np.float32),
+        (np.array([True, False]), I64, np.int64),
+    ],
+)
+def test_a_cast_that_keeps_all_values(given, kind, back):
+    chain = Chain(17)
+    chain.node("Cast", chain.constant(given), to=kind)
+    np.testing.assert_array_equal(chain.ours(), given.astype(back), strict=True)
+    same_bits(chain.ours(), chain.theirs(kind))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        (np.array([2**24 + 1]), F32, "it rounds int64 to float32"),
+        (np.array([0.5]), I64, "it rounds float64 to int64"),
+        (np.array([np.nan]), I64, "it rounds float64 to int64"),
+        (np.array([0.1]), F16, "it rounds float64 to float16"),  # ONNX Runtime rounds twice, by way of float32
+        (np.array([0.1], "f"), onnx.TensorProto.BFLOAT16, "it rounds float32 to bfloat16"),
+        (np.array([1.0]), onnx.TensorProto.STRING, "it makes object; supported: real numbers"),
+        (np.array([1.0]), 99, "cannot be read as a constant"),
+    ],
+)
+def test_another_cast_that_rounds_is_refused(given, kind, words):
+    chain = Chain(17)
+    chain.node("Cast", chain.constant(given), to=kind)
+    with pytest.raises(ValueError, match=f"the Cast node 'v' cannot be read as a constant: .*{words}|{words}"):
+        chain.ours()
+
+
+def as_exported(opset):
+    """W, R and B from torch's weights, as its exporter leaves them without constant folding: gates cut, put in another
+    order, joined and given an axis; here R is stored in half precision and W as its transpose as well."""
+    node = narrow(arrays())
+    chain = Chain(opset)
+    for name in "WRB":
+        halves = np.split(node[name][0], 2) if name == "B" else [node[name][0]]
+        joined = []
+        for half, stored in enumerate(halves):
+            i, o, f, g = np.split(stored, 4)
+            torch_order = np.concatenate([i, f, g, o])
+            given = chain.constant(torch_order.T.copy() if name == "W" else torch_order)
+            if name == "W":
+                chain.node("Transpose", given, outputs=["W.T"], perm=[1, 0])
+                given = "W.T"
+            pieces = []
+            for gate in (0, 3, 1, 2):
+                pieces.append(f"{name}{half}.{gate}")
+                named = {"starts": [gate * H], "ends": [(gate + 1) * H], "axes": [0]}
+                chain.node("Slice", given, outputs=[pieces[-1]], since=10, named=named)
+            joined.append(f"{name}{half}")
+            chain.node("Concat", *pieces, outputs=[joined[-1]], axis=0)
+        if len(joined) > 1:
+            chain.node("Concat", *joined, outputs=["both"], axis=0)
+            joined = ["both"]
+        chain.node("Unsqueeze", *joined, outputs=[name], since=13, named={"axes": [0]})
+    model = without(built(node, opset=opset, first=chain.nodes), *"WRB")
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in chain.constants.items())
+    return node, model
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("opset", OPSETS)
+def test_weights_as_exporters_leave_them_without_constant_folding(opset):
+    node, model = as_exported(opset)
+    read, expected = convert.from_onnx(model), convert.from_onnx(node)
+    for name, a in expected.params.items():
+        np.testing.assert_array_equal(read.params[name], a, strict=True)
+    np.testing.assert_array_equal(read.state.h, node["initial_h"])
+    state = LSTMState(h=node["initial_h"].astype(np.float64), c=node["initial_c"].astype(np.float64))
+    agrees(read, run(model, ["Y"], x=X)[0], state=state)
+
+
+def test_half_precision_weights_behind_casts():
+    """As converters to float16 leave them before an operator that is to compute in float32."""
+    node = narrow(arrays())
+    half = {name: node[name].astype(np.float16) for name in "WRB"}
+    casts = [helper.make_node("Cast", [f"{name}.half"], [name], to=F32) for name in "WRB"]
+    model = without(built(node, first=casts), *"WRB")
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, f"{name}.half") for name, a in half.items())
+    read = convert.from_onnx(model)
+    assert read.params["weight_hh_l0"].dtype == np.float32
+    np.testing.assert_array_equal(read.params["weight_hh_l0"][:H], half["R"][0, :H].astype("f"))
+
+
+def test_states_and_lengths_that_are_folded():
+    node = narrow(arrays()) | {"sequence_lens": np.array([6, 1, 4, 2], np.int32)}
+    shape = onnx.numpy_helper.from_array(np.array(node["initial_h"].shape), "shape")
+    first = [
+        helper.make_node("ConstantOfShape", ["shape"], ["initial_h"]),
+        helper.make_node("Cast", ["long"], ["sequence_lens"], to=onnx.TensorProto.INT32),
+        helper.make_node("Expand", ["c0", "shape"], ["initial_c"]),
+    ]
+    model = without(built(node, first=first), "initial_h", "initial_c", "sequence_lens")
+    for name, a in (("long", np.array([6, 1, 4, 2])), ("c0", node["initial_c"][:, :1])):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(a, name))
+    model.graph.initializer.append(shape)
+    read = convert.from_onnx(model)
+    np.testing.assert_array_equal(read.lengths, node["sequence_lens"], strict=True)
+    np.testing.assert_array_equal(read.state.h, np.zeros_like(node["initial_h"]), strict=True)
+    np.testing.assert_array_equal(read.state.c, np.repeat(node["initial_c"][:, :1], 4, axis=1), strict=True)
+    assert read.from_graph == {}
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+@pytest.mark.parametrize("folding", [True, False])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_what_torch_exports_with_and_without_constant_folding(folding, opset, tmp_path):
+    torch = need("torch")
+    module, file = torch.nn.LSTM(D, H, 2, bidirectional=True), tmp_path / "torch.onnx"
+    given = (torch.randn(2, 4, D),)
+    torch.onnx.export(module, given, file, dynamo=False, do_constant_folding=folding, opset_version=opset)
+    graph = onnx.load(file).graph
+    lstm = next(node for node in graph.node if node.op_type == "LSTM")
+    assert (lstm.input[1] in {tensor.name for tensor in graph.initializer}) == folding
+    ((name, read),) = convert.onnx_networks(file).items()
+    assert list(read.params) == list(module.state_dict())
+    for name, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(read.params[name], tensor, strict=True)

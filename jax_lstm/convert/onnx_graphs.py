@@ -6,7 +6,6 @@ cyclic and deeply nested, so that nothing here recurses. Source: ONNX's IR speci
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,10 +154,15 @@ def find_lstms(nodes: Sequence[tuple[Graph, Any]]) -> list[Found]:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """The names, those that occur more than once with "#1", "#2", ... behind."""
-    times = Counter(names)
-    numbered = {name: (f"{name}#{n}" for n in itertools.count(1)) for name in times}
-    free = lambda name: next(candidate for candidate in numbered[name] if candidate not in times)
-    return [name if times[name] == 1 else free(name) for name in names]
+    times, used = Counter(names), Counter[str]()
+    distinct = []
+    for name in names:
+        unique = name
+        while times[name] > 1 and unique in times:
+            used[name] += 1
+            unique = f"{name}#{used[name]}"
+        distinct.append(unique)
+    return distinct
 
 
 def stacks(found: Sequence[Found]) -> list[list[Found]]:

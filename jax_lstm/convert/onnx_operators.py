@@ -129,7 +129,8 @@ def _cast_dtype(call: Call) -> np.dtype[Any]:
 
 
 def _concat(call: Call) -> np.ndarray:
-    return np.concatenate(_all_inputs(call), call.attribute("axis"))
+    (axis,) = call.required("axis", len(call.inputs))  # NumPy flattens without one
+    return np.concatenate(_all_inputs(call), axis)
 
 
 def _all_inputs(call: Call) -> list[np.ndarray]:
