@@ -236,7 +236,10 @@ def test_a_refused_network_is_said_and_the_others_are_read():
     made.graph.node[-1].input[1] = "missing"
     networks = convert.onnx_networks(made)
     assert isinstance(networks["a"], convert.OnnxLSTM)
-    for name, words in (("b", "LSTM node 'b' has activations="), ("c", "comes by the input 'missing' of the model")):
+    for name, words in (
+        ("b", "LSTM node 'b' has activations="),
+        ("c", "comes by 'missing', which the model does not have"),
+    ):
         assert isinstance(networks[name], convert.OnnxRefusal)
         assert (networks[name].nodes, words in networks[name].reason) == ((name,), True)
         with pytest.raises(ValueError, match=words):

@@ -240,6 +240,17 @@ def test_attributes_of_another_type_and_states_without_axes():
         convert.from_onnx(model(nodes, [value("x", T, B, D)], [value("y", T, 1, B, H)], tensors))
 
 
+def test_names_that_are_no_utf_8():
+    """protobuf gives them as bytes, which do not sort among texts."""
+    data = model(lstm("a")[1], [value("x", T, B, D)], [value("y", T, 1, B, H)], lstm("a")[2]).SerializeToString()
+    for old, new, words in (
+        (b"LSTM", b"\xffSTM", r"has no LSTM node; it has b'\\xffSTM'"),
+        (b"hidden_size", b"\xffidden_size", r"has b'\\xffidden_size', which is not supported"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            convert.from_onnx(data.replace(old, new))
+
+
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname", "link.bin"])
 def test_weights_in_a_file_outside_of_the_models_folder_are_not_read(location, tmp_path):
     _, nodes, tensors = lstm("a")

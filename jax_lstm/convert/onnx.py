@@ -73,8 +73,8 @@ def from_onnx(source: Any, nodes: str | Sequence[str] | None = None, *, dtype: A
       ImportError: ``source`` is a model and onnx is not installed (extra "files").
       ValueError, TypeError: there is no such node, or several networks, which the error lists; what is not computed
         here (peepholes, clip, input_forget, other activations, a lone reverse direction, computed weights, an unknown
-        opset or layout) or does not fit as a stack; ``source`` is damaged, or would make more of its constants than
-        64 MiB and 32 times its size.
+        opset or layout) or does not fit as a stack; ``source`` is damaged, or folding its constants would make more
+        than 64 MiB and 32 times their size.
     """
     if isinstance(source, Mapping):
         arrays = {name: source[name] for name in ARRAYS if source.get(name) is not None}

@@ -145,4 +145,4 @@ def _attributes(found: Found) -> Iterator[tuple[str, Any]]:
             value = value.decode(errors="replace")
         elif isinstance(value, list):
             value = [item.decode(errors="replace") if isinstance(item, bytes) else item for item in value]
-        yield attribute.name, value
+        yield str(attribute.name), value

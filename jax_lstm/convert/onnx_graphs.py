@@ -74,6 +74,8 @@ class Value:
             return f"the {kind_of(self.node)} node {self.graph.qualified(name_of(self.node))!r}"
         if self.source is not None:
             return f"the initializer {self.name!r}"
+        if self.name not in self.graph.defined:
+            return f"{self.name!r}, which the model does not have"
         return f"the input {self.name!r} of {f'the body {self.graph.name!r}' if self.graph.name else 'the model'}"
 
 
@@ -102,12 +104,12 @@ class Found:
 
 def name_of(node: Any) -> str:
     """Return a node's name, or that of its first output, which every node has."""
-    return node.name or next(filter(None, node.output), "")
+    return str(node.name or next(filter(None, node.output), ""))  # protobuf gives bytes if it is no UTF-8
 
 
 def kind_of(node: Any) -> str:
     """Return the operator, with its domain if it is not ONNX's own."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    return f"{node.op_type}" if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
 def nodes_of(model: Any) -> Iterator[tuple[Graph, Any]]:

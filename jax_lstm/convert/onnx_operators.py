@@ -93,8 +93,11 @@ def _slice(call: Call) -> np.ndarray:
     starts, ends = call.required("starts", 1), call.required("ends", 2)
     axes = call.integers("axes", 3) or range(len(starts))
     steps = call.integers("steps", 4) or [1] * len(starts)
-    chosen = dict(zip(normalize_axis_tuple(axes, call.data.ndim), map(slice, starts, ends, steps), strict=True))
-    return call.data[tuple(chosen.get(axis, slice(None)) for axis in range(call.data.ndim))]
+    parts = [slice(None)] * call.data.ndim
+    for axis, start, end, step in zip(normalize_axis_tuple(axes, call.data.ndim), starts, ends, steps, strict=True):
+        before = step < 0 and start < -call.data.shape[axis]  # from the first element, where NumPy takes nothing
+        parts[axis] = slice(0 if before else start, end, step)
+    return call.data[tuple(parts)]
 
 
 def _split(call: Call) -> list[np.ndarray]:
