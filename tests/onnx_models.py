@@ -13,6 +13,8 @@ from tests.requirements import need
 onnx = need("onnx")
 helper = onnx.helper
 T, B, D, H = 6, 4, 3, 5
+X = np.random.default_rng(1).normal(size=(T, B, D)).astype("f")
+ROUNDING = 60 * 2.0**-24  # float32 against float64, at values under 1
 
 
 def arrays(dirs=1, inputs=D, hidden=H, seed=0):
@@ -59,3 +61,50 @@ def two_layers(between=()):
         model.graph.node.insert(index, helper.make_node(kind, [reshape.output[0]], ["between"]))
         second.input[0] = "between"
     return params, model
+
+
+def without(model, *names):
+    """The model without these initializers."""
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in names]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
+
+
+def value(name, *shape, kind=onnx.TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def lstm(name, dirs=1, inputs=D, hidden=H, seed=0, x="x", y="y", weights="initializer", states=(), **attributes):
+    """A node with its own weights: (its arrays, nodes that end in it, initializers). Its weights are constants of the
+    graph by ``weights``, "initializer" or "Constant"; ``states`` are values of the graph."""
+    given = {n: a.astype("f") for n, a in arrays(dirs, inputs, hidden, seed).items() if n in "WRB"}
+    tensors = [onnx.numpy_helper.from_array(a, f"{name}.{n}") for n, a in given.items()]
+    constants = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
+    outputs = [y, f"{name}.h", f"{name}.c"]
+    kind = {"hidden_size": hidden, "direction": "bidirectional" if dirs == 2 else "forward"}
+    inputs_of = [x, *(tensor.name for tensor in tensors), *(["", *states] if states else [])]
+    node = helper.make_node("LSTM", inputs_of, outputs, name=name, **kind | attributes)
+    return (given, [node], tensors) if weights == "initializer" else (given, [*constants, node], [])
+
+
+def model(nodes, inputs, outputs, tensors=(), opset=17, **more):
+    graph = helper.make_graph(nodes, "g", inputs, outputs, list(tensors))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **more)
+
+
+def body(nodes, outputs, tensors=(), inputs=()):
+    return helper.make_graph(nodes, "body", list(inputs), list(outputs), list(tensors))
+
+
+def run(made, outputs, **inputs):
+    runtime = need("onnxruntime")
+    session = runtime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(outputs, inputs)
+
+
+def agrees(read, theirs, x=X, state=None):
+    """theirs: Y [T, 1, B, H]."""
+    wide = {name: a.astype(jnp.float64) for name, a in read.params.items()}
+    ours, _ = jax.jit(lambda p, x, s: jax_lstm.lstm(p, x, s, time_major=True))(wide, x.astype(np.float64), state)
+    np.testing.assert_allclose(ours, theirs[:, 0], rtol=0, atol=ROUNDING)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import jax_lstm
 from jax_lstm import convert
-from jax_lstm.convert import onnx as converter
+from jax_lstm.convert import onnx_nodes
 from jax_lstm.network import Network
 from tests.onnx_models import B, D, H, T, arrays, built, helper, narrow, node_of, onnx, two_layers
 from tests.requirements import need
@@ -53,7 +53,7 @@ def ours(read, x):
 def test_a_nodes_arrays_are_the_operator(dirs):
     node = node_of(**arrays(dirs))
     x = np.random.default_rng(1).normal(size=(T, B, D))
-    read = converter.from_onnx(node)
+    read = convert.from_onnx(node)
     assert read.time_major
     y, h, c = operator(x, **node)
     for got, expected in zip(ours(read, x), (np.concatenate(list(y.swapaxes(0, 1)), -1), h, c), strict=True):
@@ -63,8 +63,8 @@ def test_a_nodes_arrays_are_the_operator(dirs):
 @pytest.mark.parametrize("order", [o for o in map("".join, itertools.permutations("ifgo")) if o != "iofg"])
 def test_another_gate_order_is_another_function(order, monkeypatch):
     node, x = node_of(), np.random.default_rng(1).normal(size=(T, B, D))
-    monkeypatch.setattr(converter, "ORDER", order)
-    got, expected = ours(converter.from_onnx(node), x), operator(x, **node)
+    monkeypatch.setattr(onnx_nodes, "ORDER", order)
+    got, expected = ours(convert.from_onnx(node), x), operator(x, **node)
     assert np.abs(got[1] - expected[1]).max() > 1e-3
 
 
@@ -156,12 +156,12 @@ def test_layers_follow_one_another_through_dropout_alone():
     one = convert.from_onnx(model, nodes=["lstm_l1"]).params
     np.testing.assert_array_equal(one["weight_ih_l0_reverse"], params["weight_ih_l1_reverse"])
     _, model = two_layers(["Relu"])
-    with pytest.raises(ValueError, match="'lstm_l1' does not read what 'lstm_l0' gives, but a Relu node: they are no"):
-        convert.from_onnx(model)
+    with pytest.raises(ValueError, match="'lstm_l1' does not read what 'lstm_l0' gives, but the Relu node 'between'"):
+        convert.from_onnx(model, nodes=["lstm_l0", "lstm_l1"])
     _, model = two_layers()
     next(node for node in model.graph.node if node.name == "lstm_l1").input[0] = "x"
-    with pytest.raises(ValueError, match="gives, but an input of the model"):
-        convert.from_onnx(model)
+    with pytest.raises(ValueError, match="gives, but the input 'x' of the model: they are no stack"):
+        convert.from_onnx(model, nodes=["lstm_l0", "lstm_l1"])
     with pytest.raises(ValueError, match=r"nodes has 'a'; the LSTM nodes of the model are 'lstm_l0', 'lstm_l1'\."):
         convert.from_onnx(model, nodes=["a"])
 

@@ -13,7 +13,7 @@ from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
 from jax_lstm.convert.haiku import from_haiku, to_haiku
 from jax_lstm.convert.keras import from_keras, keras_networks, to_keras
 from jax_lstm.convert.layers import cell, stack
-from jax_lstm.convert.onnx import OnnxLSTM, from_onnx
+from jax_lstm.convert.onnx import OnnxLSTM, OnnxRefusal, from_onnx, onnx_networks
 from jax_lstm.convert.onnx_models import to_onnx
 from jax_lstm.convert.safetensors import load_safetensors, save_safetensors
 from jax_lstm.convert.tf1 import from_tf1
@@ -21,6 +21,7 @@ from jax_lstm.convert.torch import from_torch, to_torch
 
 __all__ = [
     "OnnxLSTM",
+    "OnnxRefusal",
     "cell",
     "cells_from_flax",
     "cells_from_nnx",
@@ -37,6 +38,7 @@ __all__ = [
     "from_torch",
     "keras_networks",
     "load_safetensors",
+    "onnx_networks",
     "save_safetensors",
     "stack",
     "to_cudnn",

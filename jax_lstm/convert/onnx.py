@@ -1,9 +1,6 @@
-"""ONNX's LSTM operator: the arrays of one node, and the nodes of a model file as one stack.
+"""ONNX's LSTM operator: the networks of a model file, or the arrays of one node.
 
-    W [dirs, 4H, D]     R [dirs, 4H, H]     B [dirs, 8H] = [Wb, Rb]     gates i o f c (c is g)
-
-Gates are stacked as in torch, in another order; both biases are kept, so that nothing is lost either way. States are
-initial_h and initial_c, [dirs, B, H] of each node. Source: the operator's documentation, opset 7 to 22.
+States are initial_h and initial_c, [dirs, B, H] of each node. Source: the operator's documentation, opset 7 to 22.
 """
 
 from __future__ import annotations
@@ -11,32 +8,31 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.convert import gates
-from jax_lstm.convert.arrays import namespace, read_array
-from jax_lstm.convert.layers import Cell, Layer, joined
-from jax_lstm.convert.onnx_files import Node, read_nodes
+from jax_lstm.convert.arrays import read_array
+from jax_lstm.convert.layers import joined
+from jax_lstm.convert.onnx_files import Model
+from jax_lstm.convert.onnx_nodes import Node, check_node, read_layer
 from jax_lstm.recognize import refuse_tree
 from jax_lstm.state import LSTMState
 
-ORDER = "iofg"
 ARRAYS = ("W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 EXPECTED = "a model (path, bytes or ModelProto), or the arrays of an LSTM node by name: W, R and optionally B, ..."
-ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 
 
 @dataclass(frozen=True)
 class OnnxLSTM:
-    """What :func:`from_onnx` read, ready for :func:`jax_lstm.lstm`.
+    """A network that :func:`from_onnx` or :func:`onnx_networks` read, ready for :func:`jax_lstm.lstm`.
 
     params: a torch.nn.LSTM state dict. state: the initial states, h and c ``[R, B, H]``, where they are constants of
     the file. lengths: int ``[B]``, where they are. time_major: whether the nodes' sequences are (layout 0). from_graph:
     for each of initial_h, initial_c and sequence_lens that is no constant, the names of the values that it comes from,
-    by layer; one that is nowhere is absent, which means zeros, or whole rows.
+    by layer; one that is nowhere is absent, which means zeros, or whole rows. nodes: the names of its LSTM nodes, those
+    in a body qualified by the nodes and branches around it, as "rate/then_branch/lstm".
     """
 
     params: dict[str, Any]
@@ -44,16 +40,30 @@ class OnnxLSTM:
     lengths: np.ndarray | None
     time_major: bool
     from_graph: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nodes: tuple[str, ...] = ()
 
 
-def from_onnx(source: Any, nodes: Sequence[str] | None = None, *, dtype: Any = None) -> OnnxLSTM:
-    """Reads the LSTM nodes of an ONNX model as one stack, or the arrays of a single node.
+@dataclass(frozen=True)
+class OnnxRefusal:
+    """A network of a model that :func:`onnx_networks` found and cannot read: the names of its nodes, and why."""
+
+    nodes: tuple[str, ...]
+    reason: str
+
+
+def from_onnx(source: Any, nodes: str | Sequence[str] | None = None, *, dtype: Any = None) -> OnnxLSTM:
+    """Read the LSTM nodes of an ONNX model as one network, or the arrays of a single node.
+
+    Nodes are found at every depth: also in the bodies of If, Loop and Scan. An input of a node is a constant if it is
+    one of the file, also through Identity, Unsqueeze, Squeeze, Reshape, Transpose, Slice, Split, Concat, Gather,
+    Expand, ConstantOfShape, and a Cast that keeps all values or rounds as IEEE 754 does.
 
     Args:
       source: a path, the bytes of a model or an onnx.ModelProto; or a mapping of a node's arrays by the operator's
-        names, W, R, B, sequence_lens, initial_h, initial_c, with its attributes beside them where they are no defaults.
-      nodes: take these nodes, by name, in this order; None takes all, in the graph's order. Each must read what the
-        one before it gives, through nothing but transpositions, reshapes and dropout.
+        names, W, R, B, sequence_lens, initial_h, initial_c, with its attributes beside them if they are no defaults.
+      nodes: take these nodes, in this order; None takes all, which must be one network. A node in a body has a
+        qualified name, such as "rate/then_branch/lstm"; its own name will do if no other LSTM node has it. Each must
+        read what the one before it gives, through nothing but transpositions, reshapes and dropout.
       dtype: dtype to cast weights and states to; None keeps each array's own.
 
     Returns:
@@ -61,89 +71,68 @@ def from_onnx(source: Any, nodes: Sequence[str] | None = None, *, dtype: Any = N
 
     Raises:
       ImportError: ``source`` is a model and onnx is not installed (extra "files").
-      ValueError, TypeError: there is no such node; what is not computed here (peepholes, clip, input_forget, other
-        activations, a lone reverse direction, computed weights, an unknown opset or layout) or does not fit as a stack;
-        ``source`` is damaged.
+      ValueError, TypeError: there is no such node, or several networks, which the error lists; what is not computed
+        here (peepholes, clip, input_forget, other activations, a lone reverse direction, computed weights, an unknown
+        opset or layout) or does not fit as a stack; ``source`` is damaged, or folding its constants would make more
+        than 64 MiB and 32 times their size.
     """
     if isinstance(source, Mapping):
         arrays = {name: source[name] for name in ARRAYS if source.get(name) is not None}
         found = [Node("source", arrays, {name: value for name, value in source.items() if name not in ARRAYS}, {})]
         if "W" not in arrays or "R" not in arrays:
             refuse_tree("source", EXPECTED, dict(source))
-    elif isinstance(source, (str, os.PathLike, bytes)) or hasattr(source, "SerializeToString"):
-        found = read_nodes(source, nodes)
-    else:
+        return _network(found, dtype)
+    model = _model(source)
+    chosen = model.only_network() if nodes is None else model.chosen(nodes)
+    return _network([model.read(node) for node in chosen], dtype)
+
+
+def onnx_networks(source: Any, *, dtype: Any = None) -> dict[str, OnnxLSTM | OnnxRefusal]:
+    """Read all LSTM networks of an ONNX model, such as one per branch of an If.
+
+    A node that reads what another gives, through nothing but transpositions, reshapes and dropout, is the next layer of
+    its network. It begins a network of its own if its hidden size, direction, layout or biases differ from the layer
+    below, or if several LSTM nodes read that layer. Every LSTM node of the model is in one of the networks.
+
+    Args:
+      source: a path, the bytes of a model or an onnx.ModelProto.
+      dtype: dtype to cast weights and states to; None keeps each array's own.
+
+    Returns:
+      Each network by the qualified name of its first node, in the order of the file: an :class:`OnnxLSTM`, or an
+      :class:`OnnxRefusal` with the reason for which :func:`from_onnx` raises an error.
+
+    Raises:
+      ImportError: onnx is not installed (extra "files").
+      ValueError: ``source`` is no model, is damaged, has an unknown opset, or has no LSTM node.
+    """
+    model = _model(source)
+    networks: dict[str, OnnxLSTM | OnnxRefusal] = {}
+    for found in model.networks:
+        try:
+            networks[found[0].name] = _network([model.read(node) for node in found], dtype)
+        except (ValueError, TypeError) as error:
+            networks[found[0].name] = OnnxRefusal(tuple(node.name for node in found), str(error))
+    return networks
+
+
+def _model(source: Any) -> Model:
+    if not isinstance(source, (str, os.PathLike, bytes)) and not hasattr(source, "SerializeToString"):
         refuse_tree("source", EXPECTED, source)
-    for node in found:
+    return Model(source)
+
+
+def _network(nodes: Sequence[Node], dtype: Any) -> OnnxLSTM:
+    for node in nodes:
         check_node(node)
     return OnnxLSTM(
-        joined([_read_layer(node, dtype) for node in found]),
-        _read_states(found, dtype),
-        _read_lengths(found),
-        _same(found, "layout", [node.attributes.get("layout", 0) for node in found]) == 0,
-        _from_graph(found),
+        joined([read_layer(node, dtype) for node in nodes]),
+        _read_states(nodes, dtype),
+        _read_lengths(nodes),
+        _same(nodes, "layout", [node.attributes.get("layout", 0) for node in nodes]) == 0,
+        _from_graph(nodes),
+        tuple(node.name for node in nodes),
     )
-
-
-def check_node(node: Node) -> None:
-    """Refuses, by name, what an LSTM node may ask for and this package does not compute. ValueError."""
-    dirs, hidden = _sizes(node)
-    asked = dict(node.attributes)
-    direction = asked.pop("direction", ("forward", "bidirectional")[dirs - 1])
-    if direction == "reverse":
-        _refuse(node, "direction='reverse' alone", "forward and bidirectional; flip x in time before, and y after")
-    if {"forward": 1, "bidirectional": 2}.get(direction) != dirs:
-        _refuse(node, f"direction={direction!r} and {dirs} in W", "'forward' with 1, 'bidirectional' with 2")
-    activations = asked.pop("activations", None) or ACTIVATIONS * dirs
-    if tuple(map(str.lower, activations)) != ACTIVATIONS * dirs:
-        _refuse(node, f"activations={list(activations)}", "Sigmoid, Tanh, Tanh in each direction")
-    for name in ("activation_alpha", "activation_beta", "clip", "input_forget"):
-        if asked.pop(name, None):
-            _refuse(node, f"{name}={node.attributes[name]}", "the operator without it")
-    if asked.pop("hidden_size", hidden) != hidden:
-        _refuse(node, f"hidden_size={node.attributes['hidden_size']}", f"{hidden}, as R has")
-    if asked.pop("layout", 0) not in (0, 1):
-        _refuse(node, f"layout={node.attributes['layout']}", "0 and 1")
-    if "P" in node.arrays and np.any(np.asarray(node.arrays["P"])):
-        _refuse(node, "peepholes, P", "no P, or zeros")
-    if asked:
-        _refuse(node, f"{', '.join(sorted(asked))}", "the attributes that the operator has since opset 7")
-
-
-def _refuse(node: Node, what: str, supported: str) -> NoReturn:
-    raise ValueError(f"LSTM node {node.name!r} has {what}, which is not supported; supported: {supported}.")
-
-
-def _sizes(node: Node) -> tuple[int, int]:
-    """Directions and H. ValueError where the weights' shapes do not fit one another."""
-    shapes = {name: tuple(np.shape(node.arrays[name])) for name in ("W", "R", "B") if name in node.arrays}
-    w, r = shapes.get("W", ()), shapes.get("R", ())
-    if len(w) != 3 or len(r) != 3 or w[0] not in (1, 2) or w[1] != 4 * r[2] or r != (w[0], 4 * r[2], r[2]):
-        raise ValueError(f"LSTM node {node.name!r} must have W [dirs, 4H, D] and R [dirs, 4H, H]; got {shapes}.")
-    if shapes.get("B", (w[0], 8 * r[2])) != (w[0], 8 * r[2]):
-        raise ValueError(f"LSTM node {node.name!r} must have B [dirs, 8H] = {(w[0], 8 * r[2])}; got {shapes}.")
-    return w[0], r[2]
-
-
-def _read_layer(node: Node, dtype: Any) -> Layer:
-    read = {name: read_array(f"{node.name}.{name}", node.arrays[name], dtype) for name in "WRB" if name in node.arrays}
-    return tuple(_read_cell({name: a[direction] for name, a in read.items()}) for direction in range(len(read["W"])))
-
-
-def _read_cell(arrays: Mapping[str, Any]) -> Cell:
-    cell = {"weight_ih": arrays["W"], "weight_hh": arrays["R"]}
-    if "B" in arrays:
-        cell["bias_ih"], cell["bias_hh"] = namespace(arrays["B"]).split(arrays["B"], 2)
-    return {name: gates.reordered(a, ORDER, gates.TORCH) for name, a in cell.items()}
-
-
-def write_layer(layer: Layer) -> dict[str, np.ndarray]:
-    """W, R and, where there are biases, B of one node."""
-    ordered = [{n: gates.reordered(np.asarray(a), gates.TORCH, ORDER) for n, a in cell.items()} for cell in layer]
-    arrays = {"W": np.stack([c["weight_ih"] for c in ordered]), "R": np.stack([c["weight_hh"] for c in ordered])}
-    if "bias_ih" in layer[0]:
-        arrays["B"] = np.stack([np.concatenate([c["bias_ih"], c["bias_hh"]]) for c in ordered])
-    return arrays
 
 
 def _read_states(nodes: Sequence[Node], dtype: Any) -> LSTMState | None:
@@ -157,7 +146,8 @@ def _read_states(nodes: Sequence[Node], dtype: Any) -> LSTMState | None:
             "one, with nodes=[...]."
         )
     node, name = given[0]
-    batch = np.shape(node.arrays[name])[1 - node.attributes.get("layout", 0)]
+    shape = np.shape(node.arrays[name])
+    batch = shape[1 - node.attributes.get("layout", 0)] if len(shape) == 3 else 0
     return LSTMState(*(jnp.concatenate([_state(node, name, batch, dtype) for node in nodes]) for name in names))
 
 
@@ -168,7 +158,7 @@ def _state(node: Node, name: str, batch: int, dtype: Any) -> Any:
     if name not in node.arrays:
         return jnp.zeros(shape, read_array(f"{node.name}.R", r, dtype).dtype)
     state = read_array(f"{node.name}.{name}", node.arrays[name], dtype)
-    state = state.swapaxes(0, 1) if node.attributes.get("layout", 0) else state
+    state = state.swapaxes(0, 1) if node.attributes.get("layout", 0) and state.ndim == 3 else state
     if state.shape != shape:
         raise ValueError(f"{name} of LSTM node {node.name!r} must be [dirs, B, H] = {shape}; got {state.shape}.")
     return state

@@ -1,49 +1,92 @@
-"""LSTM nodes of an ONNX model: their constant inputs as arrays, their attributes, and what stays an input."""
+"""ONNX models: their LSTM nodes as networks, and of each node its constant inputs, its attributes and what is given."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jax_lstm.convert.onnx_constants import Constants
+from jax_lstm.convert.onnx_graphs import Found, Graph, find_lstms, kind_of, name_of, nodes_of, stacks
+from jax_lstm.convert.onnx_nodes import Node
+from jax_lstm.convert.onnx_operators import require_onnx
+
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")  # by position
 WEIGHTS = ("W", "R", "B", "P")
-TRANSPARENT = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")  # may stand between two layers
 VERSIONS = (7, 14, 22)  # of the operator; 14 added layout, 22 bfloat16
+LISTED = 20  # networks or nodes that an error names, at most
 
 
-@dataclass(frozen=True)
-class Node:
-    """arrays: its inputs that are constants, by the operator's names. values: the names of those that are not."""
+class Model:
+    """A model file, bytes or ModelProto. ValueError if it is none, has an unknown opset or no LSTM node."""
 
-    name: str
-    arrays: Mapping[str, Any]
-    attributes: Mapping[str, Any]
-    values: Mapping[str, str]
+    def __init__(self, source: Any):
+        onnx = require_onnx()
+        model, self.what = _load(onnx, source)
+        _check_opset(onnx, model, self.what)
+        nodes = list(nodes_of(model))
+        self.found = find_lstms(nodes)
+        self.constants = Constants()
+        if not self.found:
+            raise ValueError(f"{self.what} has no LSTM node; it has {_kinds(nodes)}.")
 
+    @cached_property
+    def networks(self) -> list[list[Found]]:
+        """All LSTM nodes, as networks whose layers follow one another."""
+        return stacks(self.found)
 
-def require_onnx() -> Any:
-    """The onnx package. ImportError that says how to get it."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError("ONNX models need the package onnx: pip install 'jax-lstm[files]'.") from error
-    return onnx
+    def only_network(self) -> list[Found]:
+        """The nodes of the one network. ValueError, with the names of all, if there are more."""
+        if len(self.networks) > 1:
+            each = [f"nodes={[one.name for one in network]} reads {network[0].reads()}" for network in self.networks]
+            raise ValueError(
+                f"{self.what} has {len(each)} LSTM networks: {_listed(each, '; ')}. Choose one by its nodes, or read "
+                "all of them with convert.onnx_networks."
+            )
+        return self.networks[0]
 
+    def chosen(self, names: str | Sequence[str]) -> list[Found]:
+        """The nodes by their names. ValueError if there is no such node, or if they do not follow one another."""
+        found = [self._named(name) for name in ([names] if isinstance(names, str) else names)]
+        for above, below in zip(found[1:], found, strict=False):
+            if below.output is None or above.reads() != below.output:
+                raise ValueError(
+                    f"LSTM node {above.name!r} does not read what {below.name!r} gives, but {above.reads()}: they are "
+                    "no stack. Choose with nodes=[...]."
+                )
+        return found
 
-def read_nodes(source: Any, names: Sequence[str] | None) -> list[Node]:
-    """The LSTM nodes of a model in order; those of ``names`` alone where these are given. ValueError, ImportError."""
-    onnx = require_onnx()
-    model, what = _load(onnx, source)
-    _check_opset(onnx, model, what)
-    nodes = _chosen(model.graph, names, what)
-    producers = {output: node for node in model.graph.node for output in node.output}
-    for above, below in zip(nodes[1:], nodes, strict=False):
-        _check_follows(above, below, producers)
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    return [_read_node(onnx, node, initializers, producers) for node in nodes]
+    def _named(self, name: str) -> Found:
+        """The node with this qualified name, or else the only one that has this name in its own graph."""
+        qualified = [one for one in self.found if one.name == name]
+        found = qualified or [one for one in self.found if name_of(one.node) == name]
+        if len(found) != 1:
+            many = f"nodes has {name!r}, which {len(found)} LSTM nodes of {self.what} have"
+            none = f"nodes has {name!r}; the LSTM nodes of {self.what} are"
+            listed = _listed([repr(one.name) for one in found or self.found])
+            raise ValueError(f"{many}: {listed}." if found else f"{none} {listed}.")
+        return found[0]
+
+    def read(self, found: Found) -> Node:
+        """The node with its arrays. ValueError if weights are computed, or constants cannot be read."""
+        _refuse_function(found)
+        arrays, values = {}, {}
+        for name, value in zip(INPUTS[1:], found.node.input[1:], strict=False):
+            if not value:
+                continue
+            try:
+                read = self.constants.read(found.graph.find(value))
+            except ValueError as error:
+                raise ValueError(f"{name} of LSTM node {found.name!r}: {error}") from error
+            if hasattr(read, "dtype"):
+                arrays[name] = read
+            elif name in WEIGHTS:
+                raise ValueError(f"{name} of LSTM node {found.name!r} comes by {read}; supported: constants.")
+            else:
+                values[name] = value
+        return Node(found.name, arrays, dict(_attributes(found)), values)
 
 
 def _load(onnx: Any, source: Any) -> tuple[Any, str]:
@@ -74,72 +117,32 @@ def _check_opset(onnx: Any, model: Any, what: str) -> None:
         )
 
 
-def _chosen(graph: Any, names: Sequence[str] | None, what: str) -> list[Any]:
-    known = [node for node in graph.node if node.op_type == "LSTM" and node.domain in ("", "ai.onnx")]
-    if not known:
-        kinds = sorted({f"{node.domain}.{node.op_type}".strip(".") for node in graph.node})
-        raise ValueError(f"{what} has no LSTM node; it has {', '.join(kinds)}.")
-    if names is None:
-        return known
-    by_name = {name_of(node): node for node in known}
-    for name in names:
-        if name not in by_name:
-            raise ValueError(f"nodes has {name!r}; the LSTM nodes of {what} are {', '.join(map(repr, by_name))}.")
-    return [by_name[name] for name in names]
-
-
-def name_of(node: Any) -> str:
-    """A node's name, or that of its first output, which every node has."""
-    return node.name or next(filter(None, node.output), "")
-
-
-def _check_follows(above: Any, below: Any, producers: Mapping[str, Any]) -> None:
-    """ValueError unless ``above`` reads the sequence that ``below`` gives, with nothing computed between them."""
-    value = above.input[0]
-    while (node := producers.get(value)) is not None and node.op_type in TRANSPARENT:
-        value = node.input[0]
-    if not below.output or value != below.output[0]:
-        between = "an input of the model" if node is None else f"a {node.op_type} node"
+def _refuse_function(found: Found) -> None:
+    if found.graph.function is not None:
         raise ValueError(
-            f"LSTM node {name_of(above)!r} does not read what {name_of(below)!r} gives, but {between}: they are no "
-            "stack. Choose with nodes=[...]."
+            f"LSTM node {found.name!r} is in the function {found.graph.function!r} of the model, which its nodes call; "
+            "supported: nodes of graphs. onnx.inliner.inline_local_functions(model) puts it there."
         )
 
 
-def _read_node(onnx: Any, node: Any, initializers: Mapping[str, Any], producers: Mapping[str, Any]) -> Node:
-    arrays, values = {}, {}
-    for name, value in zip(INPUTS[1:], node.input[1:], strict=False):
-        if not value:
-            continue
-        tensor = _constant(value, initializers, producers)
-        if tensor is not None:
-            arrays[name] = onnx.numpy_helper.to_array(tensor)
-        elif name in WEIGHTS:
-            source = producers.get(value)
-            what = f"by a {source.op_type} node" if source is not None else "as an input of the model"
-            raise ValueError(f"{name} of LSTM node {name_of(node)!r} comes {what}; supported: constants of the model.")
-        else:
-            values[name] = value
-    return Node(name_of(node), arrays, dict(_attributes(onnx, node)), values)
+def _kinds(nodes: Sequence[tuple[Graph, Any]]) -> str:
+    return _listed(sorted({kind_of(node) for _, node in nodes}))
 
 
-def _constant(value: str, initializers: Mapping[str, Any], producers: Mapping[str, Any]) -> Any:
-    """The tensor of a constant value; None where it is computed or given."""
-    while value not in initializers:
-        node = producers.get(value)
-        if node is None or node.op_type not in ("Constant", "Identity"):
-            return None
-        if node.op_type == "Constant":
-            return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-        value = node.input[0]
-    return initializers[value]
+def _listed(said: Sequence[str], separator: str = ", ") -> str:
+    more = f"{separator}and {len(said) - LISTED} more" if len(said) > LISTED else ""
+    return separator.join(said[:LISTED]) + more
 
 
-def _attributes(onnx: Any, node: Any) -> Iterator[tuple[str, Any]]:
-    for attribute in node.attribute:
+def _attributes(found: Found) -> Iterator[tuple[str, Any]]:
+    onnx = require_onnx()
+    known = onnx.defs.get_schema("LSTM").attributes
+    for attribute in found.node.attribute:
+        if attribute.name in known and attribute.type != known[attribute.name].type.value:
+            raise ValueError(f"{attribute.name} of LSTM node {found.name!r} must be {known[attribute.name].type.name}.")
         value = onnx.helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
-            value = value.decode()
+            value = value.decode(errors="replace")
         elif isinstance(value, list):
-            value = [item.decode() if isinstance(item, bytes) else item for item in value]
-        yield attribute.name, value
+            value = [item.decode(errors="replace") if isinstance(item, bytes) else item for item in value]
+        yield str(attribute.name), value

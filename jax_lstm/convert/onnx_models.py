@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from jax_lstm.convert.layers import Layer, known, split
-from jax_lstm.convert.onnx import write_layer
-from jax_lstm.convert.onnx_files import require_onnx
+from jax_lstm.convert.onnx_nodes import write_layer
+from jax_lstm.convert.onnx_operators import require_onnx
 from jax_lstm.files import whole
 
 OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 read
