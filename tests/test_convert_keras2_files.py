@@ -198,7 +198,7 @@ def test_a_model_within_the_model_whose_weights_have_other_names(tmp_path):
     told = r"the names of the weights do not say which are those of 'inner/one': one_1/lstm_cell, two_1/lstm_cell\."
     with pytest.raises(ValueError, match=told):
         convert.from_keras(path)
-    assert "do not say" in convert.keras_networks(path)["inner/two"]
+    assert "do not say" in convert.keras_networks(path)["inner/two"].reason
 
 
 def test_cells_in_an_rnn(tmp_path):
@@ -231,7 +231,7 @@ def test_stacks_of_cells_in_both_directions(tmp_path):
     one = named("ways/backward_rnn/lstm_cell", LOW)
     two = one | named("ways/backward_rnn/lstm_cell_1", HIGH)
     found = convert.keras_networks(write_weights(tmp_path / "w.h5", {"ways": forward | two}))
-    assert found == {
+    assert {name: what.reason for name, what in found.items()} == {
         "ways": "'ways' has a stack of cells in each direction, whose layers do not see the other direction."
     }
     found = convert.keras_networks(write_weights(tmp_path / "w.h5", {"ways": forward | one}))
@@ -262,7 +262,9 @@ def test_wrappers_around_an_lstm(tmp_path):
         path = write_model(tmp_path / "m.h5", sequential(lstm_config("a"), wrapper(inner)), layers)
         same(convert.from_keras(path), LOW)
         kind = inner["class_name"]
-        assert f"wrapped is a TimeDistributed of {kind}; supported: LSTM" in convert.keras_networks(path)["wrapped"]
+        assert (
+            f"wrapped is a TimeDistributed of {kind}; supported: LSTM" in convert.keras_networks(path)["wrapped"].reason
+        )
         with pytest.raises(ValueError, match="'wrapped' is a TimeDistributed, no LSTM"):
             convert.from_keras(path, layers="wrapped")
     same(convert.from_keras(write_weights(tmp_path / "w.h5", layers)), LOW, HIGH)
@@ -282,7 +284,7 @@ def test_what_we_do_not_compute_is_refused_by_name(options, match, tmp_path):
     path = write_model(tmp_path / "m.h5", sequential(lstm_config("a", **options)), {"a": named("a", LOW)})
     with pytest.raises(ValueError, match=f"m.h5: a has {match}"):
         convert.from_keras(path)
-    assert convert.keras_networks(path)["a"].startswith(f"a has {match.partition(',')[0]}")
+    assert convert.keras_networks(path)["a"].reason.startswith(f"a has {match.partition(',')[0]}")
 
 
 def test_options_that_do_not_matter(tmp_path):
@@ -298,19 +300,19 @@ def test_classes_of_the_user_s(tmp_path):
     path = write_model(tmp_path / "m.h5", sequential(*nodes), layers)
     same(convert.from_keras(path), LOW)
     found = convert.keras_networks(path)
-    assert "b is a me>LSTM; supported" in found["b"]
-    assert "c is a Own, with weights like an LSTM's: its code says what it computes" in found["c"]
+    assert "b is a me>LSTM; supported" in found["b"].reason
+    assert "c is a Own, with weights like an LSTM's: its code says what it computes" in found["c"].reason
     nodes[0] |= {"module": "keras.layers", "registered_name": None}  # since Keras 2.12
     nodes[1] |= {"module": "mine", "class_name": "LSTM", "registered_name": "me>LSTM"}
     found = convert.keras_networks(write_model(tmp_path / "m.h5", sequential(*nodes), layers))
     same(found["a"], LOW)
-    assert "b is a mine.LSTM; supported" in found["b"]
+    assert "b is a mine.LSTM; supported" in found["b"].reason
     inner = {"class_name": "Sequential", "config": {"name": "inner", "layers": [*nodes, dense_config("d")]}}
     weights = {name: a for layer in layers.values() for name, a in layer.items()}
     weights["d/kernel:0"] = np.ones((H, 2))
     found = convert.keras_networks(write_model(tmp_path / "m.h5", sequential(inner), {"inner": weights}))
     assert list(found) == ["inner/a", "inner/b", "inner/c"]
-    assert "inner/c is a Own, with weights like an LSTM's" in found["inner/c"]
+    assert "inner/c is a Own, with weights like an LSTM's" in found["inner/c"].reason
 
 
 @pytest.mark.parametrize("version", [None, "1", "1.2.2"])
@@ -333,9 +335,10 @@ def test_weights_alone_of_what_is_no_lstm(tmp_path):
     same(convert.from_keras(path), LOW)
     found = convert.keras_networks(path)
     assert list(found) == ["a", "gru", "p"]
-    assert "gru must be Keras's LSTM" in found["gru"]
-    assert "These look like a GRU's, which is no LSTM." in found["gru"]
-    assert found["p"] == "p has weights that no LSTM has: p/peephole_lstm_cell/input_gate_peephole_weights:0."
+    assert "gru must be Keras's LSTM" in found["gru"].reason
+    assert "These look like a GRU's, which is no LSTM." in found["gru"].reason
+    assert (found["gru"].is_lstm, found["p"].is_lstm) == (False, True)
+    assert found["p"].reason == "p has weights that no LSTM has: p/peephole_lstm_cell/input_gate_peephole_weights:0."
     with pytest.raises(ValueError, match="'p' is a group of other weights, no LSTM; the LSTM layers are: 'a'"):
         convert.from_keras(path, layers="p")
     with pytest.raises(ValueError, match=r"there is no LSTM layer; the layers are: gru \(group of other weights\)\."):
@@ -370,4 +373,4 @@ def test_a_whole_model_without_its_weights(tmp_path):
         convert.from_keras(path)
     found = convert.keras_networks(path)
     same(found["a"], LOW)
-    assert found["b"].startswith("b has no weights yet")
+    assert found["b"].reason.startswith("b has no weights yet")

@@ -80,7 +80,11 @@ def test_every_lstm_layer_is_there(sources, model, kind):
             layer = layer.get_layer(part)
         same(found[name], layer, name == "ways")
     if kind in WITH_CONFIGURATION:
-        reasons = {name: what for name, what in found.items() if isinstance(what, str)}
+        refused = {name: what for name, what in found.items() if isinstance(what, convert.KerasRefusal)}
+        assert {name: what.is_lstm for name, what in refused.items()} == {
+            "hard": True, "gru": False, "cells": False, "wrapped": True, "own": True
+        }  # fmt: skip
+        reasons = {name: what.reason for name, what in refused.items()}
         assert list(found) == [*READ[:2], "hard", *READ[2:], *(name for name in reasons if name != "hard")]
         for name, told in (
             ("hard", "hard has recurrent_activation='hard_sigmoid', where 'sigmoid' is supported."),
@@ -97,13 +101,14 @@ def test_every_lstm_layer_is_there(sources, model, kind):
             *READ, *inside, "hard", "gru", "cells"
         }  # fmt: skip
         for name in ("gru", "cells"):
-            assert "These look like a GRU's, which is no LSTM." in found[name]
+            assert "These look like a GRU's, which is no LSTM." in found[name].reason
+            assert not found[name].is_lstm
 
 
 def test_what_is_read_is_what_from_keras_reads(sources):
     for kind, source in sources.items():
         for name, params in convert.keras_networks(source).items():
-            if isinstance(params, str):
+            if isinstance(params, convert.KerasRefusal):
                 continue
             wanted = convert.from_keras(source, layers=name)
             assert list(params) == list(wanted), (kind, name)
@@ -117,7 +122,9 @@ def test_one_layer_is_one_network():
     found = convert.keras_networks(drawn(layer))
     assert list(found) == ["a"]
     same(found["a"], layer)
-    assert convert.keras_networks(L.GRU(H, name="g")) == {"g": found_reason(L.GRU(H, name="g"))}
+    assert convert.keras_networks(L.GRU(H, name="g")) == {
+        "g": convert.KerasRefusal(found_reason(L.GRU(H, name="g")), is_lstm=False)
+    }
 
 
 def found_reason(layer):
@@ -128,7 +135,7 @@ def found_reason(layer):
 
 def test_dtype(sources):
     for params in convert.keras_networks(sources["h5"], dtype="float16").values():
-        if not isinstance(params, str):
+        if not isinstance(params, convert.KerasRefusal):
             assert {str(a.dtype) for a in params.values()} == {"float16"}
 
 
@@ -147,7 +154,7 @@ def test_a_damaged_layer_leaves_the_others_readable(sources, model, kind, tmp_pa
             convert.keras_networks(path)
         return
     found = convert.keras_networks(path)
-    assert "as a SoftLink: it is no file of Keras's" in found["plain"]
+    assert "as a SoftLink: it is no file of Keras's" in found["plain"].reason
     same(found["ways"], model.get_layer("ways"), True)
     same(found["inner/one"], model.get_layer("inner").get_layer("one"))
     with pytest.raises(ValueError, match="as a SoftLink"):

@@ -11,7 +11,7 @@ from jax_lstm.convert.equinox import from_equinox, to_equinox
 from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
 from jax_lstm.convert.haiku import from_haiku, to_haiku
-from jax_lstm.convert.keras import from_keras, keras_networks, to_keras
+from jax_lstm.convert.keras import KerasRefusal, from_keras, keras_networks, to_keras
 from jax_lstm.convert.layers import cell, stack
 from jax_lstm.convert.onnx import OnnxLSTM, OnnxRefusal, from_onnx, onnx_networks
 from jax_lstm.convert.onnx_models import to_onnx
@@ -20,6 +20,7 @@ from jax_lstm.convert.tf1 import from_tf1
 from jax_lstm.convert.torch import from_torch, to_torch
 
 __all__ = [
+    "KerasRefusal",
     "OnnxLSTM",
     "OnnxRefusal",
     "cell",

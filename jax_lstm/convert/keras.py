@@ -17,7 +17,7 @@ from typing import Any
 
 from jax_lstm.convert.keras_cells import NAMES, read_cell, write_cell
 from jax_lstm.convert.keras_files import opened
-from jax_lstm.convert.keras_inventory import Inventory, each_network, take
+from jax_lstm.convert.keras_inventory import Inventory, KerasRefusal, each_network, take
 from jax_lstm.convert.keras_models import inventory_of_object, is_keras_object, is_model
 from jax_lstm.convert.layers import Cell, Layer, each, joined, split
 from jax_lstm.recognize import refuse_tree
@@ -82,7 +82,7 @@ def from_keras(
     return joined(found)
 
 
-def keras_networks(source: Any, *, dtype: Any = None) -> dict[str, dict[str, Any] | str]:
+def keras_networks(source: Any, *, dtype: Any = None) -> dict[str, dict[str, Any] | KerasRefusal]:
     """Reads every LSTM layer of a model or file on its own.
 
     Args:
@@ -91,9 +91,9 @@ def keras_networks(source: Any, *, dtype: Any = None) -> dict[str, dict[str, Any
 
     Returns:
       By Keras's name of the layer, in a model within the model "inner/lstm": a torch.nn.LSTM state dict, as
-      :func:`from_keras` gives it; or a string, the reason why the layer cannot be read. A GRU, a wrapper such as
-      TimeDistributed around an LSTM, and a layer of the user's own class are among the latter. Layers that are not
-      recurrent are left out.
+      :func:`from_keras` gives it; or a :class:`KerasRefusal` with the reason why the layer cannot be read. A GRU, a
+      wrapper such as TimeDistributed around an LSTM, and a layer of the user's own class are among the latter. Layers
+      that are not recurrent are left out.
 
     Raises:
       ValueError, TypeError: the source is none of these, a model of the user's own class or a file that is damaged as

@@ -22,6 +22,9 @@ ORDER = "ifgo"
 NAMES = ("kernel", "recurrent_kernel", "bias")
 
 
+_OTHERS = {3: "a GRU's", 1: "a SimpleRNN's"}  # by gates
+
+
 def misfit(shapes: Sequence[tuple[int, ...]]) -> str:
     """Return what is wrong with the shapes of a cell's two or three arrays, "" if nothing is."""
     recurrent = shapes[1] if len(shapes) > 1 else ()
@@ -33,11 +36,16 @@ def misfit(shapes: Sequence[tuple[int, ...]]) -> str:
         and list(shapes[2:]) in ([], [(wide,)], [(2 * wide,)])
     ):
         return ""
-    other = {3: "a GRU's", 1: "a SimpleRNN's"}.get(recurrent[1] // recurrent[0] if wide else 0)
+    other = _OTHERS.get(recurrent[1] // recurrent[0] if wide else 0)
     return (
         "must be Keras's LSTM: kernel [D, 4H], recurrent_kernel [H, 4H], bias [4H] or none, or CuDNNLSTM's [8H]; got "
         f"{', '.join(map(str, shapes))}." + (f" These look like {other}, which is no LSTM." if other else "")
     )
+
+
+def may_be_lstm(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether a recurrent cell's arrays are not those of a GRU or of a simple RNN by their shapes."""
+    return shapes[1][1] // shapes[1][0] not in _OTHERS
 
 
 def is_recurrent(shapes: Sequence[tuple[int, ...]]) -> bool:

@@ -23,11 +23,24 @@ DAMAGE = (
 class Found:
     """An LSTM layer. ``load`` reads its weights, when they are wanted: what is not chosen may lack them.
 
-    ``reads`` is the name of the layer whose output it reads; None if the source does not say.
+    ``reads`` is the name of the layer whose output it reads; None if the source does not say. ``is_lstm`` is False for
+    a layer object of another kind, which ``load`` refuses.
     """
 
     load: Callable[[ReadCell], list[Layer]]
     reads: str | None = None
+    is_lstm: bool = True
+
+
+@dataclass(frozen=True)
+class KerasRefusal:
+    """A recurrent layer that :func:`jax_lstm.convert.keras_networks` found and cannot read, and why.
+
+    ``is_lstm`` is False if its class or its shapes say that it is a GRU or a simple RNN.
+    """
+
+    reason: str
+    is_lstm: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Inventory:
 
     found: Mapping[str, Found]
     others: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, KerasRefusal] = field(default_factory=dict)
     unordered: str = ""
 
 
@@ -61,14 +74,14 @@ def take(inventory: Inventory, names: Any, read: ReadCell) -> list[Layer]:
     return layers
 
 
-def each_network(inventory: Inventory, read: ReadCell) -> dict[str, dict[str, Any] | str]:
+def each_network(inventory: Inventory, read: ReadCell) -> dict[str, dict[str, Any] | KerasRefusal]:
     """Return every LSTM layer as a network of its own, or the reason why it cannot be read."""
-    networks: dict[str, dict[str, Any] | str] = {}
+    networks: dict[str, dict[str, Any] | KerasRefusal] = {}
     for name, found in inventory.found.items():
         try:
             networks[name] = joined(found.load(read))
         except (ValueError, *DAMAGE) as error:
-            networks[name] = reason(error)
+            networks[name] = KerasRefusal(reason(error), found.is_lstm)
     return networks | dict(inventory.refused)
 
 

@@ -21,6 +21,7 @@ SUPPORTED = (
     "models"
 )
 _RECURRENT = re.compile(r"RNN|LSTM|GRU|[.>]")  # a dot or > stands in names of classes that are not Keras's own
+_OTHERS = {"GRU", "GRUCell", "CuDNNGRU", "SimpleRNN", "SimpleRNNCell"}
 COMPUTED = {"activation": "tanh", "recurrent_activation": "sigmoid"}
 
 
@@ -61,11 +62,21 @@ def is_lstm(node: Any) -> bool:
 
 def is_recurrent(node: Any) -> bool:
     """Whether a layer, or one within it, is recurrent by its class, or of a class of the user's, which may be so."""
+    return bool(_recurrent_classes(node))
+
+
+def is_other(node: Any) -> bool:
+    """Whether a recurrent layer is a GRU or a simple RNN, and has nothing else that is recurrent in it."""
+    return _recurrent_classes(node) - {"RNN"} <= _OTHERS
+
+
+def _recurrent_classes(node: Any) -> set[str]:
     if not isinstance(node, Mapping) or "class_name" not in node:
-        return False
+        return set()
     inner = node["config"] if isinstance(node.get("config"), Mapping) else {}
     within = [inner.get(name) for name in ("layer", "cell")] + list(inner.get("layers") or ())
-    return bool(_RECURRENT.search(kind_of(node))) or any(map(is_recurrent, within))
+    own = {kind_of(node)} if _RECURRENT.search(kind_of(node)) else set()
+    return own.union(*map(_recurrent_classes, within))
 
 
 def group_names(nodes: Iterable[Any]) -> list[str]:

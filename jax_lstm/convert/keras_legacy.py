@@ -18,9 +18,10 @@ from functools import partial
 from typing import Any, NoReturn
 
 from jax_lstm.convert import keras_models
+from jax_lstm.convert.keras_cells import may_be_lstm
 from jax_lstm.convert.keras_configs import modern
 from jax_lstm.convert.keras_hdf5 import array, child, text, texts
-from jax_lstm.convert.keras_inventory import DAMAGE, Found, Inventory, reason
+from jax_lstm.convert.keras_inventory import DAMAGE, Found, Inventory, KerasRefusal, reason
 from jax_lstm.convert.keras_layers import ReadCell
 from jax_lstm.convert.keras_stored import WAY, StoredCell, StoredLayers, stored_cells
 from jax_lstm.convert.layers import Layer
@@ -54,7 +55,7 @@ def _check_version(root: Any) -> None:
 def _inventory_of_weights(root: Any) -> Inventory:
     found: dict[str, Found] = {}
     others: dict[str, str] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, KerasRefusal] = {}
     for layer in texts(root, "layer_names") or ():
         try:
             cells = stored_cells(root, layer)
@@ -67,7 +68,8 @@ def _inventory_of_weights(root: Any) -> Inventory:
             wrong = next(filter(None, (cell.wrong for part in parts for cell in part)), "")
             if wrong:
                 others[name] = "group of other weights"
-                refused[name] = f"{name} {wrong}"
+                is_lstm = all(may_be_lstm(cell.shapes) for part in parts for cell in part)
+                refused[name] = KerasRefusal(f"{name} {wrong}", is_lstm)
             else:
                 found[name] = Found(partial(_read, name, parts))
     return Inventory(found, others, refused)
@@ -124,7 +126,7 @@ def _read(where: str, parts: Sequence[tuple[StoredCell, ...]], read: ReadCell) -
 
 def _with_unknown(found: Inventory, layers: Any) -> Inventory:
     """With the layers refused that have a recurrent cell's weights, and a class that does not say so."""
-    unknown: dict[str, str] = {}
+    unknown: dict[str, KerasRefusal] = {}
     listed = [*found.found, *found.refused]
     groups = texts(layers, "layer_names") or ()
     for name, kind in found.others.items():
@@ -136,10 +138,10 @@ def _with_unknown(found: Inventory, layers: Any) -> Inventory:
         try:
             is_hidden = any(name == group or own in cell.path.split("/") for cell in stored_cells(layers, group))
         except (ValueError, *DAMAGE) as error:
-            unknown[name] = f"{name} is a {kind}: {reason(error)}"
+            unknown[name] = KerasRefusal(f"{name} is a {kind}: {reason(error)}")
             continue
         if is_hidden:
-            unknown[name] = (
+            unknown[name] = KerasRefusal(
                 f"{name} is a {kind}, with weights like an LSTM's: its code says what it computes, and is not run."
             )
     return Inventory(found.found, found.others, {**found.refused, **unknown}, found.unordered)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from jax_lstm.convert.keras_inventory import Found, Inventory
+from jax_lstm.convert.keras_inventory import Found, Inventory, KerasRefusal
 from jax_lstm.convert.keras_layers import (
     MODELS,
     SUPPORTED,
@@ -17,6 +17,7 @@ from jax_lstm.convert.keras_layers import (
     described,
     group_names,
     is_lstm,
+    is_other,
     is_recurrent,
     kind_of,
     read_layer,
@@ -41,7 +42,7 @@ LocateLayers = Callable[[], Container]
 def inventory(model: Mapping[str, Any], locate: LocateLayers) -> Inventory:
     """Return the layers of a model, given its configuration and where its weights are."""
     found: dict[str, Found] = {}
-    refused: dict[str, str] = {}
+    refused: dict[str, KerasRefusal] = {}
     others: dict[str, str] = {}
     for name, node, reads, there in _walk(model, locate, ""):
         if is_lstm(node):
@@ -49,7 +50,7 @@ def inventory(model: Mapping[str, Any], locate: LocateLayers) -> Inventory:
             continue
         others[name] = kind_of(node)
         if kind_of(node) not in MODELS and is_recurrent(node):
-            refused[name] = f"{name} is a {described(node)}; supported: {SUPPORTED}."
+            refused[name] = KerasRefusal(f"{name} is a {described(node)}; supported: {SUPPORTED}.", not is_other(node))
     return Inventory(found, others, refused)
 
 
@@ -145,4 +146,5 @@ def inventory_of_object(source: Any) -> Inventory:
     if is_model(source):
         return inventory(node, lambda: store)
     where = f"the layer {source.name!r}"
-    return Inventory({source.name: Found(partial(_load, node, lambda: store, where))})
+    is_other_kind = is_recurrent(node) and is_other(node)
+    return Inventory({source.name: Found(partial(_load, node, lambda: store, where), is_lstm=not is_other_kind)})

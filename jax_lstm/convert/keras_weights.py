@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jax_lstm.convert.keras_cells import is_recurrent, misfit
-from jax_lstm.convert.keras_inventory import Found, Inventory
+from jax_lstm.convert.keras_cells import is_recurrent, may_be_lstm, misfit
+from jax_lstm.convert.keras_inventory import Found, Inventory, KerasRefusal
 from jax_lstm.convert.keras_layers import ReadCell
 from jax_lstm.convert.layers import Layer
 
@@ -29,12 +29,12 @@ _NUMBERED = re.compile(r"(?P<parent>.*layers)/(?P<stem>.*?)(?:_(?P<number>\d+))?
 def inventory(root: Groups) -> Inventory:
     """Return the LSTM layers of the file, in order if the file says it."""
     found: dict[str, Cells] = {}
-    wrong: dict[str, str] = {}
+    wrong: dict[str, list[tuple[int, ...]]] = {}
     for path, group, shapes in _recurrent(root, ""):
         match = _PATH.fullmatch(path)
         assert match, path  # every part of the pattern may be empty
         if misfit(shapes):
-            wrong[match["layer"]] = misfit(shapes)
+            wrong[match["layer"]] = shapes
         else:
             found.setdefault(match["layer"], {})[match["way"] or "", int(match["number"] or 0)] = group
     named = _named(root, found)
@@ -45,7 +45,11 @@ def inventory(root: Groups) -> Inventory:
         unordered = str(error)
     layers = {name: Found(partial(_layers, name, cells)) for name, cells in named.items()}
     others = dict.fromkeys(_others(root, found), "group of other weights")
-    return Inventory(layers, others, {name: f"{name} {what}" for name, what in _named(root, wrong).items()}, unordered)
+    refused = {
+        name: KerasRefusal(f"{name} {misfit(shapes)}", may_be_lstm(shapes))
+        for name, shapes in _named(root, wrong).items()
+    }
+    return Inventory(layers, others, refused, unordered)
 
 
 def _recurrent(group: Groups, path: str) -> Iterator[tuple[str, Groups, list[tuple[int, ...]]]]:
