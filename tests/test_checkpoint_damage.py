@@ -32,7 +32,7 @@ for path in damaged(whole, int(sys.argv[1])):
     start = time.process_time()
     try:
         read = read_checkpoint(path)
-        look(read.arrays, "", read.notes)
+        look(read)
     except BadFile as error:
         refused += 1
         assert len(str(error).splitlines()) == 1

@@ -379,7 +379,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     start = time.process_time()
     try:
         read = read_checkpoint(path)
-        look(read.arrays, "", read.notes)
+        look(read)
         result = "read"
     except BadFile as error:
         result = str(error)

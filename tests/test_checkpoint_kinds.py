@@ -25,7 +25,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "checkpoints.md"
 def test_a_file_gives_the_weights_and_outputs_of_its_own_framework(kind: Kind, tmp_path):
     made = kind.make(tmp_path)
     read = read_checkpoint(made.path)
-    found = {lstm.prefix: lstm for lstm in look(read.arrays, "", read.notes) if not is_a_moment(lstm)}
+    found = {lstm.prefix: lstm for lstm in look(read) if not is_a_moment(lstm)}
     assert found.keys() == made.modules.keys()
     for prefix, module in made.modules.items():
         lstm = found[prefix]
@@ -69,7 +69,7 @@ def test_what_is_refused_says_why(kind: Kind, tmp_path):
 
 def reason(path: Path) -> str:
     try:
-        (entry,) = look(read_checkpoint(path).arrays)
+        (entry,) = look(read_checkpoint(path))
     except BadFile as error:
         return str(error)
     assert isinstance(entry, Skipped)

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from crosscheck.checkpoint.errors import first_line, listed, printable
+from crosscheck.checkpoint.flat import Refusal
 from crosscheck.checkpoint.fold import Folded, Stored, fold, stored_networks
+from crosscheck.checkpoint.read import Checkpoint
 from crosscheck.problem import Arrays
 from jax_lstm.network import Network, read_cell, read_network
 
@@ -76,29 +78,30 @@ class Skipped:
         return self.kind.startswith("nn.LSTM")
 
 
-def find_lstms(
-    arrays: Mapping[str, np.ndarray], prefix: str = "", notes: Mapping[str, str] | None = None
-) -> list[Found]:
-    """Return every LSTM that can be run, in the arrays' order; with ``prefix`` those at it or below it.
+def find_lstms(source: Checkpoint | Mapping[str, np.ndarray], prefix: str = "") -> list[Found]:
+    """Return every LSTM that can be run, in the order of the arrays; with ``prefix`` those at it or below it.
 
-    ``arrays`` are by dotted name, and ``notes`` say what was converted on reading: :func:`read_checkpoint` gives both.
-    :func:`look` also tells what was left out.
+    ``source`` is what :func:`read_checkpoint` gives, or only arrays by dotted name. :func:`look` also tells what was
+    left out.
     """
-    return [entry for entry in look(arrays, prefix, notes) if isinstance(entry, Found)]
+    return [entry for entry in look(source, prefix) if isinstance(entry, Found)]
 
 
-def look(
-    arrays: Mapping[str, np.ndarray], prefix: str = "", notes: Mapping[str, str] | None = None
-) -> list[Found | Skipped]:
+def look(source: Checkpoint | Mapping[str, np.ndarray], prefix: str = "") -> list[Found | Skipped]:
     """Return what :func:`find_lstms` does, and every other recurrent network with the reason why it is not run."""
-    wanted = prefix.replace("/", ".").rstrip(".")
-    names = sorted(arrays)
-    networks = stored_networks(arrays)
-    return [
-        _read(network, _beside(network, names, networks), notes or {})
-        for network in networks
-        if not wanted or network.prefix == wanted or network.prefix.startswith(f"{wanted}.")
+    read = source if isinstance(source, Checkpoint) else Checkpoint(dict(source))
+    names = sorted(read.arrays)
+    networks = stored_networks(read.arrays)
+    entries = [
+        *(_read(network, _beside(network, names, networks), read.notes) for network in networks),
+        *(_skipped(name, refusal) for name, refusal in read.refused.items()),
     ]
+    wanted = prefix.replace("/", ".").rstrip(".")
+    return [e for e in entries if not wanted or e.prefix == wanted or e.prefix.startswith(f"{wanted}.")]
+
+
+def _skipped(name: str, refusal: Refusal) -> Skipped:
+    return Skipped(name, "nn.LSTM" if refusal.is_lstm else "unknown", printable(refusal.reason.rstrip(".")))
 
 
 def _read(network: Stored, beside: Sequence[str], converted: Mapping[str, str]) -> Found | Skipped:

@@ -14,7 +14,8 @@ import safetensors
 
 from crosscheck.checkpoint.archives import Archive
 from crosscheck.checkpoint.errors import BadFile, first_line
-from crosscheck.checkpoint.tensors import Flat, flatten
+from crosscheck.checkpoint.flat import Flat
+from crosscheck.checkpoint.tensors import flatten
 from crosscheck.checkpoint.torch_arrays import from_torch
 from crosscheck.checkpoint.torch_files import read_pickled, read_torch_archive
 

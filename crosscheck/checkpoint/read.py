@@ -11,18 +11,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from crosscheck.checkpoint.archives import EMPTY_ZIP, ZIP, Archive, open_archive
 from crosscheck.checkpoint.errors import BadFile, listed
+from crosscheck.checkpoint.flat import Flat, Refusal
+from crosscheck.checkpoint.foreign import read_keras, read_onnx
 from crosscheck.checkpoint.formats import read_npz, read_pickle_file, read_safetensors, read_torch_zip, reading
 from crosscheck.checkpoint.shards import read_index
-from crosscheck.checkpoint.tensors import Flat
 from crosscheck.checkpoint.torch_files import is_torch_archive
 from crosscheck.problem import Arrays
 
-KNOWN = "safetensors, torch (torch.save, torch.jit.save), pickle, .npz, and the index of a file in shards"
+KNOWN = "safetensors, torch, pickle, .npz, Keras, ONNX, and the index of a model in shards"
+HDF5 = b"\x89HDF\r\n\x1a\n"
+ONNX = b"\x08"  # the first field of a model, the version of the format
+KERAS = {"config.json", "model.weights.h5"}  # members of a .keras archive
 HEADER = 100_000_000  # bytes, the most that safetensors allows
+T = TypeVar("T")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.\w+)")
 _PICKLES = (b"\x80", b"(", b"c", b"}", b"]")  # protocols from 2, and how those before begin
 _OTHERS = {  # what else people have under a checkpoint's name, by how it begins
@@ -46,11 +51,13 @@ class Checkpoint:
       notes: what was converted on reading, by the name of the array.
       skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
         members of an archive that are no file of torch's. Arrays in such an object are read all the same.
+      refused: networks of a Keras file or an ONNX model that cannot be read, by name.
     """
 
     arrays: Arrays = field(repr=False)
     notes: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -58,7 +65,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Nested dicts, lists, tuples and objects are joined by dots ("model_state.lstm.weight_ih_l0"), and so are names with
     slashes. Leaves that are no dense arrays (numbers, strings, sparse tensors) are left out. Narrow dtypes are those of
-    ml_dtypes (bfloat16, float8). Quantized tensors are dequantized.
+    ml_dtypes (bfloat16, float8). Quantized tensors are dequantized. A Keras file and an ONNX model give only their LSTM
+    networks, by torch's names and in torch's layout.
 
     Nothing of the file is imported or called: :mod:`crosscheck.checkpoint.pickles` says how pickles are read.
 
@@ -69,10 +77,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     _check(path)
     with _collector_at_rest():
         flat = _read(path)
-    dotted = {name.replace("/", "."): array for name, array in flat.arrays.items()}
+    dotted = _dotted(flat.arrays)
     if len(dotted) < len(flat.arrays):
         raise BadFile(path, "it has names that differ only in slashes and dots", "Rename its arrays")
-    return Checkpoint(dotted, {name.replace("/", "."): note for name, note in flat.notes.items()}, flat.skipped)
+    return Checkpoint(dotted, _dotted(flat.notes), flat.skipped, _dotted(flat.refused))
+
+
+def _dotted(by_name: Mapping[str, T]) -> dict[str, T]:
+    return {name.replace("/", "."): value for name, value in by_name.items()}
 
 
 @contextmanager
@@ -113,6 +125,10 @@ def _read_file(path: Path) -> Flat:
             return _read_zip(path, buffer, file)
         if begin.startswith(_PICKLES):
             return read_pickle_file(path, buffer, file)
+        if begin.startswith(HDF5):
+            return read_keras(path)
+        if begin.startswith(ONNX):
+            return read_onnx(path)
     raise BadFile(path, "its content is of no format that is known here", f"Known are {KNOWN}")
 
 
@@ -122,6 +138,8 @@ def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
     if is_torch_archive(archive):
         return read_torch_zip(path, archive)
     names = [name for name in archive.members if not name.endswith("/")]
+    if set(names) >= KERAS:
+        return read_keras(path)
     if all(name.endswith(".npy") for name in names):
         return read_npz(path, archive)
     return _read_members(path, archive, names)

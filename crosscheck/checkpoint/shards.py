@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crosscheck.checkpoint.errors import BadFile, first_line, listed
-from crosscheck.checkpoint.tensors import Flat
+from crosscheck.checkpoint.flat import Flat
 from crosscheck.problem import Arrays
 
 LARGEST = 2**26  # bytes of an index

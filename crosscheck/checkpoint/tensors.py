@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crosscheck.checkpoint.errors import BadFile, printable
+from crosscheck.checkpoint.flat import Flat
 from crosscheck.checkpoint.pickles import Global, Inert
 from crosscheck.checkpoint.quantized import unpacked
 from crosscheck.checkpoint.records import PickledArray, Scheme, Tensor
 from crosscheck.checkpoint.torch_files import Content
-from crosscheck.problem import Arrays
 
 DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # of names: how deep, how many, and how long all together
 HELD = 300_000  # containers of more than plain values
@@ -31,19 +30,6 @@ _ALIASES = {"_flat_weights"}  # a list of an nn.LSTM's parameters once more, in 
 _DTYPE = re.compile(r"torch\.[a-z0-9_]+")  # and layouts, quantization schemes: constants
 
 Name = tuple[Any, ...]
-
-
-@dataclass
-class Flat:
-    """Arrays by dotted name.
-
-    ``skipped`` has the classes of objects that were not made, with the name of the first place of each. ``notes`` say
-    what was converted on reading, by the name of the array.
-    """
-
-    arrays: Arrays = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
 
 
 def flatten(path: Path, content: Content) -> Flat:

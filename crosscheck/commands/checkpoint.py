@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -113,24 +112,24 @@ def _read(file: Path, prefix: str) -> tuple[Checkpoint, list[Found], list[Skippe
         read = read_checkpoint(file)
     except BadFile as error:
         fail(str(error))
-    entries = look(read.arrays, prefix, read.notes)
+    entries = look(read, prefix)
     found = [entry for entry in entries if isinstance(entry, Found)]
     skipped = [entry for entry in entries if isinstance(entry, Skipped)]
     if not found:
-        fail(_nothing(file, prefix, read.arrays, skipped))
+        fail(_nothing(file, prefix, read, skipped))
     return read, found, skipped
 
 
-def _nothing(file: Path, prefix: str, arrays: dict[str, np.ndarray], skipped: list[Skipped]) -> str:
+def _nothing(file: Path, prefix: str, read: Checkpoint, skipped: list[Skipped]) -> str:
     """Why there is no LSTM to check, and what there is instead."""
     if skipped:
         others = "; ".join(f"{s.kind} at {s.name!r}: {s.reason}" for s in skipped[:4])
         more = f"; and {len(skipped) - 4} more" if len(skipped) > 4 else ""
         return f"{printable(str(file))}: no LSTM that can be checked. {others}{more}"
-    known = [entry.name for entry in look(arrays)]
+    known = [entry.name for entry in look(read)]
     if prefix and known:
         return f"--prefix {printable(prefix)}: there is no LSTM at or below it; known prefixes: {listed(known)}"
-    shapes = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
+    shapes = [f"{name} {list(array.shape)}" for name, array in read.arrays.items()]
     return f"{printable(str(file))}: no LSTM in it; found instead: {listed(shapes) or 'no arrays at all'}"
 
 

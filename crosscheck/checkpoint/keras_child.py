@@ -1,0 +1,33 @@
+"""Reads a file of Keras's in a process of its own: HDF5's library can crash on a file whose bytes were overwritten.
+
+Run by its path, with the file as its argument. It writes a pickle of its own making to stdout: by layer, the arrays by
+torch's names, or (reason, whether it is an LSTM). If the file is refused as a whole, the pickle is the reason.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+import jax
+import numpy as np
+
+from jax_lstm.convert import KerasRefusal, keras_networks
+
+
+def main(path: str) -> dict[str, object] | str:
+    jax.config.update("jax_enable_x64", True)  # else float64 weights would be refused
+    try:
+        networks = keras_networks(path)
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        return str(error)
+    return {
+        name: (found.reason, found.is_lstm)
+        if isinstance(found, KerasRefusal)
+        else {entry: np.asarray(array) for entry, array in found.items()}
+        for name, found in networks.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(pickle.dumps(main(sys.argv[1])))
