@@ -207,6 +207,7 @@ def test_cells_in_an_rnn(tmp_path):
     options = {"return_sequences": True, "go_backwards": False}
     for node, scopes in (
         (stack, ("rnn/stacked_rnn_cells/lstm_cell", "rnn/stacked_rnn_cells/lstm_cell_1")),
+        (stack, ("rnn/stacked_rnn_cells_7/lstm_cell", "rnn/stacked_rnn_cells_7/lstm_cell_1")),
         (stack, ("rnn/lstm_cell", "rnn/lstm_cell_1")),
         (cells[0], ("rnn/lstm_cell",)),
         (cells[0], ("rnn",)),
@@ -218,6 +219,7 @@ def test_cells_in_an_rnn(tmp_path):
         whole = write_model(tmp_path / "m.h5", config, {"rnn": weights})
         for path in (whole, write_weights(tmp_path / "w.h5", {"rnn": weights})):
             same(convert.from_keras(path), *(LOW, HIGH)[: len(scopes)])
+            assert list(convert.keras_networks(path)) == ["rnn"]
     tied = named("rnn", LOW) | {
         f"rnn/{name}_1:0": a for name, a in zip(("kernel", "recurrent_kernel"), HIGH, strict=False)
     }

@@ -26,7 +26,7 @@ from jax_lstm.convert.keras_layers import ReadCell
 from jax_lstm.convert.keras_stored import WAY, StoredCell, StoredLayers, stored_cells
 from jax_lstm.convert.layers import Layer
 
-_CELL = re.compile(r"(?P<layer>.*?)(?:/stacked_rnn_cells)?/\w*(?:lstm|gru|rnn)_cell(?:_\d+)?")
+_CELL = re.compile(r"(?P<layer>.*?)(?:/stacked_rnn_cells(?:_\d+)?)?/\w*(?:lstm|gru|rnn)_cell(?:_\d+)?")
 
 
 def inventory(root: Any) -> Inventory | None:
