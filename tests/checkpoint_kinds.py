@@ -24,17 +24,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
+from tests import checkpoint_foreign as foreign
+from tests.checkpoint_made import Made, Network
+
 READ, FOLDED, REFUSED = "read", "folded", "refused"
 SIZES = {"input_size": 3, "hidden_size": 5}
-
-
-@dataclass(frozen=True)
-class Made:
-    """A file, and the recurrent modules in it by prefix. A refused file or network has words of the reason instead."""
-
-    path: Path
-    modules: dict[str, nn.Module]
-    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,9 +64,31 @@ class CellModel(nn.Module):
         self.double()
 
 
+def of_torch(module: nn.Module) -> Network:
+    """The weights that a module computes with, whatever it keeps them as."""
+    names = [f"{a}_{to}" for a in ("weight", "bias") for to in ("ih", "hh")]
+    if isinstance(module, nn.LSTM):
+        suffixes = ("", "_reverse")[: 1 + module.bidirectional]
+        names = [f"{name}_l{k}{end}" for k in range(module.num_layers) for end in suffixes for name in names]
+    params = {name: getattr(module, name).detach().numpy() for name in names}
+
+    def run(x: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(x)
+        if isinstance(module, nn.LSTM):
+            return module(given)[0].detach().numpy()
+        state = (torch.zeros(len(x), 5, dtype=given.dtype),) * 2
+        steps = []
+        for step in given.unbind(1):
+            state = module(step, state)
+            steps.append(state[0])
+        return torch.stack(steps, 1).detach().numpy()
+
+    return Network(params, run)
+
+
 def _saved(path: Path, content: object, prefix: str, module: nn.Module, **options: bool) -> Made:
     torch.save(content, path, **options)
-    return Made(path, {prefix: module})
+    return Made(path, {prefix: of_torch(module)})
 
 
 def _state_dict(folder: Path) -> Made:
@@ -120,20 +136,20 @@ def _script(folder: Path) -> Made:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.script(model).save(str(folder / "model.pt"))
-    return Made(folder / "model.pt", {"lstm": model.lstm})
+    return Made(folder / "model.pt", {"lstm": of_torch(model.lstm)})
 
 
 def _pickle_of_tensors(folder: Path) -> Made:
     model = Model()
     (folder / "model.pkl").write_bytes(pickle.dumps(model.state_dict()))
-    return Made(folder / "model.pkl", {"lstm": model.lstm})
+    return Made(folder / "model.pkl", {"lstm": of_torch(model.lstm)})
 
 
 def _pickle_of_arrays(folder: Path) -> Made:
     model = Model()
     content = {"model": {name: tensor.numpy() for name, tensor in model.state_dict().items()}, "iteration": 7}
     (folder / "model.pkl").write_bytes(pickle.dumps(content, protocol=5))
-    return Made(folder / "model.pkl", {"model.lstm": model.lstm})
+    return Made(folder / "model.pkl", {"model.lstm": of_torch(model.lstm)})
 
 
 def _baselines(folder: Path) -> Made:
@@ -143,7 +159,7 @@ def _baselines(folder: Path) -> Made:
         archive.writestr("data", "{}")
         archive.writestr("system_info.txt", "Python")
         archive.writestr("policy.pth", buffer.getvalue())
-    return Made(folder / "agent.zip", {"policy.lstm_actor": model.lstm})
+    return Made(folder / "agent.zip", {"policy.lstm_actor": of_torch(model.lstm)})
 
 
 def _weight_norm_old(folder: Path) -> Made:
@@ -206,7 +222,7 @@ def _quantized(folder: Path) -> Made:
             for array in ("weight", "bias")
         }
     plain["lstm"].load_state_dict(state)
-    return Made(folder / "model.pt", dict(plain))
+    return Made(folder / "model.pt", {"lstm": of_torch(plain["lstm"])})
 
 
 def _refused(folder: Path, state: dict[str, torch.Tensor], words: str) -> Made:
@@ -260,7 +276,7 @@ def _gru(folder: Path) -> Made:
 def _safetensors(folder: Path) -> Made:
     model = Model()
     save_file(dict(model.state_dict()), folder / "weights.bin")
-    return Made(folder / "weights.bin", {"lstm": model.lstm})
+    return Made(folder / "weights.bin", {"lstm": of_torch(model.lstm)})
 
 
 def _shards(folder: Path, name: str, ending: str, save: Callable) -> Made:
@@ -270,7 +286,7 @@ def _shards(folder: Path, name: str, ending: str, save: Callable) -> Made:
     for place in set(places.values()):
         save({entry: state[entry] for entry in state if places[entry] == place}, folder / place)
     (folder / f"{name}.{ending}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    return Made(folder / f"{name}.{ending}.index.json", {"lstm": model.lstm})
+    return Made(folder / f"{name}.{ending}.index.json", {"lstm": of_torch(model.lstm)})
 
 
 def _one_shard(folder: Path) -> Made:
@@ -284,7 +300,7 @@ def _npz(folder: Path) -> Made:
     np.savez_compressed(
         folder / "a.npz", **{name.replace(".", "/"): a.numpy() for name, a in model.state_dict().items()}
     )
-    return Made(folder / "a.npz", {"lstm": model.lstm})
+    return Made(folder / "a.npz", {"lstm": of_torch(model.lstm)})
 
 
 def _npz_of_objects(folder: Path) -> Made:
@@ -318,6 +334,13 @@ KINDS = (
     Kind("the index of safetensors in shards", READ, lambda f: _shards(f, "model", "safetensors", save_file)),
     Kind("the index of torch files in shards", READ, lambda f: _shards(f, "pytorch_model", "bin", torch.save)),
     Kind("NumPy's `.npz`", READ, _npz),
+    Kind("Keras's `.keras`", READ, foreign.keras_archive),
+    Kind("Keras's `.weights.h5`", READ, foreign.keras_weights),
+    Kind("Keras 2's `.h5` of a whole model", READ, lambda f: foreign.keras_old(f, 0)),
+    Kind("Keras 2's `.h5` or `.hdf5` of weights", READ, lambda f: foreign.keras_old(f, 1)),
+    Kind("CuDNNLSTM of Keras 2", READ, foreign.cudnn_lstm),
+    Kind("an ONNX model", READ, foreign.onnx_model),
+    Kind("an ONNX model with a network per branch of an If", READ, foreign.onnx_branches),
     Kind("`torch.nn.utils.weight_norm`", FOLDED, _weight_norm_old),
     Kind("`torch.nn.utils.parametrizations.weight_norm`", FOLDED, _weight_norm_new),
     Kind("`torch.nn.utils.prune`", FOLDED, _pruned),
@@ -330,6 +353,8 @@ KINDS = (
     Kind("a parametrization of your own", REFUSED, _own_parametrization),
     Kind("an LSTM or a cell with more under its prefix: layer norms, peepholes", REFUSED, _more_in_a_cell),
     Kind("a GRU or an RNN", REFUSED, _gru),
+    Kind("a layer of Keras's with another activation", REFUSED, foreign.keras_other_activation),
+    Kind("an LSTM node of ONNX with clip, peepholes or other activations", REFUSED, foreign.onnx_refused),
     Kind("one shard of several", REFUSED, _one_shard),
     Kind("an `.npz` of Python objects", REFUSED, _npz_of_objects),
     Kind(
