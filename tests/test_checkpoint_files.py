@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from safetensors.torch import save_file
 
 from crosscheck.checkpoint import BadFile, read_arrays, read_checkpoint
+from crosscheck.checkpoint.archives import BadArchive, open_archive
 
 
 def save(path: Path, state) -> Path:
@@ -148,6 +150,43 @@ def test_damage_of_an_archive_is_found_by_its_checksum(tmp_path):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(BadFile, match="its member 'a/data/0' is damaged: the checksum is another"):
         read_arrays(tmp_path / "a.pt")
+
+
+def test_a_packed_member_gives_no_more_than_it_claims():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(2**24))
+        archive.getinfo("a").file_size = 4
+    archive = open_archive(memoryview(buffer.getvalue()), buffer)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadArchive, match="its member 'a' has 5 bytes and claims 4"):
+            archive.read("a")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tensor_stays_in_its_storage(tmp_path):
+    """The storage has 100 numbers, of which the tensor's says that it has 99."""
+    torch.save({"w": torch.ones(100)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as source, zipfile.ZipFile(tmp_path / "b.pt", "w") as target:
+        for info in source.infolist():
+            content = source.read(info)
+            is_pickle = info.filename.endswith("data.pkl")
+            assert not is_pickle or content.count(b"K\x64tq") == 1
+            target.writestr(info.filename, content.replace(b"K\x64tq", b"K\x63tq") if is_pickle else content)
+    with pytest.raises(BadFile, match=r"a tensor of shape \(100,\) reaches beyond its storage of 99"):
+        read_arrays(tmp_path / "b.pt")
+
+
+def test_an_array_of_numpy_has_the_bytes_of_its_shape(tmp_path):
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones(4))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", buffer.getvalue().replace(b"(4,)", b"(3,)"))
+    with pytest.raises(BadFile, match=r"an array of shape \(3,\) has 32 bytes"):
+        read_arrays(tmp_path / "a.npz")
 
 
 def test_an_archive_without_checksums_is_read(tmp_path):
