@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import quantiles
 from typing import Any
 
+from crosscheck.bench.comparison import Comparison, compare, quartiles
 from crosscheck.bench.shapes import Shape
 
 FORMAT = 1
@@ -53,10 +53,7 @@ class Row:
     @property
     def quartiles(self) -> tuple[float, float, float]:
         """Of the timed runs, the median in the middle; a single run is all three."""
-        if len(self.seconds) < 2:
-            return (self.seconds[0],) * 3
-        low, middle, high = quantiles(self.seconds, n=4, method="inclusive")
-        return low, middle, high
+        return quartiles(self.seconds)
 
     @property
     def median(self) -> float | None:
@@ -89,19 +86,22 @@ class Result:
         return 2 if broken or not any(row.seconds for row in self.rows) else 0
 
 
-def base_medians(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], float]:
-    """The median of that competitor, by work: what ratios are to."""
-    return {row.work: row.median for row in rows if row.competitor == unit and row.median is not None}
+Base = Mapping[tuple[Shape, str], Row]
 
 
-def ratio(row: Row, base: Mapping[tuple[Shape, str], float]) -> float | None:
-    """Its time in units of `base_medians`; over 1 is slower. None where either is missing."""
-    return row.median / base[row.work] if row.median is not None and row.work in base else None
+def base_rows(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], Row]:
+    """The timed rows of that competitor, by work: what others are compared with."""
+    return {row.work: row for row in rows if row.competitor == unit and row.seconds}
+
+
+def compared(row: Row, base: Base) -> Comparison | None:
+    """Its times in units of those of `base_rows`; over 1 is slower. None where either is missing."""
+    return compare(row.seconds, base[row.work].seconds) if row.seconds and row.work in base else None
 
 
 def as_content(result: Result) -> dict[str, Any]:
     """For JSON."""
-    base = base_medians(result.rows)
+    base = base_rows(result.rows)
     return {
         "bench": FORMAT,
         "ok": result.exit_code == 0,
@@ -112,9 +112,11 @@ def as_content(result: Result) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
+def _row(row: Row, base: Base) -> dict[str, Any]:
     """Every field, and what follows from the times, for readers who do not want to compute it."""
-    derived: dict[str, Any] = {"median": row.median, "spread": row.spread, "ratio": ratio(row, base)}
+    to_ours = compared(row, base)
+    ratio = None if to_ours is None else to_ours.ratio
+    derived: dict[str, Any] = {"median": row.median, "spread": row.spread, "ratio": ratio}
     if row.seconds:
         low, _, high = row.quartiles
         derived |= {"quartiles": [low, high], "fastest": min(row.seconds), "runs": len(row.seconds)}
