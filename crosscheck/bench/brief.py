@@ -21,7 +21,11 @@ def training_of(result: Result) -> Result:
 
 
 def as_markdown(result: Result) -> str:
-    """The table, how to read it, where ours is slower or nothing was decided, what was not timed, the settings. ValueError."""
+    """Return the table, how to read it, where ours is slower or nothing was decided, what was not timed, the settings.
+
+    Raises:
+        ValueError: torch.nn.LSTM was not timed in training.
+    """
     result = training_of(result)
     rows = result.rows
     names = [name for name in competitors_in([row for row in rows if row.seconds]) if name != TORCH]

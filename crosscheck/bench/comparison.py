@@ -1,4 +1,4 @@
-"""Two competitors' runs compared: the ratio of their medians, the range that the runs leave for it, what that decides."""
+"""Two competitors' runs compared: the ratio of their medians, the range that the runs leave for it, who is faster."""
 
 from __future__ import annotations
 
