@@ -93,7 +93,7 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
             found = {place: c for row, place in at.items() if (c := compared(row, base)) is not None}
             _bars_of_ratios(axes, found, ours=name == OURS, **style)
         elif at:
-            axes.bar(list(at.values()), [row.median for row in at], **style)
+            axes.bar(list(at.values()), [row.quartiles[1] for row in at], **style)
     axes.grid(axis="y", color=png.GRID, lw=0.7)
     axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes])
     axes.set_xlim(-0.55, len(shapes) - 0.45)
