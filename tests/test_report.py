@@ -47,7 +47,7 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attributes)))
         if tag == "details":
             self.folds.append("open" in dict(attributes))
-        self.names = tag == "span" and dict(attributes)["class"] == "name"
+        self.names = tag == "span" and dict(attributes).get("class") == "name"
         if tag not in VOID:
             self.open.append(tag)
         if tag == "tr":

@@ -48,6 +48,8 @@ parent.document.documentElement.dataset.measured = JSON.stringify({
   boxes: [...document.querySelectorAll(".scroll")].filter(b => b.scrollWidth > b.clientWidth).length,
   unreachable: [...document.querySelectorAll(".scroll")].filter(b => b.tabIndex || b.role !== "region" ||
     !b.ariaLabel).length,
+  standing: Math.max(...[...document.querySelectorAll(".scroll")].filter(b => b.scrollWidth > b.clientWidth).map(b =>
+    (b.querySelector("th")?.offsetWidth ?? 0) / b.clientWidth)),
   opened: opened,
   texts: texts.filter(e => e.textContent.trim()).map(e => [
     e.tagName, seen(getComputedStyle(e)[e.tagName === "text" ? "fill" : "color"]), behind(e), e.textContent.trim()]),
@@ -108,6 +110,7 @@ def test_it_fits_the_screen_and_can_be_read(page, browse, tmp_path, size, scheme
     assert found["wide"] <= size[0]
     assert found["columns"] == columns
     assert (found["boxes"] > 0) == (size == PHONE)  # what is too wide scrolls in a box of its own
+    assert (found["standing"] or 0) < 0.5  # the first column stands still, and leaves room for those that move
     assert found["unreachable"] == 0
     assert set(found["opened"]) == {"jax_lstm: y, error against t"}
     assert len(found["drawings"]) == 16
