@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from crosscheck.bench.brief import as_markdown
-from crosscheck.bench.comparison import Comparison, compare
+from crosscheck.bench.comparison import Comparison, compare, quartiles, spread
 from crosscheck.bench.plot import draw
 from crosscheck.bench.result import Result, Row
 from crosscheck.bench.shapes import Shape
@@ -69,6 +69,16 @@ def test_too_few_runs_decide_nothing(own, others):
     assert (found.low, found.high) == (0.0, math.inf)
     assert units(found.inverse) == "20"
     assert compare([1.0] * LEAST_RUNS, [22.0] * LEAST_RUNS).decided
+
+
+@pytest.mark.parametrize("seconds", [(1.0, 1.01, 1.1, 5.0, 50.0), (0.1, 8.0, 9.9, 9.99, 10.0)])
+def test_a_spread_ends_where_the_runs_end(seconds):
+    """A notch goes below 0 where the quartiles are far apart, and no time does."""
+    low, high = spread(seconds)
+    assert min(seconds) <= low <= quartiles(seconds)[0]
+    assert quartiles(seconds)[2] <= high <= max(seconds)
+    assert not compare(seconds, seconds).decided
+    assert compare(seconds, times(seconds, 1e3)).faster
 
 
 @pytest.mark.parametrize(("runs", "most"), [(5, 0.13), (7, 0.06), (10, 0.035), (20, 0.01)])

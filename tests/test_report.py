@@ -181,6 +181,22 @@ def test_of_what_disagrees_the_quantity_farthest_over_its_limit_stands_open(fact
     assert Reader(render(page)).opened == [worst, "torch_ref: grad x, error against t"]
 
 
+def test_a_side_without_drawings_keeps_ours_open():
+    ours, theirs = samples.results()[0]
+    near = [scaled(f, NEAR) if f.quantity == "y" else f for f in theirs.verdict.findings]
+    closer = tuple(scaled(f, 2.0) if f.quantity == "grad x" else f for f in ours.verdict.findings)
+    pair = [replace(ours, verdict=Verdict(closer)), replace(theirs, verdict=Verdict(tuple(near)))]
+    assert Reader(render(page_of([pair]))).opened == ["fine", "jax_lstm: grad x, error against t"]
+
+
+def test_what_cannot_fail_is_not_the_worst():
+    ours = samples.results()[0][0]
+    near = lambda f: replace(scaled(f, NEAR), own_limit=True) if f.quantity == "y" else f
+    closer = [scaled(f, 2.0) if f.quantity == "grad x" else near(f) for f in ours.verdict.findings]
+    page = page_of([[replace(ours, verdict=Verdict(tuple(closer)))]])
+    assert Reader(render(page)).opened == ["fine", "jax_lstm: grad x, error against t"]
+
+
 def test_what_another_lane_settled_is_not_the_worst():
     """Nor does a quantity without slices, which has no drawing, keep the others closed."""
     ours = samples.results()[0][0]
@@ -344,5 +360,6 @@ def test_controls_alone_and_a_silent_control():
     assert not page.ok
     assert "one did" in page.summary
     assert "agree (expected: vacuous)" in render(page)
+    assert Reader(render(page_of([samples.results()[0], [replace(silent[0], name="silent")]]))).opened[0] == "silent"
     page = page_of([[faded[0], replace(silent[0], name="faded", side="torch_ref")]])
     assert page.sections[0].rows[0][1] == Cell("agree (expected: vacuous)", "bad")

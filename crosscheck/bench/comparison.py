@@ -59,7 +59,7 @@ class Comparison:
         finest = min(-2, first, _place(abs(self.ratio - 1)) if self.decided else 0)
         margin = min(self.ratio - self.low, self.high - self.ratio)
         place = _place(margin) if margin > 0 else finest
-        return -max(min(place, first), finest)
+        return -max(place, finest)
 
 
 def _place(value: float) -> int:
@@ -94,7 +94,7 @@ def spread(seconds: Sequence[float]) -> tuple[float, float]:
     """
     low, median, high = quartiles(seconds)
     notch = NOTCH * (high - low) / math.sqrt(len(seconds))
-    return max(min(low, median - notch), min(seconds)), min(max(high, median + notch), max(seconds))
+    return max(min(low, median - notch), min(seconds)), min(max(high, median + notch), max(seconds))  # over 0
 
 
 def quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
