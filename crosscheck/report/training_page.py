@@ -62,7 +62,7 @@ def _as_table(title, columns, rows):
 def _curves(results: Sequence[TrainingResult]) -> list[Section]:
     """Loss, gradient norm and the gravest others, in every lane; the gravest of all stands open."""
     judged = [f for result in results for f in result.findings if f.quantity != "validation loss"]
-    reported = [f for result in results for f in result.trajectory]
+    reported = [f for result in results for f in result.trajectory if f.quantity != "validation loss"]
     by_gravity = list(dict.fromkeys(f.quantity for f in sorted(judged, key=gravity, reverse=True)))
     first = list(dict.fromkeys(f.quantity for f in judged))[:2]
     names = [*first, *(name for name in by_gravity if name not in first)][:DRAWN]
