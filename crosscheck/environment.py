@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import torch
 
+from crosscheck.machine import processor
 from crosscheck.run_jax import jax_lane
 from crosscheck.run_torch import full_precision
 
@@ -32,10 +33,12 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
         "cpus": os.cpu_count(),
         **{name: version(name) for name in PACKAGES},
         "jax device": f"{device.platform} ({device.device_kind})",
         "torch device": "cpu",
+        "torch instruction set": torch.backends.cpu.get_cpu_capability(),
         "torch oneDNN": torch.backends.mkldnn.is_available(),
         **precision,
         **x64,

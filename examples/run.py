@@ -118,7 +118,7 @@ class Run:
             axes.plot(along, values, line, marker=marker, markevery=0.1, label=label)
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2)  # over no line
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
         self._write(name, drawn.getvalue())

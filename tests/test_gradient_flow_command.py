@@ -17,12 +17,15 @@ from typer.testing import CliRunner
 
 from crosscheck import cli
 from crosscheck.commands import gradient_flow as command
+from crosscheck.flow import plot as flow_plot
 from crosscheck.flow import study as study_module
 from crosscheck.flow import training
 from crosscheck.flow.agreement import cross_check
 from crosscheck.flow.study import run_study
 from crosscheck.flow.tables import tables
 from crosscheck.flow.words import sentences
+from crosscheck.report.svg import drawing
+from tests.legends import count_outside
 
 SMALL = ("--length", "20", "--hidden", "4", "--seed", "3", "--train-steps", "2", "--jobs", "1")
 
@@ -105,6 +108,16 @@ def test_the_page_and_the_plots_are_whole(done):
             grey = np.asarray(image.convert("L"))
         assert 0.02 < np.mean(grey < 200) < 0.2  # lines and words on white
     assert sorted(p.name for p in (done.folder / "page").iterdir()) == ["gradient-flow.png", "index.html"]
+
+
+def test_no_legend_lies_over_curves(done, monkeypatch):
+    """On the one sheet, and in each panel of the page."""
+    with drawing():
+        assert count_outside(flow_plot.draw(done.study, flow_plot.FIXED)) == 6
+    found = []
+    monkeypatch.setattr(flow_plot, "inline_svg", lambda figure, label: found.append(count_outside(figure)))
+    flow_plot.page_svgs(done.study)
+    assert found == [1] * 6
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_seed_others(done):

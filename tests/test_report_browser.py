@@ -26,10 +26,13 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-extensions", "--hide-scrollbars"),
 )
-PHONE, DESKTOP = (390, 844), (1280, 900)
+PHONE, DESKTOP = (360, 800), (1280, 900)
 SCHEMES = {"dark": 0, "light": 1}
+MARGIN = 8  # around the frame
 POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
 MEASURE = """<script>
+const opened = [...document.querySelectorAll("figure")].filter(f => f.checkVisibility()).map(f =>
+  f.closest("details").querySelector(".name").textContent);
 document.querySelectorAll("details").forEach(d => d.open = true);
 const seen = c => {
   const n = c.match(/[\\d.]+/g).map(Number); return n.length > 3 && n[3] === 0 ? null : n.slice(0, 3) };
@@ -43,6 +46,11 @@ parent.document.documentElement.dataset.measured = JSON.stringify({
   columns: new Set([...document.querySelectorAll("figure")].map(f => f.getBoundingClientRect().left)).size,
   letters: Math.min(...[...document.querySelectorAll("svg text")].map(t => t.getBoundingClientRect().height)),
   boxes: [...document.querySelectorAll(".scroll")].filter(b => b.scrollWidth > b.clientWidth).length,
+  unreachable: [...document.querySelectorAll(".scroll")].filter(b => b.tabIndex || b.role !== "region" ||
+    !b.ariaLabel).length,
+  standing: Math.max(...[...document.querySelectorAll(".scroll")].filter(b => b.scrollWidth > b.clientWidth).map(b =>
+    (b.querySelector("th")?.offsetWidth ?? 0) / b.clientWidth)),
+  opened: opened,
   texts: texts.filter(e => e.textContent.trim()).map(e => [
     e.tagName, seen(getComputedStyle(e)[e.tagName === "text" ? "fill" : "color"]), behind(e), e.textContent.trim()]),
 });
@@ -67,15 +75,16 @@ def browse(tmp_path):
     return browse
 
 
-def measured(browse, tmp_path, text, size, scheme):
+def measured(browse, tmp_path, text, size, scheme, script=MEASURE):
     """What a script that is added to the page sees; None where it does not run.
 
     In a frame: a browser's window has a least width, and a phone is narrower.
     """
     frame = tmp_path / "frame.html"
-    inside = html.escape(text.replace("</body>", MEASURE + "</body>"))
+    inside = html.escape(text.replace("</body>", script + "</body>"))
     frame.write_text(
-        '<!doctype html><html><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"></head><body>'
+        '<!doctype html><html><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"></head>'
+        f'<body style="margin: {MARGIN}px">'
         f'<iframe width="{size[0]}" height="{size[1]}" style="border: 0" srcdoc="{inside}"></iframe></body></html>'
     )
     found = re.search(r'<html[^>]* data-measured="([^"]*)"', browse(frame, DESKTOP, scheme, "--dump-dom"))
@@ -100,8 +109,11 @@ def test_it_fits_the_screen_and_can_be_read(page, browse, tmp_path, size, scheme
     assert found["window"] == size[0]
     assert found["wide"] <= size[0]
     assert found["columns"] == columns
-    assert found["boxes"] > 0  # what is too wide scrolls in a box of its own
-    assert len(found["drawings"]) == 10
+    assert (found["boxes"] > 0) == (size == PHONE)  # what is too wide scrolls in a box of its own
+    assert (found["standing"] or 0) < 0.5  # the first column stands still, and leaves room for those that move
+    assert found["unreachable"] == 0
+    assert set(found["opened"]) == {"jax_lstm: y, error against t"}
+    assert len(found["drawings"]) == 16
     assert min(min(box) for box in found["drawings"]) > 100
     assert max(box[0] for box in found["drawings"]) < size[0]
     assert found["letters"] >= 9
@@ -113,6 +125,35 @@ def test_it_fits_the_screen_and_can_be_read(page, browse, tmp_path, size, scheme
     ]
     assert len(axes) > 20
     assert min(contrast(ink, found["texts"][0][2]) for ink in axes) > 4.5
+
+
+SHADE = """<script>
+const all = [...document.querySelectorAll(".scroll")].filter(b => b.checkVisibility());
+all[0].scrollLeft = LEFT * all[0].scrollWidth;
+const box = all[0].getBoundingClientRect();
+parent.document.documentElement.dataset.measured = JSON.stringify({
+  wide: all[0].scrollWidth > all[0].clientWidth,
+  edge: [box.right, box.bottom].map(Math.round),
+});
+</script>"""
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    ("size", "left", "expected"), [(PHONE, 0, True), (PHONE, 1, False), (DESKTOP, 0, False)], ids=str
+)
+def test_a_shade_says_that_a_table_goes_on_to_the_right(page, browse, tmp_path, size, left, expected, scheme):
+    """At the right edge of the first table there is one if there is more behind it, and none at the end of the way."""
+    script = SHADE.replace("LEFT", str(left))
+    found = measured(browse, tmp_path, page.read_text().replace(POLICY, ""), size, scheme, script)
+    assert found["wide"] == (size == PHONE)
+    shot = tmp_path / "shade.png"
+    browse(tmp_path / "frame.html", DESKTOP, scheme, f"--screenshot={shot}")
+    x, y = (edge + MARGIN for edge in found["edge"])
+    line = matplotlib.image.imread(shot)[y - 4, x - 40 : x, :3].mean(axis=1)  # below the last row's text
+    shade = abs(line[-2] - line[0])
+    assert (shade > 0.15) == expected
+    assert (shade < 0.01) == (not expected)
 
 
 def test_the_measurement_sees_a_page_that_is_too_wide(page, browse, tmp_path):

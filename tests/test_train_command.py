@@ -7,6 +7,7 @@ from tests.requirements import need
 need("torch")
 
 import json
+import re
 import signal
 import sys
 
@@ -52,6 +53,12 @@ def test_agreement_with_json_and_page(text, tmp_path):
     page = (folder / "index.html").read_text(encoding="utf-8")
     for words in ("Both losses", "float64 (lane A 1-step)", "held out", "eps: outside the root", "training step"):
         assert words in page
+    judged = [f for case in content["cases"] for f in case["findings"] if f["quantity"] != "validation loss"]
+    nearest = max(judged, key=lambda f: f["error"] / f["limit"])["quantity"]
+    curves = re.findall(r'<details( open)?>\s*<summary><span class="name">(.*), error against step<', page)
+    assert [name for opened, name in curves if opened] == [nearest]
+    assert {name for _, name in curves} >= {"loss", "gradient norm", nearest}
+    assert len(curves) == 4
     assert str(text) in content["cases"][0]["reproduce"]
 
 

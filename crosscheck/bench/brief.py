@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from crosscheck.bench.result import FLAX, OURS, TORCH, Result, Row, base_medians, competitors_in, is_ours, ratio
-from crosscheck.bench.table import NONE, three_digits, title_of
+from crosscheck.bench.result import FLAX, OURS, TORCH, Result, Row, base_rows, compared, competitors_in, is_ours
+from crosscheck.bench.table import NONE, three_digits, title_of, units
 from crosscheck.bench.words import sentences, settings_line
 
 KIND = "training"
@@ -16,13 +15,17 @@ KIND = "training"
 def training_of(result: Result) -> Result:
     """The training alone. Raises ValueError where torch.nn.LSTM was not timed in it."""
     rows = tuple(row for row in result.rows if row.kind == KIND)
-    if not base_medians(rows, TORCH):
+    if not base_rows(rows, TORCH):
         raise ValueError(f"{TORCH} was not timed in {KIND}, and its time is the unit")
     return replace(result, rows=rows)
 
 
 def as_markdown(result: Result) -> str:
-    """The table, how to read it, where ours is slower than whom, what was not timed, and the settings. ValueError."""
+    """Return the table, how to read it, where ours is slower or nothing was decided, what was not timed, the settings.
+
+    Raises:
+        ValueError: torch.nn.LSTM was not timed in training.
+    """
     result = training_of(result)
     rows = result.rows
     names = [name for name in competitors_in([row for row in rows if row.seconds]) if name != TORCH]
@@ -32,43 +35,42 @@ def as_markdown(result: Result) -> str:
     legend = (
         f"{title_of(rows[0])}. Under each name its time in units of {TORCH}'s: above 1 is slower than torch. "
         f"memory: temporary memory of {OURS} in units of {FLAX}'s. "
-        f"Bold are losses of {OURS}: its own figure above 1, and another's below its own."
+        f"Bold are losses of {OURS}: its own figure above 1, and another's below its own, if the runs spread less than "
+        "they differ. A figure has the digits that its spread supports."
     )
-    slower = [line for line in sentences(result) if line.startswith(f"{OURS} is slower than ")]
-    return "\n\n".join([_markdown([columns, *lines]), legend, *slower, *_untimed(rows), settings_line(result)])
+    told = [line for line in sentences(result) if not line.startswith(f"{OURS} is faster than ")]
+    return "\n\n".join([_markdown([columns, *lines]), legend, *told, *_untimed(rows), settings_line(result)])
 
 
 def _line(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """The cells of one shape."""
     found = {row.competitor: row for row in rows}
-    base = base_medians(rows, TORCH)
-    ratios = {name: ratio(row, base) for name, row in found.items()}
     times = [found[name].median if name in found else None for name in (TORCH, OURS)]
     return [
         str(rows[0].shape),
         *(NONE if time is None else three_digits(time * 1e3) for time in times),
-        *(_figure(ratios.get(name), *_bounds(name, ratios)) for name in names),
-        _figure(_memory(found), 0.0, 1.0),
+        *(_time(name, found) for name in names),
+        _memory(found),
     ]
 
 
-def _bounds(name: str, ratios: Mapping[str, float | None]) -> tuple[float, float]:
-    """Beyond these a figure is a loss of ours: above the second if it is our own, else below the first."""
-    if is_ours(name):
-        return 0.0, 1.0
-    return ratios.get(OURS) or 0.0, math.inf
-
-
-def _memory(found: Mapping[str, Row]) -> float | None:
-    """Ours in units of Flax's."""
-    ours, flax = (found[name].memory if name in found else None for name in (OURS, FLAX))
-    return None if ours is None or not flax else ours / flax
-
-
-def _figure(value: float | None, least: float, most: float) -> str:
-    if value is None:
+def _time(name: str, found: Mapping[str, Row]) -> str:
+    """In units of torch's; bold if ours lost: to torch if it is our own, else to this one."""
+    if name not in found or (to_torch := compared(found[name], base_rows(found.values(), TORCH))) is None:
         return NONE
-    return f"{value:.2f}" if least <= value <= most else f"**{value:.2f}**"
+    to_ours = compared(found[name], base_rows(found.values()))
+    lost = to_torch.slower if is_ours(name) else to_ours is not None and to_ours.faster
+    return _figure(units(to_torch), lost)
+
+
+def _memory(found: Mapping[str, Row]) -> str:
+    """Ours in units of Flax's; the same in every run."""
+    ours, flax = (found[name].memory if name in found else None for name in (OURS, FLAX))
+    return NONE if ours is None or not flax else _figure(f"{ours / flax:.2f}", lost=ours > flax)
+
+
+def _figure(text: str, lost: bool) -> str:
+    return f"**{text}**" if lost else text
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from crosscheck.bench.result import OURS, TORCH, Result, Row, base_medians, competitors_in, ratio
-from crosscheck.bench.table import duration, title_of
+from crosscheck.bench.comparison import Comparison
+from crosscheck.bench.result import OURS, TORCH, Result, Row, base_rows, compared, competitors_in
+from crosscheck.bench.table import duration, title_of, units
 from crosscheck.report import png
 from crosscheck.report.svg import open_frame
 
@@ -79,22 +80,20 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
 
 def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
     """In units of torch's time, a line at 1; where torch was not timed in units of ours, or else the times."""
-    unit = next((name for name in (TORCH, OURS) if base_medians(rows, name)), None)
-    base = base_medians(rows, unit) if unit else {}
+    unit = next((name for name in (TORCH, OURS) if base_rows(rows, name)), None)
+    base = base_rows(rows, unit) if unit else {}
     shapes = list(dict.fromkeys(row.shape for row in rows))
     names = [name for name in competitors_in(rows) if name != unit]
     wide = GROUP / max(1, len(names))
     for n, name in enumerate(names):
-        own = [row for row in rows if row.competitor == name]
-        found = [(shapes.index(row.shape), ratio(row, base) if unit else row.median) for row in own]
-        places = [(shape - GROUP / 2 + (n + 0.5) * wide, value) for shape, value in found if value is not None]
-        if places:
-            x, values = zip(*places, strict=True)
-            heights = [min(value, TALLEST) if unit else value for value in values]
-            axes.bar(x, heights, 0.92 * wide, color=_colour(result, name), label=name)
-            for place, value, height in zip(x, values, heights, strict=True):
-                if unit and (name == OURS or value > height):
-                    _say(axes, place + wide / 2, height, value, lost=name == OURS and value > 1)
+        style: dict[str, Any] = {"width": 0.92 * wide, "color": _colour(result, name), "label": name}
+        own = [row for row in rows if row.competitor == name and row.median is not None]
+        at = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in own}
+        if unit:
+            found = {place: c for row, place in at.items() if (c := compared(row, base)) is not None}
+            _bars_of_ratios(axes, found, ours=name == OURS, **style)
+        elif at:
+            axes.bar(list(at.values()), [row.quartiles[1] for row in at], **style)
     axes.grid(axis="y", color=png.GRID, lw=0.7)
     axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes])
     axes.set_xlim(-0.55, len(shapes) - 0.45)
@@ -110,15 +109,24 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value) if value else "0"))
 
 
-def _say(axes: Axes, edge: float, height: float, value: float, lost: bool) -> None:
+def _bars_of_ratios(axes: Axes, found: Mapping[float, Comparison], ours: bool, width: float, **style: Any) -> None:
+    """One competitor's bars, where they stand; ours and those that are cut say their figure."""
+    if not found:
+        return
+    heights = [min(c.ratio, TALLEST) for c in found.values()]
+    axes.bar(list(found), heights, width, **style)
+    for (place, c), height in zip(found.items(), heights, strict=True):
+        if ours or c.ratio > height:
+            _say(axes, place + width / 2, height, units(c), lost=ours and c.slower)
+
+
+def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
     """A bar's figure, above it and ending at its right edge, clear of the line at 1; that of a loss of ours in red."""
     height = 1.0 if 0.88 < height < 1 else height
     style: dict[str, Any] = {"ha": "right", "va": "bottom", "textcoords": "offset points", "xytext": (1, 2)}
     colour, weight = (png.RED, "bold") if lost else (png.TEXT, "normal")
     halo = [withStroke(linewidth=2.5, foreground="white")]
-    axes.annotate(
-        f"{value:.2f}", (edge, height), fontsize=8.5, color=colour, fontweight=weight, path_effects=halo, **style
-    )
+    axes.annotate(text, (edge, height), fontsize=8.5, color=colour, fontweight=weight, path_effects=halo, **style)
 
 
 def _plain_ticks(axis: Axis, words: Callable[[float], str], at: tuple[float, ...]) -> None:

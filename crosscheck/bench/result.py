@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import quantiles
 from typing import Any
 
+from crosscheck.bench.comparison import Comparison, compare, quartiles
 from crosscheck.bench.shapes import Shape
 
 OURS, TORCH, FLAX = "jax_lstm", "torch.nn.LSTM", "flax.linen"
@@ -51,10 +51,7 @@ class Row:
     @property
     def quartiles(self) -> tuple[float, float, float]:
         """Of the timed runs, the median in the middle; a single run is all three."""
-        if len(self.seconds) < 2:
-            return (self.seconds[0],) * 3
-        low, middle, high = quantiles(self.seconds, n=4, method="inclusive")
-        return low, middle, high
+        return quartiles(self.seconds)
 
     @property
     def median(self) -> float | None:
@@ -87,19 +84,22 @@ class Result:
         return 2 if broken or not any(row.seconds for row in self.rows) else 0
 
 
-def base_medians(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], float]:
-    """The median of that competitor, by work: what ratios are to."""
-    return {row.work: row.median for row in rows if row.competitor == unit and row.median is not None}
+Base = Mapping[tuple[Shape, str], Row]
 
 
-def ratio(row: Row, base: Mapping[tuple[Shape, str], float]) -> float | None:
-    """Its time in units of `base_medians`; over 1 is slower. None where either is missing."""
-    return row.median / base[row.work] if row.median is not None and row.work in base else None
+def base_rows(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], Row]:
+    """The timed rows of that competitor, by work: what others are compared with."""
+    return {row.work: row for row in rows if row.competitor == unit and row.seconds}
+
+
+def compared(row: Row, base: Base) -> Comparison | None:
+    """Its times in units of those of `base_rows`; over 1 is slower. None where either is missing."""
+    return compare(row.seconds, base[row.work].seconds) if row.seconds and row.work in base else None
 
 
 def as_content(result: Result) -> dict[str, Any]:
     """Return the content of --json."""
-    base = base_medians(result.rows)
+    base = base_rows(result.rows)
     return {
         "ok": result.exit_code == 0,
         "reproduce": result.command,
@@ -109,8 +109,9 @@ def as_content(result: Result) -> dict[str, Any]:
     }
 
 
-def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
+def _row(row: Row, base: Base) -> dict[str, Any]:
     """Every field, and what follows from the times, for readers who do not want to compute it."""
+    to_ours = compared(row, base)
     return {
         "competitor": row.competitor,
         "shape": dict(zip("TBDH", row.shape, strict=True)),
@@ -120,7 +121,7 @@ def _row(row: Row, base: Mapping[tuple[Shape, str], float]) -> dict[str, Any]:
         "version": row.version,
         "median": row.median,
         "spread": row.spread,
-        "ratio": ratio(row, base),
+        "ratio": None if to_ours is None else to_ours.ratio,
         "quartiles": list(row.quartiles[::2]) if row.seconds else None,
         "fastest": min(row.seconds, default=None),
         "runs": len(row.seconds),

@@ -19,6 +19,8 @@ import jax
 import torch
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+from crosscheck.machine import processor
+
 PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "torch", "numpy")
 
 
@@ -91,7 +93,7 @@ def record(precision: str) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": f"{device.platform} ({device.device_kind})",
-        "processor": _processor(),
+        "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
@@ -109,11 +111,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "unknown")
-    except OSError:
-        return platform.processor() or "unknown"

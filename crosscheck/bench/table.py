@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crosscheck.bench.result import Result, Row, base_medians, ratio
+from crosscheck.bench.comparison import Comparison
+from crosscheck.bench.result import Base, Result, Row, base_rows, compared
 from crosscheck.bench.shapes import Shape
 
 COLUMNS = ("T,B,D,H", "competitor", "time", "to ours", "spread", "runs", "memory", "compile", "")
@@ -21,7 +22,7 @@ class TextTable:
 
 def tables(result: Result) -> list[TextTable]:
     """A row a competitor; the shape stands at the first one of it. The last column has what keeps a row from a time."""
-    base = base_medians(result.rows)
+    base = base_rows(result.rows)
     found = []
     for kind in dict.fromkeys(row.kind for row in result.rows):
         rows = [row for row in result.rows if row.kind == kind]
@@ -39,16 +40,16 @@ def _with_previous(rows: Sequence[Row]) -> list[tuple[Row, Shape | None]]:
     return list(zip(rows, [None, *(row.shape for row in rows)], strict=False))
 
 
-def _cells(row: Row, before: Shape | None, base) -> tuple[str, ...]:
+def _cells(row: Row, before: Shape | None, base: Base) -> tuple[str, ...]:
     shape = "" if row.shape == before else str(row.shape)
     if row.median is None or row.spread is None:
         return (shape, row.competitor, *[NONE] * 6, row.reason)
-    to_ours = ratio(row, base)
+    to_ours = compared(row, base)
     return (
         shape,
         row.competitor,
         duration(row.median),
-        NONE if to_ours is None else f"{to_ours:.2f}",
+        NONE if to_ours is None else units(to_ours),
         f"{row.spread:.0%}",
         str(len(row.seconds)),
         NONE if row.memory is None else size(row.memory),
@@ -68,6 +69,11 @@ def duration(seconds: float) -> str:
 def three_digits(value: float) -> str:
     """Of a number over 1; larger ones have as many as they need."""
     return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def units(found: Comparison) -> str:
+    """The ratio, with no more digits than the spread of its runs supports."""
+    return f"{round(found.ratio, found.decimals):,.{max(found.decimals, 0)}f}"
 
 
 def size(count: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -102,11 +104,11 @@ def write_report(
 
 
 def write_page_of(make: Callable[[], Page], folder: Path) -> None:
-    """The page that ``make`` gives, written into --report's folder; what goes wrong ends the command."""
+    """The page that ``make`` gives, with the date, written into --report's folder; what goes wrong ends the command."""
     from crosscheck.report.page import write_page
 
     with writing("--report", folder):
-        file = write_page(make(), folder)
+        file = write_page(replace(make(), date=datetime.now(UTC)), folder)
     typer.echo(f"report: {file}", err=True)
 
 

@@ -11,7 +11,7 @@ from crosscheck.flow.study import Measured, Study
 from crosscheck.flow.tables import tables
 from crosscheck.flow.words import closing, sentences
 from crosscheck.report.page import Figure, Fold, Page, Section, Table, Words
-from crosscheck.report.sections import outcome_cell, verdict_sections
+from crosscheck.report.sections import gravity, outcome_cell, verdict_sections, worst_drawn
 
 PNG = "gradient-flow.png"
 
@@ -22,16 +22,18 @@ def study_page(study: Study, environment: Mapping[str, Any], command: str) -> Pa
     caption = f"Norms in units of ‖dL/dh_T‖ on a log scale. All plots on one sheet: {PNG}, beside this page."
     drawn = [Figure(title, svg) for title, svg in page_svgs(study).items()]
     drawn[-1] = replace(drawn[-1], caption=caption)
+    failed = [m for m in study.everything if not m.verdict.ok]
+    first = max(failed, key=lambda m: gravity(worst_drawn(m.verdict.findings)), default=None)
     sections: list[Section] = [
         Words("What the numbers say", "\n".join(f"  {line}" for line in sentences(study))),
         *drawn,
         *found,
-        *map(_network, study.everything),
+        *(_network(m, opened=m is first) for m in study.everything),
     ]
     summary = f"Gradients through time, by jax_lstm without a Jacobian and by torch_ref with all of them.\n{done}"
     return Page("Gradient flow", study.ok, verdict, summary, tuple(sections), environment, command)
 
 
-def _network(m: Measured) -> Fold:
+def _network(m: Measured, opened: bool) -> Fold:
     sections = tuple(verdict_sections(m.verdict, "jax_lstm", drawn=not m.verdict.ok))
-    return Fold(m.name, sections, outcome_cell(m.verdict.outcome), open=not m.verdict.ok)
+    return Fold(m.name, sections, outcome_cell(m.verdict.outcome), open=opened)

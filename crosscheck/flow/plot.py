@@ -64,7 +64,8 @@ def draw(study: Study, palette: Palette) -> Figure:
     """All panels on one figure."""
     figure = Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     matplotlib.rcParams["font.size"] = 11
-    _fill(figure.subplots(2, 3), study, palette)
+    parts = figure.subfigures(2, 3, squeeze=False).flat  # each has a legend of its own
+    _fill(np.array([part.subplots() for part in parts]).reshape(2, 3), study, palette)
     return figure
 
 
@@ -96,7 +97,16 @@ def _over_time(
         _line(axes, m.relative(quantity) * LOG10_2, n, palette, label)
     axes.set_xlabel("time step t  (the loss is at T, on the right)")
     _decades(axes)
-    axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=2.8)
+    _legend(axes)
+
+
+def _legend(axes: Axes, handlelength: float = 2.8) -> None:
+    """Below the panel, so that it lies over no curve."""
+    handles, labels = axes.get_legend_handles_labels()
+    panel = axes.get_figure(root=False)
+    assert panel is not None
+    style: dict[str, Any] = {"frameon": False, "fontsize": 10, "handlelength": handlelength, "columnspacing": 1.2}
+    panel.legend(handles, labels, loc="outside lower center", ncols=2, **style)
 
 
 def _line(axes: Axes, log10: np.ndarray, n: int, palette: Palette, label: str, x: np.ndarray | None = None) -> None:
@@ -124,7 +134,7 @@ def _same_axis(*panels: Axes) -> None:
 
 
 def _bias(m: Measured) -> str:
-    return m.name.partition("forget bias ")[2] or m.name
+    return f"bias {m.name.partition('forget bias ')[2]}" if "forget bias " in m.name else m.name
 
 
 def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
@@ -139,7 +149,7 @@ def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("steps back from the loss, T - t")
     axes.set_title("LSTM: share of dL/dc_t along c alone")
-    axes.legend(frameon=False, fontsize=10, handlelength=2.8, title="forget bias", loc=(0.6, 0.33))
+    _legend(axes)
 
 
 def _norms_and_rates(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
@@ -160,7 +170,7 @@ def _norms_and_rates(axes: Axes, measured: Sequence[Measured], palette: Palette)
     axes.set_xlim(-0.5, len(measured) - 0.3)
     axes.set_ylim(0, None)
     axes.set_title("RNN: norm of one step, factor of many")
-    axes.legend(frameon=False, fontsize=10, loc="upper left")
+    _legend(axes, handlelength=1.4)
 
 
 def _short(name: str) -> str:
@@ -184,5 +194,5 @@ def _training(left: Axes, right: Axes, study: Study, palette: Palette) -> None:
         axes.set_title(f"{what} before and after training")
         axes.set_xlabel(f"time step t  (adding problem, T = {study.trained[0].before.network.steps})")
         _decades(axes)
-        axes.legend(frameon=False, fontsize=10, loc="lower right", handlelength=2.8)
+        _legend(axes)
     _same_axis(left, right)

@@ -1,7 +1,8 @@
 """A page: one HTML file that needs nothing else, neither a network nor scripts.
 
-What is on it is said in frozen values, by whichever command has something to report; `render` alone knows HTML. Every
-text is escaped. Drawings come from `crosscheck.report.plots` and go in as they are.
+What is on it is said in frozen values, by whichever command has something to report; only `render` knows HTML. Every
+text is escaped. Drawings come from `crosscheck.report.plots` and go in as they are. No clock is read here: the date is
+one of the values, so that the same values give the same file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +23,8 @@ from jax_lstm.files import write_whole
 
 Tone = Literal["", "good", "doubt", "bad"]
 NAME = "index.html"
+VERSIONS = ("jax-lstm", "jax", "flax", "torch", "python")
+MACHINE = ("machine", "processor", "torch instruction set")
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts or Cells, as many as there are columns (ValueError); columns named in ``numeric`` stand right."""
+    """Rows of texts or Cells, as many as there are columns (ValueError); columns named in ``numeric`` stand right.
+
+    A table that is wider than the screen scrolls in a box, which is read out as ``label``, else as the title.
+    """
 
     kind: ClassVar[str] = "table"
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str | Cell, ...], ...]
     numeric: tuple[str, ...] = ()
+    label: str = ""
 
     def __post_init__(self):
         for row in self.rows:
@@ -90,7 +98,11 @@ Section = Table | Figure | Words | Fold
 
 @dataclass(frozen=True)
 class Page:
-    """verdict: a few words, the first thing on the page. summary: what was done, and what the verdict means."""
+    """verdict: a few words, the first thing on the page. summary: what was done, and what the verdict means.
+
+    command: the whole command line that makes these results again. date: of the run, with its time zone (ValueError
+    without one); shown in UTC. environment: names and values, in the order in which they are shown.
+    """
 
     title: str
     ok: bool
@@ -99,6 +111,22 @@ class Page:
     sections: tuple[Section, ...]
     environment: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
+    date: datetime | None = None
+
+    def __post_init__(self):
+        if self.date is not None and self.date.tzinfo is None:
+            raise ValueError(f"date must have a time zone, as datetime.now(UTC) has; got {self.date!r}.")
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a reader needs to know first of where the results come from; what is not known is left out."""
+        known = {
+            "date": f"{self.date.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if self.date else "",
+            "command": self.command,
+            "versions": ", ".join(f"{name} {self.environment[name]}" for name in VERSIONS if name in self.environment),
+            "machine": ", ".join(str(self.environment[name]) for name in MACHINE if name in self.environment),
+        }
+        return {name: text for name, text in known.items() if text}
 
 
 def render(page: Page) -> str:

@@ -74,9 +74,9 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     axes.set_xlabel(_along(findings[0]), labelpad=2)
     keys = [Line2D([], [], color=ACCENT, lw=1.3, label="error"), Patch(facecolor=BAND, label="within the limit")]
     keys += [Patch(label=str(SEVERITY[k]), **_STRIP[k]) for k in sorted(seen)]
-    figure.legend(
-        handles=keys, loc="upper left", ncols=len(keys), frameon=False, borderpad=0, handlelength=1.4, columnspacing=1.2
-    )
+    style: dict[str, Any] = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 0.9}
+    style["fontsize"] = 9.5 if len(keys) <= 3 else 8.5
+    figure.legend(handles=keys, loc="upper left", ncols=len(keys), frameon=False, borderpad=0, **style)
     names = ", ".join(f.quantity for f in findings)
     return inline_svg(figure, f"Error against time step of {names} in lane {findings[0].lane}, and its limit")
 

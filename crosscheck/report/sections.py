@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from crosscheck.finding import SEVERITY, Check, Finding, Outcome
@@ -29,33 +29,74 @@ def outcome_cell(outcome: Outcome, expected: Outcome = Outcome.AGREE) -> Cell:
     return Cell(f"{outcome} (expected: {expected})", "bad")
 
 
-def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True) -> tuple[Section, ...]:
-    """Words, diagnosis, drawings where ``drawn``, and all findings behind a line; ``side`` stands before each title."""
+def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True, opened: bool = True) -> tuple[Section, ...]:
+    """Words, diagnosis, drawings if ``drawn``, and all findings behind a line; ``side`` stands before each title.
+
+    Of the drawings those of the worst quantity stand open, if ``opened``.
+    """
     sections: list[Section] = [Words(_titled(side, "what was found"), str(replace(verdict, diagnosis=())))]
     if verdict.diagnosis:
         sections.insert(0, Words(_titled(side, "diagnosis"), "\n".join(verdict.diagnosis)))
     if drawn:
-        sections += figures(verdict.findings, side)
+        sections += drawings(verdict.findings, side, opened)
     return (*sections, findings_fold(verdict.findings, side))
 
 
-def figures(findings: Sequence[Finding], side: str = "") -> list[Section]:
-    """In each lane error against t, then in each lane the gates of every gradient; none where there are no slices."""
-    with_rows = [f for f in findings if f.rows is not None]
-    checks = sorted({f.check for f in with_rows}, key=lambda check: (check.stands_in, str(check)))
-    drawings: list[Section] = []
-    for check in checks:
-        steps = [f for f in with_rows if f.check == check and f.part == "t"]
-        if steps:
-            drawings.append(
-                Figure(_titled(side, f"error against t, {lane_name(check)}"), curve(steps), _curve_caption(steps))
-            )
-    for check in checks:
-        gates = [f for f in with_rows if f.check == check and f.part == "gate"]
-        if gates:
-            title = _titled(side, f"gradients by gate, {lane_name(check)}")
-            drawings.append(Figure(title, heat_map(gates), _heat_caption(gates)))
-    return drawings
+def drawings(findings: Sequence[Finding], side: str = "", opened: bool = True) -> list[Fold]:
+    """Each quantity's error against t, then the gates of all gradients, in every lane; each behind a line.
+
+    Nothing for quantities without slices. That of the worst quantity stands open, if ``opened``.
+    """
+    steps = [f for f in findings if f.rows is not None and f.part == "t"]
+    gates = [f for f in findings if f.rows is not None and f.part == "gate"]
+    folds = {
+        name: drawn_fold(_titled(side, f"{name}, error against t"), curves(own), own)
+        for name in dict.fromkeys(f.quantity for f in steps)
+        for own in [[f for f in steps if f.quantity == name]]
+    }
+    if gates:
+        maps = [Figure(lane_name(c), heat_map(own), _heat_caption(own)) for c, own in _by_check(gates)]
+        fold = drawn_fold(_titled(side, "gradients by gate"), maps, gates)
+        folds |= {f.quantity: fold for f in gates}
+    worst_one = worst_drawn(findings)
+    opening = folds[worst_one.quantity] if opened and worst_one else None
+    return [replace(fold, open=fold is opening) for fold in {id(fold): fold for fold in folds.values()}.values()]
+
+
+def curves(findings: Sequence[Finding], notes: Mapping[Check, str] | None = None) -> list[Figure]:
+    """The error of one quantity in each lane; ``notes``: what is to be said below a lane's curve."""
+    drawn = []
+    for check, own in _by_check(findings):
+        caption = "\n".join(filter(None, (_curve_caption(own), (notes or {}).get(check, ""))))
+        drawn.append(Figure(lane_name(check), curve(own), caption))
+    return drawn
+
+
+def drawn_fold(title: str, figures: Sequence[Figure], judged: Sequence[Finding]) -> Fold:
+    """Drawings behind a line that says the gravest of the findings."""
+    first = max(judged, key=gravity)
+    decided = first.error is not None and first.limit
+    notes = (f"{number(first.ratio)} × limit",) if decided else ()
+    return Fold(title, tuple(figures), outcome_cell(first.final), notes)
+
+
+def worst_drawn(findings: Sequence[Finding]) -> Finding | None:
+    """The finding farthest over its limit, or else nearest to it, of those quantities that have a drawing."""
+    names = {f.quantity for f in findings if f.rows is not None and f.part in ("t", "gate")}
+    judged = [f for f in findings if f.quantity in names]
+    return max((f for f in judged if not f.own_limit), key=gravity, default=judged[0] if judged else None)
+
+
+def gravity(finding: Finding | None) -> tuple[int, bool, float]:
+    """Orders findings: by outcome, then by error / limit. What another lane has settled, and none, count least."""
+    if finding is None:
+        return (-1, False, 0.0)
+    return SEVERITY.index(finding.final), not finding.settled, finding.ratio
+
+
+def _by_check(findings: Sequence[Finding]) -> list[tuple[Check, list[Finding]]]:
+    checks = sorted({f.check for f in findings}, key=lambda check: (check.stands_in, str(check)))
+    return [(check, [f for f in findings if f.check == check]) for check in checks]
 
 
 def lane_name(check: Check) -> str:
@@ -89,8 +130,9 @@ def findings_fold(findings: Sequence[Finding], side: str = "") -> Fold:
     rows = tuple(_row(f, "" if f.lane in shared else f.note) for f in findings)
     columns = ("quantity", "lane", "verdict", "error", "limit", "error / limit", "remarks")
     said = tuple(Words("", f"Lane {lane}: {note}.") for lane, note in shared.items())
-    table = Table("", columns, rows, numeric=("error", "limit", "error / limit"))
-    return Fold(_titled(side, f"all {len(rows)} findings, every error beside its limit"), (*said, table))
+    title = _titled(side, f"all {len(rows)} findings, every error beside its limit")
+    table = Table("", columns, rows, numeric=("error", "limit", "error / limit"), label=title)
+    return Fold(title, (*said, table))
 
 
 def _row(finding: Finding, note: str) -> tuple[str | Cell, ...]:

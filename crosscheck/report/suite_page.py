@@ -7,7 +7,7 @@ from typing import Any
 
 from crosscheck.finding import FLOAT32, FLOAT64, Outcome, worst
 from crosscheck.report.page import Cell, Fold, Page, Section, Table, Words
-from crosscheck.report.sections import outcome_cell, verdict_sections
+from crosscheck.report.sections import gravity, outcome_cell, verdict_sections, worst_drawn
 from crosscheck.report.table import OURS, closing_line, reach_of, worst_in
 from crosscheck.report.text import MEANING
 from crosscheck.suite import CaseResult, overall
@@ -28,11 +28,12 @@ success, unless another lane settled it."""
 def suite_page(
     results: Sequence[Sequence[CaseResult]], environment: Mapping[str, Any], command: str = "crosscheck"
 ) -> Page:
-    """results: a list a case, a result a side. A case that is not as expected stands open."""
+    """results: a list per case, a result per side. The case of the worst quantity stands open, and its curves in it."""
     done, _, verdict = closing_line(results).rpartition(": ")
     anchors = [f"case-{n}" for n in range(1, len(results) + 1)]
     sections: list[Section] = [_summary(results, anchors)]
-    sections += [_case(case, anchor) for case, anchor in zip(results, anchors, strict=True)]
+    first = max(results, key=lambda case: max(map(_gravity, case)))
+    sections += [_case(case, anchor, case is first) for case, anchor in zip(results, anchors, strict=True)]
     sections.append(Fold("How the limits are made", (Words("", LIMITS),)))
     flat = [result for case in results for result in case]
     return Page(
@@ -74,15 +75,26 @@ def _outcome(case: Sequence[CaseResult]) -> Cell:
     return outcome_cell(worst(result.outcome for result in surprising or case), case[0].expected)
 
 
-def _case(case: Sequence[CaseResult], anchor: str) -> Fold:
+def _drawn(result: CaseResult) -> bool:
+    """Ours, and what is not as expected."""
+    return result.side == OURS or not result.ok
+
+
+def _gravity(result: CaseResult) -> tuple:
+    """Orders results by what a reader looks for first: failures, controls last, and what has a drawing."""
+    worst_one = worst_drawn(result.verdict.findings) if _drawn(result) else None
+    return not result.ok, result.expected is Outcome.AGREE, gravity(worst_one)
+
+
+def _case(case: Sequence[CaseResult], anchor: str, opened: bool) -> Fold:
     """All sides of a case, what is not as expected first; drawings of ours and of those."""
     sections: list[Section] = []
+    first = max(case, key=_gravity)
     for result in sorted(case, key=lambda result: result.ok):
-        sections += verdict_sections(result.verdict, result.side, drawn=result.side == OURS or not result.ok)
+        sections += verdict_sections(result.verdict, result.side, _drawn(result), opened=result is first)
     reach = reach_of(case)
     if reach:
         sections.insert(0, Words("How far gradients reach", reach))
     sections.append(Words("Reproduce", case[0].reproduce, code=True))
     notes = tuple(f"{check.dtype}: {worst_in(case, check)[0]}" for check in (FLOAT64, FLOAT32))
-    ok = all(result.ok for result in case)
-    return Fold(case[0].name, tuple(sections), _outcome(case), notes, open=not ok, anchor=anchor)
+    return Fold(case[0].name, tuple(sections), _outcome(case), notes, open=opened, anchor=anchor)

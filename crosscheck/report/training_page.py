@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.figure import Figure as Drawing
 
 from crosscheck.finding import SEVERITY, Finding, Outcome, worst
 from crosscheck.report.page import Cell, Figure, Page, Section, Table, Words
-from crosscheck.report.plots import curve
-from crosscheck.report.sections import findings_fold, lane_name, outcome_cell
+from crosscheck.report.sections import curves, drawn_fold, findings_fold, gravity, outcome_cell
 from crosscheck.report.svg import ACCENT, INK, RULE, drawing, inline_svg, open_frame
 from crosscheck.report.text import MEANING, finding_text
 from crosscheck.report.training import closing_line, conventions, loss_rows, quantity_rows
@@ -18,7 +18,7 @@ from crosscheck.training.judge import departure
 from crosscheck.training.lockstep import Moment
 from crosscheck.training.result import TrainingResult
 
-DRAWN = 4  # quantities of a lane: loss, gradient norm, and those nearest to their limits
+DRAWN = 4  # quantities: loss, gradient norm, and those nearest to their limits
 
 
 def training_page(results: Sequence[TrainingResult], environment: Mapping[str, Any], command: str) -> Page:
@@ -32,9 +32,8 @@ def training_page(results: Sequence[TrainingResult], environment: Mapping[str, A
         _as_table("Nearest to their limits", *quantity_rows(results)),
         Words("Optax and torch.optim", "\n".join(conventions(recipe))),
     ]
-    for result in results:
-        sections += _figures(result)
-        sections.append(findings_fold((*result.findings, *result.trajectory), result.dtype))
+    sections += _curves(results)
+    sections += [findings_fold((*r.findings, *r.trajectory), r.dtype) for r in results]
     return Page(
         title=f"Training in both frameworks: {recipe.optimizer}",
         ok=outcome is Outcome.AGREE,
@@ -60,19 +59,24 @@ def _as_table(title, columns, rows):
     return Table(title, tuple(columns), cells)
 
 
-def _figures(result: TrainingResult) -> list[Section]:
-    figures: list[Section] = []
-    everything = (*result.findings, *result.trajectory)
-    for check in dict.fromkeys(f.check for f in everything):
-        of_lane = [f for f in everything if f.check == check and f.quantity != "validation loss"]
-        nearest = sorted(of_lane[2:], key=lambda f: (-SEVERITY.index(f.verdict), -f.ratio))
-        drawn = of_lane[:2] + nearest[: DRAWN - 2]
-        caption = "In the 2-norm, relative to the truth's in the same step."
-        leaves = departure([f for f in of_lane if f in result.trajectory])
+def _curves(results: Sequence[TrainingResult]) -> list[Section]:
+    """Loss, gradient norm and the gravest others, in every lane; the gravest of all stands open."""
+    judged = [f for result in results for f in result.findings if f.quantity != "validation loss"]
+    reported = [f for result in results for f in result.trajectory if f.quantity != "validation loss"]
+    by_gravity = list(dict.fromkeys(f.quantity for f in sorted(judged, key=gravity, reverse=True)))
+    first = list(dict.fromkeys(f.quantity for f in judged))[:2]
+    names = [*first, *(name for name in by_gravity if name not in first)][:DRAWN]
+    notes = {}
+    for check in {f.check for f in reported}:
+        leaves = departure([f for f in reported if f.check == check])
         if leaves is not None:
-            caption += f" Reported, not judged: beyond its limits from step {leaves[0]} on ({leaves[1]})."
-        figures.append(Figure(f"Error against training step, {lane_name(check)}", curve(drawn), caption))
-    return figures
+            notes[check] = f"Reported, not judged: beyond its limits from step {leaves[0]} on ({leaves[1]})."
+    folds: list[Section] = []
+    for name in names:
+        own = [f for f in judged if f.quantity == name]
+        shown = curves([*own, *(f for f in reported if f.quantity == name)], notes)
+        folds.append(replace(drawn_fold(f"{name}, error against step", shown, own), open=name == by_gravity[0]))
+    return folds
 
 
 @drawing()
@@ -82,7 +86,7 @@ def loss_curves(moments: Sequence[Moment]) -> str:
     The curves of the two lie on one another where they agree: torch's is wide and pale, JAX's narrow and dashed.
     """
     figure = Drawing(figsize=(4.6, 3.1))
-    axes = figure.add_axes((0.12, 0.14, 0.85, 0.6))
+    axes = figure.add_axes((0.12, 0.14, 0.85, 0.7))
     evaluated = [m for m in moments if m.validation]
     for side in moments[0].losses:
         torch = side == "torch"
@@ -98,7 +102,8 @@ def loss_curves(moments: Sequence[Moment]) -> str:
     axes.set_xlabel("training step", labelpad=2)
     axes.set_ylabel("loss")
     axes.grid(axis="y", color=RULE, lw=0.6)
-    figure.legend(loc="upper left", ncols=len(moments[0].losses), frameon=False, fontsize=8.5, borderpad=0)
+    narrow: dict[str, Any] = {"fontsize": 8, "handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 0.9}
+    figure.legend(loc="upper left", ncols=len(moments[0].losses), frameon=False, borderpad=0, **narrow)
     open_frame(axes)
     names = " and ".join(moments[0].losses)
     return inline_svg(figure, f"Training and held-out loss of {names} against the training step")
