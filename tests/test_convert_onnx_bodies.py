@@ -224,6 +224,24 @@ def test_layers_that_are_no_one_lstm_are_networks_of_their_own():
         convert.from_onnx(made)
 
 
+def test_the_order_of_layers_is_that_of_the_values():
+    """ONNX wants nodes in the order of their values; a file that has them in another order is read alike."""
+    made = layered(("a", 5, "x", {}), ("b", 5, "a", {}), ("c", 7, "b", {}))
+    turned = list(made.graph.node)[::-1]
+    del made.graph.node[:]
+    made.graph.node.extend(turned)
+    networks = convert.onnx_networks(made)
+    assert {name: read.nodes for name, read in networks.items()} == {"a": ("a", "b"), "c": ("c",)}
+
+
+def test_operators_of_another_domain_are_not_onnx_s():
+    made = layered(("a", 5, "x", {}), ("b", 5, "a", {}))
+    made.graph.node[1].domain = "mine"  # a Squeeze that may compute anything
+    assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",), ("b",)]
+    made.graph.node[2].domain = "mine"
+    assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",)]
+
+
 def test_two_nodes_that_read_one_are_networks_of_their_own():
     made = layered(("trunk", 5, "x", {}), ("b", 5, "trunk", {}), ("c", 5, "trunk", {}), ("d", 5, "c", {}))
     networks = convert.onnx_networks(made)

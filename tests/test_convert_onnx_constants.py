@@ -127,6 +127,12 @@ def test_every_operator_gives_the_bits_of_onnx_runtime(case, opset):
     same_bits(chain.ours(), chain.theirs())
 
 
+def test_a_reshape_whose_0_is_a_size():
+    chain = Chain(17)
+    plain("Reshape", A[:0], np.array([5, 0]), allowzero=1)(chain)
+    same_bits(chain.ours(), chain.theirs())
+
+
 @pytest.mark.parametrize("case", [{"value_floats": [0.1, 2.0]}, {"value_float": 0.1}])
 def test_constant_nodes_of_numbers(case):
     chain = Chain(17)
@@ -178,6 +184,7 @@ def test_a_cast_rounds_as_in_onnx_runtime(source, kind):
         (np.array([2.0**24, -3.0]), I64, np.int64),
         (np.array([2**24, -3]), F32, np.float32),
         (np.array([True, False]), I64, np.int64),
+        (np.array([0.5, np.nan], "f"), F64, np.float64),
     ],
 )
 def test_a_cast_that_keeps_all_values(given, kind, back):

@@ -58,8 +58,8 @@ class Call:
         if given is None:
             return None
         array = np.asarray(given)
-        if array.size > MOST_INTEGERS or (array.size and array.dtype.kind not in "iu"):
-            raise ValueError(f"{name} must be at most {MOST_INTEGERS} integers; got {array.dtype} {array.shape}")
+        if array.size > MOST_INTEGERS:  # before they become Python's, which take more memory
+            raise ValueError(f"{name} must be at most {MOST_INTEGERS} integers; got {array.size}")
         return array.ravel().tolist()
 
     def required(self, name: str, position: int) -> list[int]:
