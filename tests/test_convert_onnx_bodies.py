@@ -149,7 +149,9 @@ def test_weights_that_the_node_around_a_body_gives_are_refused(kind):
     weights = next(tensor for tensor in inner.initializer if tensor.name == "cell.W")
     made.graph.initializer.append(weights)
     inner.input.append(value("cell.W", 1, 4 * H, D))
-    words = "W of LSTM node 'each/body/cell' comes by the input 'cell.W' of the body 'each/body'; supported: constants"
+    words = (
+        "W of LSTM node 'each/body/cell' comes from the input 'cell.W' of the body 'each/body'; supported: constants"
+    )
     with pytest.raises(ValueError, match=words):
         convert.from_onnx(made)
     assert convert.onnx_networks(made)["each/body/cell"] == convert.OnnxRefusal(("each/body/cell",), words + ".")
@@ -256,7 +258,7 @@ def test_a_refused_network_is_said_and_the_others_are_read():
     assert isinstance(networks["a"], convert.OnnxLSTM)
     for name, words in (
         ("b", "LSTM node 'b' has activations="),
-        ("c", "comes by 'missing', which the model does not have"),
+        ("c", "comes from 'missing', which the model does not have"),
     ):
         assert isinstance(networks[name], convert.OnnxRefusal)
         assert (networks[name].nodes, words in networks[name].reason) == ((name,), True)

@@ -12,7 +12,7 @@ from tests.onnx_models import D, H, X, agrees, arrays, built, helper, narrow, on
 from tests.requirements import need
 
 F32, F16, F64, I64 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "DOUBLE", "INT64"))
-OPSETS = (11, 17, 26)
+OPSETS = (9, 11, 17, 23)  # 23 is the newest that the oldest ONNX Runtime of pyproject.toml runs
 A = np.random.default_rng(0).normal(size=(4, 6, 1)).astype("f")
 
 
@@ -140,7 +140,7 @@ def test_constant_nodes_of_numbers(case):
     same_bits(chain.ours(), chain.theirs())
 
 
-@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("opset", OPSETS[1:])
 @pytest.mark.parametrize(
     ("starts", "ends", "steps"),
     [

@@ -2,7 +2,7 @@
 
 What older opsets have as an attribute and newer ones as an input is taken from where it stands. onnx's own
 ReferenceEvaluator is not used: its Unsqueeze of opset 11 puts the axes [1, 0] elsewhere than ONNX Runtime.
-Source: the operators' documentation, opset 7 to 26.
+Source: the operators' documentation, opset 7 to 27.
 """
 
 from __future__ import annotations
