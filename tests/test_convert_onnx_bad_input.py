@@ -49,7 +49,7 @@ def test_weights_that_do_not_fit_or_are_computed():
     computed = narrow(arrays())
     model = built(computed, first=[helper.make_node("Relu", ["W_raw"], ["W"])])
     del model.graph.initializer[[t.name for t in model.graph.initializer].index("W")]
-    with pytest.raises(ValueError, match="W of LSTM node 'the-lstm' comes by the Relu node 'W'; supported: constants"):
+    with pytest.raises(ValueError, match="W of LSTM node 'the-lstm' comes from the Relu node 'W'; supported: const"):
         convert.from_onnx(model)
     mixed = convert.to_onnx(jax_lstm.init_lstm(jax.random.key(0), D, H, 2, dtype=jnp.float32), time_major=True)
     wide = onnx.numpy_helper.from_array(arrays(inputs=H + 1)["W"].astype("f"), "W_l1")

@@ -149,7 +149,9 @@ def test_weights_that_the_node_around_a_body_gives_are_refused(kind):
     weights = next(tensor for tensor in inner.initializer if tensor.name == "cell.W")
     made.graph.initializer.append(weights)
     inner.input.append(value("cell.W", 1, 4 * H, D))
-    words = "W of LSTM node 'each/body/cell' comes by the input 'cell.W' of the body 'each/body'; supported: constants"
+    words = (
+        "W of LSTM node 'each/body/cell' comes from the input 'cell.W' of the body 'each/body'; supported: constants"
+    )
     with pytest.raises(ValueError, match=words):
         convert.from_onnx(made)
     assert convert.onnx_networks(made)["each/body/cell"] == convert.OnnxRefusal(("each/body/cell",), words + ".")
@@ -224,6 +226,24 @@ def test_layers_that_are_no_one_lstm_are_networks_of_their_own():
         convert.from_onnx(made)
 
 
+def test_the_order_of_layers_is_that_of_the_values():
+    """ONNX wants nodes in the order of their values; a file that has them in another order is read alike."""
+    made = layered(("a", 5, "x", {}), ("b", 5, "a", {}), ("c", 7, "b", {}))
+    turned = list(made.graph.node)[::-1]
+    del made.graph.node[:]
+    made.graph.node.extend(turned)
+    networks = convert.onnx_networks(made)
+    assert {name: read.nodes for name, read in networks.items()} == {"a": ("a", "b"), "c": ("c",)}
+
+
+def test_operators_of_another_domain_are_not_onnx_s():
+    made = layered(("a", 5, "x", {}), ("b", 5, "a", {}))
+    made.graph.node[1].domain = "mine"  # a Squeeze that may compute anything
+    assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",), ("b",)]
+    made.graph.node[2].domain = "mine"
+    assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",)]
+
+
 def test_two_nodes_that_read_one_are_networks_of_their_own():
     made = layered(("trunk", 5, "x", {}), ("b", 5, "trunk", {}), ("c", 5, "trunk", {}), ("d", 5, "c", {}))
     networks = convert.onnx_networks(made)
@@ -238,7 +258,7 @@ def test_a_refused_network_is_said_and_the_others_are_read():
     assert isinstance(networks["a"], convert.OnnxLSTM)
     for name, words in (
         ("b", "LSTM node 'b' has activations="),
-        ("c", "comes by 'missing', which the model does not have"),
+        ("c", "comes from 'missing', which the model does not have"),
     ):
         assert isinstance(networks[name], convert.OnnxRefusal)
         assert (networks[name].nodes, words in networks[name].reason) == ((name,), True)

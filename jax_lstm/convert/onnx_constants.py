@@ -109,6 +109,8 @@ def _leaf(value: Value) -> np.ndarray:
 def _dense(tensor: Any) -> np.ndarray:
     if hasattr(tensor, "indices"):
         raise ValueError("it is sparse; supported: dense tensors")
+    if tensor.data_location == tensor.EXTERNAL:  # onnx.load has read those of a model that came as a path
+        raise ValueError("it is in another file; pass the path of the model, so that it is found beside it")
     array = require_onnx().numpy_helper.to_array(tensor)
     if array.dtype.kind not in NUMBERS:
         raise ValueError(f"it holds {array.dtype}; supported: real numbers")

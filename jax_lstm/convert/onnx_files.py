@@ -83,7 +83,7 @@ class Model:
             if hasattr(read, "dtype"):
                 arrays[name] = read
             elif name in WEIGHTS:
-                raise ValueError(f"{name} of LSTM node {found.name!r} comes by {read}; supported: constants.")
+                raise ValueError(f"{name} of LSTM node {found.name!r} comes from {read}; supported: constants.")
             else:
                 values[name] = value
         return Node(found.name, arrays, dict(_attributes(found)), values)
