@@ -33,11 +33,15 @@ SIZES = {"input_size": 3, "hidden_size": 5}
 
 @dataclass(frozen=True)
 class Kind:
-    """One row: what the file is, as the document calls it, what is done with it, and how one is made in a folder."""
+    """One row: what the file is, as the document calls it, what is done with it, and how one is made in a folder.
+
+    ``in_a_process`` says that a process of its own reads it, which takes a second or two.
+    """
 
     row: str
     outcome: str
     make: Callable[[Path], Made]
+    in_a_process: bool = False
 
 
 class Model(nn.Module):
@@ -334,11 +338,11 @@ KINDS = (
     Kind("the index of safetensors in shards", READ, lambda f: _shards(f, "model", "safetensors", save_file)),
     Kind("the index of torch files in shards", READ, lambda f: _shards(f, "pytorch_model", "bin", torch.save)),
     Kind("NumPy's `.npz`", READ, _npz),
-    Kind("Keras's `.keras`", READ, foreign.keras_archive),
-    Kind("Keras's `.weights.h5`", READ, foreign.keras_weights),
-    Kind("Keras 2's `.h5` of a whole model", READ, lambda f: foreign.keras_old(f, 0)),
-    Kind("Keras 2's `.h5` or `.hdf5` of weights", READ, lambda f: foreign.keras_old(f, 1)),
-    Kind("CuDNNLSTM of Keras 2", READ, foreign.cudnn_lstm),
+    Kind("Keras's `.keras`", READ, foreign.keras_archive, True),
+    Kind("Keras's `.weights.h5`", READ, foreign.keras_weights, True),
+    Kind("Keras 2's `.h5` of a whole model", READ, lambda f: foreign.keras_old(f, 0), True),
+    Kind("Keras 2's `.h5` or `.hdf5` of weights", READ, lambda f: foreign.keras_old(f, 1), True),
+    Kind("CuDNNLSTM of Keras 2", READ, foreign.cudnn_lstm, True),
     Kind("an ONNX model", READ, foreign.onnx_model),
     Kind("an ONNX model with a network per branch of an If", READ, foreign.onnx_branches),
     Kind("`torch.nn.utils.weight_norm`", FOLDED, _weight_norm_old),

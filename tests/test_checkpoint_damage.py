@@ -23,8 +23,9 @@ from pathlib import Path
 from crosscheck.checkpoint import BadFile, look, read_checkpoint
 from tests.test_checkpoint_damage import damaged
 
-def memory():  # bytes; the most so far
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def memory():  # bytes; the most so far, of this process or of one that it started
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return 1024 * max(resource.getrusage(one).ru_maxrss for one in who)
 
 whole = [Path(name) for name in sys.argv[2:]]
 before, slowest, refused = memory(), 0.0, 0
@@ -62,16 +63,27 @@ def damaged(whole: list[Path], count: int) -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_damage_is_refused_or_harmless(count, tmp_path):
+# numpy deprecates the way in which Keras's variables become numpy arrays.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("count", "in_a_process"),
+    [
+        (1_000, False),
+        (10, True),
+        pytest.param(10_000, False, marks=pytest.mark.slow),
+        pytest.param(200, True, marks=pytest.mark.slow),
+    ],
+)
+def test_damage_is_refused_or_harmless(count, in_a_process, tmp_path):
+    chosen = [kind for kind in KINDS if kind.outcome != REFUSED and kind.in_a_process == in_a_process]
     whole = []
-    for number, kind in enumerate(kind for kind in KINDS if kind.outcome != REFUSED):
+    for number, kind in enumerate(chosen):
         (tmp_path / str(number)).mkdir()
         whole.append(str(kind.make(tmp_path / str(number)).path))
     command = [sys.executable, "-c", READ_DAMAGED, str(count), *whole]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     refused, slowest, memory = json.loads(done.stdout)
-    assert refused > count / 2
+    assert refused >= count * (0.2 if in_a_process else 0.5)  # HDF5 has no checksums
     assert slowest < 5
     assert memory < 10**9
