@@ -10,6 +10,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from crosscheck.missing import what_is_missing
+
 if TYPE_CHECKING:
     from crosscheck.collectives import find_collectives
     from crosscheck.discovery import discover
@@ -42,8 +44,10 @@ def __getattr__(name: str) -> Any:
     try:
         home = import_module(f"{__name__}.{_HOME[name]}")
     except ModuleNotFoundError as error:
-        message = f"crosscheck.{name} needs {error.name}, which is not installed: pip install 'jax-lstm[crosscheck]'"
-        raise ModuleNotFoundError(message, name=error.name, path=error.path) from error
+        message = what_is_missing(error, f"crosscheck.{name}")
+        if message is None:
+            raise
+        raise ModuleNotFoundError(message, name=error.name, path=error.path) from None
     found = getattr(home, name)
     globals()[name] = found
     return found
