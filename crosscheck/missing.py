@@ -15,6 +15,7 @@ PACKAGES = {  # the module that is imported -> the package that brings it
     "orbax": "orbax-checkpoint",
     "rich": "rich",
     "safetensors": "safetensors",
+    "scipy": "scipy",
     "torch": "torch",
     "typer": "typer",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None
     if json_file is not None and json_file.exists() and file.exists() and json_file.samefile(file):
         fail(f"--json {json_file}: that is the checkpoint itself")
     if out is not None:
+        import_module("orbax.checkpoint")  # if it is missing, the command ends here, before any work
         try:
             check_out(out)
         except CannotExport as error:

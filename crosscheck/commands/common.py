@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ def check_plot_file(path: Path | None, json_file: Path | None = None) -> None:
     """Before any work: can --plot be written?"""
     if path is None:
         return
+    import_module("crosscheck.report.png")  # a package that is missing ends the command here, before any work
     if path.suffix != ".png":
         fail(f"--plot {path}: the name must end in .png")
     if json_file is not None and path.resolve() == json_file.resolve():
@@ -92,6 +94,7 @@ def check_report_folder(path: Path | None, json_file: Path | None = None) -> Non
     """Before any work: can --report be written? The folder itself, or where there is none, the one to make it in."""
     if path is None:
         return
+    import_module("crosscheck.report.page")
     if json_file is not None and json_file.absolute() == (path / "index.html").absolute():
         fail(f"--json {json_file}: that is the page of --report")
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists() or folder.is_symlink())
