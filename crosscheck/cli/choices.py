@@ -45,6 +45,7 @@ COMPETITORS = (
     "jax_lstm",
     "jax_lstm lean",
     "jax_lstm chunks",
+    "jax_lstm backend=cudnn",
     "torch.nn.LSTM",
     "torch.compile",
     "flax.linen",

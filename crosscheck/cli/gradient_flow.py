@@ -7,19 +7,19 @@ from typing import Annotated
 
 import typer
 
-from crosscheck.cli.options import JOBS, Jobs
+from crosscheck.cli.options import JOBS
 from crosscheck.commands.progress import loading
 
 SHORTEST, NARROWEST, MOST_STEPS = 20, 4, 100_000
 
 
 def gradient_flow(
-    length: Annotated[int, typer.Option(min=SHORTEST, help="Time steps.")] = 1_000,
-    hidden: Annotated[int, typer.Option(min=NARROWEST, help="Hidden units.")] = 64,
+    length: Annotated[int, typer.Option(help=f"Time steps, at least {SHORTEST}.")] = 1_000,
+    hidden: Annotated[int, typer.Option(help=f"Hidden units, at least {NARROWEST}.")] = 64,
     train_steps: Annotated[
-        int, typer.Option(min=0, max=MOST_STEPS, help="Steps of the short training; 0 leaves it out.")
+        int, typer.Option(help=f"Steps of the short training, at most {MOST_STEPS:,}; 0 leaves it out.")
     ] = 600,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, inputs, cotangents and training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, inputs, cotangents and training.")] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
     ] = None,
@@ -27,7 +27,7 @@ def gradient_flow(
         Path | None, typer.Option(metavar="DIR", help="Write a page to DIR/index.html, and its plots as PNG beside it.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write the page of plots to this file.")] = None,
-    jobs: Jobs = JOBS,
+    jobs: Annotated[int, typer.Option(help="Measure networks in so many processes.")] = JOBS,
 ) -> None:
     """Measure how gradients flow back through time, in an RNN and an LSTM, by jax_lstm and torch_ref.
 

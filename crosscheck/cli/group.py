@@ -55,6 +55,7 @@ class Group(TyperGroup):
         try:
             code = super().main(*arguments, **options | {"standalone_mode": False})
         except USAGE_ERROR as error:
-            typer.echo(f"crosscheck: {' '.join(error.format_message().split())}", err=True)  # type: ignore[attr-defined]
+            message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+            typer.echo(f"crosscheck: {message.replace('Value error, ', '')}", err=True)  # the words of typer's parser
             code = 2
         raise SystemExit(code)

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 from rich.text import Text
 
+from crosscheck.cli.gradient_flow import MOST_STEPS, NARROWEST, SHORTEST
 from crosscheck.commands.common import (
     check_json_file,
     check_plot_file,
@@ -40,7 +41,7 @@ def run(
     jobs: int,
 ) -> None:
     """Measure by both frameworks, compare, print the tables and exit."""
-    _check_size(length, hidden)
+    _check(length, hidden, train_steps, seed, jobs)
     check_json_file(json_file)
     check_report_folder(report, json_file)
     check_plot_file(plot, json_file)
@@ -61,8 +62,19 @@ def run(
     raise typer.Exit(0 if study.ok else 1)
 
 
-def _check_size(length: int, hidden: int) -> None:
+def _check(length: int, hidden: int, train_steps: int, seed: int, jobs: int) -> None:
     numbers = length * (2 * hidden) ** 2
+    for name, value, least in (
+        ("--length", length, SHORTEST),
+        ("--hidden", hidden, NARROWEST),
+        ("--train-steps", train_steps, 0),
+        ("--seed", seed, 0),
+        ("--jobs", jobs, 1),
+    ):
+        if value < least:
+            fail(f"{name} must be at least {least}; got {value}")
+    if train_steps > MOST_STEPS:
+        fail(f"--train-steps must be at most {MOST_STEPS}; got {train_steps}")
     if numbers > MOST_NUMBERS:
         fail(
             f"--length {length} --hidden {hidden}: torch_ref forms every Jacobian, {numbers:.1e} numbers, over "

@@ -59,7 +59,7 @@ def _told(name: str, found: Behaviour) -> list[str]:
 
 
 def _table(result: NotebookResult) -> Table:
-    table = new_table(["class", "question", "found", "error", "next best", "error", "equations", "error"])
+    table = new_table(["class", "question", "found", "error", "next best", "its error", "equations", "their error"])
     for name, found in (("as published", result.published), ("corrected", result.corrected)):
         table.add_row(name, "layers that feed gates f i c_ o", *_cells(found.gates))
         table.add_row(name, "collected hidden states", *_cells(found.collected))

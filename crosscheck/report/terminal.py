@@ -49,11 +49,12 @@ def say(console: Console, text: str, style: str = "") -> None:
 def show(console: Console, table: Table, title: str = "", keys: int = 1) -> None:
     """Print a table and an empty line.
 
-    One that is too wide is printed as several, one below the other, each with the first ``keys`` columns. If not even
-    one more column fits beside those, each row is a block of lines.
+    One that is too wide is printed as several, one below the other, each with the first ``keys`` columns. If fewer than
+    two more columns fit beside those, each row is a block of lines.
     """
     if title:
         say(console, title, "italic")
+    table = _part(table, [n for n, column in enumerate(table.columns) if column.header or any(map(str, column.cells))])
     pieces = _folded(console, table, keys)
     if pieces is None:
         _show_blocks(console, table, keys)
@@ -64,7 +65,7 @@ def show(console: Console, table: Table, title: str = "", keys: int = 1) -> None
 
 
 def _folded(console: Console, table: Table, keys: int) -> list[Table] | None:
-    """Return as few tables as fit, or None if a column fits nowhere."""
+    """Return tables that fit, or None if some would have a single column beside the keys."""
     if _widths(console, table).maximum <= console.width or len(table.columns) <= keys:
         return [table]
     first = list(range(keys))
@@ -76,6 +77,8 @@ def _folded(console: Console, table: Table, keys: int) -> list[Table] | None:
             groups.append([n])
         else:
             return None
+    if any(len(group) == 1 for group in groups[:-1]):
+        return None
     return [_part(table, [*first, *group]) for group in groups]
 
 
@@ -102,7 +105,7 @@ def _show_blocks(console: Console, table: Table, keys: int) -> None:
         label = [cell.plain or before for cell, before in zip(cells, label, strict=False)]  # an empty one: as above
         say(console, "  ".join(label), "bold")
         for name, cell in _filled(names[keys:], cells[keys:]):
-            say(console, INDENT + (f"{name}: {cell.plain}" if name else cell.plain), str(cell.style))
+            say(console, INDENT + (f"{name}  {cell.plain}" if name else cell.plain), str(cell.style))
         console.print()
 
 
