@@ -182,6 +182,23 @@ def test_what_is_unfinished_is_removed_and_what_is_whole_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["done.txt"]
 
 
+@contextmanager
+def started(code: str, folder: Path) -> Iterator[subprocess.Popen]:
+    """Python that runs ``code``, to which SIGINT is not ignored."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment, stdout=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        with process.stdout:
+            yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 WRITES = """
 import sys, time
 from pathlib import Path
@@ -198,18 +215,70 @@ with writing("--json", Path("out.json")), whole(Path("out.json")) as file:
 
 
 def test_half_a_file_does_not_survive(tmp_path):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITES], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
-    )
-    signal.signal(signal.SIGINT, before)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    assert len(list(tmp_path.iterdir())) == 1
-    process.send_signal(signal.SIGINT)
-    assert process.wait(SECONDS) == 130
-    process.stdout.close()
+    with started(WRITES, tmp_path) as process:
+        assert process.stdout.readline() == b"ready\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 130
     assert list(tmp_path.iterdir()) == []
+
+
+STARTS = """
+import subprocess, time
+from crosscheck.interrupts import end_on_signals
+
+end_on_signals()
+print(subprocess.Popen(["sh", "-c", "sleep 60; true"]).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_the_command_started_ends_with_it():
+    """As the compiler that torch.compile runs."""
+    with started(STARTS, ROOT) as process:
+        child = int(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 130
+    end = time.monotonic() + SECONDS
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().rpartition(")")[2]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+IGNORES = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from crosscheck.interrupts import end_on_signals
+
+end_on_signals()
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """A shell starts a job in the background with SIGINT ignored."""
+    with started(IGNORES, ROOT) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 143
+
+
+def test_workers_do_not_see_ctrl_c(tmp_path):
+    """A terminal sends it to all of them; the command alone acts on it."""
+    with running(LONG["suite, workers"], tmp_path) as run:
+        run.wait_for(lambda: len(run.processes()) >= 3)
+        before = run.processes()
+        for pid in before:
+            if pid != run.process.pid:
+                os.kill(pid, signal.SIGINT)
+        time.sleep(2)
+        assert run.processes() == before
+        assert run.process.poll() is None
+        assert "Traceback" not in run.shown
 
 
 def test_what_is_over_is_not_undone():
