@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from crosscheck import cli
 from crosscheck.cli import choices
+from crosscheck.cli.group import HelpFormatter
 from crosscheck.finding import CouldNotRun
 from crosscheck.names import known_names, split_names
 from tests.requirements import need
@@ -141,3 +142,9 @@ def test_the_shell_completes_without_a_framework(line, words, monkeypatch):
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
     assert run(FRAMEWORKS).stdout.split() == words
+
+
+def test_an_option_without_a_description_is_shown():
+    formatter = HelpFormatter()
+    formatter.write_dl([("--plain", ""), ("--told", "words")])
+    assert formatter.getvalue() == "--plain\n--told   words\n"

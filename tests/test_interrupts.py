@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from crosscheck.interrupts import on_interrupt
+from jax_lstm import files
 from jax_lstm.files import remove_unfinished, unfinished, whole
 from tests.documents import ROOT
 
@@ -146,15 +147,26 @@ def test_no_worker_is_left(number, tmp_path):
         assert_ended(run, run.end(number), 128 + number)
 
 
+WORKS = """
+import os, sys, time
+from functools import partial
+from crosscheck.processes import run_all
+
+if __name__ == "__main__":
+    pieces = {n: partial(os.write, 1, b"%d\\n" % n) for n in range(2)} | {n: partial(time.sleep, 60) for n in (2, 3)}
+    for _ in run_all(pieces, 2):
+        pass
+"""
+
+
 def test_no_worker_outlives_a_command_that_is_killed(tmp_path):
-    with running(LONG["suite, workers"], tmp_path) as run:
-        run.wait_for(lambda: len(run.processes()) >= 3)
-        time.sleep(5)  # workers must have begun: before that they see the end of their pipe
-        run.end(signal.SIGKILL)
-        end = time.monotonic() + START
-        while run.processes():
-            assert time.monotonic() < end
-            time.sleep(0.1)
+    (tmp_path / "works.py").write_text(WORKS)
+    with started("import runpy; runpy.run_path('works.py', run_name='__main__')", tmp_path) as process:
+        assert sorted([process.stdout.readline(), process.stdout.readline()]) == [b"0\n", b"1\n"]
+        process.kill()
+        process.wait()
+        assert select.select([process.stdout], [], [], SECONDS)[0]  # closed, since no worker has it any more
+        assert process.stdout.read() == b""
 
 
 def test_the_line_says_what_runs_and_for_how_long_from_the_first_second_on(tmp_path):
@@ -178,6 +190,7 @@ def test_what_is_unfinished_is_removed_and_what_is_whole_stays(tmp_path):
             raise InterruptedError
     except InterruptedError:
         pass
+    assert not files._unfinished
     assert (tmp_path / "done.txt").read_text() == "after"
     assert [path.name for path in tmp_path.iterdir()] == ["done.txt"]
 
@@ -204,6 +217,7 @@ import sys, time
 from pathlib import Path
 from crosscheck.commands.common import writing
 from crosscheck.interrupts import end_on_signals
+from jax_lstm import files
 from jax_lstm.files import whole
 
 end_on_signals()

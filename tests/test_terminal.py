@@ -75,7 +75,7 @@ def test_a_block_repeats_a_key_that_its_row_leaves_out():
 
 
 def test_a_column_with_nothing_in_it_is_left_out_and_words_without_a_name_wrap():
-    assert printed(80, ("a", ""), [("1", ""), ("2", "")]) == ["a", "1", "2", ""]
+    assert printed(len("a"), ("a", ""), [("1", ""), ("2", "")]) == ["a", "1", "2", ""]
     rows = [("keras", "-", "it takes no lengths and has no bidirectional layer")]
     shown = printed(40, ("competitor", "time", ""), rows)
     assert max(map(len, shown)) <= 40
