@@ -56,7 +56,7 @@ def run(
         shown = new_table(table.columns, numeric=table.columns[1:] if table.numeric else ())
         for row in table.rows:
             shown.add_row(*map(Text, row))
-        show(console, shown, table.title)
+        show(console, shown, table.title, table.keys)
     for line in (*sentences(study), *failures(study), "", closing(study)):
         say(console, line)
     raise typer.Exit(0 if study.ok else 1)
