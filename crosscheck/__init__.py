@@ -7,8 +7,9 @@ cross-check must not wait for two frameworks.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from crosscheck.missing import what_is_missing
 
 if TYPE_CHECKING:
     from crosscheck.collectives import find_collectives
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from crosscheck.pair import assert_agree, check
     from crosscheck.verdict import Verdict
 
-try:
-    __version__ = version("jax-lstm")  # the distribution that this package is a part of
-except PackageNotFoundError:  # the source without an installation
-    __version__ = "0+unknown"
+__version__: str
 
 _HOME = {
     "CouldNotRun": "finding",
@@ -37,17 +35,30 @@ __all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "chec
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         home = import_module(f"{__name__}.{_HOME[name]}")
     except ModuleNotFoundError as error:
-        message = f"crosscheck.{name} needs {error.name}, which is not installed: pip install 'jax-lstm[crosscheck]'"
-        raise ModuleNotFoundError(message, name=error.name, path=error.path) from error
+        message = what_is_missing(error, f"crosscheck.{name}")
+        if message is None:
+            raise
+        raise ModuleNotFoundError(message, name=error.name, path=error.path) from None
     found = getattr(home, name)
     globals()[name] = found
     return found
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and the command must start at once
+
+    try:
+        return version("jax-lstm")  # the distribution that this package is a part of
+    except PackageNotFoundError:  # the source without an installation
+        return "0+unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

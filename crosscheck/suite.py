@@ -67,9 +67,13 @@ class CaseResults:
 
 
 def run_suite(
-    cases: Iterable[Case], jobs: int = 1, sides: Sequence[str] = tuple(SIDES), explain: bool = True
+    cases: Iterable[Case],
+    jobs: int = 1,
+    sides: Sequence[str] = tuple(SIDES),
+    explain: bool = True,
+    begins: Callable[[str], None] = lambda name: None,
 ) -> Iterator[CaseResults]:
-    """The results of all ``sides``, by name, in the order in which cases end.
+    """The results of all ``sides``, by name, in the order in which cases end. ``begins(name)`` as a case begins.
 
     With ``jobs`` over 1 cases run in so many processes, the longest first; with one they run here, in order.
     """
@@ -78,7 +82,7 @@ def run_suite(
     if jobs > 1:
         cases.sort(key=lambda case: -case.steps)
     pieces = {n: partial(run_sides, case, tuple(sides), explain=explain) for n, case in enumerate(cases)}
-    for _, results in run_all(pieces, jobs):
+    for _, results in run_all(pieces, jobs, lambda n: begins(cases[n].name)):
         yield results
 
 

@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_unfinished: set[Path] = set()
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """Give the path of a file or folder that does not outlive the block, nor `remove_unfinished`."""
+    _unfinished.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _unfinished.discard(path)
+
+
+def remove_unfinished() -> None:
+    """Remove what is not whole yet: for a process that ends at once and runs no ``finally``."""
+    for path in list(_unfinished):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -18,12 +45,9 @@ def whole(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with unfinished(path.with_name(f".{path.name}.{os.getpid()}")) as aside:
         yield aside
         aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:

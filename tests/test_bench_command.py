@@ -110,8 +110,8 @@ def test_the_recorded_command_plans_the_same_run_again(names, planned):
 
 def test_every_option_that_decides_what_is_measured_is_recorded():
     """One that the command line gets and a record forgets would be in neither table."""
-    assert inspect.signature(command.bench).parameters.keys() == VALUES.keys() | WRITES
-    defaults = {name: given.default for name, given in inspect.signature(command.bench).parameters.items()}
+    assert inspect.signature(cli.bench).parameters.keys() == VALUES.keys() | WRITES
+    defaults = {name: given.default for name, given in inspect.signature(cli.bench).parameters.items()}
     for field in dataclasses.fields(Options):
         assert (defaults[field.name] or ()) == (field.default or ())
 
@@ -192,11 +192,14 @@ FILES = {
     ("arguments", "words"),
     [
         (("--shape", "1,2,3"), "--shape must be T,B,D,H, four whole numbers of at least 1 such as 128,32,128,256"),
-        (("--work", "backward"), "--work must be one of forward, training; got 'backward'"),
-        (("--feature", "peepholes"), "--feature must be one of plain, lengths, projection, bidirectional, layers;"),
-        (("--precision", "float8"), "--precision must be one of float32, tf32, bfloat16, float16; got 'float8'"),
+        (("--work", "backward"), "--work: unknown work 'backward'; known: forward, training"),
+        (
+            ("--feature", "peepholes"),
+            "'peepholes' is not one of 'plain', 'lengths', 'projection', 'bidirectional'",
+        ),
+        (("--precision", "float8"), "'float8' is not one of 'float32', 'tf32', 'bfloat16', 'float16'"),
         (("--precision", "tf32"), "--precision tf32 is a GPU's; JAX runs on cpu here. Write --precision float32"),
-        (("--sweep", "D"), "--sweep must be one of T, H, B; got 'D'"),
+        (("--sweep", "D"), "'D' is not one of 'T', 'H', 'B'"),
         (("--sweep", "T", "--shape", "1,2,3,4"), "--sweep has shapes of its own; leave --shape out"),
         (("--only", "keras"), "--only: unknown competitor 'keras'; known: jax_lstm, "),
         (("--only", "jax_lstm fast"), "--only: 'fast' is no option of jax_lstm here; write lean or chunks, or OPTION="),
@@ -254,7 +257,10 @@ def test_threads_are_those_of_both_frameworks():
 
 def test_the_command_starts_no_device_before_it_confines_itself():
     """JAX makes its pool of threads with its device, so nothing imported may have made one."""
-    code = "import crosscheck.cli; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
+    code = (
+        "import crosscheck.commands.bench; from jax._src import xla_bridge; "
+        "print(xla_bridge.backends_are_initialized())"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -7,8 +7,10 @@ from tests.requirements import need
 need("torch")
 
 import math
+import multiprocessing
 import os
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -16,7 +18,7 @@ import typer
 from matplotlib.figure import Figure
 
 from crosscheck.commands.common import check_plot_file, write_json_file, writing
-from crosscheck.processes import run_all
+from crosscheck.processes import WorkerEnded, run_all
 from crosscheck.report.png import write_png
 from jax_lstm.files import whole, write_whole
 
@@ -117,3 +119,36 @@ def test_several_jobs_give_the_same_results_under_their_names():
 def test_what_a_piece_raises_ends_it(jobs):
     with pytest.raises(ZeroDivisionError):
         dict(run_all({"bad": partial(divmod, 1, 0), "good": partial(divmod, 1, 1)}, jobs))
+
+
+def test_no_worker_is_left_when_the_work_ends_early():
+    before = set(multiprocessing.active_children())
+    with pytest.raises(ZeroDivisionError):
+        dict(run_all({"bad": partial(divmod, 1, 0), "slow": partial(time.sleep, 60)}, 2))
+    results = run_all({"quick": partial(divmod, 1, 1), "slow": partial(time.sleep, 60)}, 2)
+    assert next(results) == ("quick", (1, 0))
+    results.close()
+    end = time.monotonic() + 20
+    while set(multiprocessing.active_children()) - before:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_worker_that_dies_is_named():
+    with pytest.raises(WorkerEnded, match="the process that ran deadly ended with exit code 3"):
+        dict(run_all({"deadly": partial(os._exit, 3), "good": partial(divmod, 1, 1)}, 2))
+
+
+def test_what_cannot_be_sent_back_is_an_error():
+    with pytest.raises(RuntimeError, match="cannot be sent"):
+        dict(run_all({"lock": threading.Lock, "good": partial(divmod, 1, 1)}, 2))
+
+
+def test_pieces_are_announced_as_they_begin():
+    for jobs in (1, 2):
+        begun = []
+        results = run_all({name: partial(divmod, 1, 1) for name in "abc"}, jobs, begun.append)
+        next(results)
+        assert begun == ["a", "b", "c"][: 1 if jobs == 1 else 3]
+        list(results)
+        assert begun == ["a", "b", "c"]

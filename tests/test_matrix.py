@@ -128,7 +128,7 @@ def test_an_unknown_side_is_an_error_that_lists_them(run, arguments):
     assert result.exit_code == 2
     assert "unknown side 'nothing'; known: jax_lstm, torch_ref, torch.nn.LSTM" in result.stderr
     assert run("matrix", "--case", "nothing").stderr.startswith(
-        "crosscheck: unknown case 'nothing'; known: small, both"
+        "crosscheck: --case: unknown case 'nothing'; known: small, both"
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crosscheck import cli
+from crosscheck.__main__ import main
 from crosscheck.training import jax_side
 from crosscheck.training.optimizers import OPTIMIZERS
 
@@ -87,8 +88,8 @@ def test_another_algorithm_exits_1_and_is_named(text, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--optimizer", "lion"], "--optimizer must be one of sgd, momentum, adam, adamw, rmsprop; got 'lion'"),
-        (["--dtype", "int8"], "--dtype must be one of"),
+        (["--optimizer", "lion"], "'lion' is not one of 'sgd', 'momentum', 'adam', 'adamw', 'rmsprop'"),
+        (["--dtype", "int8"], "'int8' is not one of 'float64', 'float32', 'both'"),
         (["--clip", "0"], "--clip must be a number over 0"),
         (["--learning-rate", "nan"], "--learning-rate must be a number over 0"),
         (["--text", "nowhere.txt"], "--text nowhere.txt: No such file"),
@@ -106,11 +107,12 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words):
 
 
 def test_wrong_usage_is_one_line_too(monkeypatch, capfd):
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # main's SIGPIPE is for a process of its own
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # main's signals are for a process of its own
+    monkeypatch.setattr("crosscheck.interrupts.end_on_signals", lambda: None)
     for arguments, words in ((["--steps", "0"], "'--steps'"), (["--length", "-3"], "'--length'"), (["--no"], "--no")):
         monkeypatch.setattr(sys, "argv", ["crosscheck", "train", *arguments])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main()
         out, err = capfd.readouterr()
         assert (left.value.code, out) == (2, "")
         assert words in err

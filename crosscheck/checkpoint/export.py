@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from flax.traverse_util import unflatten_dict
 from crosscheck.checkpoint.errors import CannotExport
 from crosscheck.checkpoint.find import Found
 from crosscheck.problem import Arrays
+from jax_lstm.files import unfinished
 
 SAFETENSORS, ORBAX = "params.safetensors", "orbax"
 
@@ -34,16 +34,13 @@ def export(found: Sequence[Found], out: str | os.PathLike[str]) -> None:
     out = Path(out)
     check_out(out)
     flat = _flat(found, out)
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with unfinished(out.with_name(f".{out.name}.{os.getpid()}")) as aside:
         aside.mkdir()
         # Not save_file, which leaves a file that only its owner may read.
         (aside / SAFETENSORS).write_bytes(safetensors.numpy.save(flat))
         _write_orbax(flat, aside / ORBAX)
         check_out(out)
         aside.rename(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_out(out: Path) -> None:

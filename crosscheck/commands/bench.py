@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from crosscheck.bench.brief import KIND, as_markdown, training_of
 from crosscheck.bench.options import Options
@@ -16,69 +16,39 @@ from crosscheck.bench.result import TORCH, Result, Row, as_content, from_content
 from crosscheck.bench.settings import record, use_threads
 from crosscheck.bench.table import COLUMNS, NUMERIC, tables
 from crosscheck.bench.words import sentences, settings_line
-from crosscheck.commands.common import (
-    check_json_file,
-    check_plot_file,
-    fail,
-    failures_in_one_line,
-    output,
-    progress,
-    show_table,
-    write_json_file,
-    writing,
-)
+from crosscheck.bench.work import KINDS
+from crosscheck.commands.common import check_json_file, check_plot_file, write_json_file, writing
+from crosscheck.commands.failures import fail, failures_in_one_line, names_of
+from crosscheck.commands.progress import progress
+from crosscheck.interrupts import on_interrupt
 from crosscheck.report.json import read_json
+from crosscheck.report.terminal import new_table, output, say, show
+from jax_lstm.files import remove_unfinished
 
-DEFAULT = Options()
 
-
-def bench(
-    shape: Annotated[
-        list[str] | None, typer.Option(metavar="T,B,D,H", help="Steps, batch, inputs, hidden; may be repeated.")
-    ] = None,
-    work: Annotated[list[str] | None, typer.Option(help="'forward' or 'training'; both by default.")] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="This competitor alone; may be repeated. 'jax_lstm unroll=4' is ours, run so."
-        ),
-    ] = None,
-    feature: Annotated[
-        str, typer.Option(help="'lengths', 'projection', 'bidirectional' or 'layers' in place of one plain layer.")
-    ] = DEFAULT.feature,
-    precision: Annotated[
-        str, typer.Option(help="'float32', 'tf32', 'bfloat16' or 'float16', on all sides.")
-    ] = DEFAULT.precision,
-    sweep: Annotated[str | None, typer.Option(help="Follow the cost along 'T', 'H' or 'B'.")] = None,
-    runs: Annotated[int, typer.Option(help="At most so many timed runs of each.")] = DEFAULT.runs,
-    seconds: Annotated[float, typer.Option(help="For the runs of each shape and work, together.")] = DEFAULT.seconds,
-    threads: Annotated[int | None, typer.Option(help="Cores for both frameworks; all by default.")] = None,
-    list_competitors: Annotated[bool, typer.Option("--list", help="List competitors and shapes, and stop.")] = False,
-    from_file: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="Print, and draw, the result of an earlier run.")
-    ] = None,
-    brief: Annotated[
-        bool,
-        typer.Option(
-            "--brief",
-            help="Training alone, in units of torch.nn.LSTM's time, as a small table in Markdown; --plot alike.",
-        ),
-    ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the result into this file.")] = None,
+def run(
+    shape: list[str] | None,
+    work: list[str] | None,
+    only: list[str] | None,
+    feature: str,
+    precision: str,
+    sweep: str | None,
+    runs: int,
+    seconds: float,
+    threads: int | None,
+    list_competitors: bool,
+    from_file: Path | None,
+    brief: bool,
+    json_file: Path | None,
+    plot: Path | None,
 ) -> None:
-    """Time and memory of jax_lstm beside torch, flax, haiku and equinox, on the same weights and inputs.
-
-    Each competitor is first held to torch.nn.LSTM's results. Then all are timed in turn, one call each a round. Times
-    are medians; "to ours" is a time in units of jax_lstm's, and over 1 is slower. Exit code 0: measured, whoever wins;
-    1: ours computes something else; 2: could not run.
-    """
+    """Measure, or read what was measured, print it and exit."""
     check_json_file(json_file)
     check_plot_file(plot, json_file)
     options = Options(
         shape=tuple(shape or ()),
-        work=tuple(work or ()),
-        only=tuple(only or ()),
+        work=tuple(names_of("--work", work, "work", KINDS)),
+        only=tuple(names_of("--only", only)),
         feature=feature,
         precision=precision,
         sweep=sweep,
@@ -123,12 +93,13 @@ def _plan(options: Options, brief: bool) -> Plan:
 def _measure(plan: Plan, json_file: Path | None) -> Result:
     """All pieces of work; what there is is written after each, since a whole table takes minutes."""
     rows: list[Row] = []
-    with failures_in_one_line(), progress() as bar:
+    total = len(plan.shapes) * len(plan.kinds)
+    with failures_in_one_line(), on_interrupt(remove_unfinished), progress(total) as work:
+        work.begins("settings")
         settings = record(plan.options.precision)
-        task = bar.add_task("measuring", total=len(plan.shapes) * len(plan.kinds))
-        for more in plan.run(lambda what: bar.update(task, description=what)):
+        for more in plan.run(work.does):
             rows += more
-            bar.update(task, advance=1)
+            work.does("writing", advance=1)
             result = Result(tuple(rows), settings, plan.options.command, plan.options.sweep or "")
             write_json_file(json_file, "bench", as_content(result))
     return result
@@ -158,15 +129,18 @@ def _draw(result: Result, path: Path | None) -> None:
 def _list(plan: Plan) -> None:
     console = output()
     for competitor in plan.competitors:
-        console.print(f"{competitor.name:24s} {competitor.description}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"shapes T,B,D,H: {'  '.join(map(str, plan.shapes))}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{competitor.name:24s} {competitor.description}")
+    say(console, f"shapes T,B,D,H: {'  '.join(map(str, plan.shapes))}")
 
 
 def _print(result: Result, console: Console) -> None:
     for table in tables(result):
-        show_table(console, table.title, COLUMNS, table.rows, NUMERIC)
+        shown = new_table(COLUMNS, NUMERIC)
+        for row in table.rows:
+            shown.add_row(*map(Text, row))
+        show(console, shown, table.title, keys=2)
     for line in (settings_line(result), "", *sentences(result)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
 
 
 def _print_brief(result: Result, plot: Path | None, console: Console) -> None:
@@ -175,4 +149,4 @@ def _print_brief(result: Result, plot: Path | None, console: Console) -> None:
     except ValueError as error:
         fail(f"--brief: {error}")
     _draw(drawn, plot)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)  # Markdown, which no line break may change

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -26,61 +27,28 @@ from crosscheck.checkpoint import (
 )
 from crosscheck.checkpoint.errors import listed, printable
 from crosscheck.checkpoint.export import check_out
-from crosscheck.commands.common import (
-    check_json_file,
-    check_report_folder,
-    fail,
-    failures_in_one_line,
-    output,
-    progress,
-    write_json_file,
-    write_report,
-    writing,
-)
+from crosscheck.commands.common import check_json_file, check_report_folder, write_json_file, write_report, writing
+from crosscheck.commands.failures import fail, failures_in_one_line
+from crosscheck.commands.progress import progress
 from crosscheck.environment import environment
-from crosscheck.finding import worst
 from crosscheck.report.content import as_dict
 from crosscheck.report.table import closing_line, print_table
+from crosscheck.report.terminal import new_table, output, say, show
 from crosscheck.suite import CaseResult, run_case
 
 
-def checkpoint(
-    file: Annotated[
-        Path, typer.Argument(help="A file of weights, of torch, safetensors or NumPy, or the index of shards.")
-    ],
-    prefix: Annotated[str, typer.Option(help="Only LSTMs at or below this name, such as model.encoder.")] = "",
-    export_to: Annotated[
-        Path | None,
-        typer.Option(
-            "--export",
-            metavar="OUT",
-            help="Write the LSTMs as Flax parameters into a new folder: params.safetensors and an orbax directory.",
-        ),
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the results to this file.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a page with every curve and limit to DIR/index.html.")
-    ] = None,
-) -> None:
-    """Find every torch LSTM in a checkpoint, cross-check each on its real weights, and export them to Flax.
-
-    Finds nn.LSTM stacks and LSTMCells at any prefix. The content of the file tells its format. Nothing in it is run:
-    objects of other classes are skipped and listed. Weight norm, pruning and WeightDrop are folded.
-    Exit code 0: every LSTM agrees; 1: not; 2: could not run, and nothing was written.
-    """
+def run(file: Path, prefix: str, export_to: Path | None, json_file: Path | None, report: Path | None) -> None:
+    """Judge and export the LSTMs of a checkpoint, print what was found and exit."""
     with failures_in_one_line():
         _check_targets(file, export_to, json_file)
         check_report_folder(report, json_file)
         read, found, skipped = _read(file, prefix)
     results = []
-    with failures_in_one_line(), progress() as bar:
-        task = bar.add_task(f"{len(found)} LSTMs", total=len(found))
+    with failures_in_one_line(), progress(len(found)) as work:
         for lstm in found:
-            bar.update(task, description=lstm.name)
+            work.begins(lstm.name)
             results.append(run_case(case_of(lstm), _command(file, lstm.name * bool(lstm.prefix))))
-            bar.update(task, advance=1, description=f"{lstm.name}: {worst(r.outcome for r in results[-1])}")
+            work.ends(lstm.name)
     content = as_dict(results, environment())
     content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
     content["checkpoint"] = _as_dict(file, read, found, skipped, export_to)
@@ -100,6 +68,7 @@ def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None
     if json_file is not None and json_file.exists() and file.exists() and json_file.samefile(file):
         fail(f"--json {json_file}: that is the checkpoint itself")
     if out is not None:
+        import_module("orbax.checkpoint")  # if it is missing, the command ends here, before any work
         try:
             check_out(out)
         except CannotExport as error:
@@ -157,41 +126,37 @@ def _print(
     content: dict[str, Any],
     console: Console,
 ) -> None:
-    console.width += max(len(lstm.name) for lstm in found)  # long names are not cut
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
-    console.print(_table(found))
-    console.print()
+    show(console, _table(found))
     for lstm in found:
         for note in lstm.notes:
-            console.print(f"as read: {lstm.name}: {note}", **plain)
+            say(console, f"as read: {lstm.name}: {note}")
     if read.skipped:
         objects = [f"{kind} at {place or 'the top level'}" for kind, place in read.skipped.items()]
-        console.print(f"not made: {listed(objects)}", **plain)
+        say(console, f"not made: {listed(objects)}")
     if read.skipped or any(lstm.notes for lstm in found):
         console.print()
     for entry in skipped:
         line = f"not checked: {entry.name} ({entry.kind}): {entry.reason}"
-        console.print(line, style="red" if entry.is_lstm else "", **plain)
+        say(console, line, "red" if entry.is_lstm else "")
     if skipped:
         console.print()
     print_table(results, console)
     settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
-    console.print(settings + "\n", highlight=False, markup=False)
+    say(console, settings + "\n\n")
     if out := content["checkpoint"]["export"]:
         lines = (
             f"exported to {printable(out)}: {len(found)} LSTM{'s' * (len(found) > 1)}, as params.safetensors and orbax/"
         )
-        console.print(f"{lines}; their verdict is {content['verdict']}", **plain)
+        say(console, f"{lines}; their verdict is {content['verdict']}")
     unchecked = [entry.name for entry in skipped if entry.is_lstm]
     missing = f"; but not every LSTM could be checked: {listed(unchecked)}" if unchecked else ""
-    console.print(closing_line(results) + missing, style="green" if content["ok"] else "red", **plain)
+    say(console, closing_line(results) + missing, "green" if content["ok"] else "red")
 
 
 def _table(found: Sequence[Found]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
     numbers = ("inputs", "hidden", "projection", "layers", "directions")
-    for title in ("LSTM", "kind", *numbers, "bias", "dtype", "weight_ih", "weight_hh", "parameters"):
-        table.add_column(title, no_wrap=True, justify="right" if title in (*numbers, "parameters") else "left")
+    columns = ("LSTM", "kind", *numbers, "bias", "dtype", "weight_ih", "weight_hh", "parameters")
+    table = new_table(columns, numeric=(*numbers, "parameters"))
     for lstm in found:
         network, params = lstm.network, lstm.stack_params
         sizes = (network.input_size, network.hidden_size, network.proj_size or "-")

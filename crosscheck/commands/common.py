@@ -1,4 +1,4 @@
-"""What the commands share: where output goes, files that can be written, one line for what cannot run."""
+"""What the commands share: files that can be written, whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,67 +7,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
+from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.environment import environment
-from crosscheck.finding import CouldNotRun
+from crosscheck.interrupts import on_interrupt
 from crosscheck.report.content import as_dict
 from crosscheck.report.json import Command, write_json
 from crosscheck.suite import CaseResult
+from jax_lstm.files import remove_unfinished
 
 if TYPE_CHECKING:
     from crosscheck.report.page import Page
-
-WIDTH = 140  # at least; on a narrower terminal lines wrap, and nothing is cut
-
-
-def output() -> Console:
-    """stdout, for tables and verdicts."""
-    return Console(width=max(WIDTH, Console().width))
-
-
-def on_stderr() -> Console:
-    """stderr, for progress and failures."""
-    return Console(stderr=True)
-
-
-def progress() -> Progress:
-    """A bar on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = on_stderr()
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def fail(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
-    typer.echo(f"crosscheck: {(message.splitlines() or [''])[0]}", err=True)
-    raise typer.Exit(2)
-
-
-@contextmanager
-def failures_in_one_line() -> Iterator[None]:
-    """Whatever stops a command from judging ends it with one line and exit code 2. Open no progress bar around it."""
-    try:
-        yield
-    except (typer.Exit, typer.Abort):
-        raise
-    except CouldNotRun as error:
-        fail(str(error))
-    except Exception as error:  # a worker that was killed, a device out of memory: nothing was judged
-        fail(f"{type(error).__name__}: {error}")
 
 
 @contextmanager
 def writing(option: str, path: Path) -> Iterator[None]:
     """What goes wrong within, in making what ``option`` asks for or in writing it, ends the command in one line."""
-    with failures_in_one_line():
+    with failures_in_one_line(), on_interrupt(remove_unfinished):
         try:
             yield
         except OSError as error:
@@ -112,17 +73,6 @@ def write_page_of(make: Callable[[], Page], folder: Path) -> None:
     typer.echo(f"report: {file}", err=True)
 
 
-def show_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric) -> None:
-    """A table of plain text and an empty line. numeric: those of the columns that stand on the right."""
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        shown.add_column(name, no_wrap=bool(name), justify="right" if name in numeric else "left")
-    for row in rows:
-        shown.add_row(*map(Text, row))
-    console.print(shown)
-    console.print()
-
-
 def check_json_file(path: Path | None) -> None:
     """Before any work: can --json be written?"""
     if path is not None:
@@ -133,6 +83,7 @@ def check_plot_file(path: Path | None, json_file: Path | None = None) -> None:
     """Before any work: can --plot be written?"""
     if path is None:
         return
+    import_module("crosscheck.report.png")  # a package that is missing ends the command here, before any work
     if path.suffix != ".png":
         fail(f"--plot {path}: the name must end in .png")
     if json_file is not None and path.resolve() == json_file.resolve():
@@ -149,6 +100,7 @@ def check_report_folder(path: Path | None, json_file: Path | None = None) -> Non
     """Before any work: can --report be written? The folder itself, or where there is none, the one to make it in."""
     if path is None:
         return
+    import_module("crosscheck.report.page")
     if json_file is not None and json_file.absolute() == (path / "index.html").absolute():
         fail(f"--json {json_file}: that is the page of --report")
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists() or folder.is_symlink())

@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from crosscheck.commands.common import check_json_file, failures_in_one_line, output, progress, write_json_file
+from crosscheck.commands.common import check_json_file, write_json_file
+from crosscheck.commands.failures import failures_in_one_line
+from crosscheck.commands.progress import progress
 from crosscheck.environment import environment
 from crosscheck.faults.bench import bench_cases
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.mutants import MUTANTS
 from crosscheck.faults.rules import RULES
-from crosscheck.faults.score import Score, run, tasks
+from crosscheck.faults.score import Score, run_tasks, tasks
+from crosscheck.report.terminal import new_table, output, say, show
 
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
-
-def faults(
-    quick: Annotated[bool, typer.Option("--quick", help="Short sequences and fewer right configurations.")] = False,
-    list_faults: Annotated[bool, typer.Option("--list", help="List the faults and stop.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Run in so many processes.")] = min(os.cpu_count() or 1, 4),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-) -> None:
-    """Plant every fault of the catalogue in the reference and count how many the verdict sees: the kill score.
-
-    Beside it: false alarms over right sides and random right configurations, the kill score of tolerance rules in use
-    elsewhere on the same results, and mutants of the comparer itself. Exit code 0: every fault killed, no false alarm,
-    every mutant noticed; 1: not; 2: could not run.
-    """
+def run(quick: bool, list_faults: bool, jobs: int, json_file: Path | None) -> None:
+    """Take the kill score, print it and exit."""
     console = output()
     if list_faults:
         for fault in FAULTS.values():
-            console.print(f"{fault.name:26s} {fault.kind:9s}  {fault.description}", **PLAIN)
+            say(console, f"{fault.name:26s} {fault.kind:9s}  {fault.description}")
         return
     check_json_file(json_file)
     started = time.perf_counter()
-    work = tasks(quick)
+    todo = tasks(quick)
     found = []
-    with failures_in_one_line(), progress() as bar:
-        task = bar.add_task(f"{len(FAULTS)} faults", total=len(work))
-        for trials in run(work, jobs):
+    with failures_in_one_line(), progress(len(todo)) as work:
+        for name, trials in run_tasks(todo, jobs, work.begins):
             found.append(trials)
-            bar.update(task, advance=1)
+            work.ends(name)
     score = Score(found)
     write_json_file(json_file, "faults", as_dict(score, quick, time.perf_counter() - started))
     _print(score, quick, console)
@@ -56,31 +45,29 @@ def faults(
 
 def _print(score: Score, quick: bool, console: Console) -> None:
     cases = [case.name for case in bench_cases(quick)]
-    console.print(_rules_table(score, cases))
-    console.print()
+    show(console, _rules_table(score, cases), keys=2)
     case, fault, ratio = score.weakest
-    console.print(f"hardest to see: {fault} in case {case}, still {ratio:.3g} times its limit", **PLAIN)
+    say(console, f"hardest to see: {fault} in case {case}, still {ratio:.3g} times its limit")
     for name, how in sorted(score.noticed.items()):
         said = f"noticed: {how}" if how else "NOT NOTICED"
-        console.print(f"broken comparer, {MUTANTS[name].description}: {said}", **PLAIN)
+        say(console, f"broken comparer, {MUTANTS[name].description}: {said}")
     console.print()
     for name, where in score.survivors.items():
-        console.print(f"survivor: {name} ({FAULTS[name].description}): {'; '.join(where)}", style="red", **PLAIN)
+        say(console, f"survivor: {name} ({FAULTS[name].description}): {'; '.join(where)}", "red")
     for (case, side), outcome in score.false_alarms.items():
-        console.print(f"false alarm: {side} in case {case}: {outcome}", style="red", **PLAIN)
+        say(console, f"false alarm: {side} in case {case}: {outcome}", "red")
     configurations = {case for case, _ in score.right if case not in cases}
     killed = f"killed {len(FAULTS) - len(score.survivors)} of {len(FAULTS)} faults"
     alarms = f"{len(score.false_alarms)} false alarms in {len(score.right)} verdicts on right sides"
     mutants = f"{len(MUTANTS) - len(score.unnoticed)} of {len(MUTANTS)} broken comparers noticed"
     line = f"{killed}; {alarms}, {len(configurations)} random configurations among them; {mutants}: "
-    console.print(line + ("ok" if score.ok else "NOT ok"), style="green" if score.ok else "red", **PLAIN)
+    say(console, line + ("ok" if score.ok else "NOT ok"), "green" if score.ok else "red")
 
 
 def _rules_table(score: Score, cases: list[str]) -> Table:
     """A line a case: how many faults of outputs and of gradients, and how many right sides, each rule rejects."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("rejected, of tried", "", "crosscheck", *RULES):
-        table.add_column(title, no_wrap=True, justify="left" if title in ("rejected, of tried", "") else "right")
+    figures = ["crosscheck", *RULES]
+    table = new_table(["rejected, of tried", "", *figures], numeric=figures)
     for case in cases:
         for n, kind in enumerate(KINDS):
             others = (_share(*score.killed_by_rule(rule, case, kind)) for rule in RULES)

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
 
-from crosscheck.commands.common import check_json_file, failures_in_one_line, output, write_json_file
+from crosscheck.commands.common import check_json_file, write_json_file
+from crosscheck.commands.failures import failures_in_one_line
+from crosscheck.commands.progress import progress
 from crosscheck.environment import environment
 from crosscheck.notebook import SMALL, Behaviour, Explained, NotebookResult, examine_notebook, notebook_classes
+from crosscheck.report.terminal import new_table, output, say, show
 
 
-def notebook(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-) -> None:
-    """Name what the teaching notebook's LSTM class does other than its equations, from its behaviour alone.
-
-    Exit code 0: the published class shows both known departures, the corrected one none, and it agrees with
-    jax_lstm.lstm and torch.nn.LSTM; 1: anything else; 2: could not run.
-    """
+def run(json_file: Path | None) -> None:
+    """Examine both classes, print what was found and exit."""
     check_json_file(json_file)
-    with failures_in_one_line():
+    with failures_in_one_line(), progress() as work:
+        work.begins("the notebook's class")
         result = examine_notebook(*notebook_classes())
     write_json_file(json_file, "notebook", _as_dict(result))
     console = output()
-    console.print(_table(result))
-    console.print()
+    show(console, _table(result), keys=2)
     for line in sentences(result):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
     raise typer.Exit(0 if result.ok else 1)
 
 
@@ -62,9 +59,7 @@ def _told(name: str, found: Behaviour) -> list[str]:
 
 
 def _table(result: NotebookResult) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("class", "question", "found", "error", "next best", "error", "equations", "error"):
-        table.add_column(title, no_wrap=True)
+    table = new_table(["class", "question", "found", "error", "next best", "its error", "equations", "their error"])
     for name, found in (("as published", result.published), ("corrected", result.corrected)):
         table.add_row(name, "layers that feed gates f i c_ o", *_cells(found.gates))
         table.add_row(name, "collected hidden states", *_cells(found.collected))

@@ -7,7 +7,7 @@ results, and mutants of the comparer show that the score itself can fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -44,23 +44,29 @@ class Trials:
     noticed: dict[str, str] = field(default_factory=dict)
 
 
-def tasks(quick: bool) -> list[tuple[Callable[..., Trials], tuple]]:
-    """Independent pieces of work."""
+def tasks(quick: bool) -> dict[str, Callable[[], Trials]]:
+    """Independent pieces of work by what they try, the longest ones first."""
     cases = bench_cases(quick)
     names = list(FAULTS)
-    chunks = [names[n : n + CHUNK] for n in range(0, len(names), CHUNK)]
-    found: list[tuple[Callable[..., Trials], tuple]] = [(try_mutants, (cases[0],))]  # the longest ones first
-    found += [(try_faults, (case, chunk)) for case in reversed(cases) for chunk in chunks]
-    found += [(try_right, ([case], True)) for case in cases]
+    found: dict[str, Callable[[], Trials]] = {"broken comparers": partial(try_mutants, cases[0])}
+    for case in reversed(cases):
+        for n in range(0, len(names), CHUNK):
+            chunk = names[n : n + CHUNK]
+            found[f"{chunk[0]} and others in {case.name}"] = partial(try_faults, case, chunk)
+    for case in cases:
+        found[f"right sides of {case.name}"] = partial(try_right, [case], True)
     configurations = list(random_cases(RANDOM[quick]))
-    found += [(try_right, (configurations[n : n + 4], False)) for n in range(0, len(configurations), 4)]
+    for n in range(0, len(configurations), 4):
+        some = configurations[n : n + 4]
+        found[f"right sides of {some[0].name} and others"] = partial(try_right, some, False)
     return found
 
 
-def run(work: Sequence[tuple[Callable[..., Trials], tuple]], jobs: int) -> Iterator[Trials]:
-    """The results of tasks as they end, in ``jobs`` processes or, with one, here."""
-    for _, trials in run_all({n: partial(task, *arguments) for n, (task, arguments) in enumerate(work)}, jobs):
-        yield trials
+def run_tasks(
+    work: Mapping[str, Callable[[], Trials]], jobs: int, begins: Callable[[str], None] = lambda name: None
+) -> Iterator[tuple[str, Trials]]:
+    """The names and results of tasks as they end, in ``jobs`` processes or, with one, here."""
+    return run_all(work, jobs, begins)
 
 
 @lru_cache(maxsize=8)

@@ -116,9 +116,18 @@ class Study:
 
 
 def run_study(
-    length: int, hidden: int, seed: int, train_steps: int, jobs: int, done: Callable[[str], None] = lambda name: None
+    length: int,
+    hidden: int,
+    seed: int,
+    train_steps: int,
+    jobs: int,
+    begins: Callable[[str], None] = lambda name: None,
+    ends: Callable[[str], None] = lambda name: None,
 ) -> Study:
-    """All of it; ``done(name)`` after each piece. With ``jobs`` over 1 in so many processes, the longest first."""
+    """All of it; ``begins(name)`` before and ``ends(name)`` after each piece.
+
+    With ``jobs`` over 1 in so many processes, the longest first.
+    """
     every = max(1, length // CHECKED)
     networks = study_networks(length, hidden, seed)
     pieces: dict[str, Callable[[], Any]] = {}
@@ -127,9 +136,9 @@ def run_study(
     for name, kind, bias in TRAINED if train_steps else ():
         pieces[f"{name}, trained"] = partial(measure_trained, name, kind, bias, train_steps, seed)
     found = {}
-    for name, result in run_all(pieces, jobs):
+    for name, result in run_all(pieces, jobs, begins):
         found[name] = result
-        done(name)
+        ends(name)
     trained = tuple(found[f"{name}, trained"] for name, *_ in TRAINED) if train_steps else ()
     return Study(length, hidden, seed, train_steps, tuple(found[network.name] for network in networks), trained)
 

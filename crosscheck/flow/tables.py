@@ -13,10 +13,13 @@ from crosscheck.flow.study import Measured, Study
 
 @dataclass(frozen=True)
 class TextTable:
+    """``keys``: so many columns tell its rows apart."""
+
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: bool = True
+    keys: int = 1
 
 
 def tables(study: Study) -> list[TextTable]:
@@ -68,7 +71,7 @@ def trained_table(study: Study) -> TextTable:
             rows.append((pair.name, when, f"{error:.4f}", decimal(m.relative("dh")[0]), *of_c, f"{m.rate.factor:.4f}"))
     lag = study.trained[0].before.network.steps
     title = f"Before and after {study.train_steps} steps of training on the adding problem, {lag} time steps"
-    return TextTable(title, columns, tuple(rows))
+    return TextTable(title, columns, tuple(rows), keys=2)
 
 
 def agreement_table(study: Study) -> TextTable:

@@ -9,19 +9,16 @@ from rich.table import Table
 
 from crosscheck.finding import SEVERITY, Finding, Outcome
 from crosscheck.reference import TINY32
+from crosscheck.report.terminal import new_table
 
 STRETCHES = 10
 
 
-def curve_table(title: str, findings: Sequence[Finding], quantity: str) -> Table:
+def curve_table(findings: Sequence[Finding], quantity: str) -> Table:
     """Stretches of time down, lanes across: error and limit at that step of a stretch that is nearest to its limit."""
     own = [f for f in findings if f.quantity == quantity and f.part == "t" and not f.check.stands_in]
     curves = {f.lane: f for f in own if f.rows is not None}
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("steps", no_wrap=True)
-    table.add_column(f"‖{quantity}‖", no_wrap=True)
-    for lane in curves:
-        table.add_column(f"{lane}: err / limit", no_wrap=True)
+    table = new_table(["steps", f"‖{quantity}‖", *(f"{lane}: err / limit" for lane in curves)])
     if not curves:
         return table
     sizes = next(iter(curves.values())).rows.size  # type: ignore[union-attr]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from crosscheck.finding import FLOAT32, FLOAT64, Check, Finding, Outcome, worst
+from crosscheck.report.terminal import new_table, say, show
 from crosscheck.report.text import finding_text, reach_text
 from crosscheck.suite import CaseResult, NoResult, overall
 
@@ -25,29 +25,19 @@ def print_table(results: Sequence[Sequence[CaseResult]], console: Console) -> No
     In each lane a row shows the quantity of jax_lstm that is nearest to its limit, or furthest over it; another
     side's where that one has the graver verdict.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in (
-        "case",
-        "verdict",
-        "float64: err / limit",
-        "worst quantity",
-        "float32: err / limit",
-        "worst quantity",
-    ):
-        table.add_column(title, no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
+    lanes = (title for dtype in ("float64", "float32") for title in (f"{dtype}: err / limit", "worst quantity"))
+    table = new_table(["case", "verdict", *lanes, "time"], numeric=["time"])
     for case in results:
         outcome, ok = worst(r.outcome for r in case), all(r.ok for r in case)
         expected = outcome is not Outcome.AGREE and ok
         label = Text(f"{outcome}{' (expected)' if expected else ''}", "green" if ok else STYLE[outcome])
         cells = [cell for check in (FLOAT64, FLOAT32) for cell in worst_in(case, check)]
         table.add_row(case[0].name, label, *cells, f"{sum(r.seconds for r in case):.1f} s")
-    console.print(table)
-    console.print()
+    show(console, table)
     for case in results:
         reach = reach_of(case)
         if reach:
-            console.print(f"{case[0].name}: {reach}", highlight=False, markup=False)
+            say(console, f"{case[0].name}: {reach}")
     print_failures(results, console)
 
 
@@ -61,7 +51,7 @@ def print_without(without: Sequence[NoResult], console: Console) -> None:
         sides.setdefault((what, ", ".join(names), reason), []).append(side)
     for (what, names_in_line, reason), of in sides.items():
         line = f"{', '.join(of)}: {what}: {names_in_line}: {reason}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
     if without:
         console.print()
 
@@ -138,4 +128,4 @@ def _print_failure(result: CaseResult, console: Console) -> None:
     if verdict.cause and not verdict.diagnosis:
         lines.append(f"  likely cause: {verdict.cause}")
     lines.append(f"  reproduce: {result.reproduce}")
-    console.print("\n".join(lines) + "\n", style="red", highlight=False, markup=False, soft_wrap=True)
+    say(console, "\n".join(lines) + "\n\n", "red")

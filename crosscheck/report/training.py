@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from crosscheck.finding import FLOAT32, Check, Finding, Kind, Outcome, worst
+from crosscheck.report.terminal import new_table
 from crosscheck.training.optimizers import CLIP_DIFFERS
 from crosscheck.training.recipe import Recipe
 from crosscheck.training.result import TrainingResult
@@ -54,9 +55,7 @@ def quantity_table(results: Sequence[TrainingResult]) -> Table:
 
 
 def _table(columns, rows) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
+    table = new_table(columns)
     for row in rows:
         table.add_row(*row)
     return table

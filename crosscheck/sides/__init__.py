@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from crosscheck.cases import Case
+from crosscheck.names import unknown_name
 from crosscheck.sides import jax_lstm, torch_nn, torch_ref
 from crosscheck.sides.side import NotInstalled, NotSupported, Runner, Side
 
@@ -66,6 +67,6 @@ def choose(names: Iterable[str]) -> list[Side]:
     for name in (name.strip() for name in names):
         found = [known[name]] if name in known else [side for key, side in known.items() if key.startswith(f"{name}.")]
         if not name or not found:
-            raise ValueError(f"unknown side {name!r}; known: {', '.join(known)}")
+            raise ValueError(unknown_name("side", name, list(known)))
         chosen |= {side.name: side for side in found}
     return list(chosen.values())

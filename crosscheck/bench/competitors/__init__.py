@@ -6,6 +6,7 @@ from functools import lru_cache
 from importlib import import_module
 
 from crosscheck.bench.competitor import Competitor
+from crosscheck.names import unknown_name
 
 FILES = (
     "jax_lstm",
@@ -38,5 +39,5 @@ def choose(names: list[str]) -> list[Competitor]:
         elif first == NAME and words.strip():
             found.append(ours(words.strip()))
         else:
-            raise ValueError(f"unknown competitor {name!r}; known: {', '.join(known())}")
+            raise ValueError(unknown_name("competitor", name, list(known())))
     return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from tempfile import mkdtemp
 
 import torch
 
 from crosscheck.bench.competitor import Competitor, Missing, Ready
 from crosscheck.bench.torch_program import ready_torch, torch_device
 from crosscheck.bench.work import Work
+from jax_lstm.files import unfinished
 from torch_ref import LSTM
 from torch_ref.cell import lstm_step
 
@@ -36,8 +38,8 @@ def ready(work: Work) -> Ready:
     try:
         with (
             config.patch(compile_threads=1),  # no pool of compilers that lives on beside the clock
-            TemporaryDirectory() as folder,  # torch leaves its files there if it fails
-            utils.fresh_inductor_cache(dir=folder),  # a program of an earlier run would make the time too short
+            unfinished(Path(mkdtemp())) as folder,  # torch leaves its files there if it fails
+            utils.fresh_inductor_cache(dir=str(folder)),  # a program of an earlier run would make the time too short
         ):
             return ready_torch(work, module, lambda x: module(x, None, lengths)[0], compiles=True)
     except torch._dynamo.exc.TorchDynamoException as error:

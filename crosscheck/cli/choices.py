@@ -1,0 +1,73 @@
+"""The names that options take, for --help and shell completion, which must not wait for two frameworks.
+
+The tables that these names stand in import JAX and torch. A test holds the names equal to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+CASES = (
+    "notebook",
+    "one-step",
+    "stacked",
+    "bidirectional",
+    "projection",
+    "no-bias",
+    "lengths",
+    "time-major",
+    "unbatched",
+    "rnn-tanh",
+    "rnn-relu",
+    "long-1000",
+    "long-10000",
+    "long-alive",
+    "long-vanished",
+    "text",
+)
+MATRIX_CASES = (*CASES[:7], "lengths-above-0", *CASES[7:])
+SIDES = (
+    "jax_lstm",
+    "torch_ref",
+    "torch.nn.LSTM",
+    "torch.nn.LSTM/native",
+    "flax.linen",
+    "flax.linen.LSTMCell",
+    "flax.nnx",
+    "flax.nnx.LSTMCell",
+    "haiku",
+    "equinox",
+    "keras",
+    "onnxruntime",
+)
+COMPETITORS = (
+    "jax_lstm",
+    "jax_lstm lean",
+    "jax_lstm chunks",
+    "jax_lstm backend=cudnn",
+    "torch.nn.LSTM",
+    "torch.compile",
+    "flax.linen",
+    "flax.nnx",
+    "haiku",
+    "equinox",
+    "jax.experimental.rnn",
+)
+WORK = ("forward", "training")
+Feature = Literal["plain", "lengths", "projection", "bidirectional", "layers"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Sweep = Literal["T", "H", "B"]
+Loss = Literal["last", "all"]
+Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
+Dtype = Literal["float64", "float32", "both"]
+
+
+def complete_from(names: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return the completion of a list of names: of its last one, behind those that stand there."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, _ = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names if f"{before}{comma}{name}".startswith(incomplete)]
+
+    return complete

@@ -1,0 +1,61 @@
+"""How the command line behaves as a whole: wrong usage is one line, and --help fits a narrow terminal."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from typing import Any, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+USAGE_ERROR = cast(type[Exception], typer.BadParameter.__bases__[0])  # typer has no name of its own for it
+WIDE, NARROW = 80, 60
+WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+_Context: Any = TyperGroup.context_class
+_HelpFormatter: Any = _Context.formatter_class
+
+
+class HelpFormatter(_HelpFormatter):
+    """As wide as the terminal, up to 80 columns; on a narrow one a description stands below its option."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.width = min(shutil.get_terminal_size().columns, WIDE) - 2
+
+    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write terms and descriptions. Names with a hyphen stay whole, which click would break."""
+        rows = list(rows)
+        margin = " " * self.current_indent
+        longest = max(len(term) for term, _ in rows) if self.width > NARROW else 2
+        indent = margin + " " * (min(longest, col_max) + col_spacing)
+        for term, description in rows:
+            first = f"{margin}{term}"
+            if len(first) > len(indent) - col_spacing or not description:
+                self.write(f"{first}\n")
+                first = ""
+            words = " ".join(description.split())
+            lines = textwrap.wrap(words, self.width, initial_indent=indent, subsequent_indent=indent, **WHOLE)
+            self.write("".join(f"{line}\n" for line in lines).replace(indent, first.ljust(len(indent)), 1))
+
+
+class Context(_Context):
+    formatter_class = HelpFormatter
+
+
+class Command(TyperCommand):
+    context_class = Context
+
+
+class Group(TyperGroup):
+    context_class = Context
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Parse, run and exit. Wrong usage is one line and exit code 2."""
+        try:
+            code = super().main(*arguments, **options | {"standalone_mode": False})
+        except USAGE_ERROR as error:
+            message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+            typer.echo(f"crosscheck: {message.replace('Value error, ', '')}", err=True)  # the words of typer's parser
+            code = 2
+        raise SystemExit(code)

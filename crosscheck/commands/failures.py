@@ -1,0 +1,46 @@
+"""One line on stderr for what cannot run. Imports neither framework: the options of every command need it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from crosscheck.missing import what_is_missing
+from crosscheck.names import known_names, split_names
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    typer.echo(f"crosscheck: {(message.splitlines() or [''])[0]}", err=True)
+    raise typer.Exit(2)
+
+
+@contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """Whatever stops a command from judging ends it with one line and exit code 2. Open no progress bar around it."""
+    from crosscheck.finding import CouldNotRun  # needs NumPy
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except CouldNotRun as error:
+        fail(str(error))
+    except ModuleNotFoundError as error:
+        line = what_is_missing(error)
+        if line is None:
+            raise
+        fail(line)
+    except Exception as error:  # a worker that was killed, a device out of memory: nothing was judged
+        fail(f"{type(error).__name__}: {error}")
+
+
+def names_of(option: str, given: Sequence[str] | None, kind: str = "", known: Sequence[str] = ()) -> list[str]:
+    """Return the names that a list option gives, all of them ``known`` if that is given; failing ends the command."""
+    try:
+        return known_names(given or (), kind, known) if known else split_names(given or ())
+    except ValueError as error:
+        fail(f"{option}: {error}")

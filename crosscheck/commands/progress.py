@@ -1,0 +1,75 @@
+"""What runs and for how long, on stderr if that is a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
+from rich.text import Text
+
+from crosscheck.interrupts import on_interrupt
+
+
+def on_stderr() -> Console:
+    """Return stderr, for progress and failures."""
+    return Console(stderr=True)
+
+
+class Work:
+    """The pieces of work that run, each since when, and a bar of those that are done."""
+
+    def __init__(self, bar: Progress, total: int | None):
+        self._bar, self._running = bar, dict[str, float]()
+        self._task = bar.add_task("", total=total, running=self._running)
+
+    def begins(self, name: str) -> None:
+        self._running[name] = time.monotonic()
+        self._bar.refresh()
+
+    def ends(self, name: str) -> None:
+        self._running.pop(name, None)
+        self._bar.update(self._task, advance=1)
+
+    def does(self, name: str, advance: int = 0) -> None:
+        """Begin this in the place of all that runs; ``advance``: so many are done."""
+        self._running.clear()
+        self._bar.update(self._task, advance=advance)
+        self.begins(name)
+
+
+@contextmanager
+def progress(total: int | None = None, *more: ProgressColumn) -> Iterator[Work]:
+    """A line that says what runs and for how long, and with a ``total`` how many pieces are done."""
+    counted = (BarColumn(10), MofNCompleteColumn()) if total is not None else ()
+    with shown(*counted, Running()) as bar:
+        yield Work(bar, total)
+
+
+@contextmanager
+def shown(*columns: ProgressColumn) -> Iterator[Progress]:
+    """A bar that an interrupt takes off the terminal too."""
+    console = on_stderr()
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar, on_interrupt(bar.stop):
+        yield bar
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Importing both frameworks takes seconds, and says so."""
+    with progress() as work:
+        work.begins("loading JAX and torch")
+        yield
+
+
+class Running(ProgressColumn):
+    """The names of what runs, each with its seconds."""
+
+    def render(self, task: Task) -> Text:
+        now = time.monotonic()
+        running = list(task.fields["running"].items())
+        words = ", ".join(f"{name} {now - since:.0f} s" for name, since in running)
+        return Text(words, no_wrap=True, overflow="ellipsis")

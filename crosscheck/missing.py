@@ -1,0 +1,33 @@
+"""What is said if a package is not installed that the cross-check needs. Imports nothing but Python's own library."""
+
+from __future__ import annotations
+
+PACKAGES = {  # the module that is imported -> the package that brings it
+    "flax": "flax",
+    "jax": "jax",
+    "jaxlib": "jaxlib",
+    "jinja2": "jinja2",
+    "markupsafe": "markupsafe",
+    "matplotlib": "matplotlib",
+    "ml_dtypes": "ml_dtypes",
+    "numpy": "numpy",
+    "optax": "optax",
+    "orbax": "orbax-checkpoint",
+    "rich": "rich",
+    "safetensors": "safetensors",
+    "scipy": "scipy",
+    "torch": "torch",
+    "typer": "typer",
+}
+INSTALL = "pip install 'jax-lstm[crosscheck]'"
+
+
+def what_is_missing(error: ModuleNotFoundError, needs: str = "") -> str | None:
+    """Return one line: the missing package and the command that installs it. ``needs``: what needs it.
+
+    None if the module belongs to none of PACKAGES. Then it is one of ours, and that is a mistake with a traceback.
+    """
+    package = PACKAGES.get((error.name or "").partition(".")[0])
+    if package is None:
+        return None
+    return f"{needs or 'this command'} needs {package}, which is not installed: {INSTALL}"
