@@ -14,7 +14,7 @@ from crosscheck.commands.progress import loading
 def checkpoint(
     file: Annotated[
         Path,
-        typer.Argument(help="A file of weights, of torch, safetensors, NumPy, Keras or ONNX, or an index of shards."),
+        typer.Argument(help="A file of torch, safetensors, NumPy, Keras or ONNX, or the index of shards."),
     ],
     prefix: Annotated[str, typer.Option(help="Only LSTMs at or below this name, such as model.encoder.")] = "",
     export_to: Annotated[
