@@ -326,7 +326,7 @@ def _tar(folder: Path) -> Made:
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 KINDS = (
     Kind("`torch.save` of a state dict", READ, _state_dict),
-    Kind("the same as before torch 1.6", READ, _old_format),
+    Kind("a state dict in torch's format before 1.6", READ, _old_format),
     Kind("a training checkpoint, with DataParallel, Adam and NumPy's numbers", READ, _training),
     Kind("Lightning's, with hyperparameters of any class", READ, _lightning),
     Kind("`torch.save` of a whole module", READ, _whole_module),

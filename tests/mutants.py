@@ -18,6 +18,7 @@ FILES = (
     "nesting",
     "flax_linen",
     "flax_nnx",
+    "joint",
     "haiku",
     "equinox",
     "torch",

@@ -290,7 +290,7 @@ def test_options_of_ours_are_named_and_checked():
     for array in ("mask", "reset_state", "lengths"):  # no word can spell an array
         with pytest.raises(ValueError, match=f"'{array}=1' is no option of jax_lstm here"):
             choose([f"jax_lstm {array}=1"])
-    with pytest.raises(ValueError, match=r"unknown competitor 'flax'; known: jax_lstm, "):
+    with pytest.raises(ValueError, match=r"unknown competitor 'flax' \(did you mean 'flax.nnx'\?\); known: jax_lstm, "):
         choose(["flax"])
 
 

@@ -190,6 +190,24 @@ def test_what_lies_beside_a_cell_is_named_and_it_is_not_checked(arrays, named):
     assert named in left.reason
 
 
+@pytest.mark.parametrize("beside", ["option_gate.weight", "opt_bias", "optical", "step"])
+def test_what_only_begins_like_an_optimizer_is_beside_a_cell(beside):
+    (left,) = look(cell() | {f"net.cell.{beside}": np.ones(3)})
+    assert isinstance(left, Skipped)
+
+
+def test_a_model_may_have_a_part_that_begins_like_an_optimizer():
+    arrays = {name.replace("net.cell.", "optics.mu."): array for name, array in cell().items()}
+    assert [found.prefix for found in find_lstms(arrays)] == ["optics.mu"]
+
+
+def test_what_is_found_is_a_copy():
+    """The file is mapped, and may change."""
+    arrays = cell()
+    (found,) = find_lstms(arrays)
+    assert not any(np.shares_memory(found.params[n.removeprefix("net.cell.")], a) for n, a in arrays.items())
+
+
 @pytest.mark.parametrize(
     "other", ["net.fc.weight", "net.cell2.ln", "net.cellar", "net.cell.opt.step", "net.cell.exp_avg.x"]
 )

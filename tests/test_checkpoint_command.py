@@ -195,11 +195,12 @@ def test_what_was_folded_and_what_was_not_made_is_told(tmp_path, judged):
     torch.save({"model": module.state_dict(), "args": argparse.Namespace(lr=1)}, tmp_path / "a.pt")
     result = run(tmp_path / "a.pt", "--json", tmp_path / "out.json")
     assert result.exit_code == 0, result.output
-    assert "as read: model.cell: weight_hh is computed from its weight_norm\n" in result.stdout
+    note = "weight_hh is computed from original0 and original1 as weight_norm does"
+    assert f"as read: model.cell: {note}\n" in result.stdout
     assert "not made: argparse.Namespace at args\n" in result.stdout
     content = json.loads((tmp_path / "out.json").read_text())["checkpoint"]
     assert {lstm["prefix"]: lstm["notes"] for lstm in content["lstms"]} == {
-        "model.cell": ["weight_hh is computed from its weight_norm"],
+        "model.cell": [note],
         "model.lstm": [],
     }
     assert content["not_made"] == {"argparse.Namespace": "args"}
@@ -214,6 +215,15 @@ def test_a_cell_with_more_beside_it_is_named_in_the_verdict(tmp_path, judged):
     assert "not checked: cell (nn.LSTMCell): this is no plain nn.LSTMCell: under the same prefix lie" in result.stdout
     assert result.stdout.rstrip().endswith("; but not every LSTM could be checked: cell")
     assert not any(name.startswith("cell") for name in load_file(tmp_path / "out" / "params.safetensors"))
+
+
+def test_without_an_lstm_it_is_said_what_was_not_made(tmp_path):
+    torch.save({"w": torch.ones(3, device="meta"), "args": argparse.Namespace()}, tmp_path / "a.pt")
+    result = run(tmp_path / "a.pt")
+    assert result.exit_code == 2
+    assert (
+        "no LSTM in it; found instead: no arrays at all; not made: torch._utils._rebuild_meta_tensor" in result.stderr
+    )
 
 
 def test_a_prefix_chooses(file, judged):
@@ -257,7 +267,7 @@ def test_what_cannot_run_exits_2_with_one_line_and_writes_nothing(file, tmp_path
     before = {path: path.read_bytes() for path in (tmp_path / "in").iterdir()}
     folder, out, results = tmp_path / "in", tmp_path / "out", tmp_path / "results.json"
     for path, export_to, json_file, words in (
-        (folder / "bad.pt", out, results, "bad.pt: its content is of no format that is known here"),
+        (folder / "bad.pt", out, results, "bad.pt: its format is not known here"),
         (folder / "none.npz", out, results, "none.npz: no LSTM in it; found instead: conv [2, 3]"),
         (folder / "empty.npz", out, results, "empty.npz: no LSTM in it; found instead: no arrays at all"),
         (folder / "nothing.pt", out, results, "nothing.pt: there is no such file"),

@@ -111,7 +111,7 @@ def test_a_quantized_tensor_is_dequantized_and_said_to_be(per_channel, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch moves quantized tensors to a package of its own
         if per_channel:
-            scales, zeros = torch.tensor([0.01, 0.02, 0.25]), torch.tensor([0, 3, 7])
+            scales, zeros = torch.tensor([0.01, 0.02, 0.3], dtype=torch.float64), torch.tensor([0, 3, 7])
             tensor = torch.quantize_per_channel(values, scales, zeros, 0, torch.quint8)
         else:
             tensor = torch.quantize_per_tensor(values, 0.03125, 9, torch.quint8)  # a power of two, which never rounds
@@ -209,7 +209,7 @@ def test_an_archive_of_files_tells_what_was_skipped(tmp_path):
         archive.writestr("policy.pth", torch_bytes({"w": torch.ones(1), "x": object()}))
     read = read_checkpoint(path)
     assert list(read.arrays) == ["policy.w"]
-    assert read.skipped == {"__builtin__.object": "policy.x", "what is no file of torch's": "data, notes.txt"}
+    assert read.skipped == {"__builtin__.object": "policy.x", "members that are no torch files": "data, notes.txt"}
 
 
 def test_what_holds_itself_is_read_once(tmp_path):
@@ -270,21 +270,21 @@ def deep(levels=101):
     ("name", "content", "words"),
     [
         ("a.pt", b"", "is empty"),
-        ("a.txt", b"x", "its content is of no format that is known here. Known are safetensors, torch"),
-        ("a.pt", torch_bytes({"w": torch.ones(99)})[:-40], "it begins as a zip archive does and cannot be read"),
+        ("a.txt", b"x", "its format is not known here. Known are safetensors, torch"),
+        ("a.pt", torch_bytes({"w": torch.ones(99)})[:-40], "it looks like a zip archive, and reading it failed"),
         ("a.pt", b"\x80\x02}q\x00.and more", "it goes on after the end of its pickle"),
         ("a.pt", torch_bytes(deep()), "nested over 100 deep"),
         ("a.pt", torch_bytes({"a.b": torch.ones(1), "a": {"b": torch.ones(1)}}), "two tensors called 'a.b'"),
         ("a.pt", torch_bytes(torch.ones(1).expand(2**20, 2**20)), "stretched to shape (1048576, 1048576)"),
-        ("a.safetensors", b"abc", "its content is of no format"),
+        ("a.safetensors", b"abc", "its format is not known"),
         (
             "a.safetensors",
             safetensors_header(b'{"w":{"dtype":"F32","shape":[99],"data_offsets":[0,396]}}'),
-            "it begins as a safetensors file does and cannot be read",
+            "it looks like a safetensors file, and reading it failed",
         ),
-        ("a.npz", b"PK\x03\x04 and no more", "it begins as a zip archive does and cannot be read"),
+        ("a.npz", b"PK\x03\x04 and no more", "it looks like a zip archive, and reading it failed"),
         ("a.json", b"{}", "it is JSON and no index of shards"),
-        ("a.json", b"{", "it begins as JSON does and cannot be read"),
+        ("a.json", b"{", "it looks like JSON, and reading it failed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # random weights are no names of tests
 )

@@ -32,7 +32,10 @@ def as_python(tmp_path: Path, monkeypatch, script: str) -> Path:
     [
         ("kill -SEGV $$", "it is damaged: the process that read it ended with -11"),
         ("exit 3", "it is damaged: the process that read it ended with 3"),
-        ("echo MemoryError: no room >&2; exit 1", "it is damaged: the process that read it MemoryError: no room"),
+        (
+            "echo MemoryError: no room >&2; exit 1",
+            "it is damaged: the process that read it said 'MemoryError: no room'",
+        ),
         ("sleep 60", "reading it took over 0.1 s"),
     ],
 )

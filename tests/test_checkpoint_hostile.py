@@ -24,9 +24,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscheck.checkpoint import BadFile, read_checkpoint
+from crosscheck.checkpoint import BadFile, Skipped, look, read_checkpoint
 from crosscheck.checkpoint.pickles import BadPickle, read_pickle
 from crosscheck.checkpoint.records import set_state
+from crosscheck.checkpoint.torch_files import MAGIC
 
 NOTHING: dict = {}
 
@@ -332,6 +333,71 @@ def npy(shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
+def binary(text: bytes) -> bytes:
+    return b"X" + struct.pack("<I", len(text)) + text
+
+
+def repeated(first: bytes, again: bytes, times: int) -> bytes:
+    """A pickle that makes ``first``, keeps it as 0, and then makes ``again`` many times in a list."""
+    return b"\x80\x02]" + first + b"q\x000(" + again * times + b"e."
+
+
+def in_a_file_of_torchs(pickled: bytes, storage: bytes = b"abcd", packed: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as archive:
+        archive.writestr("a/data.pkl", pickled)
+        archive.writestr("a/data/0", storage)
+    return buffer.getvalue()
+
+
+LOAD = b"ctorch.storage\n_load_from_bytes\n"
+
+
+def loaded(content: bytes, times: int) -> bytes:
+    """A file of torch's as the bytes of a storage, many times."""
+    return repeated(b"B" + struct.pack("<I", len(content)) + content, LOAD + b"h\x00\x85R", times)
+
+
+def laughs(levels: int = 4) -> bytes:
+    content = b"\x80\x02N."
+    for _ in range(levels):
+        content = loaded(content, 60)
+    return content
+
+
+def shared_bombs() -> dict[str, bytes]:
+    """Files that make the same thing anew, again and again, or make text of a value that has no end."""
+    storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ"
+    old = b"".join(pickle.dumps(value, protocol=2) for value in (MAGIC, 1001, {}))
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00K\x01\x85K\x01\x85I00\n}tR."
+    integer = b"\x8b" + struct.pack("<i", 200_000) + b"\x7f" * 200_000
+    stretched = {f"weight_hh_{form}": torch.ones(1).expand(2**12, 2**12) for form in ("orig", "mask")}
+    wide = b"\xf0\x9f\x98\x80" + b"a" * 2**27
+    return {
+        "shared: names of classes": repeated(binary(b"a" * 200_000), b"h\x00h\x00\x93", 10_000),
+        "shared: bytes encoded": repeated(binary(b"a" * 300_000), b"c_codecs\nencode\nh\x00U\x06latin1\x86R", 10_000),
+        "shared: a list in sets": repeated(b"](" + b"N" * 300_000 + b"e", b"c__builtin__\nset\nh\x00\x85R", 1000),
+        "shared: a list in lists": repeated(b"](" + b"N" * 30_000 + b"e", b"h\x00", 30_000),
+        "shared: an integer as a key": b"\x80\x02}" + integer + b"q\x000(" + b"h\x00N" * 100_000 + b"u.",
+        "shared: a class as a key": b"\x80\x02}(c" + b"x" * 200_000 + b"\na\nq\x00N" + b"h\x00N" * 10_000 + b"u.",
+        "shared: a key above many classes": b"\x80\x02}" + binary(b"k" * 10**6) + b"]("
+        + b"".join(b"ca\nb%d\n" % number for number in range(3000)) + b"es.",
+        "files in files, many times": laughs(),
+        "archives in a pickle": loaded(in_a_file_of_torchs(b"\x80\x02" + tensor, bytes(2**25), packed=True), 20),
+        "the key of a storage": in_a_file_of_torchs(
+            b"\x80\x02(U\x07storagectorch\nFloatStorage\n" + DOUBLED + b"U\x03cpuK\x01tQ."
+        ),
+        "the keys of storages": old + b"\x80\x02}." + b"\x80\x02]" + DOUBLED + b"a.",
+        "the order of a dtype": b"\x80\x02cnumpy\ndtype\nU\x02f4\x85R(K\x03" + DOUBLED + b"NNNtb.",
+        "an encoding": b"\x80\x02c_codecs\nencode\nU\x01a" + DOUBLED + b"\x86R.",
+        "text of wide letters": in_a_file_of_torchs(b"\x80\x02" + binary(wide) + b".", packed=True),
+        "weights that are stretched": torch_bytes([stretched] * 40),
+        "cells whose prefix ends in _": torch_bytes(
+            {f"n{n}_weight_{to}": torch.ones(4, 1) for n in range(3000) for to in ("ih", "hh")}
+        ),
+    }  # fmt: skip
+
+
 def bombs() -> dict[str, bytes]:
     """Files that are small, and would take years or terabytes if they were believed."""
     sizes = struct.pack("<Q", 2**40)
@@ -363,6 +429,7 @@ def bombs() -> dict[str, bytes]:
         "a header of safetensors": struct.pack("<Q", 99_000_000) + b"{" + bytes(9),
         "JSON in JSON": b'{"weight_map":' + 10**6 * b"[",
         "an index of itself": json.dumps({"weight_map": {"a": "an index of itself"}}).encode(),
+        **shared_bombs(),
     }
 
 
@@ -389,7 +456,16 @@ WORDS = {
     "a storage that claims 10^12 numbers": "a tensor wants 4,000,000,000,000 bytes of the member",
     "the same, before torch 1.6": "a tensor wants 4,000,000,000,000 bytes of the storage",
 }
-HARMLESS = {"a key that hashes for years", "a frame", "a place in the memo"}
+HARMLESS = {
+    "shared: a list in lists",
+    "shared: a key above many classes",
+    "the order of a dtype",
+    "weights that are stretched",
+    "cells whose prefix ends in _",
+    "a key that hashes for years",
+    "a frame",
+    "a place in the memo",
+}
 
 
 def read_in_a_child(folder: Path) -> list[tuple[str, str, float, int]]:
@@ -410,3 +486,36 @@ def test_a_small_file_takes_neither_time_nor_memory(tmp_path):
         assert WORDS.get(name, "") in result
         assert seconds < 5 + 2e-6 * len(files[name]), name  # as many opcodes as there are bytes take their time
         assert memory < 10**9, name
+
+
+OBJECTS = b"cnumpy.core.numeric\n_frombuffer\n(C\x18" + b"A" * 24 + b"cnumpy\ndtype\nU\x03%s\x85RK\x02\x85U\x01CtR"
+
+
+@pytest.mark.parametrize("dtype", [b"i,O", b"f,f", b"U10", b"M8s", b"O"])
+def test_no_bytes_become_anything_but_numbers(dtype, tmp_path):
+    """NumPy would take the bytes of such an array for the addresses of Python's objects."""
+    name = b"U" + bytes([len(dtype)]) + dtype
+    array = OBJECTS.replace(b"U\x03%s", name)
+    parts = b"}(U\x0eweight_hh_orig" + array + b"U\x0eweight_hh_mask" + array + b"u."
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02" + parts)
+    read = read_checkpoint(tmp_path / "a.pkl")
+    assert not read.arrays
+    (kind,) = read.skipped
+    assert kind.startswith("numpy.ndarray of ")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"g": np.zeros((0, 1)), "v": np.zeros((0, 5))},
+        {"g": np.zeros(()), "v": np.zeros(())},
+        {"orig": np.array([["a"]]), "mask": np.array([["a"]])},
+        {"orig": np.zeros((2, 2), "i4,f4"), "mask": np.zeros((2, 2), "i4,f4")},
+        {"orig": np.zeros((2, 2), "M8[s]"), "mask": np.zeros((2, 2), "m8[s]")},
+        {"orig": np.zeros((2, 2, 2)), "mask": np.zeros((2, 2, 2))},
+        {"orig": np.zeros((20, 5), complex), "mask": np.zeros((20, 5))},
+    ],
+)
+def test_nothing_is_computed_with_what_is_no_weight(parts, tmp_path):
+    np.savez(tmp_path / "a.npz", **{f"weight_hh_{form}": array for form, array in parts.items()})
+    assert all(isinstance(entry, Skipped) for entry in look(read_checkpoint(tmp_path / "a.npz")))

@@ -164,10 +164,10 @@ def test_grus_are_refused_by_name(kind, tmp_path):
     whole = write_model(tmp_path / "m.h5", config, {"a": named("a", weights)})
     with pytest.raises(ValueError, match=rf"there is no LSTM layer; the layers are: a \({kind}\)"):
         convert.from_keras(whole)
-    assert f"a is a {kind}; supported: LSTM" in convert.keras_networks(whole)["a"]
+    assert f"a is a {kind}; supported: LSTM" in convert.keras_networks(whole)["a"].reason
     with pytest.raises(ValueError, match="These look like a GRU's, which is no LSTM"):
         convert.from_keras(weights)
-    assert "a GRU's" in convert.keras_networks(write_weights(tmp_path / "w.h5", {"a": named("a", weights)}))["a"]
+    assert "a GRU's" in convert.keras_networks(write_weights(tmp_path / "w.h5", {"a": named("a", weights)}))["a"].reason
 
 
 def test_both_biases_reach_our_outputs():

@@ -32,8 +32,8 @@ EITHER = READS + WRITES  # each of these sees it alone
 # fmt: off
 # file, what is right, what is wrong, libraries, network, comparisons that see it
 MISTAKES = {
-    "gate order: as keras and torch have it": ("haiku", '"igfo"', '"ifgo"', ("haiku",), SQUARE, EITHER),
-    "gate order: as ONNX has it": ("haiku", '"igfo"', '"iofg"', ("haiku",), SQUARE, EITHER),
+    "gate order: as keras and torch have it": ("joint", '"igfo"', '"ifgo"', ("haiku",), SQUARE, EITHER),
+    "gate order: as ONNX has it": ("joint", '"igfo"', '"iofg"', ("haiku",), SQUARE, EITHER),
     "gate order: blocks left as they are": (
         "gates", "blocks[gate] for gate in wanted", "blocks[gate] for gate in stored", ("haiku",), SQUARE, EITHER,
     ),
@@ -63,10 +63,10 @@ MISTAKES = {
         "flax_nnx", 'cell["weight_hh"].T', 'cell["weight_hh"].reshape(5, -1)', (FUSED,), SQUARE, WRITES,
     ),
     "transposition: a reshape of the joint matrix": (
-        "haiku", "reordered(w.T,", "reordered(w.reshape(w.T.shape),", ("haiku",), SQUARE, READS,
+        "joint", "reordered(w.T,", "reordered(w.reshape(w.T.shape),", ("haiku",), SQUARE, READS,
     ),
     "joint matrix: [h, x] on reading": (
-        "haiku", "weights[:, :-hidden], weights[:, -hidden:]", "weights[:, hidden:], weights[:, :hidden]",
+        "joint", "weights[:, :-hidden], weights[:, -hidden:]", "weights[:, hidden:], weights[:, :hidden]",
         ("haiku",), SQUARE, READS,
     ),
     "joint matrix: [h, x] on writing": (
@@ -77,10 +77,10 @@ MISTAKES = {
         "equinox", 'arrays["weight_ih"], arrays["weight_hh"]', 'arrays["weight_hh"], arrays["weight_ih"]',
         ("equinox",), SQUARE, READS,
     ),
-    "forget bias: 1 forgotten": ("haiku", "forget + add", "forget", ("haiku",), SQUARE, EITHER),
-    "forget bias: 1 the other way": ("haiku", "forget + add", "forget - add", ("haiku",), SQUARE, EITHER),
+    "forget bias: 1 forgotten": ("joint", "forget + number", "forget", ("haiku",), SQUARE, EITHER),
+    "forget bias: 1 the other way": ("joint", "forget + number", "forget - number", ("haiku",), SQUARE, EITHER),
     "forget bias: 1 on the candidate's": (
-        "haiku", 'forget = blocks["f"]\n    blocks["f"] = forget', 'forget = blocks["g"]\n    blocks["g"] = forget',
+        "joint", 'forget = blocks["f"]\n    blocks["f"] = forget', 'forget = blocks["g"]\n    blocks["g"] = forget',
         ("haiku",), SQUARE, EITHER,
     ),
     "bias: on the other side": (

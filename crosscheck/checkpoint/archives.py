@@ -1,4 +1,4 @@
-"""Members of a zip archive as views of the file: nothing is unpacked, and nothing is believed that the file claims."""
+"""Members of a zip archive, as views of the file if they are stored as they are. Nothing is believed that it claims."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ZIP, EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
-SMALL, DENSE = 2**28, 20  # bytes that an archive may always have in all, and how many times its own size beyond that
+SMALL, DENSE = 2**26, 20  # bytes that a file may always have in all, and how many times its own size beyond that
 _LOCAL = struct.Struct("<4s22xHH")
 
 
@@ -18,13 +18,26 @@ class BadArchive(ValueError):
 
 
 @dataclass
+class Unpacking:
+    """How many bytes all archives in a file of ``size`` bytes claim to have, which is bounded."""
+
+    size: int
+    total: int = 0
+
+    def claim(self, more: int) -> None:
+        self.total += more
+        if self.total > max(SMALL, DENSE * self.size):
+            raise BadArchive(f"its members claim {self.total:,} bytes, and the file has {self.size:,}")
+
+
+@dataclass
 class Archive:
     """A zip archive in a buffer. ``members`` are by name, and ``held`` is what was read of them."""
 
     buffer: memoryview
     members: dict[str, zipfile.ZipInfo]
+    unpacking: Unpacking
     held: dict[str, Any] = field(default_factory=dict)
-    total: int = 0
 
     def read(self, name: str) -> Any:
         """Return the bytes of a member: a view if it is stored as it is, as torch does, else unpacked.
@@ -39,9 +52,7 @@ class Archive:
         if info is None:
             raise BadArchive(f"it has no member {name!r}")
         packed = self._packed(info)
-        self.total += info.file_size
-        if self.total > max(SMALL, DENSE * len(self.buffer)):
-            raise BadArchive(f"its members claim {self.total:,} bytes, and the file has {len(self.buffer):,}")
+        self.unpacking.claim(info.file_size)
         content = packed if info.compress_type == zipfile.ZIP_STORED else _unpacked(info, packed)
         if len(content) != info.file_size:
             raise BadArchive(f"its member {name!r} has {len(content)} bytes and claims {info.file_size}")
@@ -70,8 +81,10 @@ def _unpacked(info: zipfile.ZipInfo, packed: memoryview) -> bytes:
     return zlib.decompressobj(-15).decompress(packed, info.file_size + 1)
 
 
-def open_archive(buffer: memoryview, file: Any) -> Archive:
+def open_archive(buffer: memoryview, file: Any, unpacking: Unpacking | None = None) -> Archive:
     """Return the archive that ``file``, open for reading, holds; ``buffer`` is its content.
+
+    ``unpacking`` counts for the file that this one is within; None if it is in no other.
 
     Raises BadArchive, or what zipfile raises for a file that is no archive.
     """
@@ -80,4 +93,6 @@ def open_archive(buffer: memoryview, file: Any) -> Archive:
     by_name = {info.filename: info for info in members}
     if len(by_name) < len(members):
         raise BadArchive("it has two members of one name")
-    return Archive(buffer, by_name)
+    if members and min(info.header_offset for info in members) > 0:
+        raise BadArchive("it does not begin with its first member: are these two archives, one after the other?")
+    return Archive(buffer, by_name, unpacking or Unpacking(len(buffer)))

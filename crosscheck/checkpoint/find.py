@@ -19,7 +19,7 @@ import numpy as np
 
 from crosscheck.checkpoint.errors import first_line, listed, printable
 from crosscheck.checkpoint.flat import Refusal
-from crosscheck.checkpoint.fold import Folded, Stored, fold, stored_networks
+from crosscheck.checkpoint.fold import Folded, Stored, fold, is_stretched, stored_networks
 from crosscheck.checkpoint.read import Checkpoint
 from crosscheck.problem import Arrays
 from jax_lstm.network import Network, read_cell, read_network
@@ -29,6 +29,12 @@ _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "squar
 _TREE_MOMENTS = {"mu", "nu", "trace"}  # optax's; names of a model's too, but not below an optimizer
 _GATES = {4: "nn.LSTM", 3: "nn.GRU", 1: "nn.RNN"}
 _BESIDE = 4  # names that are told
+_QUANTIZED = tuple(f"torch.{home}.quantized.dynamic.modules.rnn" for home in ("nn", "ao.nn"))  # before 1.13, and since
+_PLAIN = {
+    *(f"{home}.{name}" for home in ("torch.nn.modules.rnn", *_QUANTIZED) for name in ("LSTM", "LSTMCell")),
+    *(f"{home}.PackedParameter" for home in _QUANTIZED),
+}
+_OPTIMIZER = re.compile(r"opts?|optims?|optimizers?|(opt|optim|optimizer)_states?(_dict)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +98,9 @@ def look(source: Checkpoint | Mapping[str, np.ndarray], prefix: str = "") -> lis
     read = source if isinstance(source, Checkpoint) else Checkpoint(dict(source))
     names = sorted(read.arrays)
     networks = stored_networks(read.arrays)
+    everyones = {name for network in networks for name in network.names}
     entries = [
-        *(_read(network, _beside(network, names, networks), read.notes) for network in networks),
+        *(_read(network, _beside(network, names, everyones), read) for network in networks),
         *(_skipped(name, refusal) for name, refusal in read.refused.items()),
     ]
     wanted = prefix.replace("/", ".").rstrip(".")
@@ -104,7 +111,7 @@ def _skipped(name: str, refusal: Refusal) -> Skipped:
     return Skipped(name, "nn.LSTM" if refusal.is_lstm else "unknown", printable(refusal.reason.rstrip(".")))
 
 
-def _read(network: Stored, beside: Sequence[str], converted: Mapping[str, str]) -> Found | Skipped:
+def _read(network: Stored, beside: Sequence[str], read: Checkpoint) -> Found | Skipped:
     folded = fold(network)
     kind = _kind(network, folded.params)
     shown = kind if network.is_stack or kind == "unknown" else f"{kind}Cell"
@@ -118,8 +125,19 @@ def _read(network: Stored, beside: Sequence[str], converted: Mapping[str, str]) 
         return Skipped(network.prefix, shown, found)
     if beside:
         return Skipped(network.prefix, shown, _not_plain(shown, beside))
-    notes = [f"{printable(name)} is {converted[name]}" for name in sorted(network.names & converted.keys())]
-    return Found(network.prefix, shown, folded.params, found, (*folded.notes, *(() if network.cells else notes)))
+    if classes := _other_classes(network, read.holders):
+        reason = f"this is no plain {shown}: its class is {listed(classes)}, which may compute anything"
+        return Skipped(network.prefix, shown, reason)
+    notes = [f"{printable(name)} is {read.notes[name]}" for name in sorted(network.names & read.notes.keys())]
+    # Copies: the file may change while it is mapped.
+    params = {name: np.array(array) for name, array in folded.params.items()}
+    return Found(network.prefix, shown, params, found, (*folded.notes, *(() if network.cells else notes)))
+
+
+def _other_classes(network: Stored, holders: Mapping[str, str]) -> list[str]:
+    """The classes that the file names for the module, if they are not torch's. WeightDrop's has the raw weight only."""
+    named = {holders[name] for name in network.names & holders.keys() if not name.endswith("_raw")}
+    return sorted(named - _PLAIN)
 
 
 def _network(folded: Folded, is_stack: bool) -> Network | str:
@@ -158,18 +176,17 @@ def _is_moment(prefix: str) -> bool:
 
 
 def _is_below_optimizer(parts: Sequence[str]) -> bool:
-    return any(part.startswith("opt") for part in parts)
+    return any(_OPTIMIZER.fullmatch(part) for part in parts)
 
 
-def _beside(network: Stored, names: Sequence[str], networks: Sequence[Stored]) -> list[str]:
+def _beside(network: Stored, names: Sequence[str], everyones: set[str]) -> list[str]:
     """The first of the sorted ``names`` that lie under the network's prefix and are none of its own entries.
 
     Below "encoder." lies what the module "encoder" has. "encoder_" is no module's name, so another network may have it.
+    ``everyones`` are the entries of all networks.
     """
     before = network.before
-    own = network.names
-    if before.endswith("_"):
-        own = own.union(*(other.names for other in networks))
+    own = everyones if before.endswith("_") else network.names
     found: list[str] = []
     for name in islice(names, bisect_left(names, before), None):
         if not name.startswith(before) or len(found) == _BESIDE + 1:
@@ -198,6 +215,8 @@ def _unusable(params: Arrays) -> str:
             return f"{name!r} is {array.dtype}, not floating point of at most 64 bits; save it as float32 (dequantized)"
         if not array.size:
             return f"{name!r} has shape {array.shape}, so no numbers"
+        if is_stretched(array):
+            return f"{name!r} is a few numbers stretched to shape {array.shape}; save it with .contiguous()"
     layers = [int(layer) for name in params for layer in re.findall(r"_l(\d+)", name)]
     if (top := max(layers, default=0)) >= len(params):  # before anything loops over layers that a name claims
         return f"there is a layer {top} and not every layer below it"

@@ -26,6 +26,7 @@ from crosscheck.checkpoint.torch_arrays import from_torch, to_torch
 from crosscheck.problem import Arrays
 
 ENTRY = r"(?P<entry>(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?P<layer>_l(?:0|[1-9][0-9]{0,3})(?:_reverse)?)?)"
+STRETCHED = 2**16  # elements of a part that has fewer numbers than that
 _BEFORE = r"(?P<before>(?:.*[._])?)"
 _STORED = (
     re.compile(_BEFORE + ENTRY, re.DOTALL),
@@ -105,6 +106,9 @@ def fold(network: Stored) -> Folded:
     notes: list[str] = []
     for entry, forms in network.forms.items():
         kinds = frozenset(forms)
+        wrong = next(filter(None, map(_no_numbers, forms.values())), "") if kinds != {""} else ""
+        if wrong:
+            return Folded(params, tuple(notes), f"a part of {entry} {wrong}")
         if kinds == {""}:
             params[entry] = forms[""]
         elif kinds in ({"raw"}, {"raw", ""}):
@@ -116,10 +120,25 @@ def fold(network: Stored) -> Folded:
             notes.append(f"{entry} is {entry}_orig times its pruning mask")
         elif (weight := _weight_norm(forms)) is not None:
             params[entry] = weight
-            notes.append(f"{entry} is computed from its weight_norm")
+            parts = " and ".join(f"{entry}_{kind}" if len(kind) == 1 else kind for kind in sorted(forms))
+            notes.append(f"{entry} is computed from {parts} as weight_norm does")
         else:
             return Folded(params, tuple(notes), _refusal(entry, kinds))
     return Folded(params, tuple(notes))
+
+
+def _no_numbers(array: np.ndarray) -> str:
+    """Why nothing can be computed with an array, "" if something can. A hostile file may have any dtype and strides."""
+    if array.dtype.kind not in "biuf" and not hasattr(ml_dtypes, array.dtype.name):
+        return f"is {array.dtype}, which is no number"
+    if not array.size or array.ndim > 2:
+        return f"has shape {array.shape}"
+    return "is a few numbers stretched: save it with .contiguous()" if is_stretched(array) else ""
+
+
+def is_stretched(array: np.ndarray) -> bool:
+    """Whether an array has far more elements than numbers, so that a copy takes far more memory than the file."""
+    return array.size > STRETCHED and 0 in array.strides
 
 
 def _weight_norm(forms: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -131,7 +150,7 @@ def _weight_norm(forms: Mapping[str, np.ndarray]) -> np.ndarray | None:
     g, v = (forms[name] for name in pair)
     if g.dtype != v.dtype or g.dtype not in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16):
         return None
-    if g.ndim == 0:
+    if g.ndim == 0 and v.ndim:
         axis = -1  # one norm of all
     elif g.ndim == v.ndim == 2 and g.shape in ((v.shape[0], 1), (1, v.shape[1])):
         axis = 0 if g.shape[0] == v.shape[0] else 1
@@ -151,10 +170,9 @@ def _refusal(entry: str, kinds: frozenset[str]) -> str:
         call = f"torch.nn.utils.parametrize.remove_parametrizations(module, {entry!r})"
         stored = f" that the file does not name (it has {', '.join(sorted(kinds))})" * (what == "a parametrization")
         return printable(f"{entry} is under {what}{stored}: call {call} {before}")
-    if kinds & {"orig", "mask"}:
-        has = ", ".join(sorted(f"{entry}_{kind}" if kind else entry for kind in kinds))
-        return f"{entry} is pruned or masked, and its parts do not fit: the file has {has}. Save it after prune.remove"
     has = ", ".join(sorted(f"{entry}_{kind}" if kind else entry for kind in kinds))
+    if kinds & {"orig", "mask"}:
+        return f"{entry} is pruned or masked, and its parts do not fit: the file has {has}. Save it after prune.remove"
     return f"{entry} is stored as {has}, which is no form that is known here: save the plain weight as {entry!r}"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from crosscheck.checkpoint.errors import BadFile, first_line, printable
 from crosscheck.checkpoint.flat import Flat, Refusal
+from crosscheck.checkpoint.formats import AGAIN
 from jax_lstm.convert import OnnxRefusal, onnx_networks
 
 SECONDS = 60  # for the process that reads a file of Keras's
@@ -39,19 +40,19 @@ def read_onnx(path: Path) -> Flat:
 
 def read_keras(path: Path) -> Flat:
     """Every LSTM layer of a file of Keras's, by its name; read in a process of its own, which may crash."""
-    child = [sys.executable, str(Path(__file__).with_name("keras_child.py")), os.fspath(path)]
+    child = [sys.executable, "-P", str(Path(__file__).with_name("keras_child.py")), os.fspath(path)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(child, env=environment, capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise BadFile(path, f"reading it took over {SECONDS} s", _AGAIN) from error
+        raise BadFile(path, f"reading it took over {SECONDS} s", AGAIN) from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        said = f"ended with {done.returncode}" if done.returncode < 0 or not lines else lines[-1]
-        raise BadFile(path, f"it is damaged: the process that read it {printable(said)}", _AGAIN)
+        said = f"ended with {done.returncode}" if done.returncode < 0 or not lines else f"said {lines[-1]!r}"
+        raise BadFile(path, f"it is damaged: the process that read it {printable(said)}", AGAIN)
     found = pickle.loads(done.stdout)
     if isinstance(found, str):
-        raise BadFile(path, _of(path, found), _INSTALL if "h5py" in found else _AGAIN)
+        raise BadFile(path, _of(path, found), _INSTALL if "h5py" in found else AGAIN)
     flat = Flat()
     for name, network in found.items():
         if isinstance(network, tuple):
@@ -61,7 +62,6 @@ def read_keras(path: Path) -> Flat:
     return flat
 
 
-_AGAIN = "Is it whole? Download or save it again"
 _INSTALL = "Install what reads it: pip install 'jax-lstm[files]'"
 
 

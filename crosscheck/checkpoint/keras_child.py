@@ -6,6 +6,7 @@ torch's names, or (reason, whether it is an LSTM). If the file is refused as a w
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 
@@ -17,16 +18,28 @@ from jax_lstm.convert import KerasRefusal, keras_networks
 
 def main(path: str) -> dict[str, object] | str:
     jax.config.update("jax_enable_x64", True)  # else float64 weights would be refused
+    _limit_memory(2**31 + 8 * os.stat(path).st_size)
     try:
         networks = keras_networks(path)
     except (ValueError, TypeError, ImportError, OSError) as error:
         return str(error)
+    except MemoryError:
+        return f"{path}: it declares more numbers than a file of its size has"
     return {
         name: (found.reason, found.is_lstm)
         if isinstance(found, KerasRefusal)
         else {entry: np.asarray(array) for entry, array in found.items()}
         for name, found in networks.items()
     }
+
+
+def _limit_memory(most: int) -> None:
+    """A small file may declare many large arrays. What asks for more than ``most`` bytes is a MemoryError."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 if __name__ == "__main__":

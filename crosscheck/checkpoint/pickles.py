@@ -4,8 +4,9 @@ A pickle is a program. Python's own unpickler imports what the program names and
 import nor a call: a name becomes a :class:`Global`, and what the program would build of it an :class:`Inert`. A caller
 gives a table of the few names that stand for data, such as torch's tensors, each with a function of ours.
 
-Source of the opcodes: ``pickletools``, which also takes the bytes apart. Memory and time are linear in the file:
-values that the file shares are shared here, and dictionary keys are flat, since hashing nested tuples is not linear.
+Source of the opcodes: ``pickletools``, which also takes the bytes apart. Values that the file shares are shared here.
+What is made anew, such as a copy of a list or a text, is paid from a :class:`Budget`. Dictionary keys are flat, since
+hashing nested tuples has no end.
 """
 
 from __future__ import annotations
@@ -16,12 +17,37 @@ from dataclasses import dataclass, field
 from typing import Any
 
 OPCODES = 3_000_000
+MADE, ITEM = 2**27, 16  # bytes, of which an item of a container takes so many
 KEY_LENGTH = 16  # of a tuple that is a dictionary's key
+NAME_LENGTH, INTEGER_BITS = 1000, 256  # the longest class that is a class, and the largest state of a random generator
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
 
 class BadPickle(ValueError):
     """The bytes are no pickle, or one that no honest program writes."""
+
+
+class TooLarge(BadPickle):
+    """The pickle is more than is read here."""
+
+
+@dataclass
+class Budget:
+    """What all pickles of one file may take: so many opcodes, and so many bytes of copies."""
+
+    opcodes: int = OPCODES
+    made: int = MADE
+
+    def step(self) -> None:
+        self.opcodes -= 1
+        if self.opcodes < 0:
+            raise TooLarge(f"it has over {OPCODES:,} opcodes")
+
+    def make(self, size: int) -> None:
+        """Pay for ``size`` bytes. Raises TooLarge."""
+        self.made -= size
+        if self.made < 0:
+            raise TooLarge(f"it makes copies of over {MADE:,} bytes")
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,7 @@ def read_pickle(
     known: Mapping[str, Make],
     persistent: Callable[[Any], Any],
     set_state: SetState,
+    budget: Budget | None = None,
 ) -> tuple[Any, int]:
     """Return what the first pickle in ``data`` would give, and the number of bytes that it takes.
 
@@ -63,15 +90,16 @@ def read_pickle(
       persistent: makes a value of a persistent id.
       set_state: sets the state of a value that ``known`` or ``persistent`` made and that is no plain container. It
         raises TypeError for any other.
+      budget: what the file may still take; None is a whole one.
 
     Raises:
-      BadPickle: an opcode does not fit what came before it, the pickle is cut, or it has over ``OPCODES`` opcodes.
+      BadPickle: an opcode does not fit what came before it, the pickle is cut, or it takes more than the budget.
       ValueError: ``pickletools`` cannot take the bytes apart.
     """
-    machine = _Machine(known, persistent, set_state)
-    for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
-        if count >= OPCODES:
-            raise BadPickle(f"it has over {OPCODES:,} opcodes")
+    budget = budget or Budget()
+    machine = _Machine(known, persistent, set_state, budget)
+    for opcode, argument, position in pickletools.genops(data):
+        budget.step()
         if opcode.name == "STOP":
             return machine.pop(), (position or 0) + 1
         try:
@@ -82,8 +110,10 @@ def read_pickle(
 
 
 class _Machine:
-    def __init__(self, known: Mapping[str, Make], persistent: Callable[[Any], Any], set_state: SetState):
-        self.known, self.persistent, self.set_state = known, persistent, set_state
+    def __init__(
+        self, known: Mapping[str, Make], persistent: Callable[[Any], Any], set_state: SetState, budget: Budget
+    ):
+        self.known, self.persistent, self.set_state, self.budget = known, persistent, set_state, budget
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -92,6 +122,8 @@ class _Machine:
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > INTEGER_BITS:
+                raise TooLarge(f"it has an integer of {argument.bit_length():,} bits")
             self.stack.append(argument)
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
@@ -136,7 +168,7 @@ class _Machine:
         target = self.stack[-1]
         entries = target.entries if isinstance(target, Inert) else _checked(target, dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
-            entries[_key(key, len(entries))] = value
+            entries[flat_key(key, len(entries))] = value
 
     def dict_of(self, _: Any) -> None:
         values = self.pop_mark()
@@ -145,13 +177,15 @@ class _Machine:
 
     def global_from_stack(self, _: Any) -> None:
         name, module = self.pop(), self.pop()
-        self.stack.append(Global(f"{_checked(module, str)}.{_checked(name, str)}"))
+        self.stack.append(_global(_checked(module, str), _checked(name, str)))
 
     def make(self, target: Any, args: Any) -> None:
         if not isinstance(target, (Global, Inert)):
             raise TypeError
         maker = self.known.get(target.name) if isinstance(target, Global) else None
-        self.stack.append(maker(_checked(args, tuple)) if maker else Inert(target.name, _checked(args, tuple)))
+        if maker:  # which may copy what it is given
+            self.budget.make(sum(map(_size, _checked(args, tuple))))
+        self.stack.append(maker(args) if maker else Inert(target.name, _checked(args, tuple)))
 
     def reduce(self, _: Any) -> None:
         args, target = self.pop(), self.pop()
@@ -185,13 +219,26 @@ def _checked(value: Any, kind: type) -> Any:
     return value
 
 
-def _key(value: Any, number: int) -> Any:
+def _size(value: Any) -> int:
+    """About the bytes of a copy."""
+    if isinstance(value, (list, tuple, dict)):
+        return ITEM * len(value)
+    return len(value) if isinstance(value, (str, bytes, bytearray)) else 0
+
+
+def _global(module: str, name: str) -> Global:
+    if len(module) + len(name) > NAME_LENGTH:
+        raise BadPickle("a class has a name without end")
+    return Global(f"{module}.{name}")
+
+
+def flat_key(value: Any, number: int) -> Any:
     """Return a key that hashes in constant time: the value if it is a scalar or a short tuple of such."""
     if isinstance(value, _SCALARS):
         return value
     if isinstance(value, tuple) and len(value) <= KEY_LENGTH and all(isinstance(item, _SCALARS) for item in value):
         return value
-    return f"<{value.name if isinstance(value, (Global, Inert)) else type(value).__name__}>#{number}"
+    return f"<{type(value).__name__}>#{number}"
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -219,9 +266,9 @@ _STEPS: dict[str, Callable[[_Machine, Any], object]] = {
     "ADDITEMS": lambda m, _: m.extend(m.pop_mark()),
     "SETITEM": lambda m, _: m.set_items([m.pop(), m.pop()][::-1]),
     "SETITEMS": lambda m, _: m.set_items(m.pop_mark()),
-    "GLOBAL": lambda m, name: m.push(Global(".".join(name.split(" ", 1)))),
+    "GLOBAL": lambda m, name: m.push(_global(*name.split(" ", 1))),
     "STACK_GLOBAL": _Machine.global_from_stack,
-    "INST": lambda m, name: m.make(Global(".".join(name.split(" ", 1))), tuple(m.pop_mark())),
+    "INST": lambda m, name: m.make(_global(*name.split(" ", 1)), tuple(m.pop_mark())),
     "OBJ": _Machine.object_of,
     "NEWOBJ": _Machine.reduce,
     "NEWOBJ_EX": _Machine.new_with_keywords,

@@ -52,12 +52,14 @@ class Checkpoint:
       skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
         members of an archive that are no file of torch's. Arrays in such an object are read all the same.
       refused: networks of a Keras file or an ONNX model that cannot be read, by name.
+      holders: classes of the modules that have an array as their own, by its name, if the file names them.
     """
 
     arrays: Arrays = field(repr=False)
     notes: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
+    holders: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -80,7 +82,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     dotted = _dotted(flat.arrays)
     if len(dotted) < len(flat.arrays):
         raise BadFile(path, "it has names that differ only in slashes and dots", "Rename its arrays")
-    return Checkpoint(dotted, _dotted(flat.notes), flat.skipped, _dotted(flat.refused))
+    return Checkpoint(dotted, _dotted(flat.notes), flat.skipped, _dotted(flat.refused), _dotted(flat.holders))
 
 
 def _dotted(by_name: Mapping[str, T]) -> dict[str, T]:
@@ -106,7 +108,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
 
 def _read(path: Path) -> Flat:
     with _opened(path) as file:
-        is_json = file.read(64).lstrip()[:1] == b"{"
+        is_json = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
     if is_json:
         return read_index(path, _read_file)
     _refuse_shard(path)
@@ -117,6 +119,8 @@ def _read_file(path: Path) -> Flat:
     with _opened(path) as file:
         begin = file.read(512)
         file.seek(0)
+        if begin[:1] == b"{":
+            raise BadFile(path, "it is an index within an index", "Check the index")
         if begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= HEADER:
             return read_safetensors(path)
         _refuse_others(path, begin)
@@ -129,7 +133,7 @@ def _read_file(path: Path) -> Flat:
             return read_keras(path)
         if begin.startswith(ONNX):
             return read_onnx(path)
-    raise BadFile(path, "its content is of no format that is known here", f"Known are {KNOWN}")
+    raise BadFile(path, "its format is not known here", f"Known are {KNOWN}")
 
 
 def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
@@ -152,7 +156,8 @@ def _read_members(path: Path, archive: Archive, names: list[str]) -> Flat:
     for name in names:
         with reading(path, "a zip archive"):
             content = memoryview(archive.read(name))
-            inner = open_archive(content, io.BytesIO(content)) if bytes(content[:4]) == ZIP else None
+            is_archive = bytes(content[:4]) == ZIP
+            inner = open_archive(content, io.BytesIO(content), archive.unpacking) if is_archive else None
         if inner is None or not is_torch_archive(inner):
             others.append(name)
             continue
@@ -161,10 +166,11 @@ def _read_members(path: Path, archive: Archive, names: list[str]) -> Flat:
         whole.arrays |= {f"{stem}.{entry}": array for entry, array in flat.arrays.items()}
         whole.notes |= {f"{stem}.{entry}": note for entry, note in flat.notes.items()}
         whole.skipped |= {kind: f"{stem}.{place}" for kind, place in flat.skipped.items()}
+        whole.holders |= {f"{stem}.{entry}": holder for entry, holder in flat.holders.items()}
     if len(others) == len(names):
         raise BadFile(path, f"it is a zip archive of {listed(names)}", "Unpack it and give the file of weights")
     if others:
-        whole.skipped["what is no file of torch's"] = listed(others)
+        whole.skipped["members that are no torch files"] = listed(others)
     return whole
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from crosscheck.checkpoint.pickles import BadPickle, Global, Inert, Make
+from crosscheck.checkpoint.pickles import NAME_LENGTH, BadPickle, Global, Inert, Make, flat_key
 
 Fetch = Callable[[], Any]  # the bytes of a storage, as a buffer
 
@@ -33,6 +34,9 @@ _DTYPES = {
     **{name: np.dtype(name) for name in ("uint16", "uint32", "uint64")},
     **{name: np.dtype(getattr(ml_dtypes, name)) for name in _NARROW},
 }
+
+
+AXES = 32  # the most that NumPy's arrays had for long
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +75,10 @@ class Tensor:
 
     def __post_init__(self) -> None:
         sizes = (self.offset, *self.shape, *self.strides)
-        if len(self.shape) != len(self.strides) or len(self.shape) > 32:
+        if len(self.shape) != len(self.strides) or len(self.shape) > AXES:
             raise BadPickle(f"a tensor has {len(self.shape)} axes and {len(self.strides)} strides")
-        if any(type(size) is not int or size < 0 for size in sizes):
-            raise BadPickle("a tensor has a size that is no number from 0 up")
+        if any(type(size) is not int or not 0 <= size < 2**63 for size in sizes):
+            raise BadPickle("a tensor has a size that is no number of 63 bits")
         last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if self.elements and self.offset + last >= self.storage.count:
             raise BadPickle(f"a tensor of shape {self.shape} reaches beyond its storage of {self.storage.count}")
@@ -88,6 +92,10 @@ class PickledArray:
     """A NumPy array, which a pickle makes empty first and fills with a state afterwards."""
 
     array: np.ndarray | None = None
+    kind: str = "objects"  # of what it is an array, if not of numbers
+
+
+_NUMBERS = re.compile(r"[biufc]\d{1,2}")
 
 
 @dataclass
@@ -98,8 +106,8 @@ class PickledDtype:
     order: str = "="
 
     def resolve(self) -> np.dtype | None:
-        """Return the dtype if it is one of numbers."""
-        if not isinstance(self.name, str) or self.name[:1] not in "biufc" or len(self.name) > 3:
+        """Return the dtype if it is one of numbers, which NumPy may make of any bytes."""
+        if not isinstance(self.name, str) or not _NUMBERS.fullmatch(self.name):
             return None
         try:
             return np.dtype(self.name).newbyteorder("<" if self.order == "<" else ">" if self.order == ">" else "=")
@@ -107,28 +115,37 @@ class PickledDtype:
             return None
 
 
-def storage_of(identity: Any, fetch: Callable[[str, int], Fetch]) -> Storage:
+def storage_of(identity: Any, fetch: Callable[[str, int], Fetch]) -> Storage | Inert:
     """Return the storage of torch's persistent id, ("storage", class, key, location, count, ...).
+
+    One of a class without a dtype here, such as four-bit integers, is an :class:`Inert`.
 
     ``fetch(key, size)`` gives a function that returns the storage's bytes.
     """
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
         raise BadPickle("a persistent id is not a storage of torch's")
     _, kind, key, _, count = identity[:5]
-    if not isinstance(kind, Global) or type(count) is not int or count < 0:
-        raise BadPickle("the persistent id of a storage has no class or count")
+    if not isinstance(kind, Global) or type(count) is not int or count < 0 or not is_key(key):
+        raise BadPickle("the persistent id of a storage has no class, key or count")
     name = STORAGES.get(kind.name.rpartition(".")[2])
     if name is None or not kind.name.startswith("torch"):
-        raise BadPickle(f"there is no storage {kind.name!r}")
+        return Inert(kind.name)
     dtype = _DTYPES[name]
     return Storage(dtype, fetch(str(key), count * dtype.itemsize), count)
 
 
-def _tensor(args: Sequence[Any]) -> Tensor:
+def is_key(key: Any) -> bool:
+    """Whether this may be the key of a storage. Nothing else of a file is made text."""
+    return (type(key) is str and len(key) <= NAME_LENGTH) or type(key) is int
+
+
+def _tensor(args: Sequence[Any]) -> Any:
     storage, offset, shape, strides = args[:4]
     metadata = args[6] if len(args) > 6 and isinstance(args[6], dict) else {}
     if not isinstance(storage, Storage):
-        raise BadPickle("a tensor is made of something else than a storage")
+        return storage if isinstance(storage, Inert) else Inert("torch.Tensor", args)
+    if not all(isinstance(sizes, (list, tuple)) and len(sizes) <= AXES for sizes in (shape, strides)):
+        raise BadPickle("a tensor has a shape that is no list of sizes")
     conj, neg = (bool(metadata.get(name)) for name in ("conj", "neg"))
     return Tensor(storage, offset, tuple(shape), tuple(strides), conj, neg)
 
@@ -137,7 +154,7 @@ def _tensor_with_dtype(args: Sequence[Any]) -> Any:
     """``_rebuild_tensor_v3``: the storage is bytes, and the dtype stands beside it."""
     dtype = _DTYPES.get(args[6].name.removeprefix("torch.")) if isinstance(args[6], Global) else None
     storage = args[0]
-    if dtype is None:
+    if dtype is None or not isinstance(storage, Storage):
         return Inert("torch._utils._rebuild_tensor_v3", args)
     typed = replace(storage, dtype=dtype, count=storage.size // dtype.itemsize)
     return _tensor((typed, *args[1:6], *args[7:]))
@@ -153,7 +170,8 @@ def _quantized(args: Sequence[Any]) -> Any:
         scheme = Scheme(values[0], values[1], values[2])
     else:
         return Inert(f"torch._utils._rebuild_qtensor ({name})", args)
-    return replace(_tensor(args[:4]), scheme=scheme)
+    tensor = _tensor(args[:4])
+    return replace(tensor, scheme=scheme) if isinstance(tensor, Tensor) else tensor
 
 
 def _of_subclass(args: Sequence[Any]) -> Any:
@@ -167,7 +185,7 @@ def _mapping(args: Sequence[Any]) -> Any:
     if isinstance(given, dict):
         return dict(given)
     if isinstance(given, (list, tuple)) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in given):
-        return {key if isinstance(key, str) else repr(type(key)): value for key, value in given}
+        return {flat_key(key, number): value for number, (key, value) in enumerate(given)}
     return {}
 
 
@@ -176,14 +194,19 @@ def _sequence(args: Sequence[Any]) -> list[Any]:
 
 
 def _object(args: Sequence[Any]) -> Inert:
-    """``copyreg._reconstructor(class, base, state)``."""
-    return Inert(args[0].name if isinstance(args[0], Global) else "an object")
+    """``copyreg._reconstructor(class, base, state)``. The state of a subclass of dict or list is its content."""
+    made = Inert(args[0].name if isinstance(args[0], Global) else "an object")
+    if isinstance(args[2], dict):
+        made.entries.update(args[2])
+    elif isinstance(args[2], (list, tuple)):
+        made.items.extend(args[2])
+    return made
 
 
 def _encoded(args: Sequence[Any]) -> bytes:
     """``_codecs.encode(text, "latin1")``: bytes, as protocol 2 writes them."""
-    if args[1:] not in (("latin1",), ("latin-1",)):
-        raise BadPickle(f"bytes are in the encoding {args[1:]!r}")
+    if len(args) != 2 or not isinstance(args[1], str) or args[1] not in ("latin1", "latin-1"):
+        raise BadPickle("bytes are in another encoding than latin1")
     return codecs.encode(args[0], "latin-1")
 
 
@@ -205,7 +228,9 @@ def _numpy_scalar(args: Sequence[Any]) -> Any:
 def _from_bytes(data: Any, dtype: np.dtype, shape: tuple[int, ...], *, by_columns: bool = False) -> np.ndarray:
     if isinstance(data, str):  # Python 2 had no bytes
         data = data.encode("latin-1")
-    if any(type(size) is not int or size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(data):
+    if len(shape) > AXES or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
+        raise BadPickle("an array has a shape that is no list of sizes")
+    if math.prod(shape) * dtype.itemsize != len(data):
         raise BadPickle(f"an array of shape {shape} has {len(data)} bytes")
     return np.ndarray(shape, dtype, data, order="F" if by_columns else "C")
 
@@ -225,10 +250,12 @@ def set_state(value: Any, state: Any) -> None:
     if isinstance(value, PickledArray):
         _, shape, dtype, by_columns, data = state
         resolved = dtype.resolve() if isinstance(dtype, PickledDtype) else None
+        if isinstance(dtype, PickledDtype) and isinstance(dtype.name, str) and not dtype.name.startswith("O"):
+            value.kind = f"dtype {dtype.name[:20]}"
         if resolved is not None and isinstance(data, (bytes, bytearray, str)):
             value.array = _from_bytes(data, resolved, tuple(shape), by_columns=bool(by_columns))
     elif isinstance(value, PickledDtype) and isinstance(state, tuple) and len(state) > 1:
-        value.order = str(state[1])
+        value.order = state[1] if state[1] in (">", "<") else "="
     elif not isinstance(value, Tensor):  # whose state is Python's attributes
         raise TypeError
 
@@ -246,7 +273,10 @@ KNOWN: dict[str, Make] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,
     "torch._utils._rebuild_qtensor": _quantized,
+    "torch._utils._rebuild_device_tensor_from_numpy": lambda args: args[0],
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": lambda args: args[0],
     "torch._utils._rebuild_parameter": lambda args: args[0],
+    "torch.nn.parameter.Parameter": lambda args: args[0],
     "torch._utils._rebuild_parameter_with_state": lambda args: args[0],
     "torch._tensor._rebuild_from_type": _of_subclass,
     "torch._tensor._rebuild_from_type_v2": _of_subclass,

@@ -38,6 +38,7 @@ def read_index(path: Path, read: Callable[[Path], Flat]) -> Flat:
         more |= flat.arrays  # what the index does not name is in the file all the same
         whole.notes |= flat.notes
         whole.skipped |= flat.skipped
+        whole.holders |= flat.holders
     whole.arrays = {name: whole.arrays[name] for name in weight_map}
     whole.arrays |= {name: array for name, array in more.items() if name not in whole.arrays}
     return whole
@@ -48,9 +49,9 @@ def _weight_map(path: Path) -> dict[str, object]:
     if path.stat().st_size > LARGEST:
         raise BadFile(path, wrong, advice)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise BadFile(path, f"it begins as JSON does and cannot be read ({first_line(error)})", advice) from error
+        raise BadFile(path, f"it looks like JSON, and reading it failed ({first_line(error)})", advice) from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadFile(path, wrong, advice)

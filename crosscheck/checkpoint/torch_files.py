@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from crosscheck.checkpoint.archives import ZIP, Archive, BadArchive, open_archive
-from crosscheck.checkpoint.pickles import BadPickle, Make, read_pickle
-from crosscheck.checkpoint.records import KNOWN, Fetch, Storage, set_state, storage_of
+from crosscheck.checkpoint.archives import ZIP, Archive, BadArchive, Unpacking, open_archive
+from crosscheck.checkpoint.pickles import BadPickle, Budget, Make, read_pickle
+from crosscheck.checkpoint.records import KNOWN, Fetch, Storage, is_key, set_state, storage_of
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file from before 1.6
 NESTED = 4  # pickles within storages
@@ -29,12 +29,16 @@ class Content:
 
 
 def is_torch_archive(archive: Archive) -> bool:
-    return any(name.endswith("/data.pkl") or name == "data.pkl" for name in archive.members)
+    return bool(_pickles(archive))
 
 
-def read_torch_archive(archive: Archive, depth: int = 0) -> Content:
+def _pickles(archive: Archive) -> list[str]:
+    return [name for name in archive.members if name.endswith("/data.pkl") or name == "data.pkl"]
+
+
+def read_torch_archive(archive: Archive, budget: Budget | None = None, depth: int = 0) -> Content:
     """``NAME/data.pkl`` is a pickle, and ``NAME/data/KEY`` are the storages. So are TorchScript's, beside its code."""
-    pickles = [name for name in archive.members if name.endswith("/data.pkl") or name == "data.pkl"]
+    pickles = _pickles(archive)
     if len(pickles) != 1:
         raise BadArchive(f"it has {len(pickles)} members data.pkl")
     folder = pickles[0].removesuffix("data.pkl")
@@ -47,31 +51,41 @@ def read_torch_archive(archive: Archive, depth: int = 0) -> Content:
             raise BadArchive(f"a tensor wants {size:,} bytes of the member {name!r}, which {held}")
         return lambda: archive.read(name)
 
+    budget = budget or Budget()
+    known = _known(budget, archive.unpacking, depth)
     value, _ = read_pickle(
-        bytes(archive.read(pickles[0])), _known(depth), lambda identity: storage_of(identity, fetch), set_state
+        bytes(archive.read(pickles[0])), known, lambda identity: storage_of(identity, fetch), set_state, budget
     )
     order = bytes(archive.read(f"{folder}byteorder")) if f"{folder}byteorder" in archive.members else b"little"
     return Content(value, is_big_endian=order == b"big")
 
 
-def read_pickled(buffer: memoryview, file: IO[bytes], depth: int = 0) -> Content:
+def read_pickled(
+    buffer: memoryview,
+    file: IO[bytes],
+    budget: Budget | None = None,
+    unpacking: Unpacking | None = None,
+    depth: int = 0,
+) -> Content:
     """A file from before torch 1.6 (``_use_new_zipfile_serialization=False``), or a pickle by itself.
 
-    ``file`` is open for reading and ``buffer`` is its content. ``depth`` counts the pickles around this one.
+    ``file`` is open for reading and ``buffer`` is its content. ``depth`` counts the pickles around this one, which
+    have the same ``budget`` and ``unpacking``.
     """
-    known = _known(depth)
-    first, _ = read_pickle(file, known, _no_storage, set_state)
+    budget = budget or Budget()
+    known = _known(budget, unpacking or Unpacking(len(buffer)), depth)
+    first, _ = read_pickle(file, known, _no_storage, set_state, budget)
     if type(first) is not int or first != MAGIC:
         if file.read(1):
             raise BadPickle("it goes on after the end of its pickle")
         return Content(first)
-    version, _ = read_pickle(file, known, _no_storage, set_state)
-    system, _ = read_pickle(file, known, _no_storage, set_state)
+    version, _ = read_pickle(file, known, _no_storage, set_state, budget)
+    system, _ = read_pickle(file, known, _no_storage, set_state, budget)
     if version != 1001 or not isinstance(system, dict):
         raise BadPickle("it is not of torch's protocol 1001")
     storages = _Storages()
-    value, _ = read_pickle(file, known, storages.by_id, set_state)
-    keys, _ = read_pickle(file, known, _no_storage, set_state)
+    value, _ = read_pickle(file, known, storages.by_id, set_state, budget)
+    keys, _ = read_pickle(file, known, _no_storage, set_state, budget)
     storages.locate(buffer, file.tell(), keys)
     return Content(value, is_big_endian=system.get("little_endian") is False)
 
@@ -87,6 +101,8 @@ class _Storages:
         if isinstance(identity, tuple) and identity[:1] == ("module",):  # a class, with its source beside it
             return identity[1]
         storage = storage_of(identity, self._fetch)
+        if not isinstance(storage, Storage):
+            raise BadPickle(f"it has a {storage.name}, whose numbers have no whole bytes")
         self.item_sizes[str(identity[2])] = storage.dtype.itemsize
         view = identity[5] if len(identity) > 5 else None
         return storage if view is None else _window(storage, view)
@@ -101,7 +117,9 @@ class _Storages:
 
     def locate(self, buffer: memoryview, start: int, keys: Any) -> None:
         """Each storage is a count, int64, and so many numbers."""
-        for key in map(str, keys if isinstance(keys, list) else ()):
+        if not isinstance(keys, list) or not all(map(is_key, keys)):
+            raise BadPickle("the list of its storages is no list of keys")
+        for key in map(str, keys):
             if start + _COUNT.size > len(buffer):
                 return
             size = _COUNT.unpack_from(buffer, start)[0] * self.item_sizes.get(key, 1)
@@ -128,13 +146,13 @@ def _no_storage(identity: Any) -> Any:
     raise BadPickle("it has a persistent id, and no storages")
 
 
-def _known(depth: int) -> Mapping[str, Make]:
+def _known(budget: Budget, unpacking: Unpacking, depth: int) -> Mapping[str, Make]:
     """The names that stand for data. A storage that was pickled by itself holds a file of torch's in its bytes."""
 
     def storage_in(args: Any) -> Any:
         if depth >= NESTED or not isinstance(args[0], (bytes, bytearray)):
             raise BadPickle(f"it has files of torch's in files of torch's, over {NESTED} deep")
-        inner = read_torch(memoryview(args[0]), io.BytesIO(args[0]), depth + 1)
+        inner = _read_within(memoryview(args[0]), io.BytesIO(args[0]), budget, unpacking, depth + 1)
         if inner.is_big_endian:
             raise BadPickle("it has storages from a big-endian machine in a pickle")
         return inner.value
@@ -142,8 +160,8 @@ def _known(depth: int) -> Mapping[str, Make]:
     return KNOWN | {"torch.storage._load_from_bytes": storage_in}
 
 
-def read_torch(buffer: memoryview, file: IO[bytes], depth: int = 0) -> Content:
-    """Whichever of the three it is."""
+def _read_within(buffer: memoryview, file: IO[bytes], budget: Budget, unpacking: Unpacking, depth: int) -> Content:
+    """A file of torch's within another, which pays for both."""
     if bytes(buffer[:4]) == ZIP:
-        return read_torch_archive(open_archive(buffer, file), depth)
-    return read_pickled(buffer, file, depth)
+        return read_torch_archive(open_archive(buffer, file, unpacking), budget, depth)
+    return read_pickled(buffer, file, budget, unpacking, depth)

@@ -98,8 +98,13 @@ def _nothing(file: Path, prefix: str, read: Checkpoint, skipped: list[Skipped]) 
     known = [entry.name for entry in look(read)]
     if prefix and known:
         return f"--prefix {printable(prefix)}: there is no LSTM at or below it; known prefixes: {listed(known)}"
-    shapes = [f"{name} {list(array.shape)}" for name, array in read.arrays.items()]
-    return f"{printable(str(file))}: no LSTM in it; found instead: {listed(shapes) or 'no arrays at all'}"
+    shapes = [f"{name or '(no name)'} {list(array.shape)}" for name, array in read.arrays.items()]
+    instead = f"{listed(shapes) or 'no arrays at all'}{'; not made: ' * bool(read.skipped)}{_not_made(read)}"
+    return f"{printable(str(file))}: no LSTM in it; found instead: {instead}"
+
+
+def _not_made(read: Checkpoint) -> str:
+    return listed([f"{kind} at {place or 'the top level'}" for kind, place in read.skipped.items()])
 
 
 def _write(found: list[Found], out: Path | None, json_file: Path | None, content: dict[str, Any]) -> None:
@@ -131,8 +136,7 @@ def _print(
         for note in lstm.notes:
             say(console, f"as read: {lstm.name}: {note}")
     if read.skipped:
-        objects = [f"{kind} at {place or 'the top level'}" for kind, place in read.skipped.items()]
-        say(console, f"not made: {listed(objects)}")
+        say(console, f"not made: {_not_made(read)}")
     if read.skipped or any(lstm.notes for lstm in found):
         console.print()
     for entry in skipped:

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-LARGE, DENSE = 2**28, 20  # a file that declares more bytes than this, and this times what it holds, is a trap
+LARGE, DENSE = 2**24, 20  # a file that declares more bytes than this, and this times what it holds, is a trap
 STRINGS = 2**12  # what fits in an attribute that Keras writes: 64 KiB of references of 16 bytes
 FOREIGN = "it is no file of Keras's."
 
