@@ -25,7 +25,6 @@ _CONTAINERS = (dict, list, tuple, Inert)
 _LEAVES = (Tensor, PickledArray)
 _TOLD = (*_LEAVES, *_CONTAINERS, Global)
 _MODULE = ("_parameters", "_buffers", "_modules")  # where a torch.nn.Module keeps what its state dict has
-
 _ALIASES = {"_flat_weights"}  # a list of an nn.LSTM's parameters once more, in TorchScript
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _KNOWN_HOOKS = ("torch.nn.utils.weight_norm.", "torch.nn.utils.prune.", "torch.nn.utils.spectral_norm.")
@@ -121,9 +120,10 @@ def _children(node: Any) -> Sequence[tuple[Any, Any]]:
     attributes = [pair for pair in state.items() if pair[0] not in _ALIASES] if isinstance(state, dict) else []
     if _is_module(node):
         packed = [(key, value) for key, value in attributes if isinstance(value, Inert) and unpacked(value)]
-        left_out = state.get("_non_persistent_buffers_set")
-        own = [pair for name in _MODULE for pair in state[name].items()]
-        return [*(pair for pair in own if not isinstance(left_out, list) or pair[0] not in left_out), *packed]
+        temporary = state.get("_non_persistent_buffers_set")
+        left_out = {name for name in temporary if isinstance(name, str)} if isinstance(temporary, list) else set()
+        own = [pair for name in _MODULE for pair in state[name].items() if pair[0] not in left_out]
+        return [*own, *packed]
     made_of = [("args", node.args)] if node.args else []
     held = attributes
     if isinstance(state, (list, tuple)):  # attributes, and those in slots; or what a class gives as its state
