@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from crosscheck.interrupts import on_interrupt
 from jax_lstm import files
@@ -38,6 +39,7 @@ LONG = {
     "train": ["train", "--steps", "100000"],
     "gradient-flow": ["gradient-flow", "--jobs", "2"],
     "bench": ["bench", "--shape", "10000,4,32,128"],
+    "checkpoint": ["checkpoint", "FILE"],
     "notebook": ["notebook"],
 }
 
@@ -124,9 +126,17 @@ def assert_ended(run: Run, seconds: float, code: int = 130) -> None:
     assert run.shown.rindex("\x1b[?25h") > run.shown.rindex("\x1b[?25l")  # the cursor is back
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """LSTMs that take a minute to check."""
+    path = tmp_path_factory.mktemp("checkpoint") / "a.pt"
+    torch.save(torch.nn.ModuleList([torch.nn.LSTM(300, 300, 3) for _ in range(9)]).state_dict(), path)
+    return str(path)
+
+
 @pytest.mark.parametrize("name", LONG)
-def test_ctrl_c_while_it_computes(name, tmp_path):
-    with running(LONG[name], tmp_path) as run:
+def test_ctrl_c_while_it_computes(name, tmp_path, checkpoint):
+    with running([checkpoint if word == "FILE" else word for word in LONG[name]], tmp_path) as run:
         run.wait_for(
             lambda: re.search(r" [1-9] s", run.shown.rpartition("loading")[2].partition("\x1b[2K")[2]) is not None
         )

@@ -134,7 +134,7 @@ def on_a_terminal(columns: int, *arguments: str) -> list[str]:
     return re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).splitlines()
 
 
-@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize("columns", [80, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "arguments",
     [
