@@ -189,6 +189,13 @@ def test_an_array_of_numpy_has_the_bytes_of_its_shape(tmp_path):
         read_arrays(tmp_path / "a.npz")
 
 
+def test_arrays_that_are_no_numbers_are_skipped_and_told(tmp_path):
+    np.savez(tmp_path / "a.npz", w=np.ones(2), s=np.array(["x"]), d=np.zeros(2, "M8[s]"), r=np.zeros(2, "i4,f4"))
+    read = read_checkpoint(tmp_path / "a.npz")
+    assert list(read.arrays) == ["w"]
+    assert sorted(read.skipped.values()) == ["d", "r", "s"]
+
+
 def test_an_archive_without_checksums_is_read(tmp_path):
     torch.serialization.set_crc32_options(False)
     try:

@@ -491,7 +491,7 @@ def test_a_small_file_takes_neither_time_nor_memory(tmp_path):
 OBJECTS = b"cnumpy.core.numeric\n_frombuffer\n(C\x18" + b"A" * 24 + b"cnumpy\ndtype\nU\x03%s\x85RK\x02\x85U\x01CtR"
 
 
-@pytest.mark.parametrize("dtype", [b"i,O", b"f,f", b"U10", b"M8s", b"O"])
+@pytest.mark.parametrize("dtype", [b"i,O", b"f4,O", b"f,f", b"U10", b"M8s", b"O"])
 def test_no_bytes_become_anything_but_numbers(dtype, tmp_path):
     """NumPy would take the bytes of such an array for the addresses of Python's objects."""
     name = b"U" + bytes([len(dtype)]) + dtype
