@@ -519,3 +519,57 @@ def test_no_bytes_become_anything_but_numbers(dtype, tmp_path):
 def test_nothing_is_computed_with_what_is_no_weight(parts, tmp_path):
     np.savez(tmp_path / "a.npz", **{f"weight_hh_{form}": array for form, array in parts.items()})
     assert all(isinstance(entry, Skipped) for entry in look(read_checkpoint(tmp_path / "a.npz")))
+
+
+def with_members(*names: str, flags: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, name in enumerate(names):
+            archive.writestr(str(number), b"\x80\x02N.")
+            archive.filelist[-1].filename = name
+            archive.filelist[-1].flag_bits |= flags
+    return buffer.getvalue()
+
+
+def of_old_torch(version: int, identity: bytes) -> bytes:
+    """The format from before 1.6, with a tensor of two numbers in one storage of four."""
+    head = b"".join(pickle.dumps(value, protocol=2) for value in (MAGIC, version, {"little_endian": True}))
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + b"K\x00K\x02\x85K\x01\x85I00\n}tR."
+    numbers = struct.pack("<q4f", 4, 0, 1, 2, 3)
+    return head + b"\x80\x02" + tensor + pickle.dumps(["0"], protocol=2) + numbers
+
+
+def identity(view: bytes, count: bytes = b"K\x04", key: bytes = b"U\x010") -> bytes:
+    return b"(U\x07storagectorch\nFloatStorage\n" + key + b"U\x03cpu" + count + view + b"tQ"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (with_members("a/data.pkl", "a/data.pkl"), "two members of one name"),
+        (with_members("a/data.pkl", "b/data.pkl"), "it has 2 members data.pkl"),
+        (with_members("a/data.pkl", flags=1), "'a/data.pkl' is encrypted"),
+        (
+            b"PK\x03\x05".join(with_members("x", "a/data.pkl").rsplit(b"PK\x03\x04", 1)),
+            "does not begin where the archive",
+        ),
+        (of_old_torch(1000, identity(b"N")), "not of torch's protocol 1001"),
+        (of_old_torch(1001, identity(b"(U\x01vK\x03K\x02t")), "a window on a storage reaches beyond it"),
+        (of_old_torch(1001, identity(b"(U\x01vI-1\nK\x02t")), "a window on a storage reaches beyond it"),
+        (of_old_torch(1001, identity(b"N", count=b"I-4\n")), "has no class, key or count"),
+        (of_old_torch(1001, identity(b"N", count=b"K\x05")), "which is not whole"),
+        (of_old_torch(1001, identity(b"N")).replace(b"K\x02\x85", b"I-2\n\x85"), "no number of 63 bits"),
+        (of_old_torch(1001, identity(b"N")).replace(b"K\x01\x85", b"K\x01K\x01\x86"), "1 axes and 2 strides"),
+    ],
+)
+def test_a_structure_that_torch_does_not_write_is_refused(content, words, tmp_path):
+    (tmp_path / "a.pt").write_bytes(content)
+    assert words in reason(tmp_path / "a.pt")
+
+
+def test_a_window_on_a_storage_is_read(tmp_path):
+    """As torch wrote a storage that is a part of another one."""
+    (tmp_path / "a.pt").write_bytes(of_old_torch(1001, identity(b"(U\x01vK\x01K\x02t")))
+    np.testing.assert_array_equal(
+        read_checkpoint(tmp_path / "a.pt").arrays[""], np.array([1, 2], np.float32), strict=True
+    )
