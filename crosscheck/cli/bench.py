@@ -22,7 +22,7 @@ def bench(
     work: Annotated[list[str] | None, list_of(WORK, "Only this work, by default both")] = None,
     only: Annotated[
         list[str] | None,
-        list_of(COMPETITORS, "These competitors alone. 'jax_lstm unroll=4' is ours, run so. The names"),
+        list_of(COMPETITORS, "Only these competitors. 'jax_lstm unroll=4' is ours, run so. The names"),
     ] = None,
     feature: Annotated[Feature, typer.Option(help="In place of one plain layer.")] = "plain",
     precision: Annotated[Precision, typer.Option(help="On all sides.")] = "float32",
@@ -38,7 +38,7 @@ def bench(
         bool,
         typer.Option(
             "--brief",
-            help="Training alone, in units of torch.nn.LSTM's time, as a small table in Markdown; --plot alike.",
+            help="Only training, in units of torch.nn.LSTM's time, as a small table in Markdown; --plot alike.",
         ),
     ] = False,
     json_file: JsonFile = None,

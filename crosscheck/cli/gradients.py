@@ -18,7 +18,7 @@ def gradients(
         str | None,
         typer.Option(metavar="chrono|NUMBER", help="'chrono' (log U(1, T-1)) or a number to add to the default."),
     ] = None,
-    loss: Annotated[Loss, typer.Option(help="'last': a loss on the last step alone; 'all': on every output.")] = "last",
+    loss: Annotated[Loss, typer.Option(help="'last': a loss on the last step only; 'all': on every output.")] = "last",
     seed: Annotated[int, typer.Option(min=0, help="Of weights, inputs and cotangents.")] = 0,
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Judge jax_lstm with this option too: chunks of so many steps.")

@@ -19,8 +19,8 @@ def train(
     dtype: Annotated[Dtype, typer.Option(help="What both sides compute in.")] = "both",
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the optimizer's own here.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 8,
-    length: Annotated[int, typer.Option(min=2, help="Characters of a row; from one alone nothing recurs.")] = 32,
-    hidden: Annotated[int, typer.Option(min=1, help="Hidden units of a layer.")] = 64,
+    length: Annotated[int, typer.Option(min=2, help="Characters per row; a single one has no recurrence.")] = 32,
+    hidden: Annotated[int, typer.Option(min=1, help="Hidden units per layer.")] = 64,
     layers: Annotated[int, typer.Option(min=1, help="LSTM layers.")] = 1,
     text: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Train on this UTF-8 text, not on Python's documentation.")
