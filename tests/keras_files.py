@@ -110,3 +110,23 @@ def drawn_cell(inputs, hidden, seed=0, dtype="float32", bias=4):
     rng = np.random.default_rng(seed)
     shapes = [(inputs, 4 * hidden), (hidden, 4 * hidden), (bias * hidden,)]
     return [rng.normal(size=shape, scale=0.5).astype(dtype) for shape in shapes]
+
+
+def put_link(group, path, link):
+    """Put a link in the place of what is at ``path``."""
+    del group[path]
+    group[path] = link
+
+
+def put_external(group, path, shape):
+    """Put an array in the place of what is at ``path``, whose numbers lie in another file."""
+    del group[path]
+    group.create_dataset(path, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+
+
+def put_virtual(group, path, shape):
+    """Put an array in the place of what is at ``path``, which is a view of another file's."""
+    del group[path]
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "a", shape)
+    group.create_virtual_dataset(path, layout)

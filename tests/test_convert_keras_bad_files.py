@@ -13,6 +13,7 @@ import pytest
 
 from jax_lstm import convert
 from jax_lstm.convert import keras_hdf5
+from tests.keras_files import put_external, put_link, put_virtual
 from tests.keras_peer import QUIET, drawn, keras
 from tests.requirements import need
 
@@ -128,23 +129,6 @@ def test_overwritten_bytes_of_an_archive_are_seen_or_harmless(files, tmp_path):
 KERNEL = "layers/lstm/cell/vars/0"
 
 
-def linked(file, link):
-    del file[KERNEL]
-    file[KERNEL] = link
-
-
-def external(file):
-    del file[KERNEL]
-    file.create_dataset(KERNEL, (D, 4 * H), "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
-
-
-def virtual(file):
-    del file[KERNEL]
-    layout = h5py.VirtualLayout((D, 4 * H), "f4")
-    layout[:] = h5py.VirtualSource("other.h5", "a", (D, 4 * H))
-    file.create_virtual_dataset(KERNEL, layout)
-
-
 def huge(file):
     del file["layers/lstm/cell/vars"]
     for name, shape in (("0", (2**20, 2**26)), ("1", (2**24, 2**26)), ("2", (2**26,))):
@@ -156,10 +140,13 @@ def endless(file):
 
 
 HOSTILE = {
-    "soft link": (lambda file: linked(file, h5py.SoftLink("/elsewhere")), "has '0' as a SoftLink"),
-    "external link": (lambda file: linked(file, h5py.ExternalLink("/etc/passwd", "/a")), "has '0' as a ExternalLink"),
-    "external data": (external, "lies in another file"),
-    "virtual data": (virtual, "lies in another file"),
+    "soft link": (lambda file: put_link(file, KERNEL, h5py.SoftLink("/elsewhere")), "has '0' as a SoftLink"),
+    "external link": (
+        lambda file: put_link(file, KERNEL, h5py.ExternalLink("/etc/passwd", "/a")),
+        "has '0' as a ExternalLink",
+    ),
+    "external data": (lambda g: put_external(g, KERNEL, (D, 4 * H)), "lies in another file"),
+    "virtual data": (lambda g: put_virtual(g, KERNEL, (D, 4 * H)), "lies in another file"),
     "declares terabytes": (huge, "declares 281474976710656 bytes and holds 0"),
     "a group within itself": (endless, "is damaged.*RecursionError"),
 }

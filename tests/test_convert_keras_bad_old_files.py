@@ -12,7 +12,18 @@ import pytest
 
 from jax_lstm import convert
 from jax_lstm.convert import keras_hdf5
-from tests.keras_files import drawn_cell, h5py, lstm_config, named, sequential, write_model, write_weights
+from tests.keras_files import (
+    drawn_cell,
+    h5py,
+    lstm_config,
+    named,
+    put_external,
+    put_link,
+    put_virtual,
+    sequential,
+    write_model,
+    write_weights,
+)
 
 D, H = 3, 4
 KERNEL = "a/a/lstm_cell/kernel:0"  # below the group of layers
@@ -25,23 +36,6 @@ def files(tmp_path):
     layers = {"a": named("a/lstm_cell", drawn_cell(D, H, 1)), "b": named("b/lstm_cell", drawn_cell(H, H, 2))}
     whole = write_model(tmp_path / "m.h5", sequential(lstm_config("a"), lstm_config("b")), layers)
     return whole, write_weights(tmp_path / "w.h5", layers)
-
-
-def linked(layers, link, name=KERNEL):
-    del layers[name]
-    layers[name] = link
-
-
-def external(layers):
-    del layers[KERNEL]
-    layers.create_dataset(KERNEL, (D, 4 * H), "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
-
-
-def virtual(layers):
-    del layers[KERNEL]
-    layout = h5py.VirtualLayout((D, 4 * H), "f4")
-    layout[:] = h5py.VirtualSource("other.h5", "a", (D, 4 * H))
-    layers.create_virtual_dataset(KERNEL, layout)
 
 
 def huge(layers):
@@ -61,12 +55,15 @@ def renamed(layers, name):
 
 
 HOSTILE = {
-    "soft link": (lambda g: linked(g, h5py.SoftLink("/elsewhere")), "has 'kernel:0' as a SoftLink"),
-    "external link": (lambda g: linked(g, h5py.ExternalLink("/etc/passwd", "/a")), "has 'kernel:0' as a ExternalLink"),
-    "a link on the way": (lambda g: linked(g, h5py.SoftLink(f"{g.name}/b"), "a/a"), "has 'a' as a SoftLink"),
-    "a layer that is a link": (lambda g: linked(g, h5py.ExternalLink("o.h5", "/"), "a"), "has 'a' as a ExternalLink"),
-    "external data": (external, "lies in another file"),
-    "virtual data": (virtual, "lies in another file"),
+    "soft link": (lambda g: put_link(g, KERNEL, h5py.SoftLink("/elsewhere")), "has 'kernel:0' as a SoftLink"),
+    "external link": (
+        lambda g: put_link(g, KERNEL, h5py.ExternalLink("/etc/passwd", "/a")),
+        "has 'kernel:0' as a ExternalLink",
+    ),
+    "a link on the way": (lambda g: put_link(g, "a/a", h5py.SoftLink(f"{g.name}/b")), "has 'a' as a SoftLink"),
+    "a layer that is a link": (lambda g: put_link(g, "a", h5py.ExternalLink("o.h5", "/")), "has 'a' as a ExternalLink"),
+    "external data": (lambda g: put_external(g, KERNEL, (D, 4 * H)), "lies in another file"),
+    "virtual data": (lambda g: put_virtual(g, KERNEL, (D, 4 * H)), "lies in another file"),
     "declares terabytes": (huge, "declares 281474976710656 bytes and holds 0"),
     "strings for numbers": (strings, "has dtype object, where numbers are expected"),
     "a name from the root": (lambda g: renamed(g, f"/{KERNEL}"), "has no '/a/a/lstm_cell/kernel:0' below it"),
@@ -96,7 +93,7 @@ def test_what_is_wrong_beside_the_lstm_layers(tmp_path):
     dense = {"class_name": "Dense", "config": {"name": "d", "units": 2}}
     path = write_model(tmp_path / "m.h5", sequential(lstm_config("a"), dense), layers)
     with h5py.File(path, "r+") as file:
-        linked(file["model_weights"], h5py.SoftLink("/elsewhere"), "d/d/kernel:0")
+        put_link(file["model_weights"], "d/d/kernel:0", h5py.SoftLink("/elsewhere"))
     wanted = convert.from_keras(drawn_cell(D, H, 1))
     found = convert.keras_networks(path)
     for params in (convert.from_keras(path), found["a"]):
@@ -130,7 +127,7 @@ WHOLE = {
     "a depth without end": (lambda f: config(f, nested(100_000).encode()), "m.h5 is damaged, .*RecursionError"),
     "no weights": (lambda f: f.__delitem__("model_weights"), "has no 'model_weights'"),
     "weights elsewhere": (
-        lambda f: linked(f, h5py.ExternalLink("w.h5", "/"), "model_weights"), "has 'model_weights' as a ExternalLink",
+        lambda f: put_link(f, "model_weights", h5py.ExternalLink("w.h5", "/")), "has 'model_weights' as a ExternalLink",
     ),
     "weights that are an array": (
         lambda f: (f.__delitem__("model_weights"), f.create_dataset("model_weights", data=[1.0])),
@@ -152,7 +149,7 @@ def test_hostile_whole_models(name, files):
 def test_a_file_that_asks_for_a_link_is_not_asked_elsewhere(files, tmp_path):
     """w.h5 is there, and has what the link leads to. HDF5 itself follows it; that is the control."""
     with h5py.File(files[0], "r+") as file:
-        linked(file["model_weights"], h5py.ExternalLink("w.h5", f"/{KERNEL}"))
+        put_link(file["model_weights"], KERNEL, h5py.ExternalLink("w.h5", f"/{KERNEL}"))
     with h5py.File(files[0]) as file:
         assert file[f"model_weights/{KERNEL}"].shape == (D, 4 * H)
     with pytest.raises(ValueError, match="as a ExternalLink"):

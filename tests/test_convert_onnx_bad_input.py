@@ -23,7 +23,7 @@ from tests.onnx_models import B, D, H, arrays, built, helper, narrow, node_of, o
         ({"input_forget": 1}, "input_forget=1"),
         ({"activation_alpha": [1.0, 1.0, 1.0]}, "activation_alpha"),
         ({"activation_beta": [1.0, 1.0, 1.0]}, "activation_beta"),
-        ({"direction": "reverse"}, "direction='reverse' alone.*flip x in time"),
+        ({"direction": "reverse"}, "only direction='reverse'.*flip x in time"),
         ({"direction": "bidirectional"}, "direction='bidirectional' and 1 in W"),
         ({"hidden_size": 7}, "hidden_size=7, .* 5, as R has"),
         ({"layout": 2}, "layout=2"),

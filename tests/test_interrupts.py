@@ -292,7 +292,7 @@ def test_a_signal_that_is_ignored_stays_so():
 
 
 def test_workers_do_not_see_ctrl_c(tmp_path):
-    """A terminal sends it to all of them; the command alone acts on it."""
+    """A terminal sends it to all of them; only the command acts on it."""
     with running(LONG["suite, workers"], tmp_path) as run:
         run.wait_for(lambda: len(run.processes()) >= 3)
         before = run.processes()

@@ -38,7 +38,7 @@ def check_node(node: Node) -> None:
     asked = dict(node.attributes)
     direction = asked.pop("direction", ("forward", "bidirectional")[dirs - 1])
     if direction == "reverse":
-        _refuse(node, "direction='reverse' alone", "forward and bidirectional; flip x in time before, and y after")
+        _refuse(node, "only direction='reverse'", "forward and bidirectional; flip x in time before, and y after")
     if {"forward": 1, "bidirectional": 2}.get(direction) != dirs:
         _refuse(node, f"direction={direction!r} and {dirs} in W", "'forward' with 1, 'bidirectional' with 2")
     activations = asked.pop("activations", None) or ACTIVATIONS * dirs
