@@ -8,7 +8,8 @@ from crosscheck.checkpoint.case import case_of
 from crosscheck.checkpoint.errors import BadFile, CannotExport
 from crosscheck.checkpoint.export import export
 from crosscheck.checkpoint.find import Found, Skipped, find_lstms, look
-from crosscheck.checkpoint.read import Checkpoint, read_arrays, read_checkpoint
+from crosscheck.checkpoint.flat import Checkpoint
+from crosscheck.checkpoint.read import read_arrays, read_checkpoint
 
 __all__ = [
     "BadFile",

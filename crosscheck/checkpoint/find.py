@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from crosscheck.checkpoint.errors import first_line, listed, printable
-from crosscheck.checkpoint.flat import Refusal
+from crosscheck.checkpoint.flat import Checkpoint, Refusal
 from crosscheck.checkpoint.fold import Folded, Stored, fold, is_stretched, stored_networks
-from crosscheck.checkpoint.read import Checkpoint
 from crosscheck.problem import Arrays
 from jax_lstm.network import Network, read_cell, read_network
 

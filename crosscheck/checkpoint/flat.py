@@ -16,15 +16,19 @@ class Refusal:
 
 
 @dataclass
-class Flat:
-    """Arrays by dotted name.
+class Checkpoint:
+    """What a file holds.
 
-    ``skipped`` has the classes of objects that were not made, with the name of the first place of each. ``notes`` say
-    what was converted on reading, by the name of the array. ``refused`` are networks by name. ``holders`` are the
-    classes of the modules that have an array as their own, by its name, if the file names them.
+    Attributes:
+      arrays: every array by dotted name, in the file's order, in its own dtype. They may be views of the file.
+      skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
+        members of an archive that are no torch files. Arrays in such an object are read all the same.
+      notes: what was converted on reading, by the name of the array.
+      refused: networks of a Keras file or an ONNX model that cannot be read, by name.
+      holders: classes of the modules that have an array as their own, by its name, if the file names them.
     """
 
-    arrays: Arrays = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict, repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     refused: dict[str, Refusal] = field(default_factory=dict)

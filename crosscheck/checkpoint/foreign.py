@@ -13,14 +13,14 @@ import jax
 import numpy as np
 
 from crosscheck.checkpoint.errors import BadFile, first_line, printable
-from crosscheck.checkpoint.flat import Flat, Refusal
+from crosscheck.checkpoint.flat import Checkpoint, Refusal
 from crosscheck.checkpoint.formats import AGAIN
 from jax_lstm.convert import OnnxRefusal, onnx_networks
 
 SECONDS = 60  # for the process that reads a file of Keras's
 
 
-def read_onnx(path: Path) -> Flat:
+def read_onnx(path: Path) -> Checkpoint:
     """Every LSTM network of an ONNX model, by the name of its first node."""
     try:
         with jax.enable_x64(True):
@@ -29,7 +29,7 @@ def read_onnx(path: Path) -> Flat:
         raise BadFile(path, "it may be an ONNX model, and onnx is not installed", _INSTALL) from error
     except (ValueError, TypeError) as error:
         raise BadFile(path, _of(path, error), "Known formats are in docs/checkpoints.md") from error
-    flat = Flat()
+    flat = Checkpoint()
     for name, found in networks.items():
         if isinstance(found, OnnxRefusal):
             flat.refused[name.strip("/")] = Refusal(found.reason)
@@ -38,7 +38,7 @@ def read_onnx(path: Path) -> Flat:
     return flat
 
 
-def read_keras(path: Path) -> Flat:
+def read_keras(path: Path) -> Checkpoint:
     """Every LSTM layer of a file of Keras's, by its name; read in a process of its own, which may crash."""
     child = [sys.executable, "-P", str(Path(__file__).with_name("keras_child.py")), os.fspath(path)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -53,7 +53,7 @@ def read_keras(path: Path) -> Flat:
     found = pickle.loads(done.stdout)
     if isinstance(found, str):
         raise BadFile(path, _of(path, found), _INSTALL if "h5py" in found else AGAIN)
-    flat = Flat()
+    flat = Checkpoint()
     for name, network in found.items():
         if isinstance(network, tuple):
             flat.refused[name] = Refusal(*network)
@@ -65,7 +65,7 @@ def read_keras(path: Path) -> Flat:
 _INSTALL = "Install what reads it: pip install 'jax-lstm[files]'"
 
 
-def _add(flat: Flat, name: str, params: Mapping[str, np.ndarray]) -> None:
+def _add(flat: Checkpoint, name: str, params: Mapping[str, np.ndarray]) -> None:
     flat.arrays |= {f"{name.strip('/')}.{entry}": array for entry, array in params.items()}
 
 

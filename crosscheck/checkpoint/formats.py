@@ -14,7 +14,7 @@ import safetensors
 
 from crosscheck.checkpoint.archives import Archive
 from crosscheck.checkpoint.errors import BadFile, first_line
-from crosscheck.checkpoint.flat import Flat
+from crosscheck.checkpoint.flat import Checkpoint
 from crosscheck.checkpoint.pickles import TooLarge
 from crosscheck.checkpoint.tensors import flatten
 from crosscheck.checkpoint.torch_arrays import from_torch
@@ -35,7 +35,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise BadFile(path, f"it looks like {what}, and reading it failed ({first_line(error)})", advice) from error
 
 
-def read_safetensors(path: Path) -> Flat:
+def read_safetensors(path: Path) -> Checkpoint:
     """Through torch, which has all dtypes that the format has."""
     arrays, skipped = {}, dict[str, str]()
     with reading(path, "a safetensors file"), safetensors.safe_open(path, framework="pt") as file:
@@ -44,24 +44,24 @@ def read_safetensors(path: Path) -> Flat:
                 arrays[name] = from_torch(file.get_tensor(name))
             except TypeError:  # no dtype that NumPy or ml_dtypes has
                 skipped.setdefault("a tensor of a dtype that NumPy does not have", name)
-    return Flat(arrays, skipped)
+    return Checkpoint(arrays, skipped)
 
 
-def read_torch_zip(path: Path, archive: Archive) -> Flat:
+def read_torch_zip(path: Path, archive: Archive) -> Checkpoint:
     """What torch.save and torch.jit.save write."""
     with reading(path, "a torch file"):
         return flatten(path, read_torch_archive(archive))
 
 
-def read_pickle_file(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
+def read_pickle_file(path: Path, buffer: memoryview, file: IO[bytes]) -> Checkpoint:
     """A pickle, or torch's format from before 1.6, which is several."""
     with reading(path, "a pickle"):
         return flatten(path, read_pickled(buffer, file))
 
 
-def read_npz(path: Path, archive: Archive) -> Flat:
+def read_npz(path: Path, archive: Archive) -> Checkpoint:
     """NumPy's archive, without object arrays: those are pickles."""
-    flat = Flat()
+    flat = Checkpoint()
     for member in archive.members:
         name = member.removesuffix(".npy")
         with reading(path, "an archive of NumPy arrays"):

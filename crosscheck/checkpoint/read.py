@@ -9,13 +9,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeVar
 
 from crosscheck.checkpoint.archives import EMPTY_ZIP, ZIP, Archive, open_archive
 from crosscheck.checkpoint.errors import BadFile, listed
-from crosscheck.checkpoint.flat import Flat, Refusal
+from crosscheck.checkpoint.flat import Checkpoint
 from crosscheck.checkpoint.foreign import read_keras, read_onnx
 from crosscheck.checkpoint.formats import read_npz, read_pickle_file, read_safetensors, read_torch_zip, reading
 from crosscheck.checkpoint.shards import read_index
@@ -42,26 +41,6 @@ _OTHERS = {  # what else people have under a checkpoint's name, by how it begins
 }
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a file holds.
-
-    Attributes:
-      arrays: every array by dotted name, in the file's order, in its own dtype. They may be views of the file.
-      notes: what was converted on reading, by the name of the array.
-      skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
-        members of an archive that are no file of torch's. Arrays in such an object are read all the same.
-      refused: networks of a Keras file or an ONNX model that cannot be read, by name.
-      holders: classes of the modules that have an array as their own, by its name, if the file names them.
-    """
-
-    arrays: Arrays = field(repr=False)
-    notes: Mapping[str, str] = field(default_factory=dict)
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, Refusal] = field(default_factory=dict)
-    holders: Mapping[str, str] = field(default_factory=dict)
-
-
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read every array in a file.
 
@@ -82,7 +61,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     dotted = _dotted(flat.arrays)
     if len(dotted) < len(flat.arrays):
         raise BadFile(path, "it has names that differ only in slashes and dots", "Rename its arrays")
-    return Checkpoint(dotted, _dotted(flat.notes), flat.skipped, _dotted(flat.refused), _dotted(flat.holders))
+    return Checkpoint(dotted, flat.skipped, _dotted(flat.notes), _dotted(flat.refused), _dotted(flat.holders))
 
 
 def _dotted(by_name: Mapping[str, T]) -> dict[str, T]:
@@ -106,7 +85,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
     return read_checkpoint(path).arrays
 
 
-def _read(path: Path) -> Flat:
+def _read(path: Path) -> Checkpoint:
     with _opened(path) as file:
         is_json = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
     if is_json:
@@ -115,7 +94,7 @@ def _read(path: Path) -> Flat:
     return _read_file(path)
 
 
-def _read_file(path: Path) -> Flat:
+def _read_file(path: Path) -> Checkpoint:
     with _opened(path) as file:
         begin = file.read(512)
         file.seek(0)
@@ -136,7 +115,7 @@ def _read_file(path: Path) -> Flat:
     raise BadFile(path, "its format is not known here", f"Known are {KNOWN}")
 
 
-def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
+def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Checkpoint:
     with reading(path, "a zip archive"):
         archive = open_archive(buffer, file)
     if is_torch_archive(archive):
@@ -149,9 +128,9 @@ def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Flat:
     return _read_members(path, archive, names)
 
 
-def _read_members(path: Path, archive: Archive, names: list[str]) -> Flat:
+def _read_members(path: Path, archive: Archive, names: list[str]) -> Checkpoint:
     """Files of torch's in an archive, as Stable-Baselines3 writes it, each below its own name without the ending."""
-    whole = Flat()
+    whole = Checkpoint()
     others = []
     for name in names:
         with reading(path, "a zip archive"):
@@ -195,8 +174,12 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadFile(path, f"it cannot be opened ({reason})", "Check its name and permissions") from error
+        raise _cannot_open(path, error) from error
+
+
+def _cannot_open(path: Path, error: Exception) -> BadFile:
+    reason = getattr(error, "strerror", None) or str(error)
+    return BadFile(path, f"it cannot be opened ({reason})", "Check its name and permissions")
 
 
 def _check(path: Path) -> None:
@@ -213,5 +196,4 @@ def _check(path: Path) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, BadFile):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadFile(path, f"it cannot be opened ({reason})", "Check its name and permissions") from error
+        raise _cannot_open(path, error) from error

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crosscheck.checkpoint.errors import BadFile, first_line, listed
-from crosscheck.checkpoint.flat import Flat
+from crosscheck.checkpoint.flat import Checkpoint
 from crosscheck.problem import Arrays
 
 LARGEST = 2**26  # bytes of an index
 
 
-def read_index(path: Path, read: Callable[[Path], Flat]) -> Flat:
+def read_index(path: Path, read: Callable[[Path], Checkpoint]) -> Checkpoint:
     """Return the arrays of all shards that the index names, in its order; ``read`` reads one of them.
 
     Raises:
@@ -25,7 +25,7 @@ def read_index(path: Path, read: Callable[[Path], Flat]) -> Flat:
         if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
             raise BadFile(path, f"it puts {name!r} into {file!r}, which is no file beside it", "Check the index")
         shards.setdefault(file, []).append(name)
-    whole = Flat()
+    whole = Checkpoint()
     more: Arrays = {}
     for file, names in shards.items():
         shard = path.with_name(file)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from crosscheck.checkpoint.errors import BadFile, printable
-from crosscheck.checkpoint.flat import Flat
+from crosscheck.checkpoint.flat import Checkpoint
 from crosscheck.checkpoint.pickles import Global, Inert
 from crosscheck.checkpoint.quantized import unpacked
 from crosscheck.checkpoint.records import PickledArray, Scheme, Tensor
@@ -35,7 +35,7 @@ _DTYPE = re.compile(r"torch\.[a-z0-9_]+")  # and layouts, quantization schemes: 
 Name = tuple[Any, ...]
 
 
-def flatten(path: Path, content: Content) -> Flat:
+def flatten(path: Path, content: Content) -> Checkpoint:
     """Return the tensors of nested containers and objects by dotted name, in order.
 
     An object counts as the container of its attributes, whatever its class, and a torch.nn.Module as its state dict.
@@ -44,7 +44,7 @@ def flatten(path: Path, content: Content) -> Flat:
       BadFile: the containers are too deep or too many to be a checkpoint's, or two tensors would have one name.
     """
     tree = _Tree(path, content.value)
-    flat = Flat(skipped=tree.skipped)
+    flat = Checkpoint(skipped=tree.skipped)
     room = COPIED
     characters = 0
     leaves: dict[str, Any] = {}
