@@ -48,15 +48,15 @@ def test_a_process_that_ends_is_a_file_that_is_refused(script, words, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("said", "is_missing", "words"),
     [
-        ("{path} needs h5py to be read.", "needs h5py to be read. Install what reads it: pip install 'jax-lstm"),
-        ("{path}: there is no LSTM.", "a.h5: there is no LSTM. Is it whole"),
+        ("{path} needs h5py to be read.", True, "needs h5py to be read. Install what reads it: pip install 'jax-lstm"),
+        ("{path}: there is no LSTM.", False, "a.h5: there is no LSTM. Is it whole"),
     ],
 )
-def test_what_the_process_says_is_said(said, words, tmp_path, monkeypatch):
+def test_what_the_process_says_is_said(said, is_missing, words, tmp_path, monkeypatch):
     path = as_python(tmp_path, monkeypatch, f"cat {tmp_path / 'answer'}")
-    (tmp_path / "answer").write_bytes(pickle.dumps(said.format(path=path)))
+    (tmp_path / "answer").write_bytes(pickle.dumps((said.format(path=path), is_missing)))
     with pytest.raises(BadFile) as raised:
         read_checkpoint(path)
     assert words in str(raised.value)

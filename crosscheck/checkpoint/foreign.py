@@ -51,8 +51,9 @@ def read_keras(path: Path) -> Checkpoint:
         said = f"ended with {done.returncode}" if done.returncode < 0 or not lines else f"said {lines[-1]!r}"
         raise BadFile(path, f"it is damaged: the process that read it {printable(said)}", AGAIN)
     found = pickle.loads(done.stdout)
-    if isinstance(found, str):
-        raise BadFile(path, _of(path, found), _INSTALL if "h5py" in found else AGAIN)
+    if isinstance(found, tuple):
+        reason, is_missing = found
+        raise BadFile(path, _of(path, reason), _INSTALL if is_missing else AGAIN)
     flat = Checkpoint()
     for name, network in found.items():
         if isinstance(network, tuple):

@@ -1,7 +1,8 @@
 """Reads a file of Keras's in a process of its own: HDF5's library can crash on a file whose bytes were overwritten.
 
 Run by its path, with the file as its argument. It writes a pickle of its own making to stdout: by layer, the arrays by
-torch's names, or (reason, whether it is an LSTM). If the file is refused as a whole, the pickle is the reason.
+torch's names, or (reason, whether it is an LSTM). If the file is refused as a whole, it is (reason, whether a package
+is missing).
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import numpy as np
 from jax_lstm.convert import KerasRefusal, keras_networks
 
 
-def main(path: str) -> dict[str, object] | str:
+def main(path: str) -> dict[str, object] | tuple[str, bool]:
     jax.config.update("jax_enable_x64", True)  # else float64 weights would be refused
     _limit_memory(2**31 + 8 * os.stat(path).st_size)
     try:
         networks = keras_networks(path)
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        return str(error)
+    except ImportError as error:
+        return str(error), True
+    except (ValueError, TypeError, OSError) as error:
+        return str(error), False
     except MemoryError:
-        return f"{path}: it declares more numbers than a file of its size has"
+        return f"{path}: it declares more numbers than a file of its size has", False
     return {
         name: (found.reason, found.is_lstm)
         if isinstance(found, KerasRefusal)
