@@ -27,17 +27,17 @@ os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX starts, or t
 import jax
 import torch
 
-from crosscheck.bench.competitors import choose, known
-from crosscheck.bench.measure import Say
-from crosscheck.bench.options import Options
-from crosscheck.bench.plan import Plan, make_plan
-from crosscheck.bench.result import Result, Row, as_content
-from crosscheck.bench.same_work import limit, worst
-from crosscheck.bench.settings import measuring, record
-from crosscheck.bench.shapes import GPU_TABLE, Shape, parse_shape
-from crosscheck.bench.table import as_text, tables
-from crosscheck.bench.words import sentences, settings_line
-from crosscheck.bench.work import make_work, reference
+from benchmarks.agreement import limit, worst
+from benchmarks.competitors import choose, known
+from benchmarks.measurement import Say
+from benchmarks.options import Options
+from benchmarks.plan import Plan, make_plan
+from benchmarks.result import Result, Row, as_content
+from benchmarks.sentences import sentences, settings_line
+from benchmarks.settings import measuring, record
+from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
+from benchmarks.table import as_text, tables
+from benchmarks.work import make_work, reference
 from crosscheck.report.json import write_json
 from jax_lstm.files import write_whole
 

@@ -26,12 +26,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crosscheck.bench.options import Options
-from crosscheck.bench.plan import make_plan
-from crosscheck.bench.result import OURS, TORCH
-from crosscheck.bench.settings import measuring
-from crosscheck.bench.timing import interleave
-from crosscheck.bench.work import KINDS, make_work
+from benchmarks.options import Options
+from benchmarks.plan import make_plan
+from benchmarks.result import OURS, TORCH
+from benchmarks.settings import measuring
+from benchmarks.timing import interleave
+from benchmarks.work import KINDS, make_work
 
 MOVING = re.compile(r"(copy|bitcast|transpose|slice|dynamic|update|concatenate|broadcast|pad|wrapped|fusion)+")
 CALLS = 5

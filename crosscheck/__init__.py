@@ -9,26 +9,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from crosscheck.missing import what_is_missing
+from crosscheck.core.missing import what_is_missing
 
 if TYPE_CHECKING:
-    from crosscheck.collectives import find_collectives
-    from crosscheck.discovery import discover
-    from crosscheck.finding import CouldNotRun, Finding, Outcome
-    from crosscheck.pair import assert_agree, check
-    from crosscheck.verdict import Verdict
+    from crosscheck.core.finding import CouldNotRun, Finding, Outcome
+    from crosscheck.core.verdict import Verdict
+    from crosscheck.discovery.search import discover
+    from crosscheck.studies.collectives import find_collectives
+    from crosscheck.suite.pair import assert_agree, check
 
 __version__: str
 
 _HOME = {
-    "CouldNotRun": "finding",
-    "Finding": "finding",
-    "Outcome": "finding",
-    "Verdict": "verdict",
-    "assert_agree": "pair",
-    "check": "pair",
-    "discover": "discovery",
-    "find_collectives": "collectives",
+    "CouldNotRun": "core.finding",
+    "Finding": "core.finding",
+    "Outcome": "core.finding",
+    "Verdict": "core.verdict",
+    "assert_agree": "suite.pair",
+    "check": "suite.pair",
+    "discover": "discovery.search",
+    "find_collectives": "studies.collectives",
 }
 
 __all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check", "discover", "find_collectives"]

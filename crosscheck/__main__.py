@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from crosscheck.missing import INSTALL, what_is_missing
+from crosscheck.core.missing import INSTALL, what_is_missing
 
 HELP = f"""\
 crosscheck verifies that jax_lstm, torch_ref and torch.nn.LSTM are the same function, gradients included.
@@ -33,14 +33,14 @@ def main() -> NoReturn:
     """Run the command line and end the process. A package that is missing is one line on stderr and exit code 2."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # until end_on_signals, which takes longer to import
-    from crosscheck.interrupts import end_on_signals
+    from crosscheck.commands.interrupts import end_on_signals
 
     end_on_signals()
     if hasattr(signal, "SIGPIPE"):  # a reader that has had enough, such as head, ends us quietly
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         try:
-            from crosscheck.cli import app
+            from crosscheck.commands.cli import app
         except ModuleNotFoundError as error:
             if what_is_missing(error) and {"--help", "-h"} & set(sys.argv[1:]):
                 sys.stdout.write(HELP)

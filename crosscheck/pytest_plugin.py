@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from crosscheck.verdict import Verdict
+    from crosscheck.core.verdict import Verdict
 
 _OUTCOMES: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
@@ -37,7 +37,7 @@ class Crosscheck:
 
     def assert_agree(self, *arguments: Any, **options: Any) -> Verdict:
         __tracebackhide__ = True
-        from crosscheck.pair import require_agreement
+        from crosscheck.suite.pair import require_agreement
 
         return require_agreement(self.check(*arguments, **options))
 

@@ -181,7 +181,7 @@ def _unknown(given: Sequence[str], known: Sequence[str]) -> str:
 def _why_not_crosscheck(arguments: Sequence[str]) -> str:
     """Parses the line as the command does, and goes no further."""
     need("torch")
-    from crosscheck import cli
+    from crosscheck.commands import cli
 
     group = typer.main.get_command(cli.app)
     try:

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from crosscheck.run_jax import run_jax
+from crosscheck.core.jax_runner import run_jax
 
 sigmoid = jax.nn.sigmoid
 

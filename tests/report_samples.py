@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from crosscheck.compare import LANES
-from crosscheck.finding import SEVERITY, Finding, Outcome, Rows, worst
-from crosscheck.suite import CaseResult
-from crosscheck.verdict import Verdict
+from crosscheck.core.criterion import LANES
+from crosscheck.core.finding import SEVERITY, Finding, Outcome, Rows, worst
+from crosscheck.core.verdict import Verdict
+from crosscheck.suite.run import CaseResult
 
 PARAMETERS = [f"{name}_l{k}{end}" for k in (0, 1) for end in ("", "_reverse") for name in ("weight_ih", "bias_hh")]
 SIZES = {"A": 1e-15, "B": 1e-6}

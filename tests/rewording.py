@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from crosscheck import compare
-from crosscheck.finding import Check
+from crosscheck.core import criterion
+from crosscheck.core.finding import Check
 
 
 def reword(monkeypatch) -> None:
     """Other names for the lanes and another note about a limit that cannot fail."""
     monkeypatch.setattr(Check, "__str__", lambda check: f"({check.steps}; {check.kind.name}; {check.dtype})")
-    monkeypatch.setattr(compare, "OWN_LIMIT", "another note")
+    monkeypatch.setattr(criterion, "OWN_LIMIT", "another note")
 
 
 def decided(verdict) -> tuple:

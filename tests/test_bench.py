@@ -19,16 +19,16 @@ from jax.experimental import rnn
 from jax.experimental.compilation_cache import compilation_cache
 
 import jax_lstm
-from crosscheck.bench.competitor import Competitor, Missing
-from crosscheck.bench.competitors import choose, jax_cudnn, known, torch_compiled
-from crosscheck.bench.competitors.jax_lstm import ours
-from crosscheck.bench.jax_program import ready_jax
-from crosscheck.bench.measure import measure
-from crosscheck.bench.same_work import limit, worst
-from crosscheck.bench.settings import measuring
-from crosscheck.bench.shapes import Shape
-from crosscheck.bench.timing import Clock
-from crosscheck.bench.work import FEATURES, KINDS, make_work, reference
+from benchmarks.agreement import limit, worst
+from benchmarks.competitor import Competitor, Missing
+from benchmarks.competitors import choose, jax_cudnn, known, torch_compiled
+from benchmarks.competitors.jax_lstm import ours
+from benchmarks.jax_program import ready_jax
+from benchmarks.measurement import measure
+from benchmarks.settings import measuring
+from benchmarks.shapes import Shape
+from benchmarks.timing import Clock
+from benchmarks.work import FEATURES, KINDS, make_work, reference
 from jax_lstm import convert
 
 SHAPE = Shape(7, 3, 5, 4)

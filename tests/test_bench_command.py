@@ -18,15 +18,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import gpu
-from crosscheck import cli
-from crosscheck.bench import settings
-from crosscheck.bench.competitors import known
-from crosscheck.bench.options import Options
-from crosscheck.bench.plan import Plan, make_plan
-from crosscheck.bench.result import Result, Row, as_content
-from crosscheck.bench.shapes import CPU_TABLE, SWEEPS
-from crosscheck.commands import bench as command
+from benchmarks import command as command
+from benchmarks import gpu, settings
+from benchmarks.competitors import known
+from benchmarks.options import Options
+from benchmarks.plan import Plan, make_plan
+from benchmarks.result import Result, Row, as_content
+from benchmarks.shapes import CPU_TABLE, SWEEPS
+from crosscheck.commands import cli
 from crosscheck.report.json import read_json, write_json
 from tests.documents import ROOT
 from tests.test_bench import WRONG
@@ -257,10 +256,7 @@ def test_threads_are_those_of_both_frameworks():
 
 def test_the_command_starts_no_device_before_it_confines_itself():
     """JAX makes its pool of threads with its device, so nothing imported may have made one."""
-    code = (
-        "import crosscheck.commands.bench; from jax._src import xla_bridge; "
-        "print(xla_bridge.backends_are_initialized())"
-    )
+    code = "import benchmarks.command; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

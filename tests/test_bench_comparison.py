@@ -11,14 +11,14 @@ import math
 import numpy as np
 import pytest
 
-from crosscheck.bench.brief import as_markdown
-from crosscheck.bench.comparison import Comparison, compare, quartiles, spread
-from crosscheck.bench.plot import draw
-from crosscheck.bench.result import Result, Row
-from crosscheck.bench.shapes import Shape
-from crosscheck.bench.table import COLUMNS, tables, units
-from crosscheck.bench.timing import LEAST_RUNS
-from crosscheck.bench.words import sentences
+from benchmarks.comparison import Comparison, compare, quartiles, spread
+from benchmarks.markdown import as_markdown
+from benchmarks.plot import draw
+from benchmarks.result import Result, Row
+from benchmarks.sentences import sentences
+from benchmarks.shapes import Shape
+from benchmarks.table import COLUMNS, tables, units
+from benchmarks.timing import LEAST_RUNS
 from crosscheck.report import png
 
 CALM = (0.98, 0.99, 1.0, 1.01, 1.02)

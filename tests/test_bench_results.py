@@ -10,13 +10,13 @@ import random
 
 import pytest
 
-from crosscheck.bench.brief import as_markdown
-from crosscheck.bench.plot import TALLEST, draw, write_png
-from crosscheck.bench.result import Result, Row, as_content, from_content
-from crosscheck.bench.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
-from crosscheck.bench.table import COLUMNS, as_text, duration, size, tables
-from crosscheck.bench.timing import LEAST_RUNS, Clock, interleave
-from crosscheck.bench.words import sentences
+from benchmarks.markdown import as_markdown
+from benchmarks.plot import TALLEST, draw, write_png
+from benchmarks.result import Result, Row, as_content, from_content
+from benchmarks.sentences import sentences
+from benchmarks.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
+from benchmarks.table import COLUMNS, as_text, duration, size, tables
+from benchmarks.timing import LEAST_RUNS, Clock, interleave
 from crosscheck.report import png
 from crosscheck.report.json import read_json, write_json
 

@@ -15,7 +15,7 @@ import torch
 
 import crosscheck
 import jax_lstm
-from crosscheck.finding import Outcome
+from crosscheck.core.finding import Outcome
 from jax_lstm import LSTMState
 
 RNG = np.random.default_rng(0)

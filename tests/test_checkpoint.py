@@ -16,8 +16,8 @@ from flax.traverse_util import unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscheck.checkpoint import Skipped, case_of, find_lstms, look, read_arrays
-from crosscheck.checkpoint.torch_arrays import from_torch
+from crosscheck.studies.checkpoint import Skipped, case_of, find_lstms, look, read_arrays
+from crosscheck.studies.checkpoint.torch_arrays import from_torch
 
 
 def training_checkpoint(path: Path) -> torch.nn.ModuleDict:

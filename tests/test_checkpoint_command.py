@@ -20,12 +20,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from crosscheck import cli, suite
-from crosscheck.checkpoint import CannotExport, export, find_lstms
 from crosscheck.commands import checkpoint as command
-from crosscheck.finding import FLOAT64, CouldNotRun, Finding, Outcome
-from crosscheck.suite import CaseResult
-from crosscheck.verdict import Verdict
+from crosscheck.commands import cli
+from crosscheck.core.finding import FLOAT64, CouldNotRun, Finding, Outcome
+from crosscheck.core.verdict import Verdict
+from crosscheck.studies.checkpoint import CannotExport, export, find_lstms
+from crosscheck.suite import run as suite
+from crosscheck.suite.run import CaseResult
 from jax_lstm import LSTMState, linen
 from tests import wrong_ports
 

@@ -22,8 +22,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crosscheck.checkpoint import BadFile, read_arrays, read_checkpoint
-from crosscheck.checkpoint.archives import BadArchive, open_archive
+from crosscheck.studies.checkpoint import BadFile, read_arrays, read_checkpoint
+from crosscheck.studies.checkpoint.archives import BadArchive, open_archive
 
 
 def save(path: Path, state) -> Path:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crosscheck.checkpoint import BadFile, Skipped, foreign, look, read_checkpoint
-from crosscheck.checkpoint.read import HDF5
+from crosscheck.studies.checkpoint import BadFile, Skipped, foreign, look, read_checkpoint
+from crosscheck.studies.checkpoint.read import HDF5
 from jax_lstm.convert import OnnxLSTM, OnnxRefusal
 
 

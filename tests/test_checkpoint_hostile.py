@@ -24,10 +24,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscheck.checkpoint import BadFile, Skipped, look, read_checkpoint
-from crosscheck.checkpoint.pickles import BadPickle, read_pickle
-from crosscheck.checkpoint.records import set_state
-from crosscheck.checkpoint.torch_files import MAGIC
+from crosscheck.studies.checkpoint import BadFile, Skipped, look, read_checkpoint
+from crosscheck.studies.checkpoint.pickles import BadPickle, read_pickle
+from crosscheck.studies.checkpoint.records import set_state
+from crosscheck.studies.checkpoint.torch_files import MAGIC
 
 NOTHING: dict = {}
 

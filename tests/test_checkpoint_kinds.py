@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jax_lstm
-from crosscheck.checkpoint import BadFile, Found, Skipped, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, Found, Skipped, look, read_checkpoint
 from tests.checkpoint_kinds import FOLDED, KINDS, REFUSED, Kind
 
 # numpy deprecates the way in which Keras's variables become numpy arrays.

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from crosscheck.checkpoint import Found, Skipped, find_lstms, look, read_checkpoint
+from crosscheck.studies.checkpoint import Found, Skipped, find_lstms, look, read_checkpoint
 
 
 class NormedCell(nn.LSTMCell):

@@ -15,9 +15,10 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli, suite
-from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.finding import CouldNotRun, Outcome
+from crosscheck.commands import cli
+from crosscheck.core.finding import CouldNotRun, Outcome
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite import run as suite
 from tests import wrong_ports
 
 SMALL = RecurrentCase("small", "for tests", 3, 9, 4, 6)

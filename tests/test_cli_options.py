@@ -8,11 +8,11 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli
-from crosscheck.cli import choices
-from crosscheck.cli.group import HelpFormatter
-from crosscheck.finding import CouldNotRun
-from crosscheck.names import known_names, split_names
+from crosscheck.commands import cli
+from crosscheck.commands.cli import choices
+from crosscheck.commands.cli.group import HelpFormatter
+from crosscheck.core.finding import CouldNotRun
+from crosscheck.core.names import known_names, split_names
 from tests.requirements import need
 from tests.test_missing_packages import COMMANDS, run
 
@@ -38,13 +38,13 @@ def help_of(name: str) -> str:
 
 def test_the_choices_are_those_of_the_tables():
     need("torch")
-    from crosscheck.bench import work
-    from crosscheck.bench.competitors import known
-    from crosscheck.bench.shapes import SWEEPS
-    from crosscheck.cases import CASES
+    from benchmarks import work
+    from benchmarks.competitors import known
+    from benchmarks.shapes import SWEEPS
     from crosscheck.commands.train import DTYPES
-    from crosscheck.matrix import ALL, matrix_cases
-    from crosscheck.training.optimizers import OPTIMIZERS
+    from crosscheck.lstm.cases import CASES
+    from crosscheck.studies.training.optimizers import OPTIMIZERS
+    from crosscheck.suite.matrix import ALL, matrix_cases
 
     assert tuple(CASES) == choices.CASES
     assert tuple(matrix_cases()) == choices.MATRIX_CASES

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 import crosscheck
 import jax_lstm
-from crosscheck.collectives import Collective
+from crosscheck.studies.collectives import Collective
 from tests.arrays import drawn_weights
 
 B, T, D, H = 8, 6, 3, 4

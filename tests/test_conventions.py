@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from crosscheck.conventions import CONVENTIONS, TORCH_ORDER, BiasRule, Convention
+from crosscheck.discovery.conventions import CONVENTIONS, TORCH_ORDER, BiasRule, Convention
 
 D, H = 3, 5
 RNG = np.random.default_rng(0)

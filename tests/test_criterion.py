@@ -11,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.compare import LANES, compare
-from crosscheck.finding import FLOAT64, CouldNotRun, Finding, Outcome, worst
-from crosscheck.norms import norm, row_norms
-from crosscheck.problem import Problem
-from crosscheck.reference import U32, Known, Reference, finite, measure
-from crosscheck.sides import SIDES, Side
-from crosscheck.suite import measure_case, run_side
-from crosscheck.verdict import Verdict
+from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.finding import FLOAT64, CouldNotRun, Finding, Outcome, worst
+from crosscheck.core.norms import norm, row_norms
+from crosscheck.core.problem import Problem
+from crosscheck.core.reference import U32, Known, Reference, finite, measure
+from crosscheck.core.verdict import Verdict
+from crosscheck.libraries import SIDES, Side
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite.run import measure_case, run_side
 from tests import wrong_ports
 from tests.rewording import decided, reword
 

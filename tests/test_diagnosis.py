@@ -15,15 +15,15 @@ import pytest
 import torch
 
 import crosscheck
-from crosscheck.cases import RecurrentCase
-from crosscheck.conventions import CONVENTIONS, BiasRule, Convention
+from crosscheck.core.finding import Outcome, worst
+from crosscheck.core.judge import PROBE, judge
 from crosscheck.diagnosis import Port, diagnose
-from crosscheck.diagnosis.matches import matches
+from crosscheck.diagnosis.known_mistakes import matches
+from crosscheck.discovery.conventions import CONVENTIONS, BiasRule, Convention
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.finding import Outcome, worst
-from crosscheck.judge import PROBE, judge
-from crosscheck.suite import measure_case
+from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.suite.run import measure_case
 from tests.ports import cell, function, port, sigmoid
 
 CASE = RecurrentCase("small", "for tests", 3, 9, 4, 6)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import crosscheck
-from crosscheck.conventions import BiasRule
-from crosscheck.weight_map import RunnerUp
+from crosscheck.discovery.conventions import BiasRule
+from crosscheck.discovery.weight_map import RunnerUp
 from tests.own_cells import Library, sigmoid
 
 FORGET = {0: BiasRule.AS_STORED, 1: BiasRule.FORGET_PLUS_ONE, -1: BiasRule.FORGET_MINUS_ONE}

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import crosscheck
-from crosscheck.conventions import BiasRule
+from crosscheck.discovery.conventions import BiasRule
 
 D, H, B = 3, 5, 4
 KEY = jax.random.key(0)

@@ -11,11 +11,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from crosscheck.cases import RecurrentCase
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.faulty import runner
-from crosscheck.faults.rules import RULES
-from crosscheck.sides import torch_nn, torch_ref
+from crosscheck.libraries import torch_nn, torch_ref
+from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.suite.tolerance_rules import RULES
 
 PLAIN = RecurrentCase("plain", "", 3, 8, 5, 4)
 OUTPUT_RULES = {"hugging-face", "onnx"}

@@ -13,13 +13,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli, compare
-from crosscheck.faults import bench, faulty, mutants, score
+from crosscheck.commands import cli
+from crosscheck.core import criterion
+from crosscheck.core.finding import Outcome
+from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.faults.mutants import MUTANTS, Recorded
-from crosscheck.faults.rules import RULES
-from crosscheck.faults.score import Score, Trials
-from crosscheck.finding import Outcome
+from crosscheck.suite import fault_cases as bench
+from crosscheck.suite import mutants
+from crosscheck.suite import mutation_score as score
+from crosscheck.suite.mutants import MUTANTS, Recorded
+from crosscheck.suite.mutation_score import Score, Trials
+from crosscheck.suite.tolerance_rules import RULES
 
 PLAIN = next(case for case in bench.bench_cases(True) if case.name == "plain")
 
@@ -159,7 +163,7 @@ def test_the_command(small, tmp_path, monkeypatch):
     assert (content["ok"], content["survivors"], content["false_alarms"]) == (True, {}, [])
     assert content["rules"]["hugging-face"]["plain"]["gradients"] == {"rejected": 0, "tried": 2}
     assert set(content["rules"]) == set(RULES)
-    monkeypatch.setattr(compare, "row_norms", lambda rows: np.zeros((2, len(rows))))
+    monkeypatch.setattr(criterion, "row_norms", lambda rows: np.zeros((2, len(rows))))
     broken = small()
     assert broken.exit_code == 1
     assert "survivor: gate-order-igfo (the reference with gates read in the order i g f o" in broken.stdout

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import torch_ref
-from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.core.norms import norm
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import NEEDS, Fault
 from crosscheck.faults.layout import blocks_as
 from crosscheck.faults.parts import open_step, own_product, tf32
-from crosscheck.norms import norm
-from crosscheck.sides import torch_ref as reference_side
+from crosscheck.libraries import torch_ref as reference_side
+from crosscheck.lstm.cases import CASES, RecurrentCase
 
 BOTH = RecurrentCase("both", "", 5, 9, 3, 4, num_layers=2, bidirectional=True, lengths=(5, 9, 0, 1, 9))
 PLAIN = RecurrentCase("plain", "", 3, 8, 5, 4)

@@ -18,7 +18,7 @@ import typer
 from matplotlib.figure import Figure
 
 from crosscheck.commands.common import check_plot_file, write_json_file, writing
-from crosscheck.processes import WorkerEnded, run_all
+from crosscheck.core.processes import WorkerEnded, run_all
 from crosscheck.report.png import write_png
 from jax_lstm.files import whole, write_whole
 

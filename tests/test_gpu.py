@@ -9,11 +9,11 @@ need("torch")
 import jax
 import pytest
 
-from crosscheck.cases import CASES
-from crosscheck.compare import LANES, compare
-from crosscheck.finding import Outcome
-from crosscheck.sides import SIDES
-from crosscheck.suite import measure_case
+from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.finding import Outcome
+from crosscheck.libraries import SIDES
+from crosscheck.lstm.cases import CASES
+from crosscheck.suite.run import measure_case
 
 GPUS = [device for device in jax.devices() if device.platform == "gpu"]
 

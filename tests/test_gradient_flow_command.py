@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli
+from crosscheck.commands import cli
 from crosscheck.commands import gradient_flow as command
-from crosscheck.flow import plot as flow_plot
-from crosscheck.flow import study as study_module
-from crosscheck.flow import training
-from crosscheck.flow.agreement import cross_check
-from crosscheck.flow.study import run_study
-from crosscheck.flow.tables import tables
-from crosscheck.flow.words import sentences
 from crosscheck.report.svg import drawing
+from crosscheck.studies.gradient_flow import plot as flow_plot
+from crosscheck.studies.gradient_flow import study as study_module
+from crosscheck.studies.gradient_flow import training
+from crosscheck.studies.gradient_flow.agreement import cross_check
+from crosscheck.studies.gradient_flow.sentences import sentences
+from crosscheck.studies.gradient_flow.study import run_study
+from crosscheck.studies.gradient_flow.tables import tables
 from tests.legends import count_outside
 
 SMALL = ("--length", "20", "--hidden", "4", "--seed", "3", "--train-steps", "2", "--jobs", "1")

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from crosscheck import cli
-from crosscheck.flow.network import study_networks
-from crosscheck.flow.sides import jax_side
-from crosscheck.flow.study import Measured, Study, mean_radius, run_study
-from crosscheck.flow.tables import TextTable, lstm_table, rnn_table, tables
-from crosscheck.flow.words import closing, sentences
-from crosscheck.verdict import Verdict
+from crosscheck.commands import cli
+from crosscheck.core.verdict import Verdict
+from crosscheck.studies.gradient_flow.implementations import jax_side
+from crosscheck.studies.gradient_flow.network import study_networks
+from crosscheck.studies.gradient_flow.sentences import closing, sentences
+from crosscheck.studies.gradient_flow.study import Measured, Study, mean_radius, run_study
+from crosscheck.studies.gradient_flow.tables import TextTable, lstm_table, rnn_table, tables
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "gradient-flow.md").read_text()

@@ -14,15 +14,15 @@ import jax
 import numpy as np
 import pytest
 
-from crosscheck.finding import Outcome
-from crosscheck.flow import sides
-from crosscheck.flow.agreement import cross_check, flow_problem
-from crosscheck.flow.network import study_networks
-from crosscheck.flow.rates import decimal, fit, predicted_factor
-from crosscheck.flow.sides import torch_side
-from crosscheck.flow.study import Measured, Study, measure
-from crosscheck.flow.words import sentences
-from crosscheck.verdict import Verdict
+from crosscheck.core.finding import Outcome
+from crosscheck.core.verdict import Verdict
+from crosscheck.studies.gradient_flow import implementations as sides
+from crosscheck.studies.gradient_flow.agreement import cross_check, flow_problem
+from crosscheck.studies.gradient_flow.implementations import torch_side
+from crosscheck.studies.gradient_flow.network import study_networks
+from crosscheck.studies.gradient_flow.rates import decimal, fit, predicted_factor
+from crosscheck.studies.gradient_flow.sentences import sentences
+from crosscheck.studies.gradient_flow.study import Measured, Study, measure
 
 T, H = 24, 4
 QUANTITIES = ("dh", "dc", "along_c", "through_h", "step_max", "step_min", "product_max", "product_min")

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli, suite
-from crosscheck.cases import RecurrentCase
-from crosscheck.finding import FLOAT64, Finding, Outcome, Rows
+from crosscheck.commands import cli
+from crosscheck.core.finding import FLOAT64, Finding, Outcome, Rows
+from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.report.curves import curve_table, survival_text
+from crosscheck.suite import run as suite
 from jax_lstm import stack as jax_lstm_stack
 from tests.ports import cell, port, sigmoid
 

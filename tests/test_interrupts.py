@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from crosscheck.interrupts import on_interrupt
+from crosscheck.commands.interrupts import on_interrupt
 from jax_lstm import files
 from jax_lstm.files import remove_unfinished, unfinished, whole
 from tests.documents import ROOT
@@ -306,7 +306,7 @@ def test_workers_do_not_see_ctrl_c(tmp_path):
 
 
 def test_what_is_over_is_not_undone():
-    from crosscheck import interrupts
+    from crosscheck.commands import interrupts
 
     with on_interrupt(print):
         assert interrupts._undo == [print]

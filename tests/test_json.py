@@ -19,28 +19,29 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from typer.testing import CliRunner
 
-from crosscheck import cli, notebook
-from crosscheck.bench import shapes, work
-from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.checkpoint import find
-from crosscheck.commands import faults
-from crosscheck.faults import mutants, score
+from benchmarks import shapes, work
+from crosscheck.commands import cli, faults
+from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
+from crosscheck.core.judge import LINEARITY, LOSS_SCALED
+from crosscheck.core.norms import NORMS
+from crosscheck.core.slices import APART, STEPS, WHOLE
+from crosscheck.core.verdict import Verdict
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
-from crosscheck.flow import study, training
-from crosscheck.flow.network import study_networks
-from crosscheck.judge import LINEARITY, LOSS_SCALED
-from crosscheck.norms import NORMS
-from crosscheck.parts import APART, STEPS, WHOLE
+from crosscheck.libraries import PEERS
+from crosscheck.libraries.implementation import Side
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.lstm.teacher_forcing import SIZES
 from crosscheck.report.content import as_dict
 from crosscheck.report.json import SCHEMA_VERSION, Command, read_json, write_json
-from crosscheck.sides import PEERS
-from crosscheck.sides.side import Side
-from crosscheck.suite import CaseResult
-from crosscheck.training.lockstep import single_step
-from crosscheck.training.optimizers import OPTIMIZERS
-from crosscheck.verdict import Verdict
-from crosscheck.windows import SIZES
+from crosscheck.studies import notebook
+from crosscheck.studies.checkpoint import find
+from crosscheck.studies.gradient_flow import study, training
+from crosscheck.studies.gradient_flow.network import study_networks
+from crosscheck.studies.training.lockstep import single_step
+from crosscheck.studies.training.optimizers import OPTIMIZERS
+from crosscheck.suite import mutants
+from crosscheck.suite import mutation_score as score
+from crosscheck.suite.run import CaseResult
 from tests import wrong_ports
 from tests.json_page import SCHEMA
 from tests.test_faults import trials
@@ -94,7 +95,7 @@ def _make_small(patch):
     plain = RecurrentCase("plain", "", 3, 6, 4, 5, num_layers=2)
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     broken = {"empty-zip": mutants.MUTANTS["empty-zip"]}
-    for module in ("crosscheck.faults.score", "crosscheck.commands.faults"):
+    for module in ("crosscheck.suite.mutation_score", "crosscheck.commands.faults"):
         patch.setattr(f"{module}.bench_cases", lambda quick: (plain,))
         patch.setattr(f"{module}.FAULTS", few)
         patch.setattr(f"{module}.MUTANTS", broken)

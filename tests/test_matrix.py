@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli
-from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.finding import FLOAT32, FLOAT64, Check, Kind
-from crosscheck.matrix import ALL, matrix_cases, outputs, part
-from crosscheck.problem import is_gradient
-from crosscheck.sides import PEERS, SIDES
-from crosscheck.sides import side as sides
-from crosscheck.suite import run_sides
+from crosscheck.commands import cli
+from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Kind
+from crosscheck.core.problem import is_gradient
+from crosscheck.libraries import PEERS, SIDES
+from crosscheck.libraries import implementation as sides
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite.matrix import ALL, matrix_cases, outputs, part
+from crosscheck.suite.run import run_sides
 from tests import wrong_ports
 
 CASE = RecurrentCase("small", "", 3, 6, 4, 5)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from crosscheck.__main__ import HELP
-from crosscheck.missing import INSTALL, PACKAGES
+from crosscheck.core.missing import INSTALL, PACKAGES
 from tests.documents import ROOT
 from tests.requirements import need
 
@@ -27,8 +27,8 @@ sys.meta_path.insert(0, Missing())
 COMMAND = "sys.argv[0] = 'crosscheck'\nrunpy.run_module('crosscheck', run_name='__main__', alter_sys=True)"
 NO_WORK = """
 import types
-sys.modules["crosscheck.processes"] = types.SimpleNamespace(run_all=None)
-sys.modules["crosscheck.bench.measure"] = types.SimpleNamespace(measure=None, Say=None)
+sys.modules["crosscheck.core.processes"] = types.SimpleNamespace(run_all=None)
+sys.modules["benchmarks.measurement"] = types.SimpleNamespace(measure=None, Say=None)
 """  # whatever begins to work fails in another way
 COMMANDS = ["bench", "checkpoint", "faults", "gradient-flow", "gradients", "matrix", "notebook", "train"]
 PLAIN = {"typer", "rich", "torch", "matplotlib", "jinja2", "markupsafe", "safetensors"}  # pip install jax-lstm has none
@@ -101,7 +101,7 @@ def test_any_other_package_that_is_missing_is_named_before_any_work(module, argu
 
 
 def test_a_missing_module_of_ours_is_a_mistake_and_keeps_its_traceback():
-    code = "sys.modules['crosscheck.cli.choices'] = None\n" + COMMAND
+    code = "sys.modules['crosscheck.commands.cli.choices'] = None\n" + COMMAND
     done = run(set(), "--help", code=code)
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback")
@@ -115,7 +115,7 @@ try:
     crosscheck.check
 except ModuleNotFoundError as error:
     print(error, "/", error.name, error.__cause__, error.__suppress_context__)
-sys.modules["crosscheck.verdict"] = None
+sys.modules["crosscheck.core.verdict"] = None
 try:
     crosscheck.Verdict
 except ModuleNotFoundError as error:
@@ -123,7 +123,7 @@ except ModuleNotFoundError as error:
 """
     done = run(PLAIN, code=code)
     told = f"crosscheck.check needs torch, which is not installed: {INSTALL} / torch None True"
-    assert done.stdout.splitlines() == ["True", told, "crosscheck.verdict"], done.stderr
+    assert done.stdout.splitlines() == ["True", told, "crosscheck.core.verdict"], done.stderr
 
 
 def test_every_package_that_is_imported_is_known():

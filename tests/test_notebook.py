@@ -14,9 +14,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 import torch_ref
-from crosscheck import cli
+from crosscheck.commands import cli
 from crosscheck.commands import notebook as command
-from crosscheck.notebook import FEATURES, HIDDEN, examine_notebook, notebook_classes
+from crosscheck.studies.notebook import FEATURES, HIDDEN, examine_notebook, notebook_classes
 
 BOTH_FOUND = "both departures of the published class found, and none in the corrected one"
 

@@ -17,14 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.compare import LANES, compare
-from crosscheck.finding import Outcome
-from crosscheck.norms import norm
-from crosscheck.problem import Problem
+from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.finding import Outcome
+from crosscheck.core.norms import norm
+from crosscheck.core.problem import Problem
+from crosscheck.libraries import SIDES
+from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.content import as_dict
-from crosscheck.sides import SIDES
-from crosscheck.suite import measure_case, run_suite
+from crosscheck.suite.run import measure_case, run_suite
 from tests import haste
 
 QUICK = [

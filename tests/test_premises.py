@@ -14,11 +14,11 @@ import torch
 
 import crosscheck
 import jax_lstm
-from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.core.finding import Outcome
+from crosscheck.diagnosis.inputs import hidden_mistakes, premise
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.finding import Outcome
-from crosscheck.premises import hidden_mistakes, premise
-from crosscheck.suite import run_case
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite.run import run_case
 from jax_lstm import LSTMState
 
 CASE = RecurrentCase("small", "", 3, 9, 4, 6)

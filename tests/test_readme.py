@@ -12,15 +12,15 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli
-from crosscheck.bench.result import OURS, TORCH, base_rows, compared, from_content
-from crosscheck.bench.table import units
-from crosscheck.cases import CASES
-from crosscheck.faults.bench import bench_cases
+from benchmarks.result import OURS, TORCH, base_rows, compared, from_content
+from benchmarks.table import units
+from crosscheck.commands import cli
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.faults.mutants import MUTANTS
-from crosscheck.faults.rules import RULES
-from crosscheck.suite import run_suite
+from crosscheck.lstm.cases import CASES
+from crosscheck.suite.fault_cases import bench_cases
+from crosscheck.suite.mutants import MUTANTS
+from crosscheck.suite.run import run_suite
+from crosscheck.suite.tolerance_rules import RULES
 from tests.documents import ROOT, blocks
 
 README, DOCS = ((ROOT / name).read_text() for name in ("README.md", "docs/crosscheck.md"))

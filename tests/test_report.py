@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli, suite
-from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.finding import Outcome
-from crosscheck.machine import processor
+from crosscheck.commands import cli
+from crosscheck.core.finding import Outcome
+from crosscheck.core.machine import processor
+from crosscheck.core.verdict import Verdict
+from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.page import Cell, Fold, Page, Table, Words, render, write_page
 from crosscheck.report.suite_page import suite_page
-from crosscheck.verdict import Verdict
+from crosscheck.suite import run as suite
 from tests import report_samples as samples
 from tests import wrong_ports
 

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from crosscheck.bench import plot as bench_plot
-from crosscheck.bench.competitors import known
-from crosscheck.bench.result import Result, Row
-from crosscheck.bench.shapes import Shape
-from crosscheck.finding import SEVERITY
-from crosscheck.flow import plot as flow_plot
-from crosscheck.report import plots, training_page
+from benchmarks import plot as bench_plot
+from benchmarks.competitors import known
+from benchmarks.result import Result, Row
+from benchmarks.shapes import Shape
+from crosscheck.core.finding import SEVERITY
+from crosscheck.report import plots
 from crosscheck.report.svg import drawing
+from crosscheck.studies.gradient_flow import plot as flow_plot
+from crosscheck.studies.training import page as training_page
 from examples.run import Run
 from tests import report_samples as samples
 from tests.legends import count_outside

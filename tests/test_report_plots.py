@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crosscheck.finding import Check, Kind
+from crosscheck.core.finding import Check, Kind
 from crosscheck.report.plots import BINS, curve, heat_map, ratios, thinned
 from tests import report_samples as samples
 

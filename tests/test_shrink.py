@@ -9,12 +9,13 @@ need("torch")
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli, suite
-from crosscheck.cases import CASES, RecurrentCase
+from crosscheck.commands import cli
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.shrink import reproduction, shrink
-from crosscheck.sides import Side
+from crosscheck.libraries import Side
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite import run as suite
+from crosscheck.suite.shrinking import reproduction, shrink
 
 CASE = RecurrentCase("wide", "", 4, 9, 5, 6, num_layers=2, bidirectional=True, lengths=(9, 3, 7, 5), time_major=True)
 

@@ -12,13 +12,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from crosscheck import suite
-from crosscheck.cases import CASES, RecurrentCase, TextCase
-from crosscheck.finding import Outcome
-from crosscheck.problem import is_gradient
-from crosscheck.sides import PEERS, NotInstalled, NotSupported, choose
-from crosscheck.sides import side as sides
-from crosscheck.suite import measure_case, run_side, run_sides
+from crosscheck.core.finding import Outcome
+from crosscheck.core.problem import is_gradient
+from crosscheck.libraries import PEERS, NotInstalled, NotSupported, choose
+from crosscheck.libraries import implementation as sides
+from crosscheck.lstm.cases import CASES, RecurrentCase, TextCase
+from crosscheck.suite import run as suite
+from crosscheck.suite.run import measure_case, run_side, run_sides
 from jax_lstm import convert
 from jax_lstm.convert import gates
 
@@ -203,7 +203,7 @@ def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
 
 
 def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("crosscheck.sides.find_spec", lambda name: None)
+    monkeypatch.setattr("crosscheck.libraries.find_spec", lambda name: None)
     with pytest.raises(NotInstalled, match=r"no module 'haiku'; pip install 'jax-lstm\[peers\]'"):
         PEERS["haiku"].runner(PLAIN)
 

@@ -17,17 +17,17 @@ import pytest
 import torch
 
 import crosscheck
-from crosscheck.cases import CASES, RecurrentCase
-from crosscheck.compare import LANES, compare
-from crosscheck.finding import Outcome
-from crosscheck.judge import judge
-from crosscheck.parts import Cut, gate_cuts
-from crosscheck.problem import Problem
-from crosscheck.reference import U32, measure
-from crosscheck.run_jax import run_jax
-from crosscheck.sides import SIDES
-from crosscheck.sides.jax_lstm import function
-from crosscheck.suite import Side, measure_case, run_side
+from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.finding import Outcome
+from crosscheck.core.jax_runner import run_jax
+from crosscheck.core.judge import judge
+from crosscheck.core.problem import Problem
+from crosscheck.core.reference import U32, measure
+from crosscheck.core.slices import Cut, gate_cuts
+from crosscheck.libraries import SIDES
+from crosscheck.libraries.jax_lstm import function
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite.run import Side, measure_case, run_side
 
 CASE = RecurrentCase("small", "for tests", 3, 40, 4, 6)
 

@@ -14,10 +14,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from crosscheck import cli
 from crosscheck.__main__ import main
-from crosscheck.training import jax_side
-from crosscheck.training.optimizers import OPTIMIZERS
+from crosscheck.commands import cli
+from crosscheck.studies.training import in_jax as jax_side
+from crosscheck.studies.training.optimizers import OPTIMIZERS
 
 SMALL = ("train", "--steps", "3", "--hidden", "8", "--batch", "2", "--length", "6")
 
@@ -108,7 +108,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words):
 
 def test_wrong_usage_is_one_line_too(monkeypatch, capfd):
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # main's signals are for a process of its own
-    monkeypatch.setattr("crosscheck.interrupts.end_on_signals", lambda: None)
+    monkeypatch.setattr("crosscheck.commands.interrupts.end_on_signals", lambda: None)
     for arguments, words in ((["--steps", "0"], "'--steps'"), (["--length", "-3"], "'--length'"), (["--no"], "--no")):
         monkeypatch.setattr(sys, "argv", ["crosscheck", "train", *arguments])
         with pytest.raises(SystemExit) as left:

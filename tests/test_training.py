@@ -18,18 +18,18 @@ import torch
 from flax.traverse_util import unflatten_dict
 
 import torch_ref
-from crosscheck.finding import Outcome
-from crosscheck.run_jax import jax_lane
-from crosscheck.text import Corpus, documentation
-from crosscheck.training import optimizers
-from crosscheck.training.jax_side import JaxTrainer
-from crosscheck.training.judge import judge_training, undecided_from
-from crosscheck.training.lockstep import TRAJECTORIES, Lockstep
-from crosscheck.training.optimizers import OPTIMIZERS
-from crosscheck.training.recipe import Recipe
-from crosscheck.training.result import TrainingResult, results_of
-from crosscheck.training.state import first_state
-from crosscheck.training.torch_side import TorchTrainer
+from crosscheck.core.finding import Outcome
+from crosscheck.core.jax_runner import jax_lane
+from crosscheck.lstm.corpus import Corpus, documentation
+from crosscheck.studies.training import optimizers
+from crosscheck.studies.training.in_jax import JaxTrainer
+from crosscheck.studies.training.in_torch import TorchTrainer
+from crosscheck.studies.training.judgement import judge_training, undecided_from
+from crosscheck.studies.training.lockstep import TRAJECTORIES, Lockstep
+from crosscheck.studies.training.optimizers import OPTIMIZERS
+from crosscheck.studies.training.recipe import Recipe
+from crosscheck.studies.training.result import TrainingResult, results_of
+from crosscheck.studies.training.state import first_state
 from jax_lstm import linen
 
 CORPUS = Corpus.of(documentation()[:5_000])
@@ -115,7 +115,7 @@ def test_another_algorithm_does_not(name, make, monkeypatch):
 
 def test_clipping_without_torchs_epsilon_is_seen(monkeypatch):
     assert trained(recipe("sgd", clip=0.1))[0].outcome is Outcome.AGREE
-    monkeypatch.setattr("crosscheck.training.jax_side.clip_as_torch", optax.clip_by_global_norm)
+    monkeypatch.setattr("crosscheck.studies.training.in_jax.clip_as_torch", optax.clip_by_global_norm)
     (result,) = trained(recipe("sgd", clip=0.1))
     assert result.outcome is Outcome.DISAGREE
     assert min(f.first_step for f in result.findings if f.first_step) == 1

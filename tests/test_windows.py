@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crosscheck.cases import RecurrentCase
-from crosscheck.finding import Outcome
-from crosscheck.sides import SIDES, Side
-from crosscheck.suite import measure_case, run_side
-from crosscheck.trajectory import trajectory
-from crosscheck.windows import cut_into_windows
+from crosscheck.core.finding import Outcome
+from crosscheck.libraries import SIDES, Side
+from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.lstm.teacher_forcing import cut_into_windows
+from crosscheck.lstm.trajectory import trajectory
+from crosscheck.suite.run import measure_case, run_side
 from tests.ports import cell, port, sigmoid
 from tests.rewording import decided, reword
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from crosscheck.run_jax import run_jax
-from crosscheck.sides import Side
-from crosscheck.sides.jax_lstm import function
+from crosscheck.core.jax_runner import run_jax
+from crosscheck.libraries import Side
+from crosscheck.libraries.jax_lstm import function
 from jax_lstm import LSTMState, lstm_cell
 
 

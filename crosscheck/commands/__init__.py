@@ -1,1 +1,1 @@
-"""The subcommands, one file each; `crosscheck.cli` registers them."""
+"""The subcommands, one file each; `crosscheck.commands.cli` registers them."""

@@ -14,7 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crosscheck.checkpoint import (
+from crosscheck.commands.common import check_json_file, check_report_folder, write_json_file, write_report, writing
+from crosscheck.commands.failures import fail, failures_in_one_line
+from crosscheck.commands.progress import progress
+from crosscheck.core.environment import environment
+from crosscheck.report.content import as_dict
+from crosscheck.report.table import closing_line, print_table
+from crosscheck.report.terminal import new_table, output, say, show
+from crosscheck.studies.checkpoint import (
     BadFile,
     CannotExport,
     Checkpoint,
@@ -25,16 +32,9 @@ from crosscheck.checkpoint import (
     look,
     read_checkpoint,
 )
-from crosscheck.checkpoint.errors import listed, printable
-from crosscheck.checkpoint.export import check_out
-from crosscheck.commands.common import check_json_file, check_report_folder, write_json_file, write_report, writing
-from crosscheck.commands.failures import fail, failures_in_one_line
-from crosscheck.commands.progress import progress
-from crosscheck.environment import environment
-from crosscheck.report.content import as_dict
-from crosscheck.report.table import closing_line, print_table
-from crosscheck.report.terminal import new_table, output, say, show
-from crosscheck.suite import CaseResult, run_case
+from crosscheck.studies.checkpoint.errors import listed, printable
+from crosscheck.studies.checkpoint.export import check_out
+from crosscheck.suite.run import CaseResult, run_case
 
 
 def run(file: Path, prefix: str, export_to: Path | None, json_file: Path | None, report: Path | None) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from crosscheck.commands.failures import fail, failures_in_one_line
-from crosscheck.environment import environment
-from crosscheck.interrupts import on_interrupt
+from crosscheck.commands.interrupts import on_interrupt
+from crosscheck.core.environment import environment
 from crosscheck.report.content import as_dict
 from crosscheck.report.json import Command, write_json
-from crosscheck.suite import CaseResult
+from crosscheck.suite.run import CaseResult
 from jax_lstm.files import remove_unfinished
 
 if TYPE_CHECKING:

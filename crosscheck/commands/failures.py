@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import typer
 
-from crosscheck.missing import what_is_missing
-from crosscheck.names import known_names, split_names
+from crosscheck.core.missing import what_is_missing
+from crosscheck.core.names import known_names, split_names
 
 
 def fail(message: str) -> NoReturn:
@@ -21,7 +21,7 @@ def fail(message: str) -> NoReturn:
 @contextmanager
 def failures_in_one_line() -> Iterator[None]:
     """Whatever stops a command from judging ends it with one line and exit code 2. Open no progress bar around it."""
-    from crosscheck.finding import CouldNotRun  # needs NumPy
+    from crosscheck.core.finding import CouldNotRun  # needs NumPy
 
     try:
         yield

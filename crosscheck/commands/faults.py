@@ -13,13 +13,13 @@ from rich.table import Table
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.environment import environment
-from crosscheck.faults.bench import bench_cases
+from crosscheck.core.environment import environment
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.faults.mutants import MUTANTS
-from crosscheck.faults.rules import RULES
-from crosscheck.faults.score import Score, run_tasks, tasks
 from crosscheck.report.terminal import new_table, output, say, show
+from crosscheck.suite.fault_cases import bench_cases
+from crosscheck.suite.mutants import MUTANTS
+from crosscheck.suite.mutation_score import Score, run_tasks, tasks
+from crosscheck.suite.tolerance_rules import RULES
 
 
 def run(quick: bool, list_faults: bool, jobs: int, json_file: Path | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.text import Text
 
-from crosscheck.cli.gradient_flow import MOST_STEPS, NARROWEST, SHORTEST
+from crosscheck.commands.cli.gradient_flow import MOST_STEPS, NARROWEST, SHORTEST
 from crosscheck.commands.common import (
     check_json_file,
     check_plot_file,
@@ -18,13 +18,13 @@ from crosscheck.commands.common import (
 )
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.environment import environment
-from crosscheck.flow.content import as_content
-from crosscheck.flow.study import Study, run_study
-from crosscheck.flow.tables import tables
-from crosscheck.flow.training import TRAINED
-from crosscheck.flow.words import closing, failures, sentences
+from crosscheck.core.environment import environment
 from crosscheck.report.terminal import new_table, output, say, show
+from crosscheck.studies.gradient_flow.content import as_content
+from crosscheck.studies.gradient_flow.sentences import closing, failures, sentences
+from crosscheck.studies.gradient_flow.study import Study, run_study
+from crosscheck.studies.gradient_flow.tables import tables
+from crosscheck.studies.gradient_flow.training import TRAINED
 
 MOST_NUMBERS = 2**28  # of all Jacobians that torch_ref forms: 2 GiB in float64, and as much again for their parts
 PIECES = 8 + len(TRAINED)
@@ -85,8 +85,11 @@ def _check(length: int, hidden: int, train_steps: int, seed: int, jobs: int) -> 
 def _draw(study: Study, report: Path | None, plot: Path | None, settings, command) -> None:
     if report is None and plot is None:
         return
-    from crosscheck.flow.page import PNG, study_page  # drawing is slow to import, and most runs draw nothing
-    from crosscheck.flow.plot import write_png
+    from crosscheck.studies.gradient_flow.page import (  # drawing is slow to import, and most runs draw nothing
+        PNG,
+        study_page,
+    )
+    from crosscheck.studies.gradient_flow.plot import write_png
 
     if report is not None:
         write_page_of(lambda: study_page(study, settings, command), report)

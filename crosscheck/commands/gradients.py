@@ -8,16 +8,16 @@ from pathlib import Path
 
 import typer
 
-from crosscheck.cases import RecurrentCase
 from crosscheck.commands.common import check_json_file, check_report_folder, write_report, write_results
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.finding import FLOAT64, Outcome, worst
+from crosscheck.core.finding import FLOAT64, Outcome, worst
+from crosscheck.libraries import SIDES, Side, jax_lstm
+from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.report.table import closing_line, print_failures
 from crosscheck.report.terminal import output, say, show
-from crosscheck.sides import SIDES, Side, jax_lstm
-from crosscheck.suite import CaseResult, measure_case, run_side
+from crosscheck.suite.run import CaseResult, measure_case, run_side
 
 
 def run(

@@ -17,16 +17,16 @@ from rich.text import Text
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.progress import progress
-from crosscheck.environment import environment
-from crosscheck.finding import FLOAT32, FLOAT64, Check, Outcome, worst
-from crosscheck.matrix import ALL, Part, disagreements, matrix_cases, outputs, part
-from crosscheck.problem import is_gradient
+from crosscheck.core.environment import environment
+from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Outcome, worst
+from crosscheck.core.problem import is_gradient
+from crosscheck.core.verdict_text import finding_text
+from crosscheck.libraries import choose
 from crosscheck.report.content import as_dict
 from crosscheck.report.table import STYLE, print_without
 from crosscheck.report.terminal import new_table, output, say, show
-from crosscheck.report.text import finding_text
-from crosscheck.sides import choose
-from crosscheck.suite import CaseResult, CaseResults, overall, run_suite
+from crosscheck.suite.matrix import ALL, Part, disagreements, matrix_cases, outputs, part
+from crosscheck.suite.run import CaseResult, CaseResults, overall, run_suite
 
 OURS = "jax_lstm"
 MARKS = {Outcome.AGREE: "", Outcome.DISAGREE: "!", Outcome.VACUOUS: "v", Outcome.INCONCLUSIVE: "?"}

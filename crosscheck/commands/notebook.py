@@ -12,9 +12,9 @@ from rich.table import Table
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.environment import environment
-from crosscheck.notebook import SMALL, Behaviour, Explained, NotebookResult, examine_notebook, notebook_classes
+from crosscheck.core.environment import environment
 from crosscheck.report.terminal import new_table, output, say, show
+from crosscheck.studies.notebook import SMALL, Behaviour, Explained, NotebookResult, examine_notebook, notebook_classes
 
 
 def run(json_file: Path | None) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
-from crosscheck.interrupts import on_interrupt
+from crosscheck.commands.interrupts import on_interrupt
 
 
 def on_stderr() -> Console:

@@ -8,16 +8,16 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from crosscheck.cases import CASES, RecurrentCase
 from crosscheck.commands.common import check_json_file, check_report_folder, write_report, write_results
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.progress import progress
-from crosscheck.finding import Outcome
+from crosscheck.core.finding import Outcome
+from crosscheck.libraries import SIDES, choose
+from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.table import closing_line, print_table, print_without
 from crosscheck.report.terminal import output, say
-from crosscheck.shrink import reproduction, shrink
-from crosscheck.sides import SIDES, choose
-from crosscheck.suite import CaseResult, CaseResults, run_suite
+from crosscheck.suite.run import CaseResult, CaseResults, run_suite
+from crosscheck.suite.shrinking import reproduction, shrink
 
 
 def run(

@@ -15,14 +15,14 @@ from rich.text import Text
 from crosscheck.commands.common import check_json_file, check_report_folder, write_page_of, write_results
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import Running, shown
-from crosscheck.finding import Outcome, worst
+from crosscheck.core.finding import Outcome, worst
+from crosscheck.lstm.corpus import Corpus, documentation
 from crosscheck.report.terminal import output, say, show
-from crosscheck.suite import CaseResult
-from crosscheck.text import Corpus, documentation
+from crosscheck.suite.run import CaseResult
 
 if TYPE_CHECKING:
-    from crosscheck.training.recipe import Recipe
-    from crosscheck.training.result import TrainingResult
+    from crosscheck.studies.training.recipe import Recipe
+    from crosscheck.studies.training.result import TrainingResult
 
 DTYPES = {"float64": ("float64",), "float32": ("float32",), "both": ("float64", "float32")}
 SIDE = "linen.SequenceModel + optax"
@@ -56,7 +56,7 @@ def run(
     more = {"training": {r.dtype: r.as_dict() for r in results}, "options": recipe.options}
     content = write_results(json_file, "train", [cases], more)
     if report is not None:
-        from crosscheck.report.training_page import training_page  # drawing is slow to import
+        from crosscheck.studies.training.page import training_page  # drawing is slow to import
 
         write_page_of(lambda: training_page(results, content["environment"], command), report)
     _print(results)
@@ -64,7 +64,7 @@ def run(
 
 
 def _recipe(optimizer, steps, clip, learning_rate, batch, length, hidden, layers, text, seed) -> Recipe:
-    from crosscheck.training.recipe import Recipe
+    from crosscheck.studies.training.recipe import Recipe
 
     for name, value in (("--clip", clip), ("--learning-rate", learning_rate)):
         if value is not None and not 0 < value < float("inf"):
@@ -98,9 +98,9 @@ def _command(recipe: Recipe, dtype: str, text: Path | None) -> str:
 
 
 def _run(recipe: Recipe, dtype: str) -> list[TrainingResult]:
-    from crosscheck.training.judge import judge_training
-    from crosscheck.training.lockstep import TRAJECTORIES, Lockstep
-    from crosscheck.training.result import results_of
+    from crosscheck.studies.training.judgement import judge_training
+    from crosscheck.studies.training.lockstep import TRAJECTORIES, Lockstep
+    from crosscheck.studies.training.result import results_of
 
     run = Lockstep(recipe, tuple(lane for lane in TRAJECTORIES if lane.dtype in DTYPES[dtype]))
     losses = TextColumn("loss {task.fields[torch]:.4f} torch, {task.fields[jax]:.4f} jax")
@@ -120,7 +120,7 @@ class _Speed(ProgressColumn):
 
 
 def _print(results: Sequence[TrainingResult]) -> None:
-    from crosscheck.report.training import closing_line, conventions, loss_table, quantity_table
+    from crosscheck.studies.training.tables import closing_line, conventions, loss_table, quantity_table
 
     console = output()
     show(console, loss_table(results))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crosscheck.diagnosis.matches import matches
-from crosscheck.diagnosis.place import Place, backward_place, forward_place
+from crosscheck.core.finding import Finding, Kind, Outcome
+from crosscheck.core.judge import PROBE
+from crosscheck.core.problem import is_gradient
+from crosscheck.diagnosis.first_wrong import Place, backward_place, forward_place
+from crosscheck.diagnosis.known_mistakes import matches
 from crosscheck.diagnosis.port import Port
-from crosscheck.finding import Finding, Kind, Outcome
-from crosscheck.judge import PROBE
-from crosscheck.problem import is_gradient
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.cases import RecurrentCase
+from crosscheck.core.problem import Problem
+from crosscheck.core.slices import GATES
 from crosscheck.diagnosis.port import WRONG, Port
-from crosscheck.parts import GATES
-from crosscheck.problem import Problem
-from crosscheck.trajectory import Row, gates, trajectory
+from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.lstm.trajectory import Row, gates, trajectory
 
 SLACK = 1e3  # a quotient of differences loses digits
 WORDS = {

@@ -8,10 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from crosscheck.cases import RecurrentCase
-from crosscheck.judge import Run
-from crosscheck.problem import Arrays, Problem
-from crosscheck.sides import torch_ref
+from crosscheck.core.judge import Run
+from crosscheck.core.problem import Arrays, Problem
+from crosscheck.libraries import torch_ref
+from crosscheck.lstm.cases import RecurrentCase
 
 # Of a single step, relative: what rounding never reaches in a right port, and a mistake that matters does.
 WRONG = {"float64": 1e-11, "float32": 2e-6}

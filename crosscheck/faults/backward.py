@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.cases import RecurrentCase
 from crosscheck.faults.fault import At, Params, Run, State, wrong_gradients
 from crosscheck.faults.parts import bfloat16, open_step, own_product, with_cotangent, with_derivative
+from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import Weights, lstm_step
 
 HIGH_CLIP = 2.0**14  # far over cotangents of unit size and what they grow to, far under 2^20 times them

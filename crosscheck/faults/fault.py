@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from crosscheck.cases import Case, RecurrentCase
-from crosscheck.problem import Arrays
+from crosscheck.core.problem import Arrays
+from crosscheck.lstm.cases import Case, RecurrentCase
 from torch_ref.cell import Weights
 
 State = tuple[Tensor, ...]

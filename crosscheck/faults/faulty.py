@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import torch_ref
-from crosscheck.cases import RecurrentCase
+from crosscheck.core.problem import Arrays
+from crosscheck.core.torch_runner import run_torch
 from crosscheck.faults.fault import At, Fault, Params, State, steps_of
-from crosscheck.problem import Arrays
-from crosscheck.run_torch import run_torch
+from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import Weights
 from torch_ref.loop import run
 

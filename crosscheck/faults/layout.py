@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.cases import RecurrentCase
 from crosscheck.faults.fault import Fault, Params, wrong_outputs
+from crosscheck.lstm.cases import RecurrentCase
 
 GATES = "ifgo"
 _GATED = ("weight_ih", "weight_hh", "bias")

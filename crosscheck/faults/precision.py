@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from crosscheck.cases import RecurrentCase
 from crosscheck.faults.fault import At, Params, State, wrong_gradients, wrong_outputs
 from crosscheck.faults.parts import bfloat16, float16, open_step, own_product, tf32
+from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import Weights, lstm_step
 
 Step = Callable[[Weights, Tensor, State, At], State]

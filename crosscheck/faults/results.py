@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from crosscheck.cases import RecurrentCase
+from crosscheck.core.problem import Arrays, differentiated, is_gradient
 from crosscheck.faults.fault import wrong_gradients
 from crosscheck.faults.layout import GATES
 from crosscheck.faults.parts import bfloat16
-from crosscheck.problem import Arrays, differentiated, is_gradient
+from crosscheck.lstm.cases import RecurrentCase
 
 Change = Callable[[np.ndarray, RecurrentCase], np.ndarray]
 _PARAMETERS = ("weight", "bias")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crosscheck.cases import RecurrentCase
 from crosscheck.faults.fault import At, Run, State, wrong_outputs
+from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import Weights, lstm_step
 
 DROPPED = 0.1

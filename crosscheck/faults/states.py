@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.cases import RecurrentCase
 from crosscheck.faults.fault import State, wrong_outputs
+from crosscheck.lstm.cases import RecurrentCase
 
 _misplaced = partial(wrong_outputs, layout=True)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from crosscheck.finding import Finding
-from crosscheck.suite import CaseResult, overall
+from crosscheck.core.finding import Finding
+from crosscheck.suite.run import CaseResult, overall
 
 
 def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
-from crosscheck.finding import SEVERITY, Finding, Outcome
-from crosscheck.reference import TINY32
+from crosscheck.core.finding import SEVERITY, Finding, Outcome
+from crosscheck.core.reference import TINY32
 from crosscheck.report.terminal import new_table
 
 STRETCHES = 10

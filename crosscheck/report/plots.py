@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from crosscheck.finding import SEVERITY, Finding, Kind, Outcome, Rows
-from crosscheck.parts import GATES, STEPS
-from crosscheck.problem import differentiated, is_gradient
+from crosscheck.core.finding import SEVERITY, Finding, Kind, Outcome, Rows
+from crosscheck.core.problem import differentiated, is_gradient
+from crosscheck.core.slices import GATES, STEPS
 from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RULE, drawing, inline_svg, open_frame
 
 WIDTH = 4.6  # inches; the page scales the whole

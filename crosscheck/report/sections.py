@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from crosscheck.finding import SEVERITY, Check, Finding, Outcome
-from crosscheck.parts import STEPS
+from crosscheck.core.finding import SEVERITY, Check, Finding, Outcome
+from crosscheck.core.slices import STEPS
+from crosscheck.core.verdict import Verdict
+from crosscheck.core.verdict_text import finding_text
 from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
 from crosscheck.report.plots import BINS, curve, heat_map, number
-from crosscheck.report.text import finding_text
-from crosscheck.verdict import Verdict
 
 TONES: dict[Outcome, Tone] = {
     Outcome.AGREE: "good",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crosscheck.finding import FLOAT32, FLOAT64, Outcome, worst
+from crosscheck.core.finding import FLOAT32, FLOAT64, Outcome, worst
+from crosscheck.core.verdict_text import MEANING
 from crosscheck.report.page import Cell, Fold, Page, Section, Table, Words
 from crosscheck.report.sections import gravity, outcome_cell, verdict_sections, worst_drawn
 from crosscheck.report.table import OURS, closing_line, reach_of, worst_in
-from crosscheck.report.text import MEANING
-from crosscheck.suite import CaseResult, overall
+from crosscheck.suite.run import CaseResult, overall
 
 LIMITS = """\
 Truth is the reference in float64. Lane A runs a side in float64: an error over its limit means that the two compute \

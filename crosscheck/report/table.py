@@ -8,10 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from crosscheck.finding import FLOAT32, FLOAT64, Check, Finding, Outcome, worst
+from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Outcome, worst
+from crosscheck.core.verdict_text import finding_text, reach_text
 from crosscheck.report.terminal import new_table, say, show
-from crosscheck.report.text import finding_text, reach_text
-from crosscheck.suite import CaseResult, NoResult, overall
+from crosscheck.suite.run import CaseResult, NoResult, overall
 
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
 

@@ -1,0 +1,44 @@
+"""Whether a competitor computes the same thing: its results beside torch.nn.LSTM's, before anything is timed.
+
+Every quantity is held to one limit, relative to its norm: 64 roundings of the precision of the run, times √T/4 where
+that is more, as sums of T rounded terms need; never over a tenth. Right programs stay under a tenth of it in float32.
+A wrong gate order or a bias forgotten is off by tenths or by more than 1; TF32 in a run of float32 is off by 3e-4. A
+narrow precision is a weaker witness: there the same adapter passes in float32 too.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from benchmarks.work import Arrays, Work
+
+ROUNDING = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+MOST = 0.1
+
+
+def limit(work: Work) -> float:
+    """The largest relative error that counts as rounding."""
+    return min(MOST, 64 * ROUNDING[work.precision] * max(1.0, math.sqrt(work.shape.steps) / 4))
+
+
+def worst(work: Work, expected: Arrays, got: Arrays) -> tuple[str, float]:
+    """The quantity that is furthest off, and how far, relative to its norm; what is missing or NaN is infinitely far.
+
+    The loss is a sum of products of either sign, and so its error is relative to the norms of its factors.
+    """
+    wanted = [name for name in expected if name != "y" or work.kind == "forward"]
+    scale = {"loss": float(np.linalg.norm(expected["y"]) * np.linalg.norm(work.cotangent))}
+    errors = {name: _error(expected[name], got.get(name), scale.get(name)) for name in wanted}
+    name = max(errors, key=errors.__getitem__)
+    return name, errors[name]
+
+
+def _error(expected: np.ndarray, got: np.ndarray | None, scale: float | None) -> float:
+    if got is None or got.shape != expected.shape:
+        return math.inf
+    difference = float(np.linalg.norm((got.astype(np.float64) - expected).ravel()))
+    size = scale or float(np.linalg.norm(expected.astype(np.float64).ravel()))
+    error = difference / size if size else (0.0 if difference == 0 else math.inf)
+    return error if math.isfinite(error) else math.inf

@@ -1,0 +1,152 @@
+"""``crosscheck bench``: every LSTM at hand on the same work, timed in turn."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from benchmarks.markdown import KIND, as_markdown, training_of
+from benchmarks.options import Options
+from benchmarks.plan import Plan, make_plan
+from benchmarks.result import TORCH, Result, Row, as_content, from_content
+from benchmarks.sentences import sentences, settings_line
+from benchmarks.settings import record, use_threads
+from benchmarks.table import COLUMNS, NUMERIC, tables
+from benchmarks.work import KINDS
+from crosscheck.commands.common import check_json_file, check_plot_file, write_json_file, writing
+from crosscheck.commands.failures import fail, failures_in_one_line, names_of
+from crosscheck.commands.interrupts import on_interrupt
+from crosscheck.commands.progress import progress
+from crosscheck.report.json import read_json
+from crosscheck.report.terminal import new_table, output, say, show
+from jax_lstm.files import remove_unfinished
+
+
+def run(
+    shape: list[str] | None,
+    work: list[str] | None,
+    only: list[str] | None,
+    feature: str,
+    precision: str,
+    sweep: str | None,
+    runs: int,
+    seconds: float,
+    threads: int | None,
+    list_competitors: bool,
+    from_file: Path | None,
+    brief: bool,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Measure, or read what was measured, print it and exit."""
+    check_json_file(json_file)
+    check_plot_file(plot, json_file)
+    options = Options(
+        shape=tuple(shape or ()),
+        work=tuple(names_of("--work", work, "work", KINDS)),
+        only=tuple(names_of("--only", only)),
+        feature=feature,
+        precision=precision,
+        sweep=sweep,
+        runs=runs,
+        seconds=seconds,
+        threads=threads,
+    )
+    if from_file is not None:
+        more = [name for name, _ in options.given] + ["--list"] * list_competitors
+        if more:
+            fail(f"--from prints an earlier run as it was measured; leave {more[0]} out")
+        result = _read(from_file)
+        write_json_file(json_file, "bench", as_content(result))
+    else:
+        plan = _plan(options, brief and not list_competitors)
+        if list_competitors:
+            _list(plan)
+            return
+        result = _measure(plan, json_file)
+    if brief:
+        _print_brief(result, plot, output())
+    else:
+        _draw(result, plot)
+        _print(result, output())
+    raise typer.Exit(result.exit_code)
+
+
+def _plan(options: Options, brief: bool) -> Plan:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or torch finds no memory beside JAX
+    with failures_in_one_line():
+        try:
+            if options.threads is not None:
+                use_threads(options.threads)
+            plan = make_plan(options)
+        except ValueError as error:
+            fail(str(error))
+    if brief and (KIND not in plan.kinds or TORCH not in [competitor.name for competitor in plan.competitors]):
+        fail(f"--brief is about {KIND} beside {TORCH}; leave --work and --only out, or name these too")
+    return plan
+
+
+def _measure(plan: Plan, json_file: Path | None) -> Result:
+    """All pieces of work; what there is is written after each, since a whole table takes minutes."""
+    rows: list[Row] = []
+    total = len(plan.shapes) * len(plan.kinds)
+    with failures_in_one_line(), on_interrupt(remove_unfinished), progress(total) as work:
+        work.begins("settings")
+        settings = record(plan.options.precision)
+        for more in plan.run(work.does):
+            rows += more
+            work.does("writing", advance=1)
+            result = Result(tuple(rows), settings, plan.options.command, plan.options.sweep or "")
+            write_json_file(json_file, "bench", as_content(result))
+    return result
+
+
+def _read(path: Path) -> Result:
+    try:
+        return from_content(read_json(path, "bench"))
+    except OSError as error:
+        fail(f"--from {path}: {error.strerror}")
+    except ValueError as error:
+        fail(f"--from {path}: {error}")
+
+
+def _draw(result: Result, path: Path | None) -> None:
+    if path is None:
+        return
+    from benchmarks.plot import write_png  # drawing is slow to import, and most runs draw nothing
+
+    with writing("--plot", path):
+        try:
+            write_png(result, path)
+        except ValueError as error:
+            fail(f"--plot {path}: {error}")
+
+
+def _list(plan: Plan) -> None:
+    console = output()
+    for competitor in plan.competitors:
+        say(console, f"{competitor.name:24s} {competitor.description}")
+    say(console, f"shapes T,B,D,H: {'  '.join(map(str, plan.shapes))}")
+
+
+def _print(result: Result, console: Console) -> None:
+    for table in tables(result):
+        shown = new_table(COLUMNS, NUMERIC)
+        for row in table.rows:
+            shown.add_row(*map(Text, row))
+        show(console, shown, table.title, keys=2)
+    for line in (settings_line(result), "", *sentences(result)):
+        say(console, line)
+
+
+def _print_brief(result: Result, plot: Path | None, console: Console) -> None:
+    try:
+        text, drawn = as_markdown(result), training_of(result)
+    except ValueError as error:
+        fail(f"--brief: {error}")
+    _draw(drawn, plot)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)  # Markdown, which no line break may change

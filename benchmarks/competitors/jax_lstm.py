@@ -1,0 +1,65 @@
+"""jax_lstm: one competitor for each way to run it, and any other by naming its options.
+
+"jax_lstm unroll=4 residuals=lean" is ours with these options of `jax_lstm.lstm`; `sqrt` stands for about √T.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+import jax_lstm
+from benchmarks.competitor import Competitor, Ready
+from benchmarks.jax_program import ready_jax
+from benchmarks.work import Work
+from jax_lstm.options import BACKENDS
+
+NAME = "jax_lstm"
+# The options that a word can spell; the others are arrays, or change the work.
+SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "residuals", "truncate_every", "unroll")
+SHORT = {"lean": "residuals=lean", "chunks": "checkpoint_every=sqrt"}
+
+
+def ours(words: str = "") -> Competitor:
+    """With options such as "unroll=4", or a short name. Raises ValueError where an option is unknown."""
+    options = {}
+    for word in words.split():
+        key, given, value = SHORT.get(word, word).partition("=")
+        if not given or key not in SETTABLE:
+            raise ValueError(
+                f"{word!r} is no option of jax_lstm here; write {' or '.join(SHORT)}, or OPTION=VALUE with one of "
+                f"{', '.join(SETTABLE)}"
+            )
+        options[key] = value
+    spelled = ", ".join(f"{key}={value}" for key, value in options.items())
+    described = f"jax_lstm.lstm{', ' + spelled if spelled else ', as it comes'}"
+    return Competitor(f"{NAME} {words}".strip(), "jax-lstm", described, partial(_ready, options))
+
+
+def competitors() -> tuple[Competitor, ...]:
+    """The default first: the ratios are to it."""
+    backends = (name for name in BACKENDS if name not in ("auto", "scan"))
+    return (ours(), *map(ours, SHORT), *(ours(f"backend={name}") for name in backends))
+
+
+def _ready(options: dict[str, str], work: Work) -> Ready:
+    given = {key: _value(text, work.shape.steps) for key, text in options.items()}
+    lengths = None if work.lengths is None else jnp.asarray(work.lengths)
+
+    def apply(weights, x):
+        return jax_lstm.lstm(weights, x, lengths=lengths, time_major=True, **given)[0]
+
+    return ready_jax(work, apply)
+
+
+def _value(text: str, steps: int) -> Any:
+    if text == "sqrt":
+        return math.isqrt(steps - 1) + 1
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,136 @@
+"""A result as one figure, a panel for each kind of work: times against the swept axis, or bars shape by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from benchmarks.comparison import Comparison
+from benchmarks.result import OURS, TORCH, Result, Row, base_rows, compared, competitors_in
+from benchmarks.table import duration, title_of, units
+from crosscheck.report import png
+from crosscheck.report.svg import open_frame
+
+MARKERS = "os^Dv<>PX*hdp"
+COLOURS = (png.BLUE, "#d7873a", "#7b9e57", "#9a7bb0", "#a9a9a9", "#5aa7b5", "#c98fa5", "#8c6d46", "#c9b037", "#5b5b8a")
+WIDTH, PANEL, GROUP = 8.2, 3.3, 0.84  # inches, of which a PNG has 110 pixels; the share of a shape that its bars fill
+BAR = 0.13  # inches at least, in a figure as wide as that takes
+TALLEST = 3.0  # bars of ratios end here, and say how far they would go
+
+
+def write_png(result: Result, path: Path) -> None:
+    """Writes the figure, whole or not at all. ValueError where nothing was timed; OSError."""
+    if not any(row.seconds for row in result.rows):
+        raise ValueError("no competitor was timed, so there is nothing to draw")
+    png.write_png(path, lambda: draw(result))
+
+
+def draw(result: Result) -> Figure:
+    """Panels one below the other."""
+    kinds = list(dict.fromkeys(row.kind for row in result.rows))
+    bars = len({row.shape for row in result.rows}) * (1 + len(competitors_in(result.rows)))
+    width = WIDTH if result.sweep else max(WIDTH, 1.0 + BAR * bars)
+    figure = Figure(figsize=(width, 0.5 + PANEL * len(kinds)), layout="constrained")
+    panels = figure.subplots(len(kinds), 1, squeeze=False)[:, 0]
+    for axes, kind in zip(panels, kinds, strict=True):
+        rows = [row for row in result.rows if row.kind == kind]
+        axes.set_title(title_of(rows[0]))
+        axes.set_axisbelow(True)
+        open_frame(axes)
+        (_over_axis if result.sweep else _bars)(axes, rows, result)
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    columns = 6 if len(handles) <= 6 else 4
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
+def _colour(result: Result, name: str) -> str:
+    """The same in every panel."""
+    names = competitors_in(result.rows)
+    if name == TORCH:
+        return png.TEXT
+    return COLOURS[[other for other in names if other != TORCH].index(name) % len(COLOURS)]
+
+
+def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
+    axis = "TBDH".index(result.sweep)
+    for n, name in enumerate(competitors_in(result.rows)):
+        points = sorted(
+            (row.shape[axis], row.median) for row in rows if row.competitor == name and row.median is not None
+        )
+        if points:
+            style: dict[str, Any] = {"color": _colour(result, name), "marker": MARKERS[n % len(MARKERS)], "ms": 5}
+            axes.plot(*zip(*points, strict=True), lw=1.4, label=name, **style)
+    axes.grid(color=png.GRID, lw=0.7)
+    axes.set(xscale="log", yscale="log", xlabel=result.sweep, ylabel="time")
+    swept = sorted({row.shape[axis] for row in rows})
+    axes.set_xticks(swept, [f"{value:,}" for value in swept])
+    axes.xaxis.set_minor_locator(NullLocator())
+    _plain_ticks(axes.yaxis, duration, (1.0, 2.0, 5.0))
+
+
+def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
+    """In units of torch's time, a line at 1; where torch was not timed in units of ours, or else the times."""
+    unit = next((name for name in (TORCH, OURS) if base_rows(rows, name)), None)
+    base = base_rows(rows, unit) if unit else {}
+    shapes = list(dict.fromkeys(row.shape for row in rows))
+    names = [name for name in competitors_in(rows) if name != unit]
+    wide = GROUP / max(1, len(names))
+    for n, name in enumerate(names):
+        style: dict[str, Any] = {"width": 0.92 * wide, "color": _colour(result, name), "label": name}
+        own = [row for row in rows if row.competitor == name and row.median is not None]
+        at = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in own}
+        if unit:
+            found = {place: c for row, place in at.items() if (c := compared(row, base)) is not None}
+            _bars_of_ratios(axes, found, ours=name == OURS, **style)
+        elif at:
+            axes.bar(list(at.values()), [row.quartiles[1] for row in at], **style)
+    axes.grid(axis="y", color=png.GRID, lw=0.7)
+    axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes])
+    axes.set_xlim(-0.55, len(shapes) - 0.45)
+    axes.tick_params(axis="x", length=0, labelsize=8.8)
+    axes.set_xlabel("T,B,D,H")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    if unit:
+        axes.axhline(1, color=png.TEXT, lw=1.4, label=unit)
+        axes.set_ylabel(f"time in units of\n{unit}'s; above 1 is slower")
+        axes.set_ylim(0, max(1.15, 1.08 * axes.get_ylim()[1]))
+    else:
+        axes.set_ylabel("time")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value) if value else "0"))
+
+
+def _bars_of_ratios(axes: Axes, found: Mapping[float, Comparison], ours: bool, width: float, **style: Any) -> None:
+    """One competitor's bars, where they stand; ours and those that are cut say their figure."""
+    if not found:
+        return
+    heights = [min(c.ratio, TALLEST) for c in found.values()]
+    axes.bar(list(found), heights, width, **style)
+    for (place, c), height in zip(found.items(), heights, strict=True):
+        if ours or c.ratio > height:
+            _say(axes, place + width / 2, height, units(c), lost=ours and c.slower)
+
+
+def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
+    """A bar's figure, above it and ending at its right edge, clear of the line at 1; that of a loss of ours in red."""
+    height = 1.0 if 0.88 < height < 1 else height
+    style: dict[str, Any] = {"ha": "right", "va": "bottom", "textcoords": "offset points", "xytext": (1, 2)}
+    colour, weight = (png.RED, "bold") if lost else (png.TEXT, "normal")
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    axes.annotate(text, (edge, height), fontsize=8.5, color=colour, fontweight=weight, path_effects=halo, **style)
+
+
+def _plain_ticks(axis: Axis, words: Callable[[float], str], at: tuple[float, ...]) -> None:
+    """Ticks at these multiples of powers of ten, in words and not as powers."""
+    axis.set_major_locator(LogLocator(subs=at))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+    axis.set_minor_formatter(NullFormatter())

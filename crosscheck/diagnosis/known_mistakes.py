@@ -1,0 +1,121 @@
+"""The mistake by name: the reference is run with every fault of the catalogue and in every convention, and compared.
+
+A match is exact: every output and every gradient of the port is the faulty reference's, to rounding. Reduced precision
+has no exact match, since products may be summed in any order; there the nearest ones are named if they are much nearer
+than the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from crosscheck.core.problem import Arrays, Problem
+from crosscheck.diagnosis.port import Port, off, truth
+from crosscheck.discovery.conventions import CONVENTIONS, Convention
+from crosscheck.faults import faulty
+from crosscheck.faults.catalogue import FAULTS
+from crosscheck.faults.fault import Fault, Params
+from crosscheck.lstm.cases import RecurrentCase
+
+EXACT = 1e-9
+NEAREST = 0.3  # of the distance to the truth
+TIE = 0.05  # TF32 and float16 round to the same ten bits
+STEPS, ROWS, MOST_ROWS = 6, 3, 8  # few rows are left as they are: a port may have their number written into it
+MOST = 3
+
+
+def matches(port: Port, dtype: str, lift: float = 1.0) -> list[str]:
+    """Sentences, at most three. ``lift`` is a factor of the cotangents, for mistakes that only large ones show."""
+    case, problem = probe(port)
+    problem = problem.scaled(lift)
+    got = port.run(case, problem, dtype)
+    if dtype == "float32":
+        return _nearest(case, problem, got)
+    true = truth(case, problem)
+    if _equal(got, true):
+        return []
+    outputs_wrong = not all(_same(got[name], true[name]) for name in problem.output_names)
+    found = list(_alike(FAULTS.values(), case, problem, got))
+    found = found or list(_alike(_conventions(), case, problem, got))
+    whole = [f"behaves exactly like {fault.description}" for fault, gradients in found if gradients]
+    outputs = [f"computes the outputs of {fault.description}, and other gradients" for fault, _ in found]
+    return (whole or outputs * outputs_wrong)[:MOST]
+
+
+def probe(port: Port) -> tuple[RecurrentCase, Problem]:
+    """A small problem of the port's own network and weights: short, few rows, random inputs."""
+    case = port.case
+    steps = min(case.steps, STEPS)
+    batch = case.batch if case.batch is None or case.batch <= MOST_ROWS else ROWS
+    lengths = None
+    if case.lengths is not None and batch is not None:
+        lengths = tuple(max(1, round(n * steps / case.steps)) if n else 0 for n in case.lengths[:batch])
+    small = replace(case, batch=batch, steps=steps, lengths=lengths, loss="all", weights=port.problem.params)
+    return small, port.draw(small)
+
+
+def _alike(faults: Iterable[Fault], case, problem, got) -> Iterator[tuple[Fault, bool]]:
+    """Faults with the port's outputs, and whether gradients are the same too."""
+    for fault in faults:
+        if fault.lane == "B" or not fault.applies(case):
+            continue
+        run = faulty.runner(fault, case)
+        try:
+            if fault.kind == "outputs" and not _equal(got, run(replace(problem, wrt=()), "float64")):
+                continue
+            gradients = _equal(got, run(problem, "float64"), len(got))
+        except ValueError:  # a convention that the shapes do not allow
+            continue
+        if gradients or fault.kind == "outputs":
+            yield fault, gradients
+
+
+def _equal(got: Arrays, faulty_results: Arrays, at_least: int = 0) -> bool:
+    names = [name for name in faulty_results if name in got]
+    return len(names) >= at_least and all(_same(got[name], faulty_results[name]) for name in names)
+
+
+def _same(got: np.ndarray, other: np.ndarray) -> bool:
+    """Equal to rounding, NaN at the same places."""
+    odd = np.isnan(got)
+    if not np.array_equal(odd, np.isnan(other)):
+        return False
+    return bool(off(np.where(odd, 0.0, got), np.where(odd, 0.0, other)) <= EXACT)
+
+
+def _conventions() -> Iterator[Fault]:
+    for convention in CONVENTIONS:
+        if not convention.is_torch:
+            yield Fault(str(convention), f"the reference with {convention}", "outputs", weights=_reader(convention))
+
+
+def _reader(convention: Convention):
+    """Every layer and direction read in the same convention."""
+
+    def read(params: Params, case: RecurrentCase) -> Params:
+        result = dict(params)
+        for layer, suffix in case.layers_and_directions():
+            end = f"_l{layer}{suffix}"
+            cell = {name.removesuffix(end): a for name, a in params.items() if name.endswith(end)}
+            result |= {name + end: a for name, a in convention.read(cell).items()}
+        return result
+
+    return read
+
+
+def _nearest(case, problem, got) -> list[str]:
+    """Of the faults of precision, those to which the wrong quantities are nearest."""
+    true = truth(case, problem)
+    away = {name: off(got[name], true[name]) for name in true if name in got}
+    wrong = sorted(away, key=lambda name: -away[name])[: max(1, len(away) // 2)]
+    near = {}
+    for fault in FAULTS.values():
+        if fault.lane == "B" and fault.applies(case):
+            results = faulty.runner(fault, case)(problem, "float32")
+            near[fault.name] = float(np.median([off(got[n], results[n]) / away[n] for n in wrong if away[n] > 0]))
+    best = min(near.values(), default=1.0)
+    alike = [name for name in near if near[name] <= min(NEAREST, best + TIE)]
+    return [f"is near to {FAULTS[n].description}: at {near[n]:.2g} of its distance to the truth" for n in alike[:MOST]]

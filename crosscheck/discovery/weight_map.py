@@ -1,0 +1,204 @@
+"""What discovery found out about a cell: where its weights lie, what they mean, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from crosscheck.core.problem import is_floating
+from crosscheck.discovery.conventions import BiasRule, Convention
+from crosscheck.discovery.layouts import Layout, Shape, Stored
+
+# A right candidate errs by rounding, 1e-16 in float64 and 1e-7 in float32, up to some 1e-6 where an activation is
+# cheap; a wrong one by 1e-2 and more.
+SMALL = 1e-5
+APART = 1e3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One complete explanation of a cell. State orders are "hc" or "ch": as it takes the pair, and as it returns it."""
+
+    layout: Layout
+    convention: Convention
+    takes: str = "hc"
+    returns: str = "hc"
+
+    def facts(self, names: tuple[str, ...]) -> dict[str, str]:
+        """In words, by topic; ``names`` are the leaves'."""
+        layout = self.layout
+        facts = {"gates": _gates(self)}
+        if layout.joint:
+            facts["weights"] = f"joint, {self._where(layout.input, names)}"
+        else:
+            facts["input weights"] = self._where(layout.input, names)
+            facts["recurrent weights"] = self._where(layout.recurrent, names)
+        facts["biases"] = "; ".join(self._where(bias, names) for bias in layout.biases) or "none stored"
+        facts["state"] = f"taken as ({', '.join(self.takes)}), returned as ({', '.join(self.returns)})"
+        return facts
+
+    def _where(self, stored: Stored, names: tuple[str, ...]) -> str:
+        if stored.fused:
+            return f"{names[stored.leaves[0]]} {stored.form.words}"
+        gates = zip(self.convention.gates, stored.leaves, strict=True)
+        return ", ".join(f"{gate} = {names[n]}" for gate, n in gates) + f", each {stored.form.words}"
+
+    def differences(self, other: Candidate, names: tuple[str, ...]) -> str:
+        """This candidate in those respects in which it is not the ``other`` one."""
+        mine, theirs = self.facts(names), other.facts(names)
+        return "; ".join(f"{topic}: {words}" for topic, words in mine.items() if theirs.get(topic) != words)
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """The best candidate that computes something else than the found one: how it differs from that, and its error."""
+
+    description: str
+    error: float
+
+
+@dataclass(frozen=True)
+class WeightMap:
+    """How a cell keeps its weights. ``str()`` says it in a paragraph.
+
+    ``error`` is the larger relative 2-norm error of h and c in one step. Only where ``decided`` is the map known:
+    the error is rounding's, and every candidate that computes something else errs at least 1000 times as much.
+    """
+
+    found: Candidate
+    error: float
+    runner_up: RunnerUp
+    candidates: int
+    names: tuple[str, ...]
+    shapes: tuple[Shape, ...] = field(repr=False)
+    structure: Any = field(repr=False)
+
+    @property
+    def decided(self) -> bool:
+        return self.error <= SMALL and self.runner_up.error >= APART * max(self.error, np.finfo(float).eps)
+
+    @property
+    def convention(self) -> Convention:
+        """Gate order, transposition and bias rule: what the blocks mean, once they are laid out as torch's are."""
+        return self.found.convention
+
+    @property
+    def layout(self) -> Layout:
+        return self.found.layout
+
+    @property
+    def state_order(self) -> str:
+        """``hc`` or ``ch``: the order in which the cell takes its state."""
+        return self.found.takes
+
+    def to_torch(self, params: Any) -> dict[str, np.ndarray]:
+        """The library's parameters as torch's: weight_ih [4H, D], weight_hh [4H, H], bias_ih and bias_hh [4H].
+
+        NumPy arrays in the parameters' dtype, with which torch.nn.LSTMCell computes what this cell does. One bias
+        goes whole into bias_ih, beside a bias_hh of zeros; no bias leaves both away.
+
+        Raises:
+          ValueError: the map is not decided, or ``params`` have another structure or other shapes.
+        """
+        self._require_decided()
+        leaves, structure = jax.tree.flatten(params)
+        if structure != self.structure:
+            raise ValueError(f"params must have the structure that was discovered, {self.structure}; got {structure}.")
+        arrays = [_array(leaf) for leaf in leaves]
+        for name, array, shape in zip(self.names, arrays, self.shapes, strict=True):
+            if array.shape != shape:
+                raise ValueError(f"params[{name!r}] must have shape {shape}; got {array.shape}.")
+        return read(self.found, arrays)
+
+    def from_torch(self, cell: Mapping[str, Any]) -> Any:
+        """The way back: torch's cell weights in the library's structure, as NumPy arrays.
+
+        Two biases fold into one where the library keeps one, which rounds.
+
+        Raises:
+          ValueError: the map is not decided, shapes do not fit, or the library has no place for the biases.
+        """
+        self._require_decided()
+        given = {name: _array(value) for name, value in cell.items() if value is not None}
+        self._check(given)
+        leaves = [np.zeros(shape, given["weight_ih"].dtype) for shape in self.shapes]
+        self.layout.put(leaves, self._biases_as_kept(given))
+        return jax.tree.unflatten(self.structure, leaves)
+
+    def _check(self, given: dict[str, np.ndarray]) -> None:
+        wide, size = 4 * self.layout.hidden_size, self.layout.input_size
+        wanted: dict[str, Shape] = {"weight_ih": (wide, size), "weight_hh": (wide, wide // 4)}
+        for name in sorted(given.keys() | wanted.keys()):
+            expected = wanted.get(name, (wide,) if name in ("bias_ih", "bias_hh") else None)
+            came = given[name].shape if name in given else "nothing"
+            if came != expected:
+                raise ValueError(
+                    f"cell[{name!r}] must be {f'of shape {expected}' if expected else 'absent'}; got {came}."
+                )
+
+    def _biases_as_kept(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The cell as its port stores it, with as many biases as the library has."""
+        zeros = np.zeros_like(given["weight_hh"][:, 0])
+        ih, hh = given.get("bias_ih", zeros), given.get("bias_hh", zeros)
+        cell = {name: given[name] for name in ("weight_ih", "weight_hh")}
+        if len(self.layout.biases) == 2:
+            return self.convention.write(cell | {"bias_ih": ih, "bias_hh": hh})
+        stored = self.convention.write(cell | {"bias_ih": ih + hh})
+        if not self.layout.biases and (stored.pop("bias_ih") != 0).any():
+            raise ValueError(
+                "the cell's biases must be what this library adds by itself, for it stores none; they are not."
+            )
+        return stored
+
+    def _require_decided(self) -> None:
+        if not self.decided:
+            raise ValueError(f"this weight map is not decided and converts nothing. {self}")
+
+    def __str__(self) -> str:
+        facts = self.found.facts(self.names)
+        if self.decided:
+            lines = [f"This cell is an LSTM cell: {facts.pop('gates')}."]
+        elif self.error <= SMALL:
+            lines = [
+                f"Not decided: two explanations of this cell are too near to one another. One: {facts.pop('gates')}."
+            ]
+        else:
+            lines = [
+                f"Not decided: no one of {self.candidates:,} candidates explains this cell. The nearest one has error "
+                f"{self.error:.1e}: {facts.pop('gates')}."
+            ]
+        lines += [f"  {topic}: {words}" for topic, words in facts.items()]
+        lines.append(
+            f"Error {self.error:.1e}; the best of {self.candidates:,} candidates that computes something else errs by "
+            f"{self.runner_up.error:.1e} ({self.runner_up.description})."
+        )
+        return "\n".join(lines)
+
+
+def read(candidate: Candidate, leaves: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Torch's cell weights, both biases or none, from a library's leaves."""
+    cell = candidate.convention.read(candidate.layout.take(leaves))
+    if "bias_ih" in cell and "bias_hh" not in cell:
+        cell["bias_hh"] = np.zeros_like(cell["bias_ih"])
+    return cell
+
+
+def _gates(candidate: Candidate) -> str:
+    groups, convention = candidate.layout.groups, candidate.convention
+    words = str(convention)
+    if not any(group.fused for group in groups):
+        words = words.replace(str(Convention()), "one array a gate")
+    if len(groups) == 3 and convention.biases is BiasRule.WITHOUT_IH:
+        words = words.replace(BiasRule.WITHOUT_IH.phrase, "its bias ignored")
+    return words
+
+
+def _array(value: Any) -> np.ndarray:
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    if not is_floating(array) and array.dtype.kind != "V":
+        raise ValueError(f"weights must be floating-point arrays; got dtype {array.dtype}.")
+    return array

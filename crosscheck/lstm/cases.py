@@ -1,0 +1,231 @@
+"""The named cases: one table for the command line, the tests and the benchmarks.
+
+Weights and inputs are drawn with NumPy alone, so that neither framework's random numbers or initialisers matter. In
+every case D, H, B and T differ, initial states are not zero, biases are two different ones, and cotangents are random
+on every output: a layout mistake cannot hide behind an equal size, a zero or a symmetric sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from crosscheck.core.finding import Outcome
+from crosscheck.core.problem import Problem, gradient_name
+from crosscheck.core.slices import Cut, gate_cuts
+from crosscheck.lstm.corpus import encoded_text
+
+
+@dataclass(frozen=True)
+class RecurrentCase:
+    """A recurrent network over a random sequence.
+
+    ``loss`` is "all" (random cotangents on y, h_n and c_n) or "last" (on y's last step alone).
+    ``forget_bias`` "chrono" draws forget biases log U(1, T-1) and input biases minus that (Tallec & Ollivier 2018); a
+    number is added to the forget biases.
+    ``weights``, by torch's names, take the place of drawn ones: those of a checkpoint.
+    """
+
+    name: str
+    description: str
+    batch: int | None
+    steps: int
+    input_size: int
+    hidden_size: int
+    kind: str = "lstm"
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    proj_size: int = 0
+    nonlinearity: str = "tanh"
+    time_major: bool = False
+    lengths: tuple[int, ...] | None = None
+    loss: str = "all"
+    forget_bias: str | float | None = None
+    expect: Outcome = Outcome.AGREE
+    seed: int = 0
+    weights: Mapping[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def rows(self) -> int:
+        return self.num_layers * (2 if self.bidirectional else 1)
+
+    @property
+    def time_axis(self) -> int:
+        return 0 if self.time_major or self.batch is None else 1
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("h", "c") if self.kind == "lstm" else ("h",)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter shapes, as torch declares them."""
+        gates, out = (4 if self.kind == "lstm" else 1), self.proj_size or self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, suffix in self.layers_and_directions():
+            wide = self.input_size if layer == 0 else out * (2 if self.bidirectional else 1)
+            end = f"_l{layer}{suffix}"
+            shapes["weight_ih" + end] = (gates * self.hidden_size, wide)
+            shapes["weight_hh" + end] = (gates * self.hidden_size, out)
+            if self.bias:
+                shapes["bias_ih" + end] = shapes["bias_hh" + end] = (gates * self.hidden_size,)
+            if self.proj_size:
+                shapes["weight_hr" + end] = (self.proj_size, self.hidden_size)
+        return shapes
+
+    def layers_and_directions(self) -> list[tuple[int, str]]:
+        """(layer, suffix) of each row of a state, in torch's order."""
+        suffixes = ("", "_reverse") if self.bidirectional else ("",)
+        return [(layer, suffix) for layer in range(self.num_layers) for suffix in suffixes]
+
+    @cached_property
+    def problem(self) -> Problem:
+        rng = np.random.default_rng([self.seed, self.steps, self.input_size, self.hidden_size])
+        bound = 1 / np.sqrt(self.hidden_size)
+        params = {name: rng.uniform(-bound, bound, shape) for name, shape in self.shapes().items()}
+        if self.forget_bias is not None:
+            for name in params:
+                if name.startswith("bias_ih"):
+                    params[name] = self._with_forget_bias(rng, params[name])
+        if self.weights is not None:
+            params = {name: np.asarray(self.weights[name], np.float64) for name in params}
+        out, batch = self.proj_size or self.hidden_size, () if self.batch is None else (self.batch,)
+        directions = 2 if self.bidirectional else 1
+        layout = (lambda n: (self.steps, *batch, n)) if self.time_axis == 0 else (lambda n: (*batch, self.steps, n))
+        state_shapes = [(self.rows, *batch, width) for width in (out, self.hidden_size)[: len(self.state_names)]]
+        x = rng.normal(size=layout(self.input_size))
+        states = tuple(rng.normal(scale=0.5, size=shape) for shape in state_shapes)
+        cotangents = [rng.normal(size=shape) for shape in (layout(directions * out), *state_shapes)]
+        if self.loss == "last":
+            last = np.take(cotangents[0], [-1], axis=self.time_axis)
+            cotangents = [np.zeros_like(a) for a in cotangents]
+            np.moveaxis(cotangents[0], self.time_axis, 0)[-1:] = np.moveaxis(last, self.time_axis, 0)
+        inputs = ("x", *(f"{name}0" for name in self.state_names))
+        return Problem(
+            params=params,
+            inputs=(x, states if self.kind == "lstm" else states[0]),
+            input_names=inputs,
+            output_names=("y", *(f"{name}_n" for name in self.state_names)),
+            cotangents=tuple(cotangents),
+            wrt=(*params, *inputs),
+            steps=self.steps,
+            cuts=self._cuts(params),
+        )
+
+    def _cuts(self, params) -> dict[str, Cut]:
+        """Steps of y and dx, gate blocks of every gradient, layers and directions of the states."""
+        steps = Cut(self.time_axis, "t", used=None if self.lengths is None else max(self.lengths))
+        rows = Cut(0, "row", tuple(f"l{layer}{end}" for layer, end in self.layers_and_directions()))
+        states = [name for s in self.state_names for name in (f"{s}_n", gradient_name(f"{s}0"))]
+        gates = gate_cuts(params) if self.kind == "lstm" else {}
+        cuts = {"y": steps, "grad x": steps} if self.steps > 1 else {}
+        cuts |= dict.fromkeys(states, rows) if self.rows > 1 else {}
+        return cuts | {gradient_name(name): cut for name, cut in gates.items()}
+
+    def _with_forget_bias(self, rng, bias):
+        """In b_ih alone; b_hh stays what a default initialisation would draw: two biases that differ."""
+        i, f, *rest = np.split(bias, 4)
+        if self.forget_bias == "chrono":
+            f = np.log(rng.uniform(1, self.steps - 1, self.hidden_size))
+            i = -f
+        else:
+            f = f + float(self.forget_bias)  # type: ignore[arg-type]
+        return np.concatenate((i, f, *rest))
+
+
+@dataclass(frozen=True)
+class TextCase:
+    """Embedding -> LSTM -> Dense on real text, cross-entropy of the next character; gradients of every parameter."""
+
+    name: str
+    description: str
+    steps: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    expect: Outcome = Outcome.AGREE
+    seed: int = 0
+
+    @cached_property
+    def vocab_size(self) -> int:
+        return encoded_text(self.steps + 1)[1]
+
+    @cached_property
+    def problem(self) -> Problem:
+        rng = np.random.default_rng([self.seed, self.steps])
+        codes, vocab_size = encoded_text(self.steps + 1)
+        embedding, hidden = self.embedding_size, self.hidden_size
+        bound = 1 / np.sqrt(hidden)
+        lstm = RecurrentCase("", "", 1, self.steps, embedding, hidden, num_layers=self.num_layers)
+        params = {"embedding.weight": rng.normal(size=(vocab_size, embedding))}
+        params |= {f"lstm.{name}": rng.uniform(-bound, bound, shape) for name, shape in lstm.shapes().items()}
+        params["fc.weight"] = rng.uniform(-bound, bound, (vocab_size, hidden))
+        params["fc.bias"] = rng.uniform(-bound, bound, vocab_size)
+        return Problem(
+            params=params,
+            inputs=(codes[None, :-1], codes[None, 1:]),
+            input_names=("tokens", "targets"),
+            output_names=("logits", "loss"),
+            cotangents=(np.zeros((1, self.steps, vocab_size)), np.ones(())),
+            wrt=tuple(params),
+            steps=self.steps,
+            cuts={"logits": Cut(1, "t"), **{gradient_name(name): cut for name, cut in gate_cuts(params).items()}},
+        )
+
+
+Case = RecurrentCase | TextCase
+
+_SMALL: dict[str, Any] = {"batch": 3, "steps": 20, "input_size": 5, "hidden_size": 7}
+_LONG: dict[str, Any] = {"batch": 2, "steps": 10_000, "input_size": 8, "hidden_size": 32}
+_BOTH_WAYS: dict[str, Any] = {"num_layers": 2, "bidirectional": True}
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in (
+        RecurrentCase("notebook", "the notebook's shape: batch 2, 10 steps, 300 features, 256 hidden", 2, 10, 300, 256),
+        RecurrentCase("one-step", "a single time step", 3, 1, 5, 7),
+        RecurrentCase("stacked", "three layers", **_SMALL, num_layers=3),
+        RecurrentCase("bidirectional", "two layers, both directions", **_SMALL, **_BOTH_WAYS),
+        RecurrentCase("projection", "two layers with proj_size", **_SMALL, num_layers=2, proj_size=4),
+        RecurrentCase("no-bias", "without biases", **_SMALL, bias=False),
+        RecurrentCase(
+            "lengths",
+            "rows of different length, unsorted, 0 and T among them, both directions",
+            **_SMALL | {"batch": 6},
+            **_BOTH_WAYS,
+            lengths=(9, 20, 0, 1, 13, 20),
+        ),
+        RecurrentCase("time-major", "time on the first axis", **_SMALL, time_major=True),
+        RecurrentCase("unbatched", "no batch axis", **_SMALL | {"batch": None}, bidirectional=True),
+        RecurrentCase("rnn-tanh", "Elman RNN, tanh, two layers, both directions", **_SMALL, **_BOTH_WAYS, kind="rnn"),
+        RecurrentCase("rnn-relu", "Elman RNN, relu", **_SMALL, kind="rnn", nonlinearity="relu"),
+        RecurrentCase("long-1000", "1,000 steps", **_LONG | {"steps": 1_000}),
+        RecurrentCase("long-10000", "10,000 steps", **_LONG),
+        RecurrentCase(
+            "long-alive",
+            "10,000 steps, loss on the last one, chrono bias: gradients reach step 0",
+            **_LONG,
+            loss="last",
+            forget_bias="chrono",
+        ),
+        RecurrentCase(
+            "long-vanished",
+            "control: the same with default biases; nothing is left at step 0 to compare",
+            **_LONG,
+            loss="last",
+            expect=Outcome.VACUOUS,
+        ),
+        TextCase(
+            "text",
+            "4,096 characters of Python's documentation: Embedding, 2-layer LSTM, Dense, cross-entropy",
+            steps=4_096,
+            embedding_size=12,
+            hidden_size=40,
+            num_layers=2,
+        ),
+    )
+}

@@ -1,0 +1,58 @@
+"""A model in several files, with the index that Hugging Face's libraries write. It is JSON with a ``weight_map``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from crosscheck.core.problem import Arrays
+from crosscheck.studies.checkpoint.errors import BadFile, first_line, listed
+from crosscheck.studies.checkpoint.flat import Checkpoint
+
+LARGEST = 2**26  # bytes of an index
+
+
+def read_index(path: Path, read: Callable[[Path], Checkpoint]) -> Checkpoint:
+    """Return the arrays of all shards that the index names, in its order; ``read`` reads one of them.
+
+    Raises:
+      BadFile: the file is no such index, a shard is not beside it, or one lacks what the index says it has.
+    """
+    shards: dict[str, list[str]] = {}
+    weight_map = _weight_map(path)
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
+            raise BadFile(path, f"it puts {name!r} into {file!r}, which is no file beside it", "Check the index")
+        shards.setdefault(file, []).append(name)
+    whole = Checkpoint()
+    more: Arrays = {}
+    for file, names in shards.items():
+        shard = path.with_name(file)
+        if not shard.is_file():
+            raise BadFile(path, f"its shard {file!r} is not beside it", f"Download all {len(shards)} shards")
+        flat = read(shard)
+        if missing := [name for name in names if name not in flat.arrays]:
+            raise BadFile(path, f"its shard {file!r} lacks {listed(missing)}", "Download it again")
+        whole.arrays |= {name: flat.arrays[name] for name in names}
+        more |= flat.arrays  # what the index does not name is in the file all the same
+        whole.notes |= flat.notes
+        whole.skipped |= flat.skipped
+        whole.holders |= flat.holders
+    whole.arrays = {name: whole.arrays[name] for name in weight_map}
+    whole.arrays |= {name: array for name, array in more.items() if name not in whole.arrays}
+    return whole
+
+
+def _weight_map(path: Path) -> dict[str, object]:
+    wrong, advice = "it is JSON and no index of shards (it has no weight_map)", "Give the file of weights"
+    if path.stat().st_size > LARGEST:
+        raise BadFile(path, wrong, advice)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise BadFile(path, f"it looks like JSON, and reading it failed ({first_line(error)})", advice) from error
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadFile(path, wrong, advice)
+    return weight_map

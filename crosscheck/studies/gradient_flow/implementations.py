@@ -1,0 +1,61 @@
+"""The two sides of the study: one network in, binary logarithms by name out.
+
+jax_lstm applies Jacobians and never forms them; torch_ref forms them by torch.func.jacrev. Singular values are compared
+at every ``every``-th step, norms of gradients at each.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+import jax_lstm
+import torch_ref
+from crosscheck.core.jax_runner import jax_lane
+from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.torch_runner import full_precision
+from crosscheck.studies.gradient_flow.network import FlowNetwork
+from jax_lstm.elman import Nonlinearity
+
+ADJOINT = ("dh", "dc", "along_c", "through_h")
+STEP, PRODUCT = ("step_max", "step_min"), ("product_max", "product_min")
+
+
+def jax_side(network: FlowNetwork) -> Arrays:
+    """As jax_lstm.gradient_flow measures them, in float64 and jitted; singular values at every step."""
+    with jax_lane("float64"):
+        flow = jax.device_get(_jitted(network.kind, network.nonlinearity)(network.params, network.x, network.dh))
+    found = {name: getattr(flow, f"log2_{name}") for name in (*ADJOINT, *STEP, *PRODUCT)}
+    return {name: np.asarray(a) for name, a in found.items() if a is not None}
+
+
+def thinned(logs: Arrays, every: int) -> Arrays:
+    """Of singular values those that :func:`torch_side` measures: J_t and ds_T/ds_t at every so many t."""
+    return {n: a[::every] if n in STEP else a[:-1:every] if n in PRODUCT else a for n, a in logs.items()}
+
+
+@lru_cache(maxsize=8)
+def _jitted(kind: str, nonlinearity: Nonlinearity) -> Any:
+    def measure(params, x, dh):
+        last = dh[None] if kind == "rnn" else jax_lstm.LSTMState(h=dh[None], c=0 * dh[None])
+        return jax_lstm.gradient_flow(params, x, dstate=last, nonlinearity=nonlinearity)
+
+    return jax.jit(measure)
+
+
+def torch_side(network: FlowNetwork, problem: Problem, every: int = 1) -> Arrays:
+    """As torch_ref.gradient_flow measures them, in float64, at the weights and inputs of ``problem``."""
+    x, dh = (torch.tensor(np.asarray(a)) for a in problem.inputs)
+    sizes = (x.shape[1], len(dh))
+    with full_precision():
+        if network.kind == "rnn":
+            module: Any = torch_ref.RNN(*sizes, nonlinearity=network.nonlinearity, dtype=torch.float64)
+        else:
+            module = torch_ref.LSTM(*sizes, dtype=torch.float64)
+        module.load_state_dict({name: torch.tensor(np.asarray(a)) for name, a in problem.params.items()})
+        flow = torch_ref.gradient_flow(module, x, dh_n=dh, every=every)
+    return {name: a.numpy() for name, a in vars(flow).items() if a is not None}

@@ -1,0 +1,75 @@
+"""The networks of the study, as NumPy: weights, one input sequence, and the cotangent of the last h."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+import jax_lstm
+from crosscheck.core.jax_runner import jax_lane
+from jax_lstm.elman import Nonlinearity
+
+FEATURES = 8
+SMALL_NORM, LARGE_SCALE = 0.9, 2.5  # ‖W_hh‖ of one RNN, and a factor on the W_hh of another
+FORGET_BIASES = ("0", "1", "3", "chrono")
+
+
+@dataclass(frozen=True)
+class FlowNetwork:
+    """One layer and what it is measured on: params by torch's names, x [T, D], dh [H] the cotangent of h_T."""
+
+    name: str
+    kind: str
+    params: dict[str, np.ndarray]
+    x: np.ndarray
+    dh: np.ndarray
+    nonlinearity: Nonlinearity = "tanh"
+
+    @property
+    def hidden_size(self) -> int:
+        return self.dh.size
+
+    @property
+    def steps(self) -> int:
+        return len(self.x)
+
+
+def study_networks(length: int, hidden: int, seed: int) -> list[FlowNetwork]:
+    """Four RNNs and an LSTM for each forget bias, all on one input sequence with one cotangent, in float64.
+
+    All weights are torch's U(±1/√H); the RNNs share theirs but for the scale of W_hh. A forget bias replaces the sum
+    of the forget gate's two biases; "chrono" draws it from log U(1, T - 1), and the input gate's is its negative.
+    """
+    rng = np.random.default_rng([seed, 0xF10])
+    common: dict[str, Any] = {"x": rng.normal(size=(length, FEATURES)), "dh": rng.normal(size=hidden)}
+    plain = drawn("rnn", FEATURES, hidden, seed)
+    norm = float(np.linalg.norm(plain["weight_hh_l0"], 2))
+    rnns: tuple[tuple[str, Nonlinearity, float], ...] = (
+        ("RNN tanh", "tanh", 1.0),
+        (f"RNN tanh, ‖W_hh‖ = {SMALL_NORM}", "tanh", SMALL_NORM / norm),
+        ("RNN relu", "relu", 1.0),
+        (f"RNN relu, {LARGE_SCALE} W_hh", "relu", LARGE_SCALE),
+    )
+    networks = [FlowNetwork(name, "rnn", _scaled(plain, by), nonlinearity=phi, **common) for name, phi, by in rnns]
+    for bias in FORGET_BIASES:
+        params = drawn("lstm", FEATURES, hidden, seed, f"chrono:{length}" if bias == "chrono" else float(bias))
+        networks.append(FlowNetwork(f"LSTM, forget bias {bias}", "lstm", params, **common))
+    return networks
+
+
+def drawn(kind: str, features: int, hidden: int, seed: int, forget_bias: float | str | None = None):
+    """Weights by jax_lstm's initialisation in float64, as NumPy."""
+    with jax_lane("float64"):
+        key = jax.random.key(seed)
+        if kind == "rnn":
+            params = jax_lstm.init_rnn(key, features, hidden, dtype="float64")
+        else:
+            params = jax_lstm.init_lstm(key, features, hidden, forget_bias=forget_bias, dtype="float64")
+        return {name: np.asarray(a) for name, a in params.items()}
+
+
+def _scaled(params, factor):
+    return params | {"weight_hh_l0": factor * params["weight_hh_l0"]}

@@ -1,0 +1,240 @@
+"""What the teaching notebook's LSTM class really computes, found out from its behaviour.
+
+The class has four linear layers over [x, h], named f, i, c_ and o, and returns hidden_states [B, T, H] and the last
+(h, c). Two questions are put to it as a black box. Which layer feeds which gate? All 4^4 assignments are run, and
+gradients must be zero for exactly those layers that the found one leaves out. What are the collected hidden
+states? The class itself, run on the first t steps, says what h_t and c_t are. How it is written is never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import jax
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import jax_lstm
+import torch_ref
+from crosscheck.core.jax_runner import jax_lane
+from crosscheck.core.torch_runner import full_precision
+
+LAYERS = ("f", "i", "c_", "o")
+GATE = {"f": "forget gate", "i": "input gate", "c_": "candidate", "o": "output gate"}
+EQUATIONS = LAYERS  # each gate by its own layer
+BATCH, STEPS, FEATURES, HIDDEN = 2, 10, 300, 256  # the notebook's
+SMALL = 1e-12  # in float64, the figure that the project states; a wrong explanation errs by 1e-2 and more
+APART = 1e3
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The best explanation of some behaviour, the next best and that of the equations, with relative errors."""
+
+    found: str
+    error: float
+    runner_up: str
+    runner_up_error: float
+    equations: str
+    equations_error: float
+
+    @property
+    def decided(self) -> bool:
+        return self.error <= SMALL and self.runner_up_error >= APART * max(self.error, np.finfo(float).eps)
+
+    @property
+    def departs(self) -> bool:
+        return self.decided and self.found != self.equations
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What one class does. ``unused``: the layers whose weight and bias get a gradient that is zero everywhere."""
+
+    gates: Explained
+    collected: Explained
+    unused: tuple[str, ...]
+
+    @property
+    def gradients_agree(self) -> bool:
+        return set(self.unused) == set(LAYERS) - set(self.gates.found.split())
+
+    @property
+    def explained(self) -> bool:
+        return self.gates.decided and self.collected.decided and self.gradients_agree
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """In words; only what is certain."""
+        words = []
+        if self.gates.departs and self.gradients_agree:
+            words.append(_gates_in_words(self.gates.found.split(), self.unused))
+        if self.collected.departs:
+            words.append("the collected hidden states are the cell states c_t, not h_t")
+        return tuple(words)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The corrected class beside another LSTM on ``lstm_state_dict()``: the largest relative error of y, h_n, c_n."""
+
+    other: str
+    error: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= SMALL
+
+
+@dataclass(frozen=True)
+class NotebookResult:
+    published: Behaviour
+    corrected: Behaviour
+    agreements: tuple[Agreement, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Both departures of the published class found, none of the corrected one, which agrees with the others."""
+        return (
+            all(one.explained for one in (self.published, self.corrected))
+            and self.published.gates.found.split() == ["f"] * 4
+            and self.published.collected.departs
+            and not self.corrected.departures
+            and all(agreement.ok for agreement in self.agreements)
+        )
+
+
+def examine_notebook(published: nn.Module, corrected: nn.Module) -> NotebookResult:
+    """Both classes, at the notebook's sizes, on the same random weights, inputs and states.
+
+    The modules are given fresh weights in float64: pass new ones.
+    """
+    with full_precision():
+        for module in (published, corrected):
+            _randomise(module)
+        inputs = _inputs()
+        found = behaviour(published, inputs), behaviour(corrected, inputs)
+        return NotebookResult(*found, _agreements(corrected, inputs))
+
+
+def notebook_classes() -> tuple[nn.Module, nn.Module]:
+    """The class as it was published, and as its equations say."""
+    return torch_ref.NotebookLSTM(FEATURES, HIDDEN), torch_ref.NotebookLSTM(FEATURES, HIDDEN, as_published=False)
+
+
+def behaviour(module: nn.Module, inputs: Sequence[Tensor]) -> Behaviour:
+    """Runs ``module(x, h, c)``, on float64, as a black box."""
+    outputs, last = module(*inputs)
+    gates = _who_feeds_whom(module, inputs, last)
+    return Behaviour(gates, _what_is_collected(module, inputs, outputs), _unused(module, inputs))
+
+
+def _who_feeds_whom(module: nn.Module, inputs: Sequence[Tensor], last: Sequence[Tensor]) -> Explained:
+    """Over the assignments of layers to the gates f, i, c_, o, in this order."""
+    assignments = list(product(range(4), repeat=4))
+    with torch.no_grad():
+        h, c = _all_assignments(module, inputs, torch.tensor(assignments))
+        errors = torch.maximum(_errors(h, last[0]), _errors(c, last[1]))
+    names = [" ".join(LAYERS[n] for n in assignment) for assignment in assignments]
+    return _best(dict(zip(names, errors.tolist(), strict=True)), " ".join(EQUATIONS))
+
+
+def _all_assignments(module: nn.Module, inputs: Sequence[Tensor], assignments: Tensor) -> tuple[Tensor, Tensor]:
+    """The equations' last h and c, [n, B, H], for n assignments [n, 4] at once."""
+    x, h, c = inputs
+    state = module.state_dict()
+    weight = torch.stack([state[f"{layer}.weight"] for layer in LAYERS])
+    bias = torch.stack([state[f"{layer}.bias"] for layer in LAYERS])[:, None]
+    h, c = (a.expand(len(assignments), *a.shape) for a in (h, c))
+    rows = torch.arange(len(assignments))[:, None]
+    for x_t in x.unbind(1):
+        joint = torch.cat((x_t.expand(len(assignments), *x_t.shape), h), dim=-1)
+        sums = torch.einsum("nbk,luk->nlbu", joint, weight) + bias
+        to_f, to_i, to_c, to_o = sums[rows, assignments].unbind(1)
+        c = torch.sigmoid(to_f) * c + torch.sigmoid(to_i) * torch.tanh(to_c)
+        h = torch.sigmoid(to_o) * torch.tanh(c)
+    return h, c
+
+
+def _what_is_collected(module: nn.Module, inputs: Sequence[Tensor], outputs: Tensor) -> Explained:
+    x, h, c = inputs
+    with torch.no_grad():
+        lasts = [module(x[:, : t + 1], h, c)[1] for t in range(x.shape[1])]
+    states = [torch.stack(each, dim=1) for each in zip(*lasts, strict=True)]
+    errors = [float(_errors(a[None], outputs.detach())[0]) for a in states]
+    return _best(dict(zip(("h_t", "c_t"), errors, strict=True)), "h_t")
+
+
+def _unused(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
+    """Layers without any effect, by gradients of a random functional of everything that the class returns."""
+    outputs, last = module(*inputs)
+    rng = torch.Generator().manual_seed(1)
+    loss = sum((a * torch.randn(a.shape, generator=rng, dtype=a.dtype)).sum() for a in (outputs, *last))
+    named = dict(module.named_parameters())
+    wanted = {f"{layer}.{kind}": named[f"{layer}.{kind}"] for layer in LAYERS for kind in ("weight", "bias")}
+    found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    moved = {name for name, g in zip(wanted, found, strict=True) if g is not None and bool((g != 0).any())}
+    return tuple(layer for layer in LAYERS if not any(f"{layer}.{kind}" in moved for kind in ("weight", "bias")))
+
+
+def _agreements(corrected: nn.Module, inputs: Sequence[Tensor]) -> tuple[Agreement, ...]:
+    """The corrected class's y, h and c against both LSTMs on its weights, forward in float64."""
+    weights = corrected.lstm_state_dict()  # type: ignore[operator]
+    x, h, c = inputs
+    with torch.no_grad():
+        y, last = corrected(*inputs)
+        ours = (y, *(a[None] for a in last))
+        lstm = torch.nn.LSTM(x.shape[2], h.shape[1], batch_first=True, dtype=x.dtype)
+        lstm.load_state_dict(weights)
+        out, state = lstm(x, (h[None], c[None]))
+    with jax_lane("float64"):
+        arrays = [a.numpy() for a in (x, h[None], c[None])]
+        y, state_of_jax = jax.jit(jax_lstm.lstm)(
+            jax_lstm.convert.from_torch(weights), arrays[0], jax_lstm.LSTMState(*arrays[1:])
+        )
+        port = [torch.tensor(np.asarray(a)) for a in (y, state_of_jax.h, state_of_jax.c)]
+    others = {"jax_lstm.lstm": port, "torch.nn.LSTM": (out, *state)}
+    return tuple(
+        Agreement(name, max(float(_errors(a[None], b)) for a, b in zip(ours, theirs, strict=True)))
+        for name, theirs in others.items()
+    )
+
+
+def _best(errors: dict[str, float], equations: str) -> Explained:
+    """NaN is as far off as can be."""
+    errors = {name: error if error == error else float("inf") for name, error in errors.items()}
+    (found, error), (second, second_error) = sorted(errors.items(), key=lambda item: item[1])[:2]
+    return Explained(found, error, second, second_error, equations, errors[equations])
+
+
+def _errors(got: Tensor, expected: Tensor) -> Tensor:
+    """Relative 2-norm errors [n] of got [n, ...]."""
+    return (got - expected).flatten(1).norm(dim=1) / expected.norm()
+
+
+def _gates_in_words(assignment: Sequence[str], unused: Sequence[str]) -> str:
+    if len(set(assignment)) == 1:
+        words = f"all four gates use the {GATE[assignment[0]]}'s weights (layer {assignment[0]})"
+    else:
+        pairs = zip(EQUATIONS, assignment, strict=True)
+        words = ", ".join(f"the {GATE[gate]} uses layer {layer}, not {gate}" for gate, layer in pairs if layer != gate)
+    return words + (f"; every gradient by {', '.join(unused)} is exactly zero" if unused else "")
+
+
+def _randomise(module: nn.Module) -> None:
+    """Weights of a default initialisation's size, from NumPy alone, all layers apart."""
+    rng = np.random.default_rng(0)
+    module.double()
+    with torch.no_grad():
+        for _, parameter in sorted(module.named_parameters()):
+            bound = 1 / np.sqrt(HIDDEN)
+            parameter.copy_(torch.from_numpy(rng.uniform(-bound, bound, tuple(parameter.shape))))
+
+
+def _inputs() -> tuple[Tensor, Tensor, Tensor]:
+    rng = np.random.default_rng(1)
+    x, h, c = (rng.normal(size=size) for size in ((BATCH, STEPS, FEATURES), (BATCH, HIDDEN), (BATCH, HIDDEN)))
+    return torch.from_numpy(x), torch.from_numpy(0.5 * h), torch.from_numpy(c)

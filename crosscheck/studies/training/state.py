@@ -1,0 +1,48 @@
+"""The state of a training as named arrays, the same names on both sides, and how far two of them are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from crosscheck.core.norms import row_norms
+from crosscheck.studies.training.optimizers import Optimizer
+
+State = dict[str, np.ndarray]  # parameters by name, slots as "exp_avg fc.bias", "step", and the last step's numbers
+LOSS, GRADIENT_NORM, VALIDATION = "loss", "gradient norm", "validation loss"
+
+
+def first_state(weights: Mapping[str, np.ndarray], optimizer: Optimizer) -> State:
+    """Before the first step: the weights, and zeros for what the optimizer keeps."""
+    slots = {f"{slot} {name}": np.zeros_like(value) for slot in optimizer.slots for name, value in weights.items()}
+    return {**weights, **slots, "step": np.zeros(())}
+
+
+def carried(state: State) -> State:
+    """What the next step starts from: all but the numbers that the last one reported."""
+    return {name: value for name, value in state.items() if name not in (LOSS, GRADIENT_NORM, VALIDATION)}
+
+
+def parameters(state: State) -> list[str]:
+    """The names of the parameters in a state; a slot's has a blank in it."""
+    return [name for name in state if "." in name and " " not in name]
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[2 norms]: of a − b, in float64."""
+    return size(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+
+
+def size(a: np.ndarray) -> np.ndarray:
+    """[2 norms]."""
+    return row_norms(np.asarray(a, np.float64).reshape(1, -1))[:, 0]
+
+
+def nudged(state: State, rng: np.random.Generator, by: float) -> State:
+    """Every number off by a factor 1 ± ``by``, but the number of steps."""
+
+    def off(a):
+        return a * (1 + by * (2.0 * rng.integers(0, 2, a.shape, dtype=np.int8) - 1))
+
+    return {name: a if name == "step" else off(a) for name, a in carried(state).items()}

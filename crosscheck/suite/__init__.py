@@ -1,0 +1,4 @@
+"""Whole cross-checks: of a named case, of any pair, of every library; shrinking, and the mutation score.
+
+Results are values. Nothing here prints or draws.
+"""

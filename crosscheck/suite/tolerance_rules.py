@@ -1,0 +1,97 @@
+"""Verdict rules found in the wild, as data: each passes or fails a port's float32 results beside the reference's.
+
+A port that lacks a quantity which a rule looks at, or has it in another shape, fails that rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from crosscheck.core.problem import Arrays, Problem, gradient_name
+
+Close = Callable[[np.ndarray, np.ndarray], bool]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``passes(port32, reference32, problem)``: would this rule let the port through?
+
+    Both are named float32 results; names "grad ..." are gradients, the others outputs.
+    """
+
+    name: str
+    description: str
+    passes: Callable[[Arrays, Arrays, Problem], bool]
+
+
+def _judged(port: Arrays, reference: Arrays, problem: Problem, *, close: Close, gradients: bool) -> bool:
+    names = [*problem.output_names, *(gradient_name(name) for name in problem.wrt if gradients)]
+    return all(
+        name in port and port[name].shape == reference[name].shape and close(port[name], reference[name])
+        for name in names
+    )
+
+
+def _rule(name: str, description: str, close: Close, gradients: bool) -> Rule:
+    return Rule(name, description, partial(_judged, close=close, gradients=gradients))
+
+
+def _nan_to_zero(port: np.ndarray, reference: np.ndarray) -> bool:
+    """The largest difference at most 1e-5, where neither is NaN."""
+    either = np.isnan(port) | np.isnan(reference)
+    a, b = np.where(either, 0, port), np.where(either, 0, reference)
+    return bool(np.max(np.abs(a - b), initial=0.0) <= 1e-5)
+
+
+def _assert_close(port: np.ndarray, reference: np.ndarray) -> bool:
+    try:
+        torch.testing.assert_close(torch.tensor(port), torch.tensor(reference))
+    except AssertionError:
+        return False
+    return True
+
+
+def _within(rtol: float, atol: float, equal_nan: bool = False) -> Close:
+    return lambda port, reference: bool(np.allclose(port, reference, rtol=rtol, atol=atol, equal_nan=equal_nan))
+
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        _rule(
+            "hugging-face",
+            "Hugging Face, PyTorch against Flax: outputs within 1e-5, NaN on either side as 0",
+            _nan_to_zero,
+            gradients=False,
+        ),
+        _rule(
+            "onnx",
+            "ONNX backend tests: outputs within 1e-3 of the reference and 1e-7",
+            _within(1e-3, 1e-7, equal_nan=True),
+            gradients=False,
+        ),
+        _rule(
+            "flashrnn",
+            "FlashRNN's float32 tests: outputs and gradients within 0.2 of the reference and 0.1",
+            _within(0.2, 0.1),
+            gradients=True,
+        ),
+        _rule(
+            "torch-assert_close",
+            "torch.testing.assert_close as it comes: outputs and gradients, 1.3e-6 and 1e-5",
+            _assert_close,
+            gradients=True,
+        ),
+        _rule(
+            "numpy-allclose",
+            "numpy.allclose as it comes: outputs and gradients, 1e-5 of the reference and 1e-8",
+            _within(1e-5, 1e-8),
+            gradients=True,
+        ),
+    )
+}
