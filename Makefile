@@ -22,7 +22,7 @@ test-all: $(INSTALLED) $(BROWSER)
 	TESTS_COMPILE=as-for-users $(BIN)/python -m pytest -n auto --dist loadfile -m "slow or not slow"
 
 test-isa: $(INSTALLED)
-	$(BIN)/python -m tests.isa
+	$(BIN)/python -m tests.support.isa
 
 # The suite without torch, with the newest JAX and Flax: what needs torch skips. `make clean` first takes newer releases.
 test-newest:
@@ -37,7 +37,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --config-file= --strict --follow-imports=silent tests/typed_user.py
+	$(BIN)/mypy --config-file= --strict --follow-imports=silent tests/support/typed_user.py
 	@if PYRIGHT_PYTHON_GLOBAL_NODE=1 $(BIN)/pyright --version > /dev/null 2>&1; \
 	then PYRIGHT_PYTHON_GLOBAL_NODE=1 $(BIN)/pyright --pythonpath $(BIN)/python; \
 	else echo "pyright skips: it needs node and npm"; fi

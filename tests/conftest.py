@@ -1,4 +1,4 @@
-"""x64 on, eight CPU devices for the sharding tests, and programs compiled in haste. Warnings are errors.
+"""x64 on, eight CPU devices for the sharding tests, and programs compiled quickly. Warnings are errors.
 
 Compiled programs stay in memory until their file of tests is done. Otherwise each process grows to 6 GB.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import gc
 import os
 
-from tests import haste
+from tests.support import xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {haste.HASTY}"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {xla_flags.FAST_COMPILE}"
+)
 
 import jax
 import pytest

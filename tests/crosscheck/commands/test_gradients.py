@@ -1,0 +1,145 @@
+"""``crosscheck gradients``: one long sequence, error against time, how far gradients survive."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+
+need("torch")
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from crosscheck.commands import cli
+from crosscheck.core.finding import FLOAT64, Finding, Outcome, Rows
+from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.report.curves import curve_table, survival_text
+from crosscheck.suite import run as suite
+from jax_lstm import stack as jax_lstm_stack
+from tests.support.ports import cell, port, sigmoid
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, ["gradients", *arguments])
+
+
+def test_the_default_names_what_is_vacuous_and_what_decides_it(tmp_path):
+    file = tmp_path / "out.json"
+    result = run("--length", "400", "--hidden", "16", "--json", str(file))
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.rstrip().endswith(": agree")
+    assert "below the smallest normal float32 at" in result.stdout
+    for side in ("jax_lstm", "torch.nn.LSTM"):
+        assert f"{side}, grad x, lane B: " in result.stdout
+        for quantity in ("y", "grad x"):
+            assert f"\n{side}, {quantity}\n" in "\n" + result.stdout
+    content = json.loads(file.read_text())
+    assert [case["side"] for case in content["cases"]] == ["jax_lstm", "torch.nn.LSTM"]
+    steps = [f for f in content["cases"][0]["findings"] if (f["quantity"], f["part"]) == ("grad x", "t")]
+    assert {f["lane"] for f in steps} == {"A", "B", "B shifted"}
+    assert content["cases"][0]["reproduce"] == "crosscheck gradients --length 400 --hidden 16 --loss last --seed 0"
+
+
+def test_chrono_bias_keeps_gradients_alive():
+    result = run("--length", "400", "--hidden", "16", "--forget-bias", "chrono")
+    assert result.exit_code == 0, result.stdout
+    assert "below the smallest normal float32 at 0 of 400 steps" in result.stdout
+    assert "vacuous" not in result.stdout
+
+
+def test_chunks_are_judged_beside_the_rest(monkeypatch):
+    result = run("--length", "60", "--hidden", "5", "--loss", "all", "--checkpoint-every", "7")
+    assert result.exit_code == 0, result.stdout
+    for side in ("jax_lstm", "jax_lstm checkpoint_every=7", "torch.nn.LSTM"):
+        assert f"\n{side}, grad x\n" in "\n" + result.stdout
+    seen = []
+    original = jax_lstm_stack.recur_in_chunks
+    monkeypatch.setattr(jax_lstm_stack, "recur_in_chunks", lambda every, *a: seen.append(every) or original(every, *a))
+    run("--length", "20", "--hidden", "5", "--checkpoint-every", "6")
+    assert set(seen) == {None, 6}
+
+
+def test_options_reach_the_case():
+    from crosscheck.commands.gradients import _case
+
+    assert _case(9, 5, "2.5", "all", 3) == RecurrentCase(
+        "gradients", "", 2, 9, 8, 5, loss="all", forget_bias=2.5, seed=3
+    )
+    plain, raised = (_case(9, 5, bias, "all", 3).problem.params["bias_ih_l0"] for bias in (None, "2.5"))
+    np.testing.assert_allclose(raised - plain, np.repeat([0, 2.5, 0, 0], 5))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--forget-bias", "high"), "--forget-bias must be 'chrono' or a number; got 'high'"),
+        (("--forget-bias", "nan"), "--forget-bias must be finite; got 'nan'"),
+        (
+            ("--length", "9", "--checkpoint-every", "9"),
+            "--checkpoint-every must be under --length, 9, the steps; got 9",
+        ),
+        (("--forget-bias", "chrono", "--length", "2"), "--forget-bias chrono needs --length of at least 3; got 2"),
+    ],
+)
+def test_bad_options_are_one_line(arguments, words):
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"crosscheck: {words}\n"
+
+
+def test_a_wrong_choice_lists_the_choices():
+    result = run("--loss", "some")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("crosscheck: Invalid value for '--loss'")
+    assert result.stderr.endswith("'some' is not one of 'last', 'all'.\n")
+
+
+def test_a_wrong_side_exits_1(monkeypatch):
+    wrong = suite.Side("jax_lstm", port(cell(f=lambda z: sigmoid(1.001 * z))))
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", wrong)
+    monkeypatch.setattr("crosscheck.commands.gradients.SIDES", suite.SIDES)
+    result = run("--length", "60", "--hidden", "5")
+    assert result.exit_code == 1
+    assert "gate f (forget)" in result.stdout
+
+
+def finding(errors, limits, outcomes, sizes) -> Finding:
+    outcomes = np.asarray(outcomes)
+    rows = Rows(outcomes, np.asarray(errors), np.asarray(limits), np.asarray(sizes), outcomes != 0)
+    return Finding("grad x", FLOAT64, Outcome.AGREE, 0.0, 1.0, part="t", rows=rows)
+
+
+def test_a_stretch_shows_its_worst_step():
+    errors = np.full(100, 1e-16)
+    errors[37] = 9e-15
+    table = curve_table([finding(errors, np.full(100, 1e-14), np.zeros(100, int), np.ones(100))], "grad x")
+    cells = list(table.columns[2].cells)
+    assert cells[3] == "9.0e-15 / 1.0e-14"
+    assert list(table.columns[0].cells)[3] == "30 to 39"
+    wrong = curve_table([finding(errors, errors / 2, 3 * (errors > 1e-15), np.ones(100))], "grad x")
+    assert list(wrong.columns[2].cells)[3].endswith("disagree")
+
+
+def test_survival_is_told_by_its_rate():
+    sizes = 0.5 ** np.arange(299, -1, -1.0)
+    text = survival_text(finding(sizes * 0, sizes * 0, np.zeros(300, int), sizes))
+    assert "a factor 0.5 a step going back" in text
+    assert "below the smallest normal float32 at 173 of 300 steps" in text
+    sizes[:10] = 0
+    assert "zero even in float64 before step 10" in survival_text(finding(sizes, sizes, np.zeros(300, int), sizes))
+
+
+@pytest.mark.slow
+def test_100000_steps_in_less_than_4_gb():
+    """Both frameworks, both lanes, and ours in chunks of about √T too."""
+    command = [sys.executable, "-m", "crosscheck", "gradients", "--length", "100000", "--forget-bias", "chrono"]
+    command += ["--checkpoint-every", "320"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert peak < 4e9, peak

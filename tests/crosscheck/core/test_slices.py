@@ -1,0 +1,296 @@
+"""Slices, norms, probes: what a comparison of whole tensors would let pass."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+from tests.support.rewording import decided, reword
+
+need("torch")
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import crosscheck
+from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.finding import Outcome
+from crosscheck.core.jax_runner import run_jax
+from crosscheck.core.judge import judge
+from crosscheck.core.problem import Problem
+from crosscheck.core.reference import U32, measure
+from crosscheck.core.slices import Cut, gate_cuts
+from crosscheck.libraries import SIDES
+from crosscheck.libraries.jax_lstm import function
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite.run import Side, measure_case, run_side
+
+CASE = RecurrentCase("small", "for tests", 3, 40, 4, 6)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure_case(CASE)
+
+
+def bad(problem, reference, result, lane="A"):
+    found = compare(problem, reference, result, LANES[lane])
+    return {f.label for f in found if f.verdict is Outcome.DISAGREE}
+
+
+def changed(reference, name, index, factor):
+    result = {n: np.array(a) for n, a in reference.truth.items()}
+    result[name][index] *= factor
+    return result
+
+
+def test_a_time_step_is_judged_by_its_own_size(measured):
+    """A step that is 10^6 times smaller than the others and wrong by 10^-9 of itself is lost in the whole."""
+    problem, reference = CASE.problem, measured.reference
+    truth = {n: np.array(a) for n, a in reference.truth.items()}
+    truth["grad x"][:, 7] *= 1e-6
+    small = replace(reference, truth=truth)
+    known = dict(reference.known["grad x"])
+    known["t"] = replace(known["t"], size=known["t"].size * np.where(np.arange(40) == 7, 1e-6, 1.0))
+    small = replace(small, known={**reference.known, "grad x": known})
+    assert bad(problem, small, truth) == set()
+    wrong = {n: np.array(a) for n, a in truth.items()}
+    wrong["grad x"][:, 7] *= 1 + 1e-9
+    assert bad(problem, small, wrong) == {"grad x[t=7]"}
+
+
+def test_a_gate_is_judged_by_itself(measured):
+    reference = measured.reference
+    block = slice(2 * 6, 3 * 6)
+    found = bad(CASE.problem, reference, changed(reference, "grad bias_ih_l0", block, 1 + 1e-10))
+    assert found == {"grad bias_ih_l0", "grad bias_ih_l0[gate g]"}
+
+
+def test_one_number_is_seen_in_the_max_norm():
+    """Among a million numbers of which one is off by 40 roundings, the 2-norm is within its limit."""
+    truth = np.ones(1_000_000)
+    problem = Problem({}, (truth,), ("x",), ("y",), (truth,), ())
+    reference = measure(problem, lambda p: {"y": np.array(p.inputs[0])}, [])
+    got = truth.copy()
+    got[123_456] += 200 * 2.0**-53
+    (finding,) = compare(problem, reference, {"y": got}, LANES["A"])
+    assert (finding.verdict, finding.by, finding.index) == (Outcome.DISAGREE, "max-norm", (123_456,))
+
+
+def test_a_mask_does_not_hide_what_stands_beside_it():
+    """-1e30 outweighs all other numbers in every norm; such numbers are a part of their own."""
+    module = torch.nn.Linear(4, 6)
+    params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+    masked = torch.arange(6) > 2
+    torch_fn = lambda m, x: torch.where(masked, m(x), torch.tensor(-1e30, dtype=x.dtype))
+    x = np.random.default_rng(0).normal(size=(3, 4))
+
+    def fn(off=0.0, mask=-1e30):
+        def port(params, x):
+            y = x @ params["weight"].T + params["bias"]
+            return jnp.where(jnp.arange(6) > 2, y + off, jnp.asarray(mask, x.dtype))
+
+        return port
+
+    check = lambda fn: crosscheck.check(fn, module, params, (x,), torch_fn=torch_fn, output_names=["y"])
+    assert check(fn()).ok
+    assert check(fn(off=1e-3)).outcome is Outcome.DISAGREE
+    wrong = check(fn(mask=-1e29))
+    assert wrong.first.label == "y[apart]"
+
+
+@pytest.mark.parametrize("threshold", [1e3, 1.0])
+def test_a_hidden_clipping_is_no_pullback(threshold, measured):
+    """At the problem's own cotangents the higher threshold is not reached; at 2^20 times them it is."""
+
+    @jax.custom_vjp
+    def clipped(a):
+        return a
+
+    clipped.defvjp(lambda a: (a, None), lambda _, g: (jnp.clip(g, -threshold, threshold),))
+    clips = lambda params, x, states: right(params, clipped(x), states)
+    right = function(CASE)
+    findings = judge(CASE.problem, measured.reference, partial(run_jax, clips))
+    lanes = {f.lane for f in findings if f.verdict is Outcome.DISAGREE}
+    assert ("A linear" in lanes, "A" in lanes) == (True, threshold == 1.0)
+
+
+def test_a_reference_that_clips_itself_asks_for_no_linearity():
+    class Clip(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.clamp(-1e3, 1e3)
+
+    @jax.custom_vjp
+    def clipped(a):
+        return a
+
+    clipped.defvjp(lambda a: (a, None), lambda _, g: (jnp.clip(g, -1e3, 1e3),))
+    module = torch.nn.Linear(3, 2)
+    params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    fn = lambda params, x: clipped(x @ params["weight"].T + params["bias"])
+    assert crosscheck.check(fn, module, params, (x,), torch_fn=lambda m, x: Clip.apply(m(x))).ok
+    assert not crosscheck.check(fn, module, params, (x,)).ok
+
+
+def test_fading_gradients_are_lifted_and_then_left_to_float64(monkeypatch):
+    """Default initialisation, loss on the last step, T = 1,000: most steps are vacuous in float32."""
+    case = RecurrentCase("fading", "", 2, 1_000, 8, 32, loss="last")
+    measured = measure_case(case)
+    assert measured.reference.power == 60
+    verdict = run_side(measured, SIDES["jax_lstm"])
+    assert verdict.ok, str(verdict)
+    steps = {f.lane: f for f in verdict.findings if f.quantity == "grad x" and f.part == "t"}
+    vacuous = {lane: f.counts.get("vacuous", 0) for lane, f in steps.items()}
+    assert vacuous["A"] == 0
+    assert 700 < vacuous["B shifted"] < vacuous["B"] - 50 < 1_000
+    assert steps["B"].settled.endswith(f"{vacuous['B shifted']} of 1000 by lane A")
+    assert f"slices: {1_000 - vacuous['B']} agree, {vacuous['B']} vacuous" in str(verdict)
+
+    def wrong_far_back(case):
+        right = SIDES["jax_lstm"].runner(case)
+
+        def run(problem, dtype):
+            result = dict(right(problem, dtype))
+            result["grad x"] = np.array(result["grad x"])
+            result["grad x"][:, 3] *= 1.001
+            return result
+
+        return run
+
+    with monkeypatch.context() as patch:
+        reword(patch)
+        assert decided(run_side(measured, SIDES["jax_lstm"])) == decided(verdict)
+
+    verdict = run_side(measured, Side("port", wrong_far_back))
+    assert {(f.label, f.lane) for f in verdict.findings if f.final is Outcome.DISAGREE} == {("grad x[t=3]", "A")}
+
+
+def test_what_no_lane_can_see_stays_vacuous():
+    verdict = run_side(measure_case(replace(CASES["long-vanished"], steps=2_500)), SIDES["jax_lstm"])
+    assert verdict.outcome is Outcome.VACUOUS
+
+
+def test_padding_is_no_slice():
+    """Steps beyond the longest row hold zeros on both sides and are not counted as vacuous."""
+    case = RecurrentCase("short", "", 3, 9, 4, 6, lengths=(5, 2, 7))
+    cut = case.problem.cuts["y"]
+    assert cut.rows(np.zeros((3, 9, 6))).shape[0] == 7
+    assert run_side(measure_case(case), SIDES["jax_lstm"]).ok
+
+
+def test_cuts_are_read_off_names_and_shapes():
+    shapes = RecurrentCase("", "", 1, 1, 3, 5, num_layers=2, bidirectional=True, proj_size=2).shapes()
+    params = {f"model.lstm.{name}": np.zeros(shape) for name, shape in shapes.items()}
+    params |= {
+        "fc.weight": np.zeros((20, 5)),
+        "gru.weight_hh_l0": np.zeros((15, 5)),
+        "rnn.weight_hh_l0": np.zeros((5, 5)),
+    }
+    params |= {"cell.weight_ih": np.zeros((8, 3)), "cell.weight_hh": np.zeros((8, 2)), "cell.bias_ih": np.zeros(8)}
+    cuts = gate_cuts(params)
+    assert {name for name in params if name not in cuts} == {
+        *(n for n in params if "weight_hr" in n), "fc.weight", "gru.weight_hh_l0", "rnn.weight_hh_l0",
+    }  # fmt: skip
+    assert cuts["cell.bias_ih"].rows(np.arange(8.0)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert cuts["cell.bias_ih"].label(2) == "gate g"
+
+
+def test_a_steps_condition_is_its_neighbours_too():
+    values = np.ones((50, 3))
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), steps=50, cuts={"y": Cut(0, "t")})
+    steep = lambda p: {"y": np.where(np.arange(50)[:, None] == 20, p.inputs[0] ** 9, p.inputs[0])}
+    condition = measure(problem, steep, []).known["y"]["t"].condition[0]
+    assert (np.flatnonzero(condition > 5) == np.arange(12, 29)).all()
+    assert condition[20] == pytest.approx(9, rel=1e-3)
+
+
+def test_the_references_own_error_is_none_where_float32_underflows():
+    values = np.full((4, 3), 1e-42)
+    values[:2] = 1.0
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), cuts={"y": Cut(0, "t")})
+    flushed = lambda p: {"y": np.where(p.inputs[0] < 1e-38, 0.0, p.inputs[0] * (1 + 3 * U32)).astype(np.float32)}
+    reference = measure(problem, lambda p: {"y": np.array(p.inputs[0])}, [flushed])
+    own = reference.known["y"]["whole"].own_error[0, 0]
+    assert own == pytest.approx(4 * U32, rel=0.5)
+    assert np.all(reference.known["y"]["t"].own_error < 10 * U32)
+
+
+def scalar(torch_fn, fn, *inputs, **options):
+    """The verdict on two functions of one weight and some inputs."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    params = {"weight": np.full((1, 1), 1.3)}
+    return crosscheck.check(fn, module, params, inputs, torch_fn=torch_fn, **options)
+
+
+def test_a_mask_that_is_an_input_hides_nothing_either():
+    """It moves with its perturbation, and still outweighs everything else."""
+    x = np.random.default_rng(0).normal(size=(3, 8))
+    mask = np.where(np.arange(8) > 5, -1e30, 0.0) * np.ones((3, 1))
+    torch_fn = lambda m, x, mask: m.weight[0, 0] * x + mask
+    right = lambda p, x, mask: p["weight"][0, 0] * x + mask
+    assert scalar(torch_fn, right, x, mask).ok
+    assert not scalar(torch_fn, lambda p, x, mask: right(p, x, mask) + 1.0, x, mask).ok
+
+
+def test_integers_are_equal_or_not():
+    x, ids = np.random.default_rng(0).normal(size=(3, 8)), np.array([2**31 - 1, 3, 0, 5])
+    torch_fn = lambda m, x, ids: (m.weight[0, 0] * x, ids)
+    fn = lambda off: lambda p, x, ids: (p["weight"][0, 0] * x, ids - off)
+    assert scalar(torch_fn, fn(0), x, ids).ok
+    wrong = scalar(torch_fn, fn(np.int32(1)), x, ids)
+    assert (wrong.outcome, wrong.first.note) == (Outcome.DISAGREE, "4 of 4 integers differ")
+    none = lambda m, x: (m.weight[0, 0] * x, x > 100)
+    assert scalar(none, lambda p, x: (p["weight"][0, 0] * x, x > 100), x).ok
+    with pytest.raises(crosscheck.CouldNotRun, match="integers over 32 bits"):
+        scalar(torch_fn, fn(0), x, np.array([2**50, 3]))
+
+
+def test_an_overflow_of_both_in_float32_is_a_doubt():
+    x = np.array([[1.0, 2.0, 100.0]])
+    verdict = scalar(lambda m, x: torch.exp(m.weight[0, 0] * x), lambda p, x: jnp.exp(p["weight"][0, 0] * x), x)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "the reference itself is not finite in float32" in str(verdict)
+
+
+def test_slices_that_are_zero_by_construction_agree():
+    """As the first key of causal attention, which its softmax does not depend on."""
+    x = np.random.default_rng(0).normal(size=(2, 6, 3))
+    torch_fn = lambda m, x: m.weight[0, 0] * x * (torch.arange(6) > 1)[:, None]
+    fn = lambda p, x: p["weight"][0, 0] * x * (jnp.arange(6) > 1)[:, None]
+    verdict = scalar(torch_fn, fn, x)
+    assert verdict.ok, str(verdict)
+    assert any(f.part == "t" for f in verdict.findings)
+    made_up = lambda p, x: fn(p, x) + 1e-9 * (jnp.arange(6) == 0)[:, None]
+    assert scalar(torch_fn, made_up, x).outcome is Outcome.DISAGREE
+
+
+def test_saturation_beyond_both_is_a_doubt_and_no_alarm():
+    x = np.random.default_rng(1).normal(size=(3, 7, 11))
+    torch_fn = lambda m, x: torch.softmax(60 * m.weight[0, 0] * x, -1)
+    verdict = scalar(torch_fn, lambda p, x: jax.nn.softmax(60 * p["weight"][0, 0] * x), x)
+    assert verdict.outcome is not Outcome.DISAGREE
+
+
+def test_a_cotangent_of_zero_is_noted():
+    x = np.ones((2, 3))
+    fn = lambda p, x: (p["weight"][0, 0] * x, p["weight"][0, 0] + x)
+    verdict = scalar(lambda m, x: (m.weight[0, 0] * x, m.weight[0, 0] + x), fn, x, cotangents=(x, 0 * x))
+    assert verdict.notes == ("the cotangent of 'output 1' is zero: no gradient through it is compared",)
+
+
+def test_a_small_blocks_condition_is_its_siblings_too():
+    """As a bias gradient's gates where there is one hidden unit: a single number in three draws is no sample."""
+    values = np.ones(4)
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), cuts={"y": Cut(0, "gate", ("i", "f", "g", "o"))})
+    steep = lambda p: {"y": p.inputs[0] ** np.array([1, 9, 1, 1])}
+    np.testing.assert_allclose(measure(problem, steep, []).known["y"]["gate"].condition[0], 9, rtol=1e-3)

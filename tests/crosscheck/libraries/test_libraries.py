@@ -1,0 +1,217 @@
+"""Other libraries as sides: right ones agree, wrong conversions are seen, and what has no answer says why."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+
+need("torch")
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from crosscheck.core.finding import Outcome
+from crosscheck.core.problem import is_gradient
+from crosscheck.libraries import PEERS, NotInstalled, NotSupported, choose
+from crosscheck.libraries import implementation as sides
+from crosscheck.lstm.cases import CASES, RecurrentCase, TextCase
+from crosscheck.suite import run as suite
+from crosscheck.suite.run import measure_case, run_side, run_sides
+from jax_lstm import convert
+from jax_lstm.convert import gates
+
+PLAIN = RecurrentCase("plain", "", 3, 6, 4, 5)
+NEEDED = {"haiku": "haiku", "equinox": "equinox", "keras": "keras", "onnxruntime": "onnxruntime"}
+FLAX = [name for name in PEERS if name.startswith("flax")]
+JAX = [*FLAX, "haiku", "equinox"]
+
+
+def need_peer(name):
+    """Not by importing it: Keras takes its backend from the environment at that moment."""
+    if name in NEEDED and find_spec(NEEDED[name]) is None:
+        pytest.skip(f"{name} is of the extra 'peers', which is not installed")
+
+
+def outputs_only(case):
+    """The runner of jax_lstm without its gradients."""
+    run = choose(["jax_lstm"])[0].runner(case)
+    return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure_case(PLAIN)
+
+
+@pytest.mark.parametrize("name", [*JAX, "torch.nn.LSTM/native"])
+def test_a_right_library_agrees_in_outputs_and_gradients(name, measured):
+    need_peer(name)
+    verdict = run_side(measured, PEERS[name], explain=False)
+    assert verdict.ok, str(verdict)
+    assert {f.quantity for f in verdict.findings} == set(measured.reference.truth)
+    lanes = {f.lane for f in verdict.findings}
+    assert lanes == ({"B"} if name.startswith("torch") else {"A", "A linear", "B"})
+
+
+CASE_OF = {
+    "layers": replace(PLAIN, num_layers=2),
+    "directions": replace(PLAIN, bidirectional=True, num_layers=2),
+    "lengths": replace(PLAIN, lengths=(6, 1, 4), bidirectional=True),
+    "time-major": replace(PLAIN, time_major=True, num_layers=2),
+    "no batch": replace(PLAIN, batch=None),
+    "no bias": replace(PLAIN, bias=False),
+    "text": TextCase("text", "", steps=30, embedding_size=4, hidden_size=6, num_layers=2),
+}
+SUPPORTED = {
+    "flax.linen": {"layers", "directions", "lengths", "time-major", "no batch", "text"},
+    "flax.nnx": {"layers", "directions", "lengths", "time-major", "no batch", "text"},
+    "haiku": {"layers", "time-major", "no batch", "text"},
+    "equinox": {"layers", "time-major", "no batch", "no bias", "text"},
+    "onnxruntime": {"layers", "directions", "lengths", "time-major", "no bias"},
+}
+
+
+# Time-major and both directions have two layers as well.
+@pytest.mark.parametrize(
+    "feature", [pytest.param(name, marks=pytest.mark.slow if name == "layers" else []) for name in CASE_OF]
+)
+def test_what_each_library_has(feature):
+    """In one go a feature, so that truth and condition are measured once."""
+    for name in SUPPORTED:
+        need_peer(name)
+    case = replace(CASE_OF[feature], name=feature)
+    found = run_sides(case, tuple(SUPPORTED), explain=False)
+    assert all(result.ok for result in found.judged), [str(r.verdict) for r in found.judged if not r.ok]
+    assert all(entry.what == "not supported" and entry.reason for entry in found.without), found.without
+    assert {r.side for r in found.judged} == {name for name, known in SUPPORTED.items() if feature in known}
+    assert len(found.judged) + len(found.without) == len(SUPPORTED)
+
+
+SLOW = [pytest.param(feature, marks=pytest.mark.slow) for feature in ("layers", "directions", "no bias", "text")]
+
+
+@pytest.mark.parametrize("feature", ["lengths", *SLOW])
+def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
+    """docs/findings has why: its tanh. So lane A disagrees, and by the size of one float32 rounding."""
+    need_peer("keras")
+    measured = measure_case(replace(CASE_OF[feature], name=feature))
+    assert run_side(measured, replace(PEERS["keras"], dtypes=("float32",)), explain=False).ok
+    verdict = run_side(measured, PEERS["keras"], explain=False)
+    assert verdict.outcome is Outcome.DISAGREE
+    assert "something was computed in float32" in verdict.cause
+
+
+@pytest.mark.parametrize("name", ["flax.linen", "haiku", "equinox"])
+@pytest.mark.parametrize("case", [CASES["projection"], CASES["rnn-tanh"]], ids=["projection", "rnn"])
+def test_what_no_library_has(name, case):
+    need_peer(name)
+    with pytest.raises(NotSupported, match=r"no projection|for LSTMs"):
+        PEERS[name].runner(case)
+
+
+@pytest.mark.parametrize("name", [name for name in FLAX if "LSTMCell" not in name])
+def test_flax_is_wrong_on_a_row_of_length_0_alone(name):
+    """Its h_n and c_n are those of the padding; every other row is right."""
+    case = replace(PLAIN, lengths=(6, 0, 4))
+    run = PEERS[name].runner(case)(case.problem, "float64")
+    truth = measure_case(case).reference.truth
+    for quantity in ("h_n", "c_n"):
+        off = np.abs(run[quantity] - truth[quantity]).max(axis=(0, 2))
+        assert off[1] > 0.01
+        assert max(off[0], off[2]) < 1e-13
+
+
+def test_a_wrong_converter_is_a_wrong_side(measured, monkeypatch):
+    """i and f swapped on the way to Flax: the judge sees it, and says what it is."""
+    original = convert.to_flax
+
+    def wrong(params, **options):
+        swapped = {name: gates.reordered(a, "ifgo", "figo") for name, a in params.items()}
+        return original(swapped, **options)
+
+    monkeypatch.setattr(convert, "to_flax", wrong)
+    verdict = run_side(measured, PEERS["flax.linen"])
+    assert verdict.outcome is Outcome.DISAGREE
+    assert "f i g o" in " ".join(verdict.diagnosis)
+
+
+def test_a_side_without_gradients_or_float64_says_so(measured):
+    def judged(runner, **kind):
+        return run_side(measured, sides.Side("forward", runner, **kind))
+
+    verdict = judged(outputs_only, dtypes=("float32",), gradients=False)
+    assert verdict.ok
+    assert {f.quantity for f in verdict.findings} == {"y", "h_n", "c_n"}
+    assert {f.lane for f in verdict.findings} == {"B"}
+    assert "no gradients" in " ".join(verdict.notes)
+    assert "does not compute in float64" in " ".join(verdict.notes)
+    assert judged(outputs_only).outcome is Outcome.DISAGREE  # it claims gradients and gives none
+
+
+def test_a_side_without_float64_is_not_said_to_agree_there(measured):
+    """Its cause is not a lost precision in float32 alone: nothing is known of float64."""
+    run = choose(["jax_lstm"])[0].runner(PLAIN)
+
+    def wrong(case):
+        return lambda problem, dtype: {n: a + (n == "h_n") for n, a in run(problem, dtype).items()}
+
+    for dtypes, words in ((("float32",), "'h_n' differs"), (("float64", "float32"), "'h_n' differs")):
+        verdict = run_side(measured, sides.Side("wrong", wrong, dtypes=dtypes), explain=False)
+        assert verdict.outcome is Outcome.DISAGREE
+        assert words in verdict.cause
+
+
+def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
+    """Only the truth itself may do without lane A."""
+    case = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last")
+    measured = measure_case(case)
+    ours = choose(["jax_lstm"])[0]
+    without_a = run_side(measured, replace(ours, name="float32 alone", dtypes=("float32",)), explain=False)
+    truth = run_side(measured, choose(["torch.nn.LSTM"])[0], explain=False)
+    rest = lambda verdict: sum(int(f.rows.rest.sum()) for f in verdict.findings if f.quantity == "grad x" and f.rows)
+    assert rest(without_a) > rest(truth)
+
+
+def test_a_control_is_expected_to_agree_where_a_side_has_no_gradients(monkeypatch):
+    """Only the gradients of the control vanish: a side that has outputs only agrees, and that is as expected."""
+
+    def wrong(case):
+        run = outputs_only(case)
+        return lambda problem, dtype: {n: a + (n == "c_n") for n, a in run(problem, dtype).items()}
+
+    for name, runner in (("outputs only", outputs_only), ("wrong", wrong)):
+        monkeypatch.setitem(PEERS, name, sides.Side(name, runner, dtypes=("float32",), gradients=False))
+    faded = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last", expect=Outcome.VACUOUS)
+    found = {r.side: r for r in run_sides(faded, ["jax_lstm", "outputs only", "wrong"], explain=False).judged}
+    assert [(found[name].outcome, found[name].ok) for name in ("jax_lstm", "outputs only", "wrong")] == [
+        (Outcome.VACUOUS, True), (Outcome.AGREE, True), (Outcome.DISAGREE, False),
+    ]  # fmt: skip
+
+
+def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
+    def crash(case):
+        raise RuntimeError("out of memory\nand more lines")
+
+    monkeypatch.setitem(PEERS, "haiku", sides.Side("haiku", crash))
+    found = run_sides(PLAIN, ["jax_lstm", "haiku"], explain=False)
+    assert [(e.side, e.what, e.reason) for e in found.without] == [("haiku", "could not run", "out of memory")]
+    monkeypatch.setitem(suite.SIDES, "jax_lstm", sides.Side("jax_lstm", crash))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run_sides(PLAIN, ["jax_lstm"], explain=False)
+
+
+def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("crosscheck.libraries.find_spec", lambda name: None)
+    with pytest.raises(NotInstalled, match=r"no module 'haiku'; pip install 'jax-lstm\[peers\]'"):
+        PEERS["haiku"].runner(PLAIN)
+
+
+def test_sides_are_chosen_by_name_or_by_what_names_begin_with():
+    assert [side.name for side in choose(["flax"])] == FLAX
+    assert [side.name for side in choose(["keras", " haiku", "keras"])] == ["keras", "haiku"]
+    assert [side.name for side in choose(["torch"])] == ["torch.nn.LSTM", "torch.nn.LSTM/native"]
+    for wrong in ("tensorflow", "", "fla"):
+        with pytest.raises(ValueError, match=rf"unknown side '{wrong}'; known: jax_lstm, .*, onnxruntime"):
+            choose([wrong])

@@ -1,0 +1,141 @@
+"""`crosscheck matrix` and `crosscheck --against`: what they print, write and exit with."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+
+need("torch")
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from crosscheck.commands import cli
+from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Kind
+from crosscheck.core.problem import is_gradient
+from crosscheck.libraries import PEERS, SIDES
+from crosscheck.libraries import implementation as sides
+from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.suite.matrix import ALL, matrix_cases, outputs, part
+from crosscheck.suite.run import run_sides
+from tests import ROOT
+from tests.support import wrong_ports
+
+CASE = RecurrentCase("small", "", 3, 6, 4, 5)
+BOTH = RecurrentCase("both", "", 3, 6, 4, 5, bidirectional=True)
+
+
+def absent(case):
+    raise sides.NotInstalled("there is no module 'absent'; pip install it")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Two cases and, of the libraries, one that is there, one that is wrong and one that is not installed."""
+    monkeypatch.setattr("crosscheck.commands.matrix.matrix_cases", lambda: {"small": CASE, "both": BOTH})
+    monkeypatch.setitem(CASES, "small", CASE)
+    monkeypatch.setitem(CASES, "both", BOTH)
+    wrong = wrong_ports.SIDES["gate order"]
+    monkeypatch.setitem(PEERS, "wrong", sides.Side("wrong", wrong.runner))
+    monkeypatch.setitem(PEERS, "absent", sides.Side("absent", absent, "no-such-package"))
+    return lambda *arguments: CliRunner().invoke(cli.app, [*arguments, "--jobs", "1"])
+
+
+def test_the_matrix(run, tmp_path):
+    need("equinox")
+    file = tmp_path / "out.json"
+    result = run("matrix", "--only", "torch.nn.LSTM,equinox,wrong,absent", "--json", str(file))
+    assert result.exit_code == 0, result.output
+    tables = result.stdout.split("float32: error / limit")
+    for table, own in zip(tables, ("=", "=/="), strict=True):
+        small, both = (
+            next(line.split() for line in table.splitlines() if line.startswith(n)) for n in ("small", "both")
+        )
+        assert small[2] == own
+        ours, equinox = ([float(figure) for figure in small[n].split("/")] for n in (1, 3))
+        assert all(0 < figure < 1 for figure in (*ours, *equinox))
+        assert small[4].count("!") == 2
+        assert (both[3], " ".join(small[5:])) == ("-", "not installed")
+    for words in (
+        "equinox: not supported: both: it has no bidirectional network",
+        "absent: not installed: small, both: there is no module 'absent'; pip install it",
+        "wrong is not as expected in 2 of 2 cases: small, both",
+        "no-such-package not installed",
+        "2 cases, 5 sides, 7 verdicts; jax_lstm: agree",
+    ):
+        assert words in result.stdout
+    content = json.loads(file.read_text())
+    assert (content["ok"], content["verdict"]) == (True, "agree")
+    commands = {case["reproduce"] for case in content["cases"] if case["side"] == "wrong"}
+    assert commands == {f"crosscheck matrix --only wrong --case {name}" for name in ("small", "both")}
+    verdicts = {(case["name"], case["side"]): case["verdict"] for case in content["cases"]}
+    assert verdicts["small", "wrong"] == "disagree"
+    assert ("both", "equinox") not in verdicts
+    assert {(e["name"], e["side"], e["what"]) for e in content["without"]} == {
+        ("both", "equinox", "not supported"), ("small", "absent", "not installed"), ("both", "absent", "not installed"),
+    }  # fmt: skip
+
+
+def test_the_matrix_fails_where_ours_is_wrong(run, monkeypatch):
+    monkeypatch.setitem(SIDES, "jax_lstm", replace(wrong_ports.SIDES["gate order"], name="jax_lstm"))
+    result = run("matrix", "--only", "torch.nn.LSTM", "--case", "small")
+    assert result.exit_code == 1
+    assert result.stdout.rstrip().endswith("jax_lstm: disagree")
+
+
+def test_figures_are_the_largest_error_in_units_of_its_limit():
+    (result,) = run_sides(CASE, ["jax_lstm"]).judged
+    for check in (FLOAT64, FLOAT32):
+        for of in (outputs, is_gradient):
+            found = [f for f in result.verdict.findings if f.check == check and of(f.quantity)]
+            assert part(result, check, of).ratio == max(f.error / f.limit for f in found)
+    assert part(result, Check(None, Kind.INPUTS), outputs) is None
+
+
+def test_its_cases_are_the_standard_ones_and_lengths_without_an_empty_row():
+    assert {name: case for name, case in matrix_cases().items() if name in CASES} == CASES
+    (extra,) = matrix_cases().keys() - CASES.keys()
+    assert (0 in CASES["lengths"].lengths, min(matrix_cases()[extra].lengths) > 0) == (True, True)
+    assert tuple(SIDES | PEERS) == ALL
+
+
+def test_against_judges_ours_and_the_named_sides(run, tmp_path):
+    file = tmp_path / "out.json"
+    result = run("--case", "small", "--case", "both", "--against", "torch_ref", "--json", str(file))
+    assert result.exit_code == 0, result.output
+    assert [case["side"] for case in json.loads(file.read_text())["cases"]] == ["jax_lstm", "torch_ref"] * 2
+    result = run("--case", "small", "--against", "wrong", "--json", str(file))
+    assert result.exit_code == 1
+    assert "reproduce: crosscheck --case small --against wrong" in result.stdout
+    assert "small, side wrong: disagree" in result.stdout
+
+
+def test_against_names_what_a_library_has_not_and_stops_where_it_is_not_there(run):
+    need("equinox")
+    result = run("--case", "both", "--case", "small", "--against", "equinox")
+    assert result.exit_code == 0
+    assert "equinox: not supported: both: it has no bidirectional network" in result.stdout
+    result = run("--case", "small", "--against", "absent")
+    assert result.exit_code == 2
+    assert result.stderr == "crosscheck: --against absent: there is no module 'absent'; pip install it\n"
+
+
+@pytest.mark.parametrize("arguments", [("--against", "nothing"), ("matrix", "--only", "nothing")])
+def test_an_unknown_side_is_an_error_that_lists_them(run, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "unknown side 'nothing'; known: jax_lstm, torch_ref, torch.nn.LSTM" in result.stderr
+    assert run("matrix", "--case", "nothing").stderr.startswith(
+        "crosscheck: --case: unknown case 'nothing'; known: small, both"
+    )
+
+
+def test_the_documents_tables_have_every_case():
+    text = (ROOT / "docs" / "crosscheck.md").read_text()
+    tables = text.split("## Other libraries")[1].split("```text\n")[1].split("```")[0].split("float32: error / limit")
+    assert len(tables) == 2
+    for table in tables:
+        rows = [line.split()[0] for line in table.splitlines() if line and line.split()[0] in matrix_cases()]
+        assert rows == list(matrix_cases())

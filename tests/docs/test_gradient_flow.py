@@ -1,0 +1,105 @@
+"""docs/gradient-flow.md: its blocks run, its figures are the command's, its plot is there."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+
+need("torch")
+
+import re
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from crosscheck.commands import cli
+from crosscheck.core.verdict import Verdict
+from crosscheck.studies.gradient_flow.implementations import jax_side
+from crosscheck.studies.gradient_flow.network import study_networks
+from crosscheck.studies.gradient_flow.sentences import closing, sentences
+from crosscheck.studies.gradient_flow.study import Measured, Study, mean_radius, run_study
+from crosscheck.studies.gradient_flow.tables import TextTable, lstm_table, rnn_table, tables
+from tests import ROOT
+
+TEXT = (ROOT / "docs" / "gradient-flow.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+SHOWN = [line for kind, block in BLOCKS if kind == "text" for line in block.splitlines()]
+LENGTH, HIDDEN, TRAIN_STEPS, SEED = (
+    int(re.search(rf"`crosscheck gradient-flow[^`]*--{name} (\d+)", TEXT)[1])
+    for name in ("length", "hidden", "train-steps", "seed")
+)
+
+
+def same(got: str, expected: str) -> bool:
+    """Equal words, and figures within two units of their last digit: rounding differs between processors."""
+    figure = r"-?\d[\d.]*(?:e[+-]\d+)?"
+    if re.sub(figure, "#", got).split() != re.sub(figure, "#", expected).split():
+        return False
+    return all(map(near, re.findall(figure, got), re.findall(figure, expected)))
+
+
+def near(a: str, b: str) -> bool:
+    (x, power), (y, other) = (text.partition("e")[::2] for text in (a, b))
+    apart = float(x) * 10.0 ** (int(power or 0) - int(other or 0)) - float(y)
+    return abs(apart) <= 2.01 * 10.0 ** -len(y.partition(".")[2])
+
+
+def is_shown(line: str) -> bool:
+    return any(same(line, other) for other in SHOWN)
+
+
+def rows(table: TextTable) -> list[str]:
+    return [" ".join(row) for row in table.rows]
+
+
+def test_figures_are_compared_by_their_digits():
+    assert same("a 1.41e-223 b", "a 1.42e-223 b")
+    assert not same("a 1.41e-223 b", "a 1.41e-222 b")
+    assert not same("a 0.60 b", "a 0.63 b")
+    assert not same("a 0.60 b", "c 0.60 b")
+
+
+def test_it_names_the_command_with_its_defaults():
+    described = CliRunner().invoke(cli.app, ["gradient-flow", "--help"], env={"COLUMNS": "140"}).stdout
+    for name, value in (("length", LENGTH), ("hidden", HIDDEN), ("train-steps", TRAIN_STEPS), ("seed", SEED)):
+        assert re.search(rf"--{name} .*\[default: {value}\]", re.sub(r"\s+", " ", described))
+    for option in re.findall(r"`[^`]*(--[\w-]+)[^`]*`", TEXT):
+        assert option in described
+
+
+def measured(name: str) -> Measured:
+    """One network of the study by the JAX side alone, whose figures the tables show."""
+    (network,) = (n for n in study_networks(LENGTH, HIDDEN, SEED) if n.name == name)
+    return Measured(network, jax_side(network), Verdict((), ()), mean_radius(network))
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("name", ["RNN tanh", pytest.param("LSTM, forget bias chrono", marks=pytest.mark.slow)])
+def test_its_figures_are_the_measured_ones(name):
+    """One row of each of the two main tables, as the command would print it."""
+    one = measured(name)
+    if one.mean_radius is not None:
+        assert abs(one.mean_radius / one.rate.factor - 1) < 0.01  # what the issue asks for
+        assert one.radius > 1.05 * one.rate.factor
+    study = Study(LENGTH, HIDDEN, SEED, 0, (one,), ())
+    (row,) = rows(rnn_table(study) if one.network.kind == "rnn" else lstm_table(study))
+    assert is_shown(row), row
+
+
+def test_the_plot_is_there():
+    (name,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
+    with Image.open(ROOT / "docs" / name) as image:
+        assert image.size[0] > 1_000
+    for link in re.findall(r"\]\(([\w./-]+)\)", TEXT):
+        assert (ROOT / "docs" / link).exists()
+
+
+@pytest.mark.slow
+def test_all_its_figures_are_the_commands():
+    study = run_study(LENGTH, HIDDEN, SEED, TRAIN_STEPS, 2)
+    assert study.ok
+    main = tables(study)[:2]
+    lines = [line for table in main for line in rows(table)] + [s for s in sentences(study) if "baseline" not in s]
+    missing = [line for line in lines if not is_shown(line)]
+    assert not missing, "\n".join(missing)
+    assert closing(study) in SHOWN

@@ -1,0 +1,120 @@
+"""The tables of README and docs are the commands' own. That blocks run and links lead somewhere is in test_docs."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+
+need("torch")
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.result import OURS, TORCH, base_rows, compared, from_content
+from benchmarks.table import units
+from crosscheck.commands import cli
+from crosscheck.faults.catalogue import FAULTS
+from crosscheck.lstm.cases import CASES
+from crosscheck.suite.fault_cases import bench_cases
+from crosscheck.suite.mutants import MUTANTS
+from crosscheck.suite.run import run_suite
+from crosscheck.suite.tolerance_rules import RULES
+from tests import ROOT
+from tests.support.documents import blocks
+
+README, DOCS = ((ROOT / name).read_text() for name in ("README.md", "docs/crosscheck.md"))
+TABLES = [block.code for block in blocks("docs/crosscheck.md", "text")]
+FIGURE = re.compile(r"\d\.\de[+-]\d\d")
+TABLE = next(text for text in TABLES if text.startswith("case "))
+ROWS = {line.split()[0]: line for line in TABLE.splitlines() if line.split() and line.split()[0] in CASES}
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) < 140
+
+
+def test_the_table_has_every_case_with_its_verdict():
+    assert list(ROWS) == list(CASES)
+    for name, line in ROWS.items():
+        assert line.split()[1] == CASES[name].expect
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("name", ["notebook", "stacked", "rnn-relu"])
+def test_the_tables_limits_are_the_measured_ones(name):
+    (results,) = run_suite([CASES[name]])
+    _, limit_a, _, limit_b = map(float, FIGURE.findall(ROWS[name]))
+    for lane, limit in (("A", limit_a), ("B", limit_b)):
+        limits = [f.limit for f in results.judged[0].verdict.findings if f.lane == lane]
+        assert min(limits) / 2 < limit < max(limits) * 2
+
+
+def test_its_options_are_the_commands():
+    described = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "120"}).stdout
+    (row,) = (line for line in README.splitlines() if line.startswith("| `crosscheck` |"))
+    of_the_shell = {"--help", "--version", "--install", "--show"}
+    assert set(re.findall(r"--\w+", row)) == set(re.findall(r"--\w+", described)) - of_the_shell
+    assert f", {len(CASES)} cases (" in row
+
+
+def test_its_commands_exist_with_their_options():
+    known = CliRunner().invoke(cli.app, ["--help"]).stdout
+    shown = re.findall(r"`crosscheck ([a-z][a-z-]*)([^`]*)`", README + DOCS)
+    assert {name for name, _ in shown} == set(re.findall(r"^  ([a-z-]+) ", known.split("Commands:")[1], re.MULTILINE))
+    for name, options in shown:
+        described = CliRunner().invoke(cli.app, [name, "--help"]).stdout
+        assert set(re.findall(r"--\w+", options)) <= set(re.findall(r"--\w+", described))
+
+
+def test_the_kill_score_is_of_todays_catalogue():
+    """The share of crosscheck itself: all that apply to each case, of today's catalogue."""
+    assert f"plants {len(FAULTS)} known mistakes" in README
+    assert f"killed {len(FAULTS)} of {len(FAULTS)} faults; 0 false alarms in" in DOCS
+    assert f"{len(MUTANTS)} of {len(MUTANTS)} broken comparers noticed: ok" in DOCS
+    table = next(text for text in TABLES if text.startswith("rejected"))
+    head, *lines = table.splitlines()
+    assert head.split()[-len(RULES) :] == list(RULES)
+    for n, case in enumerate(bench_cases(False)):
+        assert lines[3 * n].split()[0] == case.name
+        for kind, line in zip(("outputs", "gradients"), lines[3 * n :], strict=False):
+            count = sum(fault.kind == kind and fault.applies(case) for fault in FAULTS.values())
+            assert re.search(rf"faults of {kind} +{count} / {count} ", line)
+
+
+def printed(file, *options):
+    done = CliRunner().invoke(cli.app, ["bench", "--from", str(ROOT / "benchmarks" / "results" / file), *options])
+    assert done.exit_code == 0, done.output
+    return done.stdout.splitlines()
+
+
+def test_the_speed_table_is_the_commands():
+    speed = README.split("## Speed")[1].split("\n## ")[0]
+    table = [line for line in speed.splitlines() if line.startswith("|")]
+    assert table == [line for line in printed("cpu-2-cores.json", "--brief") if line.startswith("|")]
+
+
+def test_the_losses_in_forward_are_the_results():
+    content = json.loads((ROOT / "benchmarks" / "results" / "cpu-2-cores.json").read_text())
+    forward = [row for row in from_content(content).rows if row.kind == "forward"]
+    base = base_rows(forward)
+    losses = {row: found.inverse for row in forward if (found := compared(row, base)).faster}
+    torch = [found for row, found in losses.items() if row.competitor == TORCH]
+    told = re.search(
+        r"torch is faster than ours in (\w+) of these (\w+), by up to (\d\.\d+), and no JAX library is in any", README
+    ).groups()
+    numbers = ["none", "one", "two", "three", "four", "five", "six"]
+    most = units(max(torch, key=lambda found: found.ratio))
+    assert told == (numbers[len(torch)], numbers[len(base)], most)
+    assert len(losses) == len(torch)
+
+
+def test_the_results_are_quoted_as_the_command_prints_them():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    quoted = re.findall(r"\*\*\[([\w-]+\.json)\].*\n\n((?:>.*\n)+)", text)
+    assert {file for file, _ in quoted} == {path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    for file, quote in quoted:
+        lines = [line.removeprefix("> ") for line in quote.splitlines() if line != ">"]
+        said = (f"{OURS} is ", f"no difference between {OURS} ", "too few runs, ")
+        assert lines == [line for line in printed(file) if line.startswith(said)]

@@ -1,0 +1,152 @@
+"""Which backend runs a call: what cudnn is told, what it refuses and by what name, and what "auto" chooses and says."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.experimental import rnn
+
+import jax_lstm
+from jax_lstm import backends, choose_backend
+from tests.support import fake_cudnn
+from tests.support.arrays import drawn_weights
+from tests.support.fake_cudnn import B, D, H, T, problem
+
+GPUS = [device for device in jax.devices() if device.platform == "gpu"]
+HIGHEST, HIGH = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH
+PRESET = jax.lax.DotAlgorithmPreset
+PRECISIONS = [
+    (None, None, True),
+    (None, "highest", False),
+    (None, "float32", False),
+    (None, "bfloat16", True),
+    ("high", "highest", True),
+    ("default", None, True),
+    ("highest", None, False),
+    ("float32", "high", False),
+    (HIGHEST, None, False),
+    ((HIGH, HIGHEST), None, False),
+    (("high", "default"), None, True),
+    ("F32_F32_F32", None, False),
+    (PRESET.F32_F32_F32, None, False),
+    (PRESET.TF32_TF32_F32, None, True),
+    ("BF16_BF16_F32", None, None),
+    (None, "BF16_BF16_F32_X3", None),
+]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    return fake_cudnn.install(monkeypatch)
+
+
+@pytest.mark.parametrize(("precision", "default", "tf32"), PRECISIONS)
+def test_tf32_only_where_the_precision_allows_it(precision, default, tf32, calls):
+    params, x, _ = problem()
+    run = lambda p, x: jax_lstm.lstm(p, x, backend="cudnn", precision=precision)
+    with jax.default_matmul_precision(default):
+        if tf32 is None:
+            with pytest.raises(ValueError, match=f"no precision .*{precision or default}"):
+                run(params, x)
+        else:
+            jax.eval_shape(run, params, x)
+            assert [rnn._lstm_cudnn_allow_tf32(call["precision"]) for call in calls] == [tf32]
+
+
+def narrow(tree):
+    return jax.tree.map(lambda a: a.astype(jnp.bfloat16), tree)
+
+
+WIDE = problem(dtype=jnp.float64)[:2]
+REFUSED = {
+    "float64": (*WIDE, {}, "compute in float64, and it takes float32 alone"),
+    "float64 x": (problem()[0], WIDE[1], {}, "compute in float64"),
+    "bfloat16": (*narrow(problem()[:2]), {}, "compute in bfloat16, and it takes float32 alone"),
+    "carry": (*problem()[:2], {"carry_dtype": jnp.float64}, "carry_dtype is float64"),
+    "projection": (*problem(proj_size=2)[:1], problem()[1], {}, "a projection to 2"),
+    "reset": (*problem()[:2], {"reset": np.zeros((B, T), bool)}, "it has no reset"),
+    "truncation": (*problem()[:2], {"truncate_every": 2}, "it has no truncate_every"),
+    "chunks": (*problem()[:2], {"checkpoint_every": 2}, "it has no checkpoint_every"),
+    "lean": (*problem()[:2], {"residuals": "lean"}, "residuals is 'lean'"),
+    "empty": (problem()[0], problem()[1][:0], {}, r"refuses an empty batch, and x has shape \(0, 6, 3\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_refuses_by_name_and_auto_runs_on_scan(name, calls):
+    params, x, options, message = REFUSED[name]
+    error = rf"backend='cudnn' cannot run this call: [^;]*{message}[^;]*\. Write backend='scan'"
+    with pytest.raises(ValueError, match=error):
+        jax.jit(lambda p, x: jax_lstm.lstm(p, x, backend="cudnn", **options))(params, x)
+    with pytest.raises(ValueError, match=error):
+        choose_backend(params, x, backend="cudnn", **options)
+    choice = choose_backend(params, x, **options)
+    assert choice.backend == "scan"
+    assert re.search(message, choice.reason)
+    jax.eval_shape(lambda p, x: jax_lstm.lstm(p, x, **options), params, x)
+    assert not calls
+
+
+def test_it_names_all_that_stands_against_it(calls):
+    with pytest.raises(ValueError, match=r"float64.*; it has no reset; it has no truncate_every; .*'lean'"):
+        jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2, residuals="lean")
+
+
+def test_other_functions_than_lstm_refuse_it(calls):
+    params, x, _ = problem()
+    with pytest.raises(ValueError, match=r"every step's c is asked for \(lstm_states\)"):
+        jax_lstm.lstm_states(params, x, backend="cudnn")
+    with pytest.raises(ValueError, match="the cell is rnn_relu"):
+        jax_lstm.rnn(drawn_weights(D, H, kind="rnn", dtype=np.float32), x, nonlinearity="relu", backend="cudnn")
+    x = jax.ShapeDtypeStruct(export.symbolic_shape("b, 6, 3"), jnp.float32)
+    with pytest.raises(ValueError, match=r"sizes must be known, and x has shape \(b, 6, 3\)"):
+        export.export(jax.jit(lambda x: jax_lstm.lstm(params, x, backend="cudnn")))(x)
+    assert not calls
+
+
+@pytest.mark.skipif(bool(GPUS), reason="this machine has a GPU")
+def test_without_cuda_it_is_refused_before_tracing():
+    """JAX itself would raise an AttributeError from within."""
+    params, x, _ = problem()
+    assert choose_backend(params, x) == ("scan", "cudnn cannot run this call: JAX has no CUDA device here")
+    for run in (jax_lstm.lstm, jax.jit(jax_lstm.lstm, static_argnames="backend"), choose_backend):
+        with pytest.raises(ValueError, match=r"JAX has no CUDA device here\. Write backend='scan'"):
+            run(params, x, backend="cudnn")
+
+
+@pytest.mark.parametrize("has_library", [True, False])
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
+def test_what_is_chosen_on_each_platform(platform, has_library, monkeypatch):
+    """As far as it can be known on a CPU: the devices that JAX would list, and what its plugin would bring."""
+
+    def devices(asked=None):
+        if asked not in (platform, None):
+            raise RuntimeError(f"Unknown backend {asked}")
+        return ["a device"]
+
+    library = type("", (), {"compute_rnn_workspace_reserve_space_sizes": None} if has_library else {})
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(rnn, "gpu_rnn", library)
+    params, x, _ = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), a) for a in problem())
+    runs = platform == "cuda" and has_library
+    auto = choose_backend(params, x)
+    assert auto.backend == "scan"
+    assert auto.reason.startswith("cudnn could run" if runs else "cudnn cannot run this call: JAX has no CUDA")
+    assert choose_backend(params, x, backend="scan") == ("scan", "asked for")
+    if runs:
+        assert choose_backend(params, x, backend="cudnn") == ("cudnn", "asked for")
+    else:
+        with pytest.raises(ValueError, match="no CUDA device"):
+            choose_backend(params, x, backend="cudnn")
+
+
+def test_x_on_another_device_is_refused_where_that_is_known(monkeypatch):
+    monkeypatch.setattr(backends, "has_cuda", lambda: True)
+    params, x, _ = problem()
+    with pytest.raises(ValueError, match="x lies on cpu"):
+        jax_lstm.lstm(params, x, backend="cudnn")

@@ -1,0 +1,157 @@
+"""Parameters, compute and carry have their own dtypes; nothing is narrowed, or widened, in silence."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_lstm
+from jax_lstm import LSTMState, linen
+from tests.support.arrays import drawn_weights, normal
+
+B, T, D, H = 3, 8, 4, 6
+KEYS = jax.random.split(jax.random.key(0), 2)
+OPTIONS = {"num_layers": 2, "bidirectional": True}
+
+
+def problem(dtype):
+    return drawn_weights(D, H, **OPTIONS, dtype=dtype), normal((B, T, D), dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "carry"),
+    [(jnp.float64, jnp.float64), (jnp.float32, jnp.float32), (jnp.bfloat16, jnp.float32), (jnp.float16, jnp.float32)],
+)
+def test_outputs_are_in_the_compute_dtype_and_states_in_the_carrys(dtype, carry):
+    def run(params, x):
+        gradient = jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))
+        return jax_lstm.lstm(params, x), jax_lstm.lstm_states(params, x), gradient(params)
+
+    (y, state), states, gradients = jax.jit(run)(*problem(dtype))
+    assert (y.dtype, state.h.dtype, state.c.dtype) == (dtype, carry, carry)
+    assert (states.h.dtype, states.c.dtype) == (carry, carry)
+    assert {a.dtype for a in gradients.values()} == {jnp.dtype(dtype)}
+
+
+def test_mixed_inputs_compute_in_their_result_type():
+    params, x = problem(jnp.float32)
+    run = jax.jit(lambda p, x: jax_lstm.lstm(p, x)[0])
+    assert run(params, x.astype(jnp.bfloat16)).dtype == jnp.float32
+    assert run(params, x.astype(jnp.float64)).dtype == jnp.float64
+
+
+def test_a_told_carry_dtype_is_kept():
+    for dtype, carry in ((jnp.bfloat16, jnp.bfloat16), (jnp.float32, jnp.float64)):
+        run = jax.jit(lambda p, x, carry=carry: jax_lstm.lstm(p, x, carry_dtype=carry)[1].c)
+        assert run(*problem(dtype)).dtype == carry
+    params, x = problem(jnp.float32)
+    x = np.tile(x, (1, 60, 1))  # several blocks of steps
+    expected = jax.jit(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0])))(params)
+    for residuals in ("fast", "lean"):
+        run = lambda p, r=residuals: jnp.sum(jax_lstm.lstm(p, x, carry_dtype=jnp.float64, residuals=r)[0])
+        for name, got in jax.jit(jax.grad(run))(params).items():
+            assert got.dtype == jnp.float32
+            np.testing.assert_allclose(got, expected[name], rtol=1e-3, atol=1e-4 * np.abs(expected[name]).max())
+
+
+@pytest.mark.isa
+def test_a_float32_carry_beats_a_bfloat16_one():
+    """Over 500 steps the cell state, a running sum, is where a narrow carry loses."""
+    params = jax_lstm.init_lstm(KEYS[0], D, H, forget_bias="chrono:500", dtype=jnp.bfloat16)
+    x = jax.random.normal(KEYS[1], (B, 500, D), jnp.bfloat16)
+    wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
+    last = lambda carry: jax.jit(lambda p, x: jax_lstm.lstm(p, x, carry_dtype=carry)[1].c)
+    truth = last(None)(*wide)
+    error = lambda c: float(jnp.linalg.norm(c.astype(jnp.float64) - truth) / jnp.linalg.norm(truth))
+    default, narrow = (error(last(carry)(params, x)) for carry in (None, jnp.bfloat16))
+    unit = 2.0**-8
+    assert default < 2 * unit < narrow
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("residuals", ["fast", "lean"])
+def test_bfloat16_gradients_are_the_float64_ones_within_its_rounding(residuals):
+    params, x = problem(jnp.bfloat16)
+    wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
+    loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x, residuals=residuals)[0].astype(jnp.float64) ** 2)
+    gradient = jax.jit(jax.grad(loss))
+    got, truth = gradient(params, x), gradient(*wide)
+    for name, expected in truth.items():
+        error = jnp.linalg.norm(got[name].astype(jnp.float64) - expected) / jnp.linalg.norm(expected)
+        assert error < 16 * 2.0**-8, name  # a few roundings of bfloat16, u = 2^-8, per step that counts
+
+
+def test_float32_state_enters_a_bfloat16_run_unrounded():
+    params, x = problem(jnp.bfloat16)
+    state = LSTMState(jnp.full((4, B, H), 0.1, jnp.float32), jnp.full((4, B, H), 1 / 3, jnp.float32))
+    _, last = jax_lstm.lstm(params, x, state, lengths=jnp.zeros(B, int))
+    np.testing.assert_array_equal(last.c, state.c)
+
+
+def test_linen_dtype_is_the_compute_dtype():
+    x = jnp.ones((B, T, D))
+    module = linen.LSTM(H, dtype=jnp.bfloat16)
+    variables = jax.jit(module.init)(KEYS[0], x)
+    assert variables["params"]["weight_ih_l0"].dtype == jnp.float32
+    y, state = jax.jit(module.apply)(variables, x)
+    assert (y.dtype, state.c.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+def products(function, *arguments):
+    """Parameters of every product of the traced function, loop bodies included."""
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                yield equation.params
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)  # closed or open
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner)
+
+    return list(walk(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+@pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
+def test_precision_reaches_every_product(options):
+    params = drawn_weights(D, H, num_layers=2, bidirectional=True, proj_size=2, dtype=np.float32)
+    x = jnp.ones((B, T, D), jnp.float32)
+    found = products(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, precision="highest", **options)[0])), params)
+    assert len(found) > 20
+    assert {p["precision"] for p in found} == {(jax.lax.Precision.HIGHEST,) * 2}
+
+
+def test_bfloat16_products_accumulate_in_float32():
+    params = drawn_weights(D, H, proj_size=2, dtype=jnp.bfloat16)
+    x = jnp.ones((B, T, D), jnp.bfloat16)
+    inside = [p for p in products(lambda p: jax_lstm.lstm(p, x), params) if p["preferred_element_type"] is not None]
+    assert len(inside) >= 3
+    kinds = [p["preferred_element_type"] for p in inside]
+    assert kinds.count(jnp.float32) >= 3
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("proj_size", [0, 3])
+def test_a_step_is_the_loops_step_in_bfloat16_too(proj_size):
+    params = drawn_weights(D, H, proj_size=proj_size, dtype=jnp.bfloat16)
+    x = normal((B, 2, D), jnp.bfloat16)
+    _, last = jax_lstm.lstm(params, x)
+    cell = {name.removesuffix("_l0"): a for name, a in params.items()}
+    state = LSTMState(jnp.zeros((B, proj_size or H), jnp.float32), jnp.zeros((B, H), jnp.float32))
+    for t in range(2):
+        state = jax_lstm.lstm_cell(cell, state, x[:, t])
+    for got, expected in ((state.h, last.h[0]), (state.c, last.c[0])):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)  # float32 accumulation, bfloat16 is 4e-3
+
+
+def test_ranks_and_dtypes_need_no_promotion():
+    """Works where a project has switched JAX's implicit broadcasting and promotion off."""
+    with jax.numpy_rank_promotion("raise"):
+        params, x = problem(jnp.float32)
+        jax.jit(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, lengths=[1, 2, 8], truncate_every=3)[0])))(params)
+        cell = {n.removesuffix("_l0"): a for n, a in drawn_weights(D, H, dtype=np.float32).items()}
+        jax_lstm.lstm_cell(cell, LSTMState(jnp.zeros((B, H)), jnp.zeros((B, H))), x[:, 0])
+        jax.jit(linen.SequenceModel(7, 3, 5, 4).init)(KEYS[0], jnp.zeros((B, T), int))

@@ -1,0 +1,377 @@
+# ruff: noqa: E501
+"""One step at a time: the bits of the whole sequence, torch's numbers, any cut, any surroundings; the rest is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx as flax_nnx
+from jax import export
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import jax_lstm
+from benchmarks import streaming
+from jax_lstm import LSTMState, linen, nnx
+from tests import ROOT
+from tests.support import xla_flags
+from tests.support.arrays import drawn_weights
+from tests.support.requirements import need
+
+STEP, STREAM, WHOLE = map(jax.jit, (jax_lstm.lstm_step, jax_lstm.lstm_stream, jax_lstm.lstm))
+SHAPES = {  # batch, T, D, H and options
+    "one row": ((1,), 9, 7, 20, {}),
+    "no batch": ((), 9, 7, 20, {"num_layers": 3}),
+    "projection": ((2,), 8, 5, 9, {"num_layers": 2, "proj_size": 4}),
+    "no biases": ((3,), 8, 6, 5, {"num_layers": 2, "bias": False}),
+    "two batch axes": ((2, 3), 5, 4, 6, {"proj_size": 2}),
+    "widths of 1": ((2,), 6, 1, 1, {"num_layers": 2}),
+    "a projection to 1": ((4,), 6, 1, 3, {"num_layers": 2, "proj_size": 1}),
+    "wide": ((2,), 5, 100, 130, {"num_layers": 2}),
+    "one step": ((2,), 1, 3, 4, {}),
+    "two units": ((), 8, 3, 2, {}),
+}
+QUICK = ("projection", "widths of 1", "two units")  # these in float64 too without the tests marked slow
+
+
+def problem(name, dtype=np.float64, seed=0):
+    batch, steps, inputs, hidden, options = SHAPES[name]
+    params = drawn_weights(inputs, hidden, **options, dtype=dtype, seed=seed)
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=shape).astype(dtype)
+    layers, width = options.get("num_layers", 1), options.get("proj_size", hidden)
+    return params, draw(*batch, steps, inputs), LSTMState(h=draw(layers, *batch, width), c=draw(layers, *batch, hidden))
+
+
+def same_bits(got, expected):
+    assert streaming.apart(got, expected) == 0.0
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[] if dtype is np.float32 or name in QUICK else pytest.mark.slow)
+        for name in SHAPES
+        for dtype in (np.float64, np.float32)
+    ],
+)
+def test_steps_and_chunks_have_the_bits_of_the_whole(name, dtype):
+    params, x, state = problem(name, dtype)
+    expected = STREAM(params, x, state)
+    assert expected[0].dtype == dtype
+    same_bits(streaming.in_steps(STEP, params, x, state), expected)
+    for cut in {1, x.shape[-2] // 2, x.shape[-2] - 1} - {0, x.shape[-2]}:
+        first, between = STREAM(params, x[..., :cut, :], state)
+        second, last = STREAM(params, x[..., cut:, :], between)
+        same_bits((np.concatenate((first, second), -2), last), expected)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_whole_is_that_of_lstm(name):
+    """Up to rounding: 1e-12 is the issue's figure for float64."""
+    args = problem(name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), STREAM(*args), WHOLE(*args))
+
+
+def test_the_default_state_is_zero_and_time_may_come_first():
+    params, x, state = problem("projection")
+    expected = STREAM(params, x, jax.tree.map(np.zeros_like, state))
+    y, last = jax.jit(lambda p, x: jax_lstm.lstm_stream(p, x, time_major=True))(params, x.swapaxes(0, 1))
+    same_bits((y.swapaxes(0, 1), last), expected)
+
+
+AS_FOR_USERS = """
+import jax, numpy as np
+from benchmarks.streaming import apart, in_steps
+import jax_lstm
+from jax_lstm import LSTMState
+
+jax.config.update("jax_enable_x64", True)
+step, stream = map(jax.jit, (jax_lstm.lstm_step, jax_lstm.lstm_stream))
+same = jax.jit(lambda params, x, state: jax.lax.scan(
+    lambda state, _: jax_lstm.lstm_step(params, x, state)[::-1], state, None, length=8)[1])
+for rows, inputs, hidden, dtype in {problems}:
+    params = jax_lstm.init_lstm(jax.random.key(1), inputs, hidden, dtype=dtype)
+    rng = np.random.default_rng(inputs * hidden)
+    draw = lambda *shape: rng.normal(size=shape).astype(dtype)
+    x, state = draw(*rows, 8, inputs), LSTMState(draw(1, *rows, hidden), draw(1, *rows, hidden))
+    print(apart(in_steps(step, params, x, state), stream(params, x, state)))
+    x[...] = x[..., :1, :]
+    y, _ = in_steps(step, params, x, state)
+    print(apart(np.moveaxis(same(params, x[..., 0, :], state), 0, -2), y))
+"""
+TREACHEROUS = [((2,), 1, 4, "float64"), ((), 1, 6, "float64"), ((), 3, 2, "float32"), ((2,), 5, 1, "float32")]
+
+
+@pytest.mark.isa
+def test_neither_the_number_of_steps_nor_what_stands_around_them_changes_a_bit():
+    """Compiled as for a user, in a process of its own; a quick compilation would not do what made bits differ here.
+
+    Of one or two units a loop is one kernel, and a step by itself is several. And where a user's loop reads one and the same
+    input, x W_ih was taken out of it, and rounded where else it is not.
+    """
+    environment = os.environ | {"XLA_FLAGS": xla_flags.AS_USERS_COMPILE, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", AS_FOR_USERS.replace("{problems}", repr(TREACHEROUS))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["0.0"] * 2 * len(TREACHEROUS), done.stdout + done.stderr
+
+
+def test_one_export_serves_any_batch_and_any_number_of_steps():
+    params = drawn_weights(5, 6, num_layers=2)
+    x = jax.ShapeDtypeStruct(export.symbolic_shape("b, t, 5"), jnp.float64)
+    run = jax.jit(lambda params, x: jax_lstm.lstm_stream(params, x)[0])
+    reloaded = export.deserialize(export.export(run, platforms=["cpu", "cuda", "tpu"])(params, x).serialize())
+    for shape in ((3, 1, 5), (1, 9, 5)):
+        x = np.random.default_rng(0).normal(size=shape)
+        np.testing.assert_allclose(reloaded.call(params, x), WHOLE(params, x)[0], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_command_finds_all_equal(dtype):
+    """As for users, drawn networks, also amid another model; its exit code says so."""
+    command = [sys.executable, "-m", "benchmarks.streaming", "--shapes", "3", "--seed", "1", "--dtype", dtype]
+    environment = os.environ | {"XLA_FLAGS": xla_flags.AS_USERS_COMPILE}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("3 of 3") >= len(streaming.GROUPS)
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("group", streaming.GROUPS)
+def test_lstm_in_steps_is_lstm_up_to_rounding_and_where_the_products_sum_alike_bit_for_bit(group):
+    """64 ulps are crosscheck's limit of lane A; benchmarks.streaming says why it is the one group that is equal."""
+    drawn = streaming.draw(group, np.random.default_rng(2), np.float64)
+    drawn = streaming.Drawn(drawn.params, drawn.x[..., :10, :], drawn.state)
+    found = dict(streaming.compare(drawn, np.random.default_rng(0)))
+    assert found["lstm in steps"] <= (0.0 if group == "widths to 64" else 64.0)
+    assert found["in steps"] == 0.0
+
+
+def test_bits_that_differ_are_seen():
+    a = np.array([1.0, -0.0, 1e-300])
+    assert streaming.apart(a, a) == 0.0
+    assert 0 < streaming.apart(a, np.array([1.0, 0.0, 1e-300])) < 1e-300
+    assert 0 < streaming.apart(a, np.array([1.0, -0.0, 2e-300])) < 1e-200
+    assert streaming.apart(a, np.array([1.0 + 3 * 2**-52, -0.0, 1e-300])) == 3.0
+    assert streaming.apart((a, 8 * a), (a, 8 * a + np.array([2**-49, 0, 0]))) == 1.0
+
+
+@pytest.mark.parametrize("options", [{"num_layers": 2, "proj_size": 3}, {"num_layers": 3, "bias": False}])
+def test_steps_agree_with_torch_in_both_lanes_gradients_too(options):
+    torch = need("torch")
+    import crosscheck
+
+    torch.manual_seed(0)
+    reference = torch.nn.LSTM(4, 6, **options, batch_first=True)
+    params = jax_lstm.convert.from_torch(reference.state_dict())
+
+    def in_steps(params, x, state):
+        step = lambda state, x: jax_lstm.lstm_step(params, x, state)[::-1]
+        last, y = jax.lax.scan(step, LSTMState(h=state[0], c=state[1]), jnp.swapaxes(x, 0, 1))
+        return jnp.swapaxes(y, 0, 1), (last.h, last.c)
+
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    layers, width = options["num_layers"], options.get("proj_size", 6)
+    inputs = draw(3, 7, 4), (draw(layers, 3, width), draw(layers, 3, 6))
+    verdict = crosscheck.check(in_steps, reference, params, inputs)
+    assert verdict.ok, str(verdict)
+    assert {finding.lane for finding in verdict.findings} >= {"A", "B"}
+
+
+def test_bfloat16_keeps_its_state_in_float32():
+    params, x, state = problem("projection", jnp.bfloat16)
+    y, last = STEP(params, x[..., 0, :], state)
+    assert (y.dtype, last.h.dtype, last.c.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    narrow = jax.jit(lambda p, x, s: jax_lstm.lstm_step(p, x, s, carry_dtype=jnp.bfloat16))
+    assert narrow(params, x[..., 0, :], state)[1].c.dtype == jnp.bfloat16
+    same_bits(streaming.in_steps(STEP, params, x, state), STREAM(params, x, state))
+
+
+def test_under_vmap_each_model_steps_alone():
+    many = [problem("no biases", seed=seed) for seed in (1, 2)]
+    stacked = jax.tree.map(lambda *a: np.stack(a), *many)
+    y, last = jax.jit(jax.vmap(jax_lstm.lstm_stream))(*stacked)
+    for n, args in enumerate(many):
+        got = jax.tree.map(lambda a, n=n: a[n], (y, last))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, STREAM(*args))
+
+
+def test_on_many_devices():
+    params, x, _ = problem("projection")
+    x = np.tile(x, (4, 1, 1))
+    expected = STREAM(params, x)
+    close = lambda got: jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, expected
+    )
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        y, last = STREAM(jax.device_put(params, P()), jax.device_put(x, P("data")))
+        assert jax.typeof(y).sharding.spec[0] == jax.typeof(last.c).sharding.spec[1] == "data"
+        close((y, last))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    specs = {"in_specs": (P(), P("data")), "out_specs": (P("data"), P(None, "data"))}
+    close(jax.jit(jax.shard_map(jax_lstm.lstm_stream, mesh=mesh, **specs))(params, x))
+
+
+def test_an_ensemble_of_weights_on_many_devices():
+    """x is the same everywhere; of the weights some differ by device, and some do not."""
+    params, x, _ = problem("projection")
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
+    own = {name: np.stack([params[name] * (1 + n / 8) for n in range(8)]) for name in ("weight_hh_l1", "bias_ih_l1")}
+    local = lambda own, x: jax_lstm.lstm_stream(params | {name: a[0] for name, a in own.items()}, x)[0][None]
+    y = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P("model"), P()), out_specs=P("model")))(own, x)
+    for n in (0, 7):
+        expected = STREAM(params | {name: a[n] for name, a in own.items()}, x)[0]
+        np.testing.assert_allclose(y[n], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("time_major", [False, True])
+def test_modules_are_the_functions(time_major):
+    options = {"num_layers": 2, "proj_size": 3, "time_major": time_major, "param_dtype": jnp.float64}
+    x = np.random.default_rng(0).normal(size=(5, 5, 4))
+    module = nnx.LSTM(4, 6, **options, rngs=flax_nnx.Rngs(0))
+    params = flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.Param))
+    state = STREAM(params, x)[1]
+    expected = jax.jit(lambda p, x, s: jax_lstm.lstm_stream(p, x, s, time_major=time_major))(params, x, state)
+    same_bits(jax.jit(lambda m, x, s: m.stream(x, s))(module, x, state), expected)
+    apply = jax.jit(linen.LSTM(6, **options).apply, static_argnames="method")
+    same_bits(apply({"params": params}, x, state, method="stream"), expected)
+    expected = STEP(params, x[0], state)
+    same_bits(jax.jit(lambda m, x, s: m.step(x, s))(module, x[0], state), expected)
+    same_bits(apply({"params": params}, x[0], state, method="step"), expected)
+
+
+def test_modules_pass_their_dtypes_on():
+    options = {"dtype": jnp.bfloat16, "carry_dtype": jnp.bfloat16}
+    model, x = linen.LSTM(4, **options), jnp.ones((2, 1, 3))
+    variables = model.init(jax.random.key(0), x)
+    module = nnx.LSTM(3, 4, **options, rngs=flax_nnx.Rngs(0))
+    for y, state in (model.apply(variables, x, method="stream"), module.stream(x)):
+        assert y.dtype == state.h.dtype == jnp.bfloat16
+    for y, after in (model.apply(variables, x[:, 0], state, method="step"), module.step(x[:, 0], state)):
+        assert y.dtype == after.h.dtype == jnp.bfloat16
+
+
+def products_of_a_step(function, *args):
+    """The precisions of the products within the loop, whose body is the step."""
+
+    def walk(jaxpr, inside):
+        for equation in jaxpr.eqns:
+            if inside and equation.primitive.name == "dot_general":
+                yield equation.params["precision"]
+            for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "jaxpr")):
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner, inside or equation.primitive.name == "while")
+
+    return list(walk(jax.make_jaxpr(function)(*args).jaxpr, False))
+
+
+def test_precision_reaches_every_product():
+    """One of x, one of h and one of the projection in each of two layers."""
+    params, x, state = problem("projection")
+    module = nnx.LSTM(5, 9, num_layers=2, proj_size=4, precision="highest", rngs=flax_nnx.Rngs(0))
+    apply = partial(linen.LSTM(9, num_layers=2, proj_size=4, precision="highest").apply, {"params": params})
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    for function, *args in (
+        (lambda x: jax_lstm.lstm_step(params, x, state, precision="highest"), x[:, 0]),
+        (lambda x: jax_lstm.lstm_stream(params, x, precision="highest"), x),
+        (lambda x: module.step(x, state), x[:, 0]),
+        (module.stream, x),
+        (lambda x: apply(x, state, method="step"), x[:, 0]),
+        (lambda x: apply(x, method="stream"), x),
+    ):
+        assert products_of_a_step(function, *args) == [highest] * 6
+
+
+def test_a_sequence_model_steps_through_its_tokens():
+    tokens = np.random.default_rng(0).integers(0, 11, (3, 6))
+    model = linen.SequenceModel(11, 4, 5, 7, num_layers=2, param_dtype=jnp.float64)
+    variables = model.init(jax.random.key(1), tokens)
+    twin = nnx.SequenceModel(11, 4, 5, 7, num_layers=2, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0))
+    flax_nnx.update(twin, variables["params"])
+    expected, last = jax.jit(model.apply)(variables, tokens)
+    step = jax.jit(lambda v, token, s: model.apply(v, token, s, method="step"))
+    state = other = LSTMState(jnp.zeros((2, 3, 5)), jnp.zeros((2, 3, 5)))
+    for t in range(6):
+        logits, state = step(variables, tokens[:, t], state)
+        again, other = jax.jit(lambda m, token, s: m.step(token, s))(twin, tokens[:, t], other)
+        np.testing.assert_allclose(logits, expected[:, t], rtol=1e-12, atol=1e-13)
+        np.testing.assert_array_equal(logits, again)
+    np.testing.assert_allclose(state.c, last.c, rtol=1e-12, atol=1e-13)
+
+
+PARAMS, X, STATE = problem("projection")
+H, C = STATE.h, STATE.c
+BOTH = drawn_weights(5, 9, bidirectional=True, dtype=np.float32)
+REFUSED = {
+    "both directions": (BOTH, X[:, 0], STATE, ValueError, r"lstm_step needs a network of one direction; .*_reverse.*jax_lstm\.lstm\."),
+    "an RNN": (drawn_weights(5, 9, kind="rnn", dtype=np.float32), X[:, 0], STATE, ValueError, r"an RNN's .*use jax_lstm\.rnn"),
+    "features": (PARAMS, X[:, 0, :4], STATE, ValueError, r"x must be \[\*batch, D\] with D = 5; got shape \(2, 4\)"),
+    "a time axis": (PARAMS, X, STATE, ValueError, r"x must be \[\*batch, D\], one step; got shape \(2, 8, 5\) .*time axis.*x\[\.\.\., t, :\], or all of them to lstm_stream"),
+    "a time axis first": (PARAMS, X.swapaxes(0, 1), STATE, ValueError, "one step; .*time axis"),
+    "a time axis of one": (PARAMS, X[:, :1], STATE, ValueError, "one step; .*time axis"),
+    "a time axis, no batch": (PARAMS, X[0], LSTMState(H[:, 0], C[:, 0]), ValueError, r"got shape \(8, 5\) .*time axis"),
+    "integers": (PARAMS, X[:, 0].astype(int), STATE, TypeError, "x must be floating point; got dtype int64"),
+    "a list": (PARAMS, [1.0], STATE, TypeError, r"x must be a floating-point array \[\*batch, D\]; got list"),
+    "a number": (PARAMS, X[0, 0, 0], STATE, ValueError, r"x must be \[\*batch, D\] with D = 5; got shape \(\)"),
+    "a pair": (PARAMS, X[:, 0], (H, C), TypeError, "state must be a jax_lstm.LSTMState or None; got tuple"),
+    "swapped": (PARAMS, X[:, 0], LSTMState(C, H), ValueError, r"state\.h must be .* = \(2, 2, 4\); got shape \(2, 2, 9\)"),
+    "a cell's state": (PARAMS, X[[0, 0, 0], 0], LSTMState(X[0, :3, :4], C[0]), ValueError, r"state\.h must be .* = \(2, 3, 4\); got shape \(3, 4\)"),
+    "too few layers": (PARAMS, X[:, 0], LSTMState(H, C[:1]), ValueError, r"state\.c must be .* = \(2, 2, 9\); got shape \(1, 2, 9\)"),
+    "half a state": (PARAMS, X[:, 0], LSTMState(H, None), TypeError, r"state\.c must be a floating-point array .*got NoneType"),
+    "another batch": (PARAMS, X[:1, 0], STATE, ValueError, r"state\.h must be .* = \(2, 1, 4\); got shape \(2, 2, 4\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_step_refuses(name):
+    params, x, state, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        jax_lstm.lstm_step(params, x, state)
+
+
+def test_a_step_refuses_a_tensor_of_torch():
+    with pytest.raises(TypeError, match="a torch tensor came"):
+        jax_lstm.lstm_step(PARAMS, need("torch").ones(2, 5), STATE)
+
+
+def test_an_integer_carry_is_refused():
+    for function, x in ((jax_lstm.lstm_step, X[:, 0]), (jax_lstm.lstm_stream, X)):
+        with pytest.raises(TypeError, match="carry_dtype must be a floating-point dtype"):
+            function(PARAMS, x, STATE, carry_dtype=int)
+
+
+def test_a_stream_refuses():
+    for params, x, state, error, message in (
+        (BOTH, X, None, ValueError, "lstm_stream needs a network of one direction"),
+        (PARAMS, X[:, 0, 0], None, ValueError, r"x must be \[\*batch, T, D\], at least \[T, D\]; got shape \(2,\)"),
+        (PARAMS, X[:, :0], None, ValueError, "at least one step; .*T = 0"),
+        (PARAMS, X, (H, C), TypeError, "state must be a jax_lstm.LSTMState or None; got tuple"),
+        (PARAMS, X, LSTMState(C, H), ValueError, r"state\.h must be"),
+    ):
+        with pytest.raises(error, match=message):
+            jax_lstm.lstm_stream(params, x, state)
+
+
+def test_modules_refuse():
+    x = jnp.ones((2, 4))
+    for options, message in (({"bidirectional": True}, "one direction"), ({"num_layers": 2}, r"state\.h must be")):
+        variables = linen.LSTM(5, **options).init(jax.random.key(0), x[:, None])
+        state = LSTMState(jnp.zeros((1, 2, 5)), jnp.zeros((1, 2, 5)))
+        with pytest.raises(ValueError, match=message):
+            linen.LSTM(5, **options).apply(variables, x, state, method="step")
+        with pytest.raises(ValueError, match=message):
+            nnx.LSTM(4, 5, **options, rngs=flax_nnx.Rngs(0)).step(x, state)
+    with pytest.raises(ValueError, match=r"params\['weight_ih_l0'\] of linen\.LSTM must have shape \(20, 3\)"):
+        linen.LSTM(5, num_layers=2).apply(variables, x[:, :3], state, method="step")

@@ -1,0 +1,44 @@
+"""What a test needs and is not installed makes it skip, with a reason that says which extra brings it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+
+import pytest
+
+from tests import ROOT
+from tests.support.requirements import EXTRAS, need
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PACKAGES = {"haiku": "dm-haiku"}  # whose names are not the modules'
+
+
+def packages(extra):
+    """The packages that an extra brings, through other extras too."""
+    for requirement in PROJECT[extra]:
+        name, extras = re.match(r"([\w-]+)(?:\[([\w,]+)\])?", requirement).groups()
+        if name == "jax-lstm":
+            for inner in extras.split(","):
+                yield from packages(inner)
+        else:
+            yield name
+
+
+@pytest.mark.parametrize("module", EXTRAS)
+def test_what_is_not_installed_skips_and_names_the_extra_that_brings_it(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(pytest.skip.Exception) as skipped:
+        need(module)
+    assert skipped.value.msg == f"{module} is of the extra {EXTRAS[module]!r}, which is not installed"
+    assert PACKAGES.get(module, module) in packages(EXTRAS[module])
+
+
+def test_what_is_installed_is_returned():
+    assert need("hypothesis") is sys.modules["hypothesis"]
+
+
+def test_the_extra_test_has_all_of_dev_but_torch_and_what_only_the_cross_check_or_a_linter_needs():
+    assert "torch" not in packages("test")
+    assert set(packages("dev")) - set(packages("test")) == {"torch", "jinja2", "ml_dtypes", "mypy", "pyright", "ruff"}

@@ -1,0 +1,85 @@
+"""Runs a function in a process of its own, without the seconds that importing torch and JAX takes.
+
+The process is forked from one that has imported them and has started no device, so that it is as good as new: it reads
+XLA_FLAGS itself, and what it changes stays in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests import ROOT
+
+IMPORTED = [
+    "tests.support.apart",
+    "jax",
+    "jax.numpy",
+    "numpy",
+    "torch",
+    "flax.linen",
+    "flax.nnx",
+    "optax",
+    "rich",
+    "typer",
+]
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(IMPORTED)
+warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX has no threads before it has a device
+
+
+def run(function: Callable[..., Any], *arguments: Any, folder: Path, environment: Mapping[str, str]) -> tuple[Any, str]:
+    """Call a function of a module in ``folder``.
+
+    Returns:
+      What it returns, as JSON gives it back, and "". If it raises, None and the traceback.
+    """
+    result = folder / "result.json"
+    process = _PROCESSES.Process(target=_work, args=(function, arguments, folder, dict(environment), result))
+    process.start()
+    process.join()
+    if process.exitcode:
+        return None, f"the process ended with {process.exitcode}"
+    value, error = json.loads(result.read_text())
+    result.unlink()
+    return value, error
+
+
+def _work(function, arguments, folder, environment, result):
+    os.environ.update(environment)
+    sys.path.insert(0, str(ROOT))
+    os.chdir(folder)
+    try:
+        answer = [function(*arguments), ""]
+    except BaseException:
+        answer = [None, traceback.format_exc()]
+    result.write_text(json.dumps(answer))
+
+
+def printed_by(program: str, arguments: list[str]) -> tuple[int, str]:
+    """Run a module, or a script by its path, as the command line does: its exit code and all that it prints."""
+    import runpy
+
+    sys.argv = [program, *arguments]
+    shown, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        try:
+            if program.endswith(".py"):
+                runpy.run_path(program, run_name="__main__")
+            else:
+                runpy.run_module(program, run_name="__main__", alter_sys=True)
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        except Exception:
+            traceback.print_exc()
+            code = 1
+    return code, shown.getvalue()

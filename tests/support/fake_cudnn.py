@@ -1,0 +1,97 @@
+"""cuDNN's LSTM call as a CPU can stand in for it: the same arguments, and no kinder than the library.
+
+JAX's own reference of the call computes the numbers. Where cuDNN leaves memory unwritten or fails, there is NaN: the
+input's gradient in the padding, and everything if any length is below 1 or over T. Beside it, the small networks that
+the tests of this backend run.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import rnn
+from jax.interpreters import mlir
+from jaxlib import gpu_rnn
+
+from jax_lstm import backends
+from tests.support.arrays import drawn_weights, normal, state_of
+
+B, T, D, H = 4, 6, 3, 5
+LENGTHS = np.array([3, 6, 0, 1])
+NETWORKS = {
+    "one": {},
+    "reverse too": {"bidirectional": True},
+    "stacked, both directions": {"num_layers": 2, "bidirectional": True},
+    "no bias": {"num_layers": 2, "bias": False},
+}
+
+
+def install(monkeypatch):
+    """Puts the stand-in where cuDNN would be; returns the list of what each forward call was told."""
+    calls = []
+
+    def forward(x, h, c, w, lengths, **sizes):
+        calls.append(sizes | {"shape": x.shape})
+        assert {a.dtype for a in (x, h, c, w)} == {jnp.dtype("float32")}
+        assert lengths.dtype == jnp.int32
+        outputs = _reference(sizes, lengths, x, h, c, w)
+        return outputs, (x, h, c, w, lengths, outputs[0], jnp.zeros(1))
+
+    def backward(input_size, hidden_size, num_layers, dropout, bidirectional, precision, residuals, cotangents):
+        x, h, c, w, lengths, _, _ = residuals
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        run = partial(_reference, sizes | {"dropout": dropout, "bidirectional": bidirectional}, lengths)
+        d_x, *rest = jax.vjp(run, x, h, c, w)[1](cotangents)
+        valid = jnp.arange(x.shape[1])[None, :, None] < lengths[:, None, None]
+        return jnp.where(valid, d_x, jnp.nan), *rest, jnp.zeros_like(lengths)
+
+    monkeypatch.setattr(rnn, "lstm_fwd", forward)
+    monkeypatch.setattr(rnn, "lstm_bwd", backward)
+    monkeypatch.setattr(backends, "has_cuda", lambda: True)
+    monkeypatch.setattr(backends, "platforms_of", lambda x: {"gpu"})
+    jax.clear_caches()  # what was traced before calls what stood here then
+    return calls
+
+
+def _reference(sizes, lengths, x, h, c, w):
+    names = ("input_size", "hidden_size", "num_layers", "dropout", "bidirectional")
+    network = {name: sizes[name] for name in names if name != "dropout"}
+    weights = rnn.unpack_lstm_weights(w, **network)
+    outputs = rnn.lstm_ref(x, h, c, *weights, lengths, *(sizes[name] for name in names))
+    wrong = jnp.any((lengths < 1) | (lengths > x.shape[1]))
+    return jax.tree.map(lambda a: jnp.where(wrong, jnp.nan, a), outputs)
+
+
+class _Library:
+    """The part of jaxlib's CUDA plugin that lowering asks."""
+
+    @staticmethod
+    def build_rnn_descriptor(*sizes):
+        return ",".join(map(str, sizes)).encode()
+
+
+def install_lowering(monkeypatch):
+    """JAX's real primitives, traced and lowered for CUDA without CUDA: only the library's sizes are made up."""
+    jax.clear_caches()
+    monkeypatch.setattr(backends, "has_cuda", lambda: True)
+    monkeypatch.setattr(backends, "platforms_of", lambda x: {"gpu"})
+    monkeypatch.setattr(gpu_rnn, "compute_rnn_workspace_reserve_space_sizes", lambda *sizes: (64, 32), raising=False)
+    for primitive, lowering in ((rnn.rnn_fwd_p, gpu_rnn._rnn_fwd_lowering), (rnn.rnn_bwd_p, gpu_rnn._rnn_bwd_lowering)):
+        mlir.register_lowering(primitive, partial(lowering, _Library, "cu"), platform="cuda")
+
+
+def problem(batch=(B,), dtype=jnp.float32, **network):
+    params = drawn_weights(D, H, **network, dtype=dtype, seed=7)
+    return params, normal((*batch, T, D), dtype), state_of(params, batch, dtype=dtype)
+
+
+def assert_close(got, expected, rtol=3e-5):
+    """float32 sums in another order, over a dozen steps: some 1e-6 of the largest entry. A wrong term is 1e-2."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b), initial=1e-3))),
+        got,
+        expected,
+    )

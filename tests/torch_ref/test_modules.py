@@ -1,0 +1,178 @@
+"""The torch reference: interchangeable with torch.nn, and the notebook's class as it was published."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+
+need("torch")
+
+import pytest
+import torch
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+import torch_ref
+
+OPTIONS = [
+    {},
+    {"num_layers": 2, "bidirectional": True},
+    {"bias": False, "batch_first": True},
+    {"num_layers": 2, "proj_size": 2, "bidirectional": True, "batch_first": True},
+]
+
+
+def pair(ours, theirs, options):
+    theirs = theirs(3, 5, **options).double()
+    ours = ours(3, 5, **options).double()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def assert_same(got, expected):
+    for a, b in zip(torch.utils._pytree.tree_leaves(got), torch.utils._pytree.tree_leaves(expected), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (6, 3)])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_lstm_is_torchs(options, shape):
+    ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, options)
+    x = torch.randn(shape, dtype=torch.float64)
+    assert_same(ours(x), theirs(x))
+    _, (h, c) = theirs(x)
+    assert_same(ours(x, (h, c)), theirs(x, (h, c)))
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize("options", OPTIONS[:3])
+def test_rnn_is_torchs(options, nonlinearity):
+    ours, theirs = pair(torch_ref.RNN, torch.nn.RNN, options | {"nonlinearity": nonlinearity})
+    x = torch.randn(4, 6, 3, dtype=torch.float64)
+    assert_same(ours(x), theirs(x))
+    _, h = theirs(x)
+    assert_same(ours(x, h), theirs(x, h))
+
+
+@pytest.mark.parametrize("enforce_sorted", [True, False])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_packed_sequences(options, enforce_sorted):
+    ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, options)
+    first = options.get("batch_first", False)
+    x = torch.randn((4, 6, 3) if first else (6, 4, 3), dtype=torch.float64)
+    lengths = torch.tensor([6, 4, 4, 1] if enforce_sorted else [4, 1, 6, 4])
+    packed = pack_padded_sequence(x, lengths, first, enforce_sorted)
+    (got, state), (expected, last) = ours(packed), theirs(packed)
+    assert_same(tuple(got), tuple(expected))
+    assert_same(state, last)
+    y, state = ours(x, lengths=lengths)
+    assert_same(y, pad_packed_sequence(expected, first)[0])
+    assert_same(state, last)
+
+
+def test_a_packed_order_of_ones_own():
+    """Rows of one length may be packed in any order; the output has the input's."""
+    ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, {})
+    order = torch.tensor([2, 3, 0, 1])
+    x = torch.randn(6, 4, 3, dtype=torch.float64)
+    plain = pack_padded_sequence(x[:, order], torch.tensor([6, 4, 4, 1]))
+    packed = PackedSequence(plain.data, plain.batch_sizes, order, torch.argsort(order))
+    assert_same(tuple(ours(packed)[0]), tuple(theirs(packed)[0]))
+
+
+def test_bad_arguments():
+    rnn, lstm, x, h = torch_ref.RNN(3, 5), torch_ref.LSTM(3, 5), torch.randn(6, 4, 3), torch.randn(1, 4, 5)
+    for call, error, message in (
+        (lambda: rnn(x, (h,)), TypeError, "hx must be h_0"),
+        (lambda: lstm(x, h), TypeError, r"hx must be \(h_0, c_0\)"),
+        (lambda: lstm(x, (h,)), ValueError, "hx must hold 2 tensors; got 1"),
+        (lambda: torch_ref.LSTM(3, 5, 0), ValueError, "num_layers must be at least 1"),
+        (lambda: torch_ref.LSTM(3, 5, proj_size=5), ValueError, "proj_size must be"),
+        (lambda: torch_ref.RNN(3, 5, nonlinearity="gelu"), ValueError, "nonlinearity must be"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+    assert repr(lstm).startswith("LSTM(3, 5, num_layers=1")
+
+
+def test_lengths_of_zero_and_bad_lengths():
+    module = torch_ref.LSTM(3, 5, bidirectional=True, batch_first=True)
+    x, h, c = torch.randn(2, 6, 3), torch.randn(2, 2, 5), torch.randn(2, 2, 5)
+    y, (h_n, c_n) = module(x, (h, c), lengths=[0, 6])
+    assert (y[0] == 0).all()
+    torch.testing.assert_close(h_n[:, 0], h[:, 0], rtol=0, atol=0)
+    torch.testing.assert_close(c_n[:, 0], c[:, 0], rtol=0, atol=0)
+    for lengths, message in (([7, 1], "between 0 and T = 6"), ([1], "integers of shape"), ([0.5, 1.0], "integers")):
+        with pytest.raises(ValueError, match=message):
+            module(x, lengths=lengths)
+    with pytest.raises(ValueError, match="3 features"):
+        module(x[..., :2])
+    with pytest.raises(ValueError, match="h must have shape"):
+        module(x, (h[:1], c))
+
+
+def test_dropout_between_layers_in_train_mode_only():
+    module = torch_ref.LSTM(3, 5, 2, dropout=1.0)
+    x = torch.randn(6, 4, 3)
+    silent = torch_ref.LSTM(3, 5, 2)
+    silent.load_state_dict({n: p * (n != "weight_ih_l1") for n, p in module.state_dict().items()})
+    torch.testing.assert_close(module(x), silent(x))
+    assert not torch.equal(module.eval()(x)[0], silent(x)[0])
+
+
+def test_sequence_model_on_either_lstm():
+    ours = torch_ref.SequenceModel(11, 3, 5, 7, num_layers=2)
+    theirs = torch_ref.SequenceModel(11, 3, 5, 7, num_layers=2, lstm=torch.nn.LSTM)
+    theirs.load_state_dict(ours.state_dict())
+    assert list(ours.state_dict())[:2] == ["embedding.weight", "lstm.weight_ih_l0"]
+    tokens = torch.randint(0, 11, (2, 6))
+    torch.testing.assert_close(ours(tokens), theirs(tokens))
+    assert ours(tokens)[0].shape == (2, 6, 7)
+
+
+@pytest.fixture
+def notebook():
+    torch.manual_seed(0)
+    published = torch_ref.NotebookLSTM(300, 256).double()
+    faithful = torch_ref.NotebookLSTM(300, 256, as_published=False).double()
+    faithful.load_state_dict(published.state_dict())
+    x, h, c = torch.randn(2, 10, 300), torch.randn(2, 256), torch.randn(2, 256)
+    return published, faithful, tuple(a.double() for a in (x, h, c))
+
+
+def test_the_notebooks_shapes(notebook):
+    for module in notebook[:2]:
+        outputs, (h, c) = module(*notebook[2])
+        assert outputs.shape == (2, 10, 256)
+        assert h.shape == c.shape == (2, 256)
+        assert torch.cat((h, c), dim=1).shape == (2, 512)
+    outputs, (h, c) = torch_ref.LSTM(300, 256, 1, batch_first=True)(torch.randn(2, 10, 300))
+    assert (outputs.shape, h.shape, c.shape) == ((2, 10, 256), (1, 2, 256), (1, 2, 256))
+
+
+def test_the_equations_version_is_torch_nn_lstm(notebook):
+    _, faithful, (x, h, c) = notebook
+    lstm = torch.nn.LSTM(300, 256, 1, batch_first=True).double()
+    lstm.load_state_dict(faithful.lstm_state_dict())
+    expected, (h_n, c_n) = lstm(x, (h[None], c[None]))
+    assert_same(faithful(x, h, c), (expected, (h_n[0], c_n[0])))
+
+
+def test_first_published_departure_all_gates_use_f(notebook):
+    published, faithful, inputs = notebook
+    before = published(*inputs)
+    for gate in (published.i, published.c_, published.o):
+        torch.nn.init.normal_(gate.weight)
+    assert_same(published(*inputs), before)
+    for gate in (faithful.i, faithful.c_, faithful.o):
+        gate.load_state_dict(faithful.f.state_dict())
+    assert_same(faithful(*inputs)[1], before[1])
+
+
+def test_second_published_departure_hidden_states_are_cell_states(notebook):
+    published, faithful, inputs = notebook
+    outputs, (h, c) = published(*inputs)
+    torch.testing.assert_close(outputs[:, -1], c, rtol=0, atol=0)
+    assert not torch.allclose(outputs[:, -1], h)
+    outputs, (h, _) = faithful(*inputs)
+    torch.testing.assert_close(outputs[:, -1], h, rtol=0, atol=0)
