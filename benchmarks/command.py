@@ -23,7 +23,7 @@ from crosscheck.commands.interrupts import on_interrupt
 from crosscheck.commands.progress import progress
 from crosscheck.report.json import read_json
 from crosscheck.report.terminal import new_table, output, say, show
-from jax_lstm.files import remove_unfinished
+from jax_lstm._src.files import remove_unfinished
 
 
 def run(

@@ -39,7 +39,7 @@ from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
 from benchmarks.table import as_text, tables
 from benchmarks.work import make_work, reference
 from crosscheck.report.json import write_json
-from jax_lstm.files import write_whole
+from jax_lstm._src.files import write_whole
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 FIRST = ("1024,32,256,256", "10000,1,32,128", "512,64,512,512", "1000,16,128,128")

@@ -9,14 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from jax_lstm import convert
-from jax_lstm.backends import BackendChoice
-from jax_lstm.gradient_flow import GradientFlow, gradient_flow
-from jax_lstm.init import init_lstm, init_rnn
-from jax_lstm.initial_state import zero_state
-from jax_lstm.lstm import choose_backend, lstm, lstm_cell, lstm_states
-from jax_lstm.rnn import rnn, rnn_cell
-from jax_lstm.state import LSTMState
-from jax_lstm.streaming import lstm_step, lstm_stream
+from jax_lstm._src.backends import BackendChoice
+from jax_lstm._src.gradient_flow import GradientFlow, gradient_flow
+from jax_lstm._src.init import init_lstm, init_rnn
+from jax_lstm._src.initial_state import zero_state
+from jax_lstm._src.lstm import choose_backend, lstm, lstm_cell, lstm_states
+from jax_lstm._src.rnn import rnn, rnn_cell
+from jax_lstm._src.state import LSTMState
+from jax_lstm._src.streaming import lstm_step, lstm_stream
 
 if TYPE_CHECKING:
     from jax_lstm import linen as linen

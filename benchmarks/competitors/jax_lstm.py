@@ -16,7 +16,7 @@ import jax_lstm
 from benchmarks.competitor import Competitor, Ready
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
-from jax_lstm.options import BACKENDS
+from jax_lstm._src.options import BACKENDS
 
 NAME = "jax_lstm"
 # The options that a word can spell; the others are arrays, or change the work.

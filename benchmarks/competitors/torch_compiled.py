@@ -10,7 +10,7 @@ import torch
 from benchmarks.competitor import Competitor, Missing, Ready
 from benchmarks.torch_program import ready_torch, torch_device
 from benchmarks.work import Work
-from jax_lstm.files import unfinished
+from jax_lstm._src.files import unfinished
 from torch_ref import LSTM
 from torch_ref.cell import lstm_step
 

@@ -19,7 +19,7 @@ from crosscheck.core.environment import environment
 from crosscheck.report.content import as_dict
 from crosscheck.report.json import Command, write_json
 from crosscheck.suite.run import CaseResult
-from jax_lstm.files import remove_unfinished
+from jax_lstm._src.files import remove_unfinished
 
 if TYPE_CHECKING:
     from crosscheck.report.page import Page

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from jax_lstm.files import write_whole
+from jax_lstm._src.files import write_whole
 
 SCHEMA_VERSION = 1  # one more if a key is removed, renamed or changed in meaning; not if one is added
 Command = Literal[

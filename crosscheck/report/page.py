@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from crosscheck.report.svg import with_prefix
-from jax_lstm.files import write_whole
+from jax_lstm._src.files import write_whole
 
 Tone = Literal["", "good", "doubt", "bad"]
 NAME = "index.html"

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from crosscheck.report.svg import drawing
-from jax_lstm.files import whole
+from jax_lstm._src.files import whole
 
 TEXT, GRID = "#111111", "#d9d9d9"
 BLUE, RED, GREY = "#0a58a8", "#b3361e", "#767676"

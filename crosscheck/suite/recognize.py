@@ -16,7 +16,7 @@ from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.problem import Arrays, Problem
 from crosscheck.libraries import torch_ref
 from crosscheck.lstm.cases import RecurrentCase
-from jax_lstm.network import read_network
+from jax_lstm._src.network import read_network
 
 FEW = 4
 INPUTS = ("x", "h0", "c0")

@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export
 
 from jax_lstm import LSTMState, linen
-from jax_lstm.files import whole, write_whole
+from jax_lstm._src.files import whole, write_whole
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -26,7 +26,7 @@ from examples.rounding import moved
 from examples.run import Refused, Run, start
 from examples.serving.export import step_of, write
 from jax_lstm import LSTMState, linen
-from jax_lstm.files import whole
+from jax_lstm._src.files import whole
 
 Count = Annotated[int, Option(min=1)]
 SERVER = Path(__file__).with_name("serve.py")

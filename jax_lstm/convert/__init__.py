@@ -11,10 +11,10 @@ from jax_lstm.convert.equinox import from_equinox, to_equinox
 from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import from_nnx, to_nnx
 from jax_lstm.convert.haiku import from_haiku, to_haiku
-from jax_lstm.convert.keras import KerasRefusal, from_keras, keras_networks, to_keras
+from jax_lstm.convert.keras.networks import KerasRefusal, from_keras, keras_networks, to_keras
 from jax_lstm.convert.layers import cell, stack
-from jax_lstm.convert.onnx import OnnxLSTM, OnnxRefusal, from_onnx, onnx_networks
-from jax_lstm.convert.onnx_models import to_onnx
+from jax_lstm.convert.onnx.models import to_onnx
+from jax_lstm.convert.onnx.networks import OnnxLSTM, OnnxRefusal, from_onnx, onnx_networks
 from jax_lstm.convert.safetensors import load_safetensors, save_safetensors
 from jax_lstm.convert.tf1 import from_tf1
 from jax_lstm.convert.torch import from_torch, to_torch

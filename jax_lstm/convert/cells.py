@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 
+from jax_lstm._src.recognize import refuse_tree
 from jax_lstm.convert.flax_linen import GATES as LINEN_GATES
 from jax_lstm.convert.flax_linen import from_flax, to_flax
 from jax_lstm.convert.flax_nnx import FUSED, CellName, from_nnx, to_nnx
 from jax_lstm.convert.flax_nnx import GATES as NNX_GATES
 from jax_lstm.convert.layers import cell, is_cell
-from jax_lstm.recognize import refuse_tree
 
 
 def cells_from_flax(tree: Any, *, dtype: Any = None) -> Any:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from jax_lstm.checks import require_floating
+from jax_lstm._src.checks import require_floating
+from jax_lstm._src.init import check_network
+from jax_lstm._src.network import Network, read_network
+from jax_lstm._src.recognize import refuse_tree
 from jax_lstm.convert.arrays import namespace, read_array
-from jax_lstm.init import check_network
-from jax_lstm.network import Network, read_network
-from jax_lstm.recognize import refuse_tree
 
 
 def to_cudnn(params: Mapping[str, Any]) -> Any:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from jax_lstm._src.recognize import refuse_tree
 from jax_lstm.convert.arrays import read_array
 from jax_lstm.convert.layers import Cell, each, folded, joined, split, with_two_biases
 from jax_lstm.convert.nesting import find_layers
-from jax_lstm.recognize import refuse_tree
 
 WEIGHTS = {"weight_ih", "weight_hh"}
 EXPECTED = "an equinox.nn.LSTMCell, or a mapping of its weight_ih, weight_hh and bias, or a list of them by layer"

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from jax_lstm._src.recognize import refuse_tree
 from jax_lstm.convert import gates
 from jax_lstm.convert.arrays import read_array
 from jax_lstm.convert.layers import Cell, each, is_cell, joined, split, with_one_bias, with_two_biases
 from jax_lstm.convert.nesting import DIRECTIONS, find_layers
-from jax_lstm.recognize import refuse_tree
 
 Names = Mapping[str, tuple[str, str]]
 GATES = {gate: (f"i{gate}", f"h{gate}") for gate in gates.TORCH}  # entries of the input side and the recurrent one

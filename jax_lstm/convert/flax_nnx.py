@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, get_args
 
+from jax_lstm._src.recognize import refuse_tree
 from jax_lstm.convert import flax_linen
 from jax_lstm.convert.arrays import read_array
 from jax_lstm.convert.layers import Cell, each, is_cell, joined, split, with_one_bias, with_two_biases
 from jax_lstm.convert.nesting import find_layers
-from jax_lstm.recognize import refuse_tree
 
 EXPECTED = (
     "the state of flax.nnx's LSTMCell or OptimizedLSTMCell, of an RNN or Bidirectional, or a stack of them by numbers "

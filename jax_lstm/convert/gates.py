@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jax_lstm.cell import GATE_ORDER
+from jax_lstm._src.cell import GATE_ORDER
 from jax_lstm.convert.arrays import namespace
 
 TORCH = "".join(GATE_ORDER)

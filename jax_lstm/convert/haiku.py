@@ -12,11 +12,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jax_lstm._src.recognize import refuse_tree
 from jax_lstm.convert import gates
 from jax_lstm.convert.arrays import namespace, read_array
 from jax_lstm.convert.joint import ORDER, add_to_forget, read_joint
 from jax_lstm.convert.layers import Cell, joined, only_one_direction, split, with_one_bias
-from jax_lstm.recognize import refuse_tree
 
 FORGET_BIAS = 1
 EXPECTED = "Haiku's params with 'lstm/linear', or 'lstm/linear', 'lstm_1/linear', ..., each with w and b"

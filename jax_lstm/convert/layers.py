@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jax_lstm._src.network import Network, read_cell, read_network
 from jax_lstm.convert.arrays import namespace
-from jax_lstm.network import Network, read_cell, read_network
 
 Cell = dict[str, Any]
 Layer = tuple[Cell, ...]  # one direction, or forward and reverse

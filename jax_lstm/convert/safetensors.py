@@ -10,9 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm._src.files import whole
 from jax_lstm.convert.layers import known
 from jax_lstm.convert.torch import from_torch
-from jax_lstm.files import whole
 
 ENDING = ".safetensors"
 DTYPES = {

@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jax_lstm._src.recognize import listed, refuse_tree
 from jax_lstm.convert.arrays import read_array
 from jax_lstm.convert.joint import add_to_forget, read_joint
 from jax_lstm.convert.layers import Cell, joined
-from jax_lstm.recognize import listed, refuse_tree
 
 NAMES = ("kernel", "bias")
 EXPECTED = "variables of TensorFlow 1's LSTM cells by name, such as 'rnn/basic_lstm_cell/kernel' and '.../bias'"

@@ -8,9 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm.checks import refuse_torch
+from jax_lstm._src.checks import refuse_torch
+from jax_lstm._src.recognize import elsewhere, listed, refuse_tree, stored_form
 from jax_lstm.convert.arrays import read_array
-from jax_lstm.recognize import elsewhere, listed, refuse_tree, stored_form
 
 EXPECTED = "a torch.nn.LSTM state dict, or any module's: names to tensors, none within another"
 

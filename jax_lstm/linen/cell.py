@@ -9,11 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jax_lstm import in_place
-from jax_lstm.init import ForgetBias, Style
+from jax_lstm._src import flax_compat
+from jax_lstm._src.init import ForgetBias, Style
+from jax_lstm._src.layers import SizesByPosition, feature_size
+from jax_lstm._src.network import Network
 from jax_lstm.linen.parameters import bound_weights, declare, given_inits, open_box
-from jax_lstm.network import Network
-from jax_lstm.shells import SizesByPosition, feature_size
 
 
 class LSTMCell(SizesByPosition, nn.RNNCellBase):
@@ -59,8 +59,8 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
 
     def __post_init__(self):
         options = {name: getattr(self, name) for name in ("gate_fn", "activation_fn", "carry_init")}
-        in_place.one_of({"hidden_size": self.hidden_size}, {"features": self.features}, options)
-        in_place.check_activations(self.gate_fn, self.activation_fn)
+        flax_compat.one_of({"hidden_size": self.hidden_size}, {"features": self.features}, options)
+        flax_compat.check_activations(self.gate_fn, self.activation_fn)
         super().__post_init__()
 
     @nn.compact
@@ -70,10 +70,10 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
         With ``features`` the carry is (c, h), and the output is the new h of the carry.
         """
         network = Network("lstm", feature_size(inputs), self._width, bias=self.bias)
-        inits = in_place.cell_initializers(
+        inits = flax_compat.cell_initializers(
             network, self.style, self.forget_bias, given_inits(self), open_box, speaks_flax=self._speaks_flax
         )
-        return in_place.step(
+        return flax_compat.step(
             declare(self, inits, network.cell_shapes()),
             carry,
             inputs,
@@ -93,8 +93,8 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
             if rng is None:
                 raise ValueError("rng must be given if carry_init is, to draw the carry; got None.")
             shape = (*input_shape[:-1], self._width)
-            return in_place.drawn_carry(self.carry_init, tuple(jax.random.split(rng)), shape, self.param_dtype)
-        return in_place.zeros(
+            return flax_compat.drawn_carry(self.carry_init, tuple(jax.random.split(rng)), shape, self.param_dtype)
+        return flax_compat.zeros(
             input_shape,
             self._width,
             bound_weights(self),

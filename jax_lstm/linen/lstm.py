@@ -9,16 +9,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jax_lstm.init import ForgetBias, Style
-from jax_lstm.initial_state import zeros_of
+from jax_lstm._src.init import ForgetBias, Style
+from jax_lstm._src.initial_state import zeros_of
+from jax_lstm._src.layers import SizesByPosition, cast, feature_size, state_dtype
+from jax_lstm._src.lstm import lstm
+from jax_lstm._src.module_init import module_initializers
+from jax_lstm._src.network import Network
+from jax_lstm._src.options import Backend, Residuals
+from jax_lstm._src.state import LSTMState
+from jax_lstm._src.streaming import lstm_step, lstm_stream
 from jax_lstm.linen.parameters import bound_weights, declare, given_inits, open_box
-from jax_lstm.lstm import lstm
-from jax_lstm.module_init import module_initializers
-from jax_lstm.network import Network
-from jax_lstm.options import Backend, Residuals
-from jax_lstm.shells import SizesByPosition, cast, feature_size, state_dtype
-from jax_lstm.state import LSTMState
-from jax_lstm.streaming import lstm_step, lstm_stream
 
 
 class LSTM(SizesByPosition, nn.Module):

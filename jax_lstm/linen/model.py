@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_lstm._src.layers import SizesByPosition, cast, embed, linear, uniform_init
+from jax_lstm._src.state import LSTMState
 from jax_lstm.linen.lstm import LSTM
-from jax_lstm.shells import SizesByPosition, cast, embed, linear, uniform_init
-from jax_lstm.state import LSTMState
 
 
 class SequenceModel(SizesByPosition, nn.Module):

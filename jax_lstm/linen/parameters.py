@@ -7,9 +7,9 @@ from typing import Any
 
 import flax.linen as nn
 
-from jax_lstm.checks import require_same_shapes
-from jax_lstm.module_init import Rebox, as_drawn, reversed_names
-from jax_lstm.shells import is_ours, state_dict_entries
+from jax_lstm._src.checks import require_same_shapes
+from jax_lstm._src.layers import is_ours, state_dict_entries
+from jax_lstm._src.module_init import Rebox, as_drawn, reversed_names
 
 
 def given_inits(module: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def declare(
 
 
 def open_box(drawn: Any) -> tuple[Any, Rebox]:
-    """Take Flax's metadata off an array, see :func:`jax_lstm.module_init.as_drawn`."""
+    """Take Flax's metadata off an array, see :func:`jax_lstm._src.module_init.as_drawn`."""
     if isinstance(drawn, nn.Partitioned):
         names = drawn.names
         return drawn.value, lambda array, transposed: drawn.replace(

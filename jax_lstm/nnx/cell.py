@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 
-from jax_lstm import in_place
-from jax_lstm.init import ForgetBias, Style
-from jax_lstm.network import Network
+from jax_lstm._src import flax_compat
+from jax_lstm._src.init import ForgetBias, Style
+from jax_lstm._src.layers import sizes_by_position
+from jax_lstm._src.network import Network
 from jax_lstm.nnx.parameters import draw, inits_of, metadata_of, open_box, params_of
 from jax_lstm.nnx.signature import Signed
-from jax_lstm.shells import sizes_by_position
 
 _REFUSED = {
     "keep_rngs": "an initial carry of zeros needs none; give rngs to initialize_carry",
@@ -72,12 +72,12 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
     ):
         if refused.get("promote_dtype") is flax_promote_dtype:
             del refused["promote_dtype"]
-        in_place.refuse_options(refused, _REFUSED)
-        in_place.check_activations(gate_fn, activation_fn)
+        flax_compat.refuse_options(refused, _REFUSED)
+        flax_compat.check_activations(gate_fn, activation_fn)
         options = {"gate_fn": gate_fn, "activation_fn": activation_fn, "carry_init": carry_init}
         ours = {"input_size": input_size, "hidden_size": hidden_size}
         theirs = {"in_features": in_features, "hidden_features": hidden_features}
-        self.speaks_flax = in_place.one_of(ours, theirs, options)
+        self.speaks_flax = flax_compat.one_of(ours, theirs, options)
         inputs, hidden = (theirs if self.speaks_flax else ours).values()
         self.network = Network("lstm", inputs or 0, hidden or 0, bias=bias)
         self.in_features, self.hidden_features = self.network.input_size, self.network.hidden_size
@@ -86,7 +86,7 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
         given = inits_of(kernel_init, recurrent_kernel_init, bias_init)
         metadata = metadata_of(kernel_metadata, recurrent_kernel_metadata, bias_metadata)
         speaks = {"speaks_flax": self.speaks_flax, "fused": self.fused}
-        inits = in_place.cell_initializers(self.network, style, forget_bias, given, open_box, **speaks)
+        inits = flax_compat.cell_initializers(self.network, style, forget_bias, given, open_box, **speaks)
         draw(self, inits, metadata, param_dtype, rngs)
 
     def __call__(self, carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
@@ -94,7 +94,7 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
 
         If the cell speaks Flax, the carry is (c, h), and the output is the new h of the carry.
         """
-        return in_place.step(
+        return flax_compat.step(
             params_of(self, self.network.cell_shapes()),
             carry,
             inputs,
@@ -117,8 +117,8 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
                 raise ValueError("rngs must be given if carry_init is, to draw the carry; got None.")
             next_key = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
             shape = (*input_shape[:-1], self.network.hidden_size)
-            return in_place.drawn_carry(carry_init, (next_key(), next_key()), shape, self.param_dtype)
-        return in_place.zeros(
+            return flax_compat.drawn_carry(carry_init, (next_key(), next_key()), shape, self.param_dtype)
+        return flax_compat.zeros(
             input_shape,
             self.network.hidden_size,
             params_of(self, self.network.cell_shapes()).values(),

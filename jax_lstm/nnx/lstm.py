@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_lstm.init import ForgetBias, Style
-from jax_lstm.initial_state import zeros_of
-from jax_lstm.lstm import lstm
-from jax_lstm.module_init import module_initializers
-from jax_lstm.network import Network
+from jax_lstm._src.init import ForgetBias, Style
+from jax_lstm._src.initial_state import zeros_of
+from jax_lstm._src.layers import cast, sizes_by_position, state_dtype
+from jax_lstm._src.lstm import lstm
+from jax_lstm._src.module_init import module_initializers
+from jax_lstm._src.network import Network
+from jax_lstm._src.options import Backend, Residuals
+from jax_lstm._src.state import LSTMState
+from jax_lstm._src.streaming import lstm_step, lstm_stream
 from jax_lstm.nnx.parameters import draw, inits_of, metadata_of, open_box, params_of
 from jax_lstm.nnx.signature import Signed
-from jax_lstm.options import Backend, Residuals
-from jax_lstm.shells import cast, sizes_by_position, state_dtype
-from jax_lstm.state import LSTMState
-from jax_lstm.streaming import lstm_step, lstm_stream
 
 
 class LSTM(nnx.Module, metaclass=Signed):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jax_lstm._src.layers import cast, embed, linear, sizes_by_position, uniform_init
+from jax_lstm._src.state import LSTMState
 from jax_lstm.nnx.lstm import LSTM
 from jax_lstm.nnx.signature import Signed
-from jax_lstm.shells import cast, embed, linear, sizes_by_position, uniform_init
-from jax_lstm.state import LSTMState
 
 
 class SequenceModel(nnx.Module, metaclass=Signed):

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jax_lstm.checks import require_same_shapes
-from jax_lstm.module_init import OPTION_OF, Rebox, as_drawn, reversed_names
-from jax_lstm.shells import is_ours, state_dict_entries
+from jax_lstm._src.checks import require_same_shapes
+from jax_lstm._src.layers import is_ours, state_dict_entries
+from jax_lstm._src.module_init import OPTION_OF, Rebox, as_drawn, reversed_names
 
 _ARRAYS = (nnx.Variable, jax.Array, np.ndarray)
 
@@ -52,7 +52,7 @@ def params_of(module: nnx.Module, shapes: Mapping[str, tuple[int, ...]]) -> dict
 
 
 def open_box(drawn: Any) -> tuple[Any, Rebox]:
-    """Take nnx's metadata off an array, see :func:`jax_lstm.module_init.as_drawn`."""
+    """Take nnx's metadata off an array, see :func:`jax_lstm._src.module_init.as_drawn`."""
     if isinstance(drawn, nnx.VariableMetadata):
         metadata = drawn.metadata
         return drawn.raw_value, lambda array, transposed: dataclasses.replace(

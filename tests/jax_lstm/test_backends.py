@@ -12,7 +12,8 @@ from jax import export
 from jax.experimental import rnn
 
 import jax_lstm
-from jax_lstm import backends, choose_backend
+from jax_lstm import choose_backend
+from jax_lstm._src import backends
 from tests.support import fake_cudnn
 from tests.support.arrays import drawn_weights
 from tests.support.fake_cudnn import B, D, H, T, problem

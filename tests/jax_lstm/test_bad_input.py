@@ -10,7 +10,7 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.requirements import need
 
 P, PROJECTED, RNN = (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jax_lstm
-from jax_lstm import blocks, products
-from jax_lstm.linear import linear
+from jax_lstm._src import blocks, products
+from jax_lstm._src.linear import linear
 from tests.support.arrays import drawn_weights, normal, state_of
 
 B, D, H = 3, 2, 4

@@ -11,8 +11,8 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState
-from jax_lstm.flow import spectra
-from jax_lstm.flow.singular import largest_singular_value
+from jax_lstm._src.flow import spectra
+from jax_lstm._src.flow.singular import largest_singular_value
 from tests.support.arrays import drawn_weights, normal
 
 T, D, H = 7, 3, 5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jax_lstm
-from jax_lstm.init import STYLES
+from jax_lstm._src.init import STYLES
 from tests.support.plain import shapes
 from tests.support.requirements import need
 

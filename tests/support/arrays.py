@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import jax_lstm
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 
 
 def normal(shape: tuple[int, ...], dtype: Any = np.float64, *, seed: int = 0) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 import jax_lstm
 from jax_lstm import LSTMState
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.libraries import Built, Library, inputs
 
 KINDS = [np.dtype(kind) for kind in (np.float32, np.float64, ml_dtypes.bfloat16)]

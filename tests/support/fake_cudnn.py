@@ -16,7 +16,7 @@ from jax.experimental import rnn
 from jax.interpreters import mlir
 from jaxlib import gpu_rnn
 
-from jax_lstm import backends
+from jax_lstm._src import backends
 from tests.support.arrays import drawn_weights, normal, state_of
 
 B, T, D, H = 4, 6, 3, 5

@@ -18,7 +18,7 @@ from flax import linen, nnx
 from jax.experimental import rnn
 
 from jax_lstm import convert
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.requirements import need
 
 B, T, D, H = 3, 6, 4, 5

@@ -19,8 +19,7 @@ if jaxlib.__version__.startswith("0.10."):  # later ones lack it, and an unknown
     OPTIONS["xla_cpu_use_fusion_emitters"] = False  # else each fusion goes through MLIR: most of a compilation's time
 AS_FOR_USERS = os.environ.get("TESTS_COMPILE") == "as-for-users" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
 # The instruction set that a run of the tests is confined to, by `make test-isa`. Processes of a test keep it.
-AS_USERS_COMPILE = " ".join(
-    flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.startswith("--xla_cpu_max_isa=")
-)
+_GIVEN = os.environ.get("XLA_FLAGS", "").split()
+AS_USERS_COMPILE = " ".join(flag for flag in _GIVEN if flag.startswith("--xla_cpu_max_isa="))
 FAST_COMPILE = "" if AS_FOR_USERS else " ".join(f"--{name}={str(value).lower()}" for name, value in OPTIONS.items())
 FLAGS = f"{AS_USERS_COMPILE} {FAST_COMPILE}".strip()

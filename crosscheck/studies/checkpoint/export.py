@@ -15,7 +15,7 @@ from flax.traverse_util import unflatten_dict
 from crosscheck.core.problem import Arrays
 from crosscheck.studies.checkpoint.errors import CannotExport
 from crosscheck.studies.checkpoint.find import Found
-from jax_lstm.files import unfinished
+from jax_lstm._src.files import unfinished
 
 SAFETENSORS, ORBAX = "params.safetensors", "orbax"
 

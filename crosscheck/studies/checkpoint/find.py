@@ -21,7 +21,7 @@ from crosscheck.core.problem import Arrays
 from crosscheck.studies.checkpoint.errors import first_line, listed, printable
 from crosscheck.studies.checkpoint.flat import Checkpoint, Refusal
 from crosscheck.studies.checkpoint.fold import Folded, Stored, fold, is_stretched, stored_networks
-from jax_lstm.network import Network, read_cell, read_network
+from jax_lstm._src.network import Network, read_cell, read_network
 
 TOP = "(top level)"
 _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta"}

@@ -19,7 +19,7 @@ from crosscheck.core.jax_runner import jax_lane
 from crosscheck.core.problem import Arrays, Problem
 from crosscheck.core.torch_runner import full_precision
 from crosscheck.studies.gradient_flow.network import FlowNetwork
-from jax_lstm.elman import Nonlinearity
+from jax_lstm._src.elman import Nonlinearity
 
 ADJOINT = ("dh", "dc", "along_c", "through_h")
 STEP, PRODUCT = ("step_max", "step_min"), ("product_max", "product_min")

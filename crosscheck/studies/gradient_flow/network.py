@@ -10,7 +10,7 @@ import numpy as np
 
 import jax_lstm
 from crosscheck.core.jax_runner import jax_lane
-from jax_lstm.elman import Nonlinearity
+from jax_lstm._src.elman import Nonlinearity
 
 FEATURES = 8
 SMALL_NORM, LARGE_SCALE = 0.9, 2.5  # ‖W_hh‖ of one RNN, and a factor on the W_hh of another

@@ -20,7 +20,7 @@ from crosscheck.core.finding import FLOAT64, Finding, Outcome, Rows
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.suite import run as suite
-from jax_lstm import stack as jax_lstm_stack
+from jax_lstm._src import stack as jax_lstm_stack
 from tests.support.ports import cell, port, sigmoid
 
 

@@ -22,8 +22,8 @@ import pytest
 import torch
 
 from crosscheck.commands.interrupts import on_interrupt
-from jax_lstm import files
-from jax_lstm.files import remove_unfinished, unfinished, whole
+from jax_lstm._src import files
+from jax_lstm._src.files import remove_unfinished, unfinished, whole
 from tests import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from crosscheck.commands.common import check_plot_file, write_json_file, writing
 from crosscheck.core.processes import WorkerEnded, run_all
 from crosscheck.report.png import write_png
-from jax_lstm.files import whole, write_whole
+from jax_lstm._src.files import whole, write_whole
 
 
 def drawn_halfway():

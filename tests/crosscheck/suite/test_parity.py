@@ -39,13 +39,8 @@ def standard(tmp_path_factory):
     file = tmp_path_factory.mktemp("standard") / "out.json"
     command = [sys.executable, "-m", "crosscheck", "--jobs", "2", "--json", str(file)]
     chosen = [word for name in QUICK for word in ("--case", name)]
-    done = subprocess.run(
-        [*command, *chosen],
-        env=os.environ | {"XLA_FLAGS": xla_flags.FLAGS},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = os.environ | {"XLA_FLAGS": xla_flags.FLAGS}
+    done = subprocess.run([*command, *chosen], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found = json.loads(file.read_text())
     assert found["ok"] == (done.returncode == 0)

@@ -12,7 +12,7 @@ from flax import core
 from flax import nnx as flax
 
 from jax_lstm import convert
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.conversion import assert_same_bits, drawn, one_bias, our_params
 
 D, H = 4, 5

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jax_lstm import convert
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.conversion import our_params
 from tests.support.libraries import NETWORKS, D, H
 

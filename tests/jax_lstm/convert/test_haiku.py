@@ -9,7 +9,7 @@ import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState, convert
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.conversion import assert_same_bits, drawn, our_params
 from tests.support.libraries import NETWORKS, B, D, H, T
 from tests.support.requirements import need

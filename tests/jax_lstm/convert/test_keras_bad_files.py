@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jax_lstm import convert
-from jax_lstm.convert import keras_hdf5
+from jax_lstm.convert.keras import hdf5
 from tests.support.keras_files import put_external, put_link, put_virtual
 from tests.support.keras_peer import QUIET, drawn, keras
 from tests.support.requirements import need
@@ -169,7 +169,7 @@ def test_hostile_weights(name, files, tmp_path):
 
 def test_an_archive_that_unpacks_to_more_than_it_holds(files, tmp_path, monkeypatch):
     """To over a gigabyte; here to over a megabyte, for speed."""
-    monkeypatch.setattr(keras_hdf5, "LARGE", 2**20)
+    monkeypatch.setattr(hdf5, "LARGE", 2**20)
     path = tmp_path / "a.keras"
     with zipfile.ZipFile(files[0]) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
         new.writestr("config.json", old.read("config.json"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jax_lstm import convert
-from jax_lstm.convert import keras_hdf5
+from jax_lstm.convert.keras import hdf5
 from tests.support.keras_files import (
     drawn_cell,
     h5py,
@@ -159,7 +159,7 @@ def test_a_file_that_asks_for_a_link_is_not_asked_elsewhere(files, tmp_path):
 def test_more_names_than_keras_writes(files):
     """References to one long string: each would be a copy of it."""
     with h5py.File(files[1], "r+", libver="latest") as file:
-        names = np.full(keras_hdf5.STRINGS + 1, "x" * 1000, dtype=object)
+        names = np.full(hdf5.STRINGS + 1, "x" * 1000, dtype=object)
         below = file.create_group("c", track_order=True)
         below.attrs.create("weight_names", names, dtype=h5py.string_dtype())
         file.attrs["layer_names"] = [b"a", b"b", b"c"]
@@ -168,8 +168,8 @@ def test_more_names_than_keras_writes(files):
 
 
 def test_attributes_that_declare_too_much(files, monkeypatch):
-    monkeypatch.setattr(keras_hdf5, "LARGE", 10)
-    monkeypatch.setattr(keras_hdf5, "DENSE", 0)
+    monkeypatch.setattr(hdf5, "LARGE", 10)
+    monkeypatch.setattr(hdf5, "DENSE", 0)
     with pytest.raises(ValueError, match=r"attribute '\w+', declares \d+ bytes and holds \d+"):
         convert.from_keras(files[1])
 

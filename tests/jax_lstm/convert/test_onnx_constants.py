@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jax_lstm import LSTMState, convert
-from jax_lstm.convert.onnx_constants import Constants
-from jax_lstm.convert.onnx_graphs import nodes_of
+from jax_lstm.convert.onnx.constants import Constants
+from jax_lstm.convert.onnx.graphs import nodes_of
 from tests.support.onnx_models import D, H, X, agrees, arrays, built, helper, narrow, onnx, run, without
 from tests.support.requirements import need
 

@@ -14,7 +14,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from jax_lstm import convert
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.conversion import KINDS, any_bits, assert_round_trip, assert_same_bits, one_bias, our_params
 from tests.support.libraries import LIBRARIES
 

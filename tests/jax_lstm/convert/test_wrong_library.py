@@ -9,7 +9,7 @@ from flax import nnx
 
 import jax_lstm
 from jax_lstm import convert
-from jax_lstm.network import Network
+from jax_lstm._src.network import Network
 from tests.support.conversion import our_params
 from tests.support.requirements import need
 

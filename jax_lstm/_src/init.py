@@ -1,0 +1,234 @@
+"""Initial weights, by the conventions of four libraries.
+
+    style       weight_ih, per gate               weight_hh, per gate            biases             forget bias
+    "torch"     U(±1/√H)                          U(±1/√H)                       both U(±1/√H)      none added
+    "flax"      lecun_normal                      orthogonal                     0                  0
+    "keras"     glorot_uniform on [D, G] whole    orthogonal on [H, G] whole     0                  1
+    "haiku"     truncated normal, 1/√(D+H)        the same                       0                  1
+
+A projection ``weight_hr`` follows its style's rule for a dense layer (torch's U(±1/√H), lecun_normal,
+glorot_uniform, truncated normal 1/√H). For an RNN the rules are the same; haiku's takes 1/√D and 1/√H, as its
+VanillaRNN has two linear layers. ``forget_bias`` replaces the forget gate's bias: b_ih holds it and b_hh is zero.
+
+Chrono initialisation (Tallec & Ollivier 2018), ``forget_bias="chrono:N"``: b_f = log U(1, N-1) and b_i = -b_f, which
+keeps memories, and gradients, alive over about N steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm._src.cell import GATE_ORDER
+from jax_lstm._src.checks import require_floating_dtype
+from jax_lstm._src.dtypes import accumulation_dtype
+from jax_lstm._src.network import Network
+
+ForgetBias = float | str | None
+Style = Literal["torch", "flax", "keras", "haiku"]
+
+
+def init_lstm(
+    key: Any,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    *,
+    bias: bool = True,
+    bidirectional: bool = False,
+    proj_size: int = 0,
+    style: Style = "torch",
+    forget_bias: ForgetBias = None,
+    dtype: Any = jnp.float32,
+) -> dict[str, jax.Array]:
+    """Draws the weights of an LSTM: a torch.nn.LSTM state dict as a dict of arrays.
+
+    Args:
+      key: a jax.random key.
+      input_size, hidden_size, num_layers, bias, bidirectional, proj_size: as torch.nn.LSTM.
+      style: "torch", "flax", "keras" or "haiku"; the module's table says what each draws.
+      forget_bias: the sum of the forget gate's two biases, a number or "chrono:N"; None leaves the style's own.
+      dtype: floating-point dtype of every array.
+
+    Returns:
+      Arrays by torch's names, shapes and order, as `jax_lstm._src.network` lists them.
+
+    Raises:
+      ValueError, TypeError: naming the argument, what was expected and what came.
+    """
+    network = Network("lstm", input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
+    return init_network(key, network, style=style, forget_bias=forget_bias, dtype=dtype)
+
+
+def init_rnn(
+    key: Any,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    *,
+    bias: bool = True,
+    bidirectional: bool = False,
+    style: Style = "torch",
+    dtype: Any = jnp.float32,
+) -> dict[str, jax.Array]:
+    """Draws the weights of an Elman RNN: a torch.nn.RNN state dict. Arguments and errors as :func:`init_lstm`."""
+    network = Network("rnn", input_size, hidden_size, num_layers, bias, bidirectional)
+    return init_network(key, network, style=style, dtype=dtype)
+
+
+def init_network(key, network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None, dtype=jnp.float32):
+    """Every parameter of ``network``, each from its own key."""
+    require_floating_dtype("dtype", dtype)
+    inits = initializers(network, style=style, forget_bias=forget_bias)
+    keys = jax.random.split(key, len(inits))
+    return {name: init(k, dtype) for k, (name, init) in zip(keys, inits.items(), strict=True)}
+
+
+def initializers(network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None) -> dict[str, Callable]:
+    """Name -> ``init(key, dtype)``, in the order of torch's state dict."""
+    check_network(network)
+    if style not in STYLES:
+        raise ValueError(f"style must be one of {', '.join(map(repr, STYLES))}; got {style!r}.")
+    forget = _forget_rule(network, style, forget_bias)
+    inits = {}
+    for layer, suffix in network.rows:
+        for name, shape in network.cell_shapes(layer).items():
+            init = STYLES[style](network, layer, name, shape)
+            if forget is not None and name.startswith("bias"):
+                init = _with_forget_bias(init, forget, network.hidden_size, in_this_bias=name == "bias_ih")
+            inits[f"{name}_l{layer}{suffix}"] = init
+    return inits
+
+
+def check_network(network: Network) -> None:
+    """Raises where a size or flag of ``network`` makes no network."""
+    for name in ("input_size", "hidden_size", "num_layers"):
+        value = getattr(network, name)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
+    if (
+        isinstance(network.proj_size, bool)
+        or not isinstance(network.proj_size, (int, np.integer))
+        or not 0 <= network.proj_size < network.hidden_size
+    ):
+        raise ValueError(
+            f"proj_size must be 0 (none) or smaller than hidden_size = {network.hidden_size}; "
+            f"got {network.proj_size!r}."
+        )
+
+
+def _torch(network, layer, name, shape):
+    bound = 1 / math.sqrt(network.hidden_size)
+    return lambda key, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def _flax(network, layer, name, shape):
+    if name.startswith("bias"):
+        return _constant(shape, 0.0)
+    rule = jax.nn.initializers.orthogonal() if name == "weight_hh" else jax.nn.initializers.lecun_normal()
+    return _transposed(rule, shape, blocks=1 if name == "weight_hr" else network.num_gates)
+
+
+def _keras(network, layer, name, shape):
+    if name.startswith("bias"):
+        return _constant(shape, 0.0)
+    rule = jax.nn.initializers.orthogonal() if name == "weight_hh" else jax.nn.initializers.glorot_uniform()
+    return _transposed(rule, shape, blocks=1)
+
+
+def _haiku(network, layer, name, shape):
+    if name.startswith("bias"):
+        return _constant(shape, 0.0)
+    joint = network.kind == "lstm" and name != "weight_hr"
+    fan_in = network.input_size_of(layer) + network.output_size if joint else shape[1]
+    scale = 1 / math.sqrt(fan_in)
+    return lambda key, dtype: scale * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+STYLES: dict[Style, Callable[..., Callable]] = {"torch": _torch, "flax": _flax, "keras": _keras, "haiku": _haiku}
+_STYLE_FORGET_BIAS = {"keras": 1.0, "haiku": 1.0}
+
+
+def _constant(shape, value):
+    return lambda key, dtype: jnp.full(shape, value, dtype)
+
+
+def per_gate(rule: Callable[..., Any], shape: tuple[int, ...], gates: int) -> Callable[..., Any]:
+    """``init(key, dtype)`` of an array of ``gates`` gates from a rule ``(key, shape, dtype)`` for the array of one.
+
+    A matrix's is drawn as a kernel, [in, out]; a bias's as it is.
+    """
+    if len(shape) == 2:
+        return _transposed(rule, shape, gates)
+
+    def init(key, dtype):
+        drawn = [rule(k, (shape[0] // gates,), dtype) for k in jax.random.split(key, gates)]
+        return jnp.concatenate(drawn).astype(dtype)
+
+    return init
+
+
+def _transposed(rule, shape, blocks):
+    """Draws [in, out] kernels, ``blocks`` of them side by side, and stores them [out, in] as torch does.
+
+    Drawn in at least float32: an orthogonal matrix comes from a factorisation that narrow types do not have.
+    """
+    out, fan_in = shape
+
+    def init(key, dtype):
+        wide = accumulation_dtype(dtype)
+        kernels = [rule(k, (fan_in, out // blocks), wide) for k in jax.random.split(key, blocks)]
+        return jnp.concatenate(kernels, axis=1).T.astype(dtype)
+
+    return init
+
+
+def _forget_rule(network, style, forget_bias):
+    """A function from a key to the biases of the gates that it sets, or None where the style's own stay."""
+    if forget_bias is None:
+        value = _STYLE_FORGET_BIAS.get(style) if network.kind == "lstm" and network.bias else None
+        return None if value is None else lambda key: {"f": jnp.full(network.hidden_size, value)}
+    if network.kind != "lstm" or not network.bias:
+        raise ValueError(f"forget_bias must be None where there is no forget-gate bias; got {forget_bias!r}.")
+    if isinstance(forget_bias, str):
+        return _chrono(network.hidden_size, _chrono_length(forget_bias))
+    if isinstance(forget_bias, bool) or not isinstance(forget_bias, (int, float, np.number)):
+        raise TypeError(f"forget_bias must be a number, 'chrono:N' or None; got {forget_bias!r}.")
+    return lambda key: {"f": jnp.full(network.hidden_size, float(forget_bias))}
+
+
+def _chrono_length(forget_bias):
+    name, _, length = forget_bias.partition(":")
+    if name != "chrono" or not length.isdecimal() or int(length) < 3:
+        raise ValueError(
+            "forget_bias must be a number, 'chrono:N' with N of at least 3 (steps to remember), or None; "
+            f"got {forget_bias!r}."
+        )
+    return int(length)
+
+
+def _chrono(hidden_size, length):
+    def draw(key):
+        b_f = jnp.log(jax.random.uniform(key, (hidden_size,), minval=1.0, maxval=length - 1.0))
+        return {"f": b_f, "i": -b_f}
+
+    return draw
+
+
+def _with_forget_bias(init, forget, hidden_size, in_this_bias):
+    """``init`` with the gates that ``forget`` sets replaced: by its values in one bias, by zero in the other."""
+
+    def replaced(key, dtype):
+        bias = init(key, dtype)
+        for gate, values in forget(jax.random.fold_in(key, 1)).items():
+            start = GATE_ORDER.index(gate) * hidden_size
+            values = values.astype(dtype) if in_this_bias else jnp.zeros(hidden_size, dtype)
+            bias = bias.at[start : start + hidden_size].set(values)
+        return bias
+
+    return replaced

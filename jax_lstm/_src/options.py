@@ -1,0 +1,157 @@
+"""The options that every recurrent network takes, checked once, before any computation."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, TypeVar, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lstm._src.checks import is_int, refuse_torch, require_floating_dtype
+
+Backend = Literal["auto", "scan", "cudnn"]
+Residuals = Literal["fast", "lean"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+RESIDUALS: tuple[Residuals, ...] = get_args(Residuals)
+ARRAYS = ("lengths", "mask", "reset", "reset_state", "dropout_key")  # of the options; the rest is fixed while tracing
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class OptionArguments(TypedDict, total=False):
+    """The keyword arguments of :func:`jax_lstm.lstm`, which documents them."""
+
+    lengths: Any
+    mask: Any
+    reset: Any
+    reset_state: Any
+    time_major: bool
+    dropout: float
+    dropout_key: Any
+    checkpoint_every: int | None
+    truncate_every: int | None
+    residuals: Residuals
+    carry_dtype: Any
+    backend: Backend
+    unroll: int
+    precision: Any
+
+
+@dataclass(frozen=True)
+class Options:
+    lengths: Any = None
+    mask: Any = None
+    reset: Any = None
+    reset_state: Any = None
+    time_major: bool = False
+    dropout: float = 0.0
+    dropout_key: Any = None
+    checkpoint_every: int | None = None
+    truncate_every: int | None = None
+    residuals: Residuals = "fast"
+    carry_dtype: Any = None
+    backend: Backend = "auto"
+    unroll: int = 1
+    precision: Any = None
+
+    def check(self, x_shape: tuple[int, ...]) -> None:
+        """Raises ValueError or TypeError naming the option, what was expected and what came."""
+        _check_one_of("backend", self.backend, BACKENDS)
+        _check_one_of("residuals", self.residuals, RESIDUALS)
+        for name in ("checkpoint_every", "truncate_every"):
+            _check_positive(name, getattr(self, name), or_none=True)
+        _check_positive("unroll", self.unroll)
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, (int, float, np.number)):
+            raise TypeError(f"dropout must be a number from 0 to 1; got {self.dropout!r}.")
+        if not 0.0 <= self.dropout <= 1.0:
+            raise ValueError(f"dropout must be a probability from 0 to 1; got {self.dropout}.")
+        if self.dropout and self.dropout_key is None:
+            raise ValueError(
+                f"dropout={self.dropout} needs dropout_key=jax.random.key(...), a fresh one per call; "
+                "got None. To evaluate, leave dropout at 0."
+            )
+        if self.carry_dtype is not None:
+            require_floating_dtype("carry_dtype", self.carry_dtype)
+        time_axis = 0 if self.time_major else len(x_shape) - 2
+        batch = (*x_shape[:time_axis], *x_shape[time_axis + 1 : -1])
+        if self.lengths is not None:
+            _check_lengths(self.lengths, batch, x_shape[time_axis])
+        layout = "[T, *batch]" if self.time_major else "[*batch, T]"
+        for name in ("mask", "reset"):
+            _check_flags(name, getattr(self, name), x_shape[:-1], layout)
+        if self.reset_state is not None and self.reset is None:
+            raise ValueError(
+                "reset_state is the state that a reset goes back to, and needs reset, bool "
+                f"{layout}; got reset=None. The state before the first step is state."
+            )
+
+    def split(self) -> tuple[Options, dict[str, Any]]:
+        """The options without their arrays, for a static argument of jax.jit, and the arrays by name."""
+        none: dict[str, Any] = dict.fromkeys(ARRAYS)
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        of_lists = {name: np.asarray(a) for name, a in arrays.items() if isinstance(a, (list, tuple))}  # no leaves
+        return (
+            dataclasses.replace(self, **none, precision=hashable(self.precision)),
+            jax.tree.map(jnp.asarray, arrays | of_lists),
+        )
+
+
+def hashable(precision: Any) -> Any:
+    """Return a precision as a static argument of jax.jit may be: JAX takes a pair for the two factors as a list too."""
+    return tuple(precision) if isinstance(precision, list) else precision
+
+
+def show_options(function: Function) -> Function:
+    """Decorate a function that takes ``**options``: inspect.signature, help() and editors then show them by name."""
+    signature = inspect.signature(function)
+    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in dataclasses.fields(Options)
+    ]
+    function.__signature__ = signature.replace(parameters=[*kept, *options])  # type: ignore[attr-defined]
+    return function
+
+
+def _check_one_of(name, value, known):
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
+
+
+def _check_positive(name, value, or_none=False):
+    if value is None and or_none:
+        return
+    if not is_int(value):
+        raise TypeError(f"{name} must be an int{' or None' if or_none else ''}; got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}.")
+
+
+def _check_lengths(lengths, batch, steps):
+    refuse_torch(lengths)
+    lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
+    if np.shape(lengths) != batch:
+        raise ValueError(f"lengths must have x's batch shape {batch}; got shape {np.shape(lengths)}.")
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise TypeError(f"lengths must be integers; got dtype {lengths.dtype}.")
+    if isinstance(lengths, jax.core.Tracer):
+        return  # values are unknown here; a length over T then counts as T, one under 0 as 0
+    wrong = [int(n) for n in np.asarray(lengths).flat if not 0 <= n <= steps]
+    if wrong:
+        raise ValueError(f"lengths must lie between 0 and T = {steps}; got {wrong[0]}. Is x cut short, or padded less?")
+
+
+def _check_flags(name, flags, shape, layout):
+    if flags is None:
+        return
+    refuse_torch(flags)
+    flags = flags if hasattr(flags, "dtype") else np.asarray(flags)
+    if np.shape(flags) != shape:
+        raise ValueError(f"{name} must be {layout} = {shape}, one flag per step; got shape {np.shape(flags)}.")
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be bool; got dtype {flags.dtype}. Write {name}.astype(bool).")

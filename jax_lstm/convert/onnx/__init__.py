@@ -1,0 +1,1 @@
+"""ONNX's LSTM: nodes, models and files."""
