@@ -1,20 +1,42 @@
-"""``crosscheck bench``: its options."""
+"""The options of ``python -m benchmarks``. Nothing here imports JAX or torch, so that --help needs neither."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from benchmarks.options import Options
-from crosscheck.commands.cli.choices import COMPETITORS, WORK, Feature, Precision, Sweep
+from crosscheck.commands.cli.group import SingleCommand
 from crosscheck.commands.cli.options import JsonFile, list_of
 from crosscheck.commands.progress import loading
 
 DEFAULT = Options()
+COMPETITORS = (
+    "jax_lstm",
+    "jax_lstm lean",
+    "jax_lstm chunks",
+    "jax_lstm backend=cudnn",
+    "torch.nn.LSTM",
+    "torch.compile",
+    "flax.linen",
+    "flax.nnx",
+    "haiku",
+    "equinox",
+    "jax.experimental.rnn",
+)
+WORK = ("forward", "training")
+Feature = Literal["plain", "lengths", "projection", "bidirectional", "layers"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Sweep = Literal["T", "H", "B"]
+
+app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 
+@app.command("benchmarks", cls=SingleCommand)
 def bench(
     shape: Annotated[
         list[str] | None, typer.Option(metavar="T,B,D,H", help="Steps, batch, inputs, hidden. May be repeated.")

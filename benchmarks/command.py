@@ -1,4 +1,4 @@
-"""``crosscheck bench``: every LSTM at hand on the same work, timed in turn."""
+"""What ``python -m benchmarks`` does: every LSTM at hand on the same work, timed in turn."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.operations --shape 128,32,128,256 --work forward
 
-Runs the program of `crosscheck bench` under JAX's profiler and adds up the operations of the compiled program by kind.
+Runs the program of `python -m benchmarks` under JAX's profiler and adds up the operations of the compiled program by kind.
 Loops are left out, since their time is that of what runs inside; what no operation accounts for, such as waking threads
 and the loops' own steps, is the rest of the call. Beside it stands torch.nn.LSTM's whole call, timed in turn with ours.
 The profiler slows a call down, so that the sum is to be read beside the call under it, and more so with two threads at

@@ -39,4 +39,4 @@ class Options:
     @property
     def command(self) -> str:
         """The line that measures this again; where results are written is no part of it."""
-        return shlex.join(["crosscheck", "bench", *(word for pair in self.given for word in pair)])
+        return shlex.join(["python", "-m", "benchmarks", *(word for pair in self.given for word in pair)])

@@ -141,7 +141,7 @@ def from_content(content: Any) -> Result:
         rows = tuple(_read_row(row) for row in content["rows"])
         return Result(rows, content["settings"], content["reproduce"], content["sweep"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"is a damaged result of crosscheck bench: {error!r}") from error
+        raise ValueError(f"is a damaged result: {error!r}") from error
 
 
 def _read_row(row: Mapping[str, Any]) -> Row:

@@ -12,10 +12,17 @@ from crosscheck.core.missing import what_is_missing
 from crosscheck.core.names import known_names, split_names
 
 
+class Failure(Exception):
+    """What stops a command. The command line prints its first line on stderr and ends with exit code 2."""
+
+
 def fail(message: str) -> NoReturn:
-    """One line on stderr, exit code 2."""
-    typer.echo(f"crosscheck: {(message.splitlines() or [''])[0]}", err=True)
-    raise typer.Exit(2)
+    """Stop the command with one line.
+
+    Raises:
+      Failure: always.
+    """
+    raise Failure((message.splitlines() or [""])[0])
 
 
 @contextmanager
@@ -25,7 +32,7 @@ def failures_in_one_line() -> Iterator[None]:
 
     try:
         yield
-    except (typer.Exit, typer.Abort):
+    except (Failure, typer.Exit, typer.Abort):
         raise
     except CouldNotRun as error:
         fail(str(error))

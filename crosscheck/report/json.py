@@ -54,7 +54,7 @@ def read_json(path: Path, command: Command) -> dict[str, Any]:
         raise ValueError("is nested too deeply for a result of crosscheck") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if type(version) is not int:
-        raise ValueError(f"is no result of crosscheck {command}: it has no schema_version")
+        raise ValueError(f"is no result of the command {command!r}: it has no schema_version")
     if version > SCHEMA_VERSION:
         raise ValueError(
             f"has schema_version {version}, and this crosscheck reads up to {SCHEMA_VERSION}: install a newer jax-lstm"

@@ -1,4 +1,4 @@
-"""The command ``crosscheck bench`` and the script of a GPU session: streams, files, exit codes, errors in one line."""
+"""``python -m benchmarks`` and the script of a GPU session: streams, files, exit codes, errors in one line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks import cli, gpu, settings
 from benchmarks import command as command
-from benchmarks import gpu, settings
 from benchmarks.competitors import known
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, Row, as_content
 from benchmarks.shapes import CPU_TABLE, SWEEPS
-from crosscheck.commands import cli
 from crosscheck.report.json import read_json, write_json
 from tests import ROOT
 from tests.benchmarks.test_measurement import WRONG
@@ -36,7 +35,7 @@ TWO = ("--only", "jax_lstm", "--only", "torch.nn.LSTM")
 
 
 def bench(*arguments):
-    return CliRunner().invoke(cli.app, ["bench", *map(str, arguments)])
+    return CliRunner().invoke(cli.app, [*map(str, arguments)])
 
 
 def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
@@ -53,7 +52,7 @@ def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
     content = json.loads(file.read_text())
     assert content["reproduce"] == (
-        "crosscheck bench --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn "
+        "python -m benchmarks --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn "
         "--runs 2 --seconds 60.0"
     )
     assert [(r["competitor"], r["kind"]) for r in content["rows"]] == [
@@ -101,8 +100,8 @@ def planned(monkeypatch):
 def test_the_recorded_command_plans_the_same_run_again(names, planned):
     words = [word for name in VALUES if name in names for value in VALUES[name] for word in (f"--{name}", value)]
     bench(*words)
-    assert shlex.split(planned[0].options.command) == ["crosscheck", "bench", *words]
-    bench(*shlex.split(planned[0].options.command)[2:])
+    assert shlex.split(planned[0].options.command) == ["python", "-m", "benchmarks", *words]
+    bench(*shlex.split(planned[0].options.command)[3:])
     first, again = ((p.options, p.shapes, p.kinds, [c.name for c in p.competitors]) for p in planned)
     assert again == first
 
@@ -139,7 +138,7 @@ def test_a_brief_result_needs_torch(tmp_path):
     write_json(file, "bench", as_content(Result(rows)))
     done = bench("--from", file, "--brief", "--plot", tmp_path / "out.png")
     assert done.exit_code == 2
-    assert done.stderr == "crosscheck: --brief: torch.nn.LSTM was not timed in training, and its time is the unit\n"
+    assert done.stderr == "benchmarks: --brief: torch.nn.LSTM was not timed in training, and its time is the unit\n"
     assert not (tmp_path / "out.png").exists()
 
 
@@ -218,16 +217,16 @@ FILES = {
         (("--from", "{tmp}/none.json"), "No such file or directory"),
         (("--from", "{tmp}/text.json"), "text.json: Expecting value"),
         (("--from", "{tmp}/deep.json"), "deep.json: is nested too deeply for a result of crosscheck"),
-        (("--from", "{tmp}/list.json"), "list.json: is no result of crosscheck bench: it has no schema_version"),
-        (("--from", "{tmp}/old.json"), "old.json: is no result of crosscheck bench: it has no schema_version"),
-        (("--from", "{tmp}/true.json"), "true.json: is no result of crosscheck bench: it has no schema_version"),
+        (("--from", "{tmp}/list.json"), "list.json: is no result of the command 'bench': it has no schema_version"),
+        (("--from", "{tmp}/old.json"), "old.json: is no result of the command 'bench': it has no schema_version"),
+        (("--from", "{tmp}/true.json"), "true.json: is no result of the command 'bench': it has no schema_version"),
         (("--from", "{tmp}/none yet.json"), "none yet.json: has schema_version 0; the first one is 1"),
         (
             ("--from", "{tmp}/newer.json"),
             "newer.json: has schema_version 2, and this crosscheck reads up to 1: install a newer jax-lstm",
         ),
         (("--from", "{tmp}/train.json"), "train.json: is of command 'train'; expected a file of 'bench'"),
-        (("--from", "{tmp}/empty.json"), "empty.json: is a damaged result of crosscheck bench: KeyError('rows')"),
+        (("--from", "{tmp}/empty.json"), "empty.json: is a damaged result: KeyError('rows')"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_work(arguments, words, tmp_path, monkeypatch):
@@ -237,7 +236,7 @@ def test_a_mistake_is_one_line_before_any_work(arguments, words, tmp_path, monke
     done = bench(*(text.format(tmp=tmp_path) for text in arguments))
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("crosscheck: ")
+    assert line.startswith("benchmarks: ")
     assert words in line
     assert not done.stdout
 

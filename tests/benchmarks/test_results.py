@@ -121,7 +121,7 @@ ROWS = (
     steady("haiku", 5.0, shape=SHAPES[1]),
     steady("haiku", 5.0, kind="forward"),
 )
-RESULT = Result(ROWS, {"device": "cpu", "date": "today"}, "crosscheck bench", "T")
+RESULT = Result(ROWS, {"device": "cpu", "date": "today"}, "python -m benchmarks", "T")
 
 
 def test_a_table_says_time_ratio_memory_and_reasons():
@@ -187,7 +187,7 @@ def test_an_infinite_error_comes_back_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("content", [[], {}, {"rows": [{}]}, {"rows": 3}])
 def test_what_is_no_result_is_refused(content):
-    with pytest.raises(ValueError, match="result of crosscheck bench"):
+    with pytest.raises(ValueError, match="result of python -m benchmarks"):
         from_content(content)
 
 

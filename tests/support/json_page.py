@@ -37,7 +37,7 @@ not as documented.
 - Every file begins with `schema_version` and `command`. The version is an integer, now 1. It grows by one if a key is
   removed, is renamed or changes its meaning. It does not grow if a key is added, so a reader ignores keys that it does
   not know. The schema allows exactly the keys of its own release.
-- Only `crosscheck bench --from` reads such a file. It refuses a newer version, in one line. A file from before
+- Only `python -m benchmarks --from` reads such a file. It refuses a newer version, in one line. A file from before
   `schema_version` is refused too: measure again.
 - A key that may be left out says so. Every other key is always there.
 - JSON has no NaN and no infinity. A key of the type [number](#number), with a link, has the strings `"nan"`, `"inf"`

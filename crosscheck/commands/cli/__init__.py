@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import typer
 
-from benchmarks.cli import bench
 from crosscheck.commands.cli.checkpoint import checkpoint
 from crosscheck.commands.cli.faults import faults
 from crosscheck.commands.cli.gradient_flow import gradient_flow
@@ -19,11 +18,12 @@ from crosscheck.commands.cli.suite import standard_suite
 from crosscheck.commands.cli.train import train
 
 app = typer.Typer(
+    name="crosscheck",
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.callback(invoke_without_command=True)(standard_suite)
-for command in (bench, checkpoint, faults, gradient_flow, gradients, matrix, notebook, train):
+for command in (checkpoint, faults, gradient_flow, gradients, matrix, notebook, train):
     app.command(cls=Command)(command)

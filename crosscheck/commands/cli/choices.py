@@ -41,23 +41,6 @@ SIDES = (
     "keras",
     "onnxruntime",
 )
-COMPETITORS = (
-    "jax_lstm",
-    "jax_lstm lean",
-    "jax_lstm chunks",
-    "jax_lstm backend=cudnn",
-    "torch.nn.LSTM",
-    "torch.compile",
-    "flax.linen",
-    "flax.nnx",
-    "haiku",
-    "equinox",
-    "jax.experimental.rnn",
-)
-WORK = ("forward", "training")
-Feature = Literal["plain", "lengths", "projection", "bidirectional", "layers"]
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-Sweep = Literal["T", "H", "B"]
 Loss = Literal["last", "all"]
 Optimizer = Literal["sgd", "momentum", "adam", "adamw", "rmsprop"]
 Dtype = Literal["float64", "float32", "both"]

@@ -9,6 +9,8 @@ from typing import Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from crosscheck.commands.failures import Failure
+
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__bases__[0])  # typer has no name of its own for it
 WIDE, NARROW = 80, 60
 WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
@@ -43,19 +45,35 @@ class Context(_Context):
     formatter_class = HelpFormatter
 
 
+class Program:
+    """How a program ends: wrong usage, and what stops a command, is one line on stderr and exit code 2."""
+
+    context_class = Context
+    name: str | None
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Parse, run and exit."""
+        try:
+            code = super().main(*arguments, **options | {"standalone_mode": False})  # type: ignore[misc]
+        except USAGE_ERROR as error:
+            message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+            code = self._failed(message.replace("Value error, ", ""))  # the words of typer's parser
+        except Failure as failure:
+            code = self._failed(str(failure))
+        raise SystemExit(code)
+
+    def _failed(self, message: str) -> int:
+        typer.echo(f"{self.name}: {message}", err=True)
+        return 2
+
+
 class Command(TyperCommand):
     context_class = Context
 
 
-class Group(TyperGroup):
-    context_class = Context
+class SingleCommand(Program, TyperCommand):
+    """A program that is one command."""
 
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        """Parse, run and exit. Wrong usage is one line and exit code 2."""
-        try:
-            code = super().main(*arguments, **options | {"standalone_mode": False})
-        except USAGE_ERROR as error:
-            message = " ".join(error.format_message().split())  # type: ignore[attr-defined]
-            typer.echo(f"crosscheck: {message.replace('Value error, ', '')}", err=True)  # the words of typer's parser
-            code = 2
-        raise SystemExit(code)
+
+class Group(Program, TyperGroup):
+    """A program with subcommands."""

@@ -8,6 +8,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import cli as benchmarks
 from crosscheck.commands import cli
 from crosscheck.commands.cli import choices
 from crosscheck.commands.cli.group import HelpFormatter
@@ -16,20 +17,22 @@ from crosscheck.core.names import known_names, split_names
 from tests.crosscheck.commands.test_missing_packages import COMMANDS, run
 from tests.support.requirements import need
 
-OPTIONS = {name: getattr(cli, name.replace("-", "_")) for name in COMMANDS}
+OPTIONS = {"benchmarks": benchmarks.bench} | {name: getattr(cli, name.replace("-", "_")) for name in COMMANDS}
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "numpy", "optax", "matplotlib", "jinja2"}
 LISTS = {  # (command, option) -> the names that it takes
     ("", "--case"): choices.CASES,
     ("", "--against"): choices.SIDES,
     ("matrix", "--only"): choices.SIDES,
     ("matrix", "--case"): choices.MATRIX_CASES,
-    ("bench", "--only"): choices.COMPETITORS,
-    ("bench", "--work"): choices.WORK,
+    ("benchmarks", "--only"): benchmarks.COMPETITORS,
+    ("benchmarks", "--work"): benchmarks.WORK,
 }
 
 
 def call(*arguments: str):
-    return CliRunner().invoke(cli.app, [word for word in arguments if word])
+    """Run one of the two programs. "benchmarks" is the one without subcommands."""
+    app, words = (benchmarks.app, arguments[1:]) if arguments[0] == "benchmarks" else (cli.app, arguments)
+    return CliRunner().invoke(app, [word for word in words if word])
 
 
 def help_of(name: str) -> str:
@@ -49,12 +52,12 @@ def test_the_choices_are_those_of_the_tables():
     assert tuple(CASES) == choices.CASES
     assert tuple(matrix_cases()) == choices.MATRIX_CASES
     assert choices.SIDES == ALL
-    assert tuple(known()) == choices.COMPETITORS
-    assert choices.WORK == work.KINDS
+    assert tuple(known()) == benchmarks.COMPETITORS
+    assert benchmarks.WORK == work.KINDS
     for choice, table in (
-        (choices.Feature, work.FEATURES),
-        (choices.Precision, work.PRECISIONS),
-        (choices.Sweep, SWEEPS),
+        (benchmarks.Feature, work.FEATURES),
+        (benchmarks.Precision, work.PRECISIONS),
+        (benchmarks.Sweep, SWEEPS),
         (choices.Optimizer, OPTIMIZERS),
         (choices.Dtype, DTYPES),
     ):

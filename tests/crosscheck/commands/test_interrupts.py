@@ -31,16 +31,16 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for proce
 SECONDS = 10  # 2 are promised; a loaded machine takes longer, and without what is tested here it takes half a minute
 START = 120
 LONG = {
-    "suite": ["--jobs", "1", "--case", "long-10000"],
-    "suite, workers": ["--jobs", "2", "--case", "long-10000,long-alive"],
-    "matrix": ["matrix", "--jobs", "2", "--only", "flax"],
-    "gradients": ["gradients", "--length", "50000"],
-    "faults": ["faults", "--jobs", "2"],
-    "train": ["train", "--steps", "100000"],
-    "gradient-flow": ["gradient-flow", "--jobs", "2"],
-    "bench": ["bench", "--shape", "10000,4,32,128"],
-    "checkpoint": ["checkpoint", "FILE"],
-    "notebook": ["notebook"],
+    "suite": ["crosscheck", "--jobs", "1", "--case", "long-10000"],
+    "suite, workers": ["crosscheck", "--jobs", "2", "--case", "long-10000,long-alive"],
+    "matrix": ["crosscheck", "matrix", "--jobs", "2", "--only", "flax"],
+    "gradients": ["crosscheck", "gradients", "--length", "50000"],
+    "faults": ["crosscheck", "faults", "--jobs", "2"],
+    "train": ["crosscheck", "train", "--steps", "100000"],
+    "gradient-flow": ["crosscheck", "gradient-flow", "--jobs", "2"],
+    "benchmarks": ["benchmarks", "--shape", "10000,4,32,128"],
+    "checkpoint": ["crosscheck", "checkpoint", "FILE"],
+    "notebook": ["crosscheck", "notebook"],
 }
 
 
@@ -56,7 +56,7 @@ class Run:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # or it is ignored if pytest ignores it
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "crosscheck", *arguments],
+                [sys.executable, "-m", *arguments],
                 cwd=folder,
                 env=environment,
                 stdout=subprocess.DEVNULL,
@@ -160,7 +160,7 @@ def test_no_worker_is_left(number, tmp_path):
 WORKS = """
 import os, sys, time
 from functools import partial
-from crosscheck.processes import run_all
+from crosscheck.core.processes import run_all
 
 if __name__ == "__main__":
     pieces = {n: partial(os.write, 1, b"%d\\n" % n) for n in range(2)} | {n: partial(time.sleep, 60) for n in (2, 3)}
@@ -226,7 +226,7 @@ WRITES = """
 import sys, time
 from pathlib import Path
 from crosscheck.commands.common import writing
-from crosscheck.interrupts import end_on_signals
+from crosscheck.commands.interrupts import end_on_signals
 from jax_lstm import files
 from jax_lstm.files import whole
 
@@ -249,7 +249,7 @@ def test_half_a_file_does_not_survive(tmp_path):
 
 STARTS = """
 import subprocess, time
-from crosscheck.interrupts import end_on_signals
+from crosscheck.commands.interrupts import end_on_signals
 
 end_on_signals()
 print(subprocess.Popen(["sh", "-c", "sleep 60; true"]).pid, flush=True)
@@ -272,7 +272,7 @@ def test_what_the_command_started_ends_with_it():
 IGNORES = """
 import signal, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from crosscheck.interrupts import end_on_signals
+from crosscheck.commands.interrupts import end_on_signals
 
 end_on_signals()
 print("ready", flush=True)

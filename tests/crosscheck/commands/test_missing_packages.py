@@ -24,13 +24,17 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """
-COMMAND = "sys.argv[0] = 'crosscheck'\nrunpy.run_module('crosscheck', run_name='__main__', alter_sys=True)"
+COMMAND = """
+program = sys.argv.pop(1) if sys.argv[1:2] == ["benchmarks"] else "crosscheck"
+sys.argv[0] = program
+runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
 NO_WORK = """
 import types
 sys.modules["crosscheck.core.processes"] = types.SimpleNamespace(run_all=None)
 sys.modules["benchmarks.measurement"] = types.SimpleNamespace(measure=None, Say=None)
 """  # whatever begins to work fails in another way
-COMMANDS = ["bench", "checkpoint", "faults", "gradient-flow", "gradients", "matrix", "notebook", "train"]
+COMMANDS = ["checkpoint", "faults", "gradient-flow", "gradients", "matrix", "notebook", "train"]
 PLAIN = {"typer", "rich", "torch", "matplotlib", "jinja2", "markupsafe", "safetensors"}  # pip install jax-lstm has none
 
 
@@ -40,16 +44,22 @@ def run(blocked: Collection[str], *arguments: str, code: str = COMMAND) -> subpr
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
-def line(package: str) -> str:
-    return f"crosscheck: this command needs {package}, which is not installed: {INSTALL}\n"
+def program_of(arguments: Sequence[str]) -> str:
+    return "benchmarks" if arguments[:1] == ["benchmarks"] else "crosscheck"
+
+
+def line(package: str, arguments: Sequence[str]) -> str:
+    return f"{program_of(arguments)}: this command needs {package}, which is not installed: {INSTALL}\n"
 
 
 def assert_one_line(blocked: Collection[str], arguments: Sequence[str], package: str) -> None:
     done = run(blocked, *arguments)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", line(package))
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line(package, arguments))
 
 
-@pytest.mark.parametrize("arguments", [[], ["--version"], ["--case", "text"], *([name] for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--version"], ["--case", "text"], ["benchmarks"], *([name] for name in COMMANDS)]
+)
 def test_a_plain_installation_says_what_is_missing(arguments):
     assert_one_line(PLAIN, arguments, "typer")
 
@@ -66,14 +76,16 @@ def test_that_help_has_every_command():
     assert [name for name in named if name in COMMANDS] == COMMANDS
 
 
-@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
+@pytest.mark.parametrize("arguments", [[], ["benchmarks"], *([name] for name in COMMANDS)])
 def test_help_needs_no_framework(arguments):
     done = run({"jax", "jaxlib", "flax", "torch", "numpy", "optax", "matplotlib", "jinja2"}, *arguments, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Usage: crosscheck")
+    assert done.stdout.startswith(f"Usage: {program_of(arguments)}")
 
 
-@pytest.mark.parametrize("arguments", [[], ["checkpoint", "x.npz"], *([n] for n in COMMANDS if n != "checkpoint")])
+@pytest.mark.parametrize(
+    "arguments", [[], ["checkpoint", "x.npz"], ["benchmarks"], *([n] for n in COMMANDS if n != "checkpoint")]
+)
 def test_a_run_without_torch_says_so(arguments):
     assert_one_line({"torch"}, arguments, "torch")
 
@@ -90,13 +102,13 @@ def test_a_run_without_torch_says_so(arguments):
         ("jinja2", ["--report", "none"]),
         ("matplotlib", ["--report", "none"]),
         ("matplotlib", ["gradient-flow", "--plot", "none.png"]),
-        ("matplotlib", ["bench", "--plot", "none.png"]),
+        ("matplotlib", ["benchmarks", "--plot", "none.png"]),
     ],
 )
 def test_any_other_package_that_is_missing_is_named_before_any_work(module, arguments):
     need("torch")
     done = run({module}, *arguments, code=NO_WORK + COMMAND)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", line(PACKAGES[module]))
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line(PACKAGES[module], arguments))
     assert not list(ROOT.glob("none*"))
 
 
@@ -127,9 +139,9 @@ except ModuleNotFoundError as error:
 
 
 def test_every_package_that_is_imported_is_known():
-    known = {*PACKAGES, *sys.stdlib_module_names, "crosscheck", "jax_lstm", "torch_ref", "pytest"}
+    known = {*PACKAGES, *sys.stdlib_module_names, "benchmarks", "crosscheck", "jax_lstm", "torch_ref", "pytest"}
     optional = {"haiku", "equinox", "keras", "onnx", "onnxruntime"}  # a side that is missing is left out
-    for file in (ROOT / "crosscheck").rglob("*.py"):
+    for file in [*(ROOT / "crosscheck").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -9,15 +9,16 @@ need("torch")
 import math
 import multiprocessing
 import os
+import re
 import threading
 import time
 from functools import partial
 
 import pytest
-import typer
 from matplotlib.figure import Figure
 
 from crosscheck.commands.common import check_plot_file, write_json_file, writing
+from crosscheck.commands.failures import Failure
 from crosscheck.core.processes import WorkerEnded, run_all
 from crosscheck.report.png import write_png
 from jax_lstm._src.files import whole, write_whole
@@ -68,21 +69,19 @@ def test_a_link_and_a_pipe_stay_what_they_are(tmp_path):
         (MemoryError("no room\nand more"), "MemoryError: no room"),
     ],
 )
-def test_what_cannot_be_written_is_one_line(raised, words, tmp_path, capsys):
-    with pytest.raises(typer.Exit) as left, writing("--plot", tmp_path):
+def test_what_cannot_be_written_is_one_line(raised, words, tmp_path):
+    with pytest.raises(Failure) as failure, writing("--plot", tmp_path):
         raise raised
-    assert left.value.exit_code == 2
-    assert capsys.readouterr().err == f"crosscheck: {words.format(tmp=tmp_path)}\n"
+    assert str(failure.value) == words.format(tmp=tmp_path)
 
 
-def test_json_that_fails_at_the_end_names_its_option(tmp_path, capsys):
+def test_json_that_fails_at_the_end_names_its_option(tmp_path):
     write_json_file(None, "notebook", {"never": object()})
-    with pytest.raises(typer.Exit):
+    with pytest.raises(Failure, match=f"--json {tmp_path}/none/out.json: No such file or directory$"):
         write_json_file(tmp_path / "none" / "out.json", "notebook", {})
-    assert capsys.readouterr().err == f"crosscheck: --json {tmp_path}/none/out.json: No such file or directory\n"
 
 
-def test_a_plot_is_a_png_of_its_own(tmp_path, capsys, monkeypatch):
+def test_a_plot_is_a_png_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here = tmp_path / "x.png"
     (tmp_path / "linked").symlink_to(tmp_path)
@@ -94,9 +93,8 @@ def test_a_plot_is_a_png_of_its_own(tmp_path, capsys, monkeypatch):
         (here, here.relative_to(tmp_path), "that is the file of --json"),
         (here, tmp_path / "linked" / "x.png", "that is the file of --json"),
     ):
-        with pytest.raises(typer.Exit):
+        with pytest.raises(Failure, match=re.escape(words)):
             check_plot_file(file, beside)
-        assert words in capsys.readouterr().err
 
 
 def test_one_job_works_here_in_order_and_only_when_asked():

@@ -19,6 +19,7 @@ from jsonschema.exceptions import best_match
 from typer.testing import CliRunner
 
 from benchmarks import shapes, work
+from benchmarks.cli import app as benchmark_app
 from crosscheck.commands import cli, faults
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
 from crosscheck.core.judge import LINEARITY, LOSS_SCALED
@@ -74,11 +75,12 @@ def output(tmp_path_factory):
     def run(command):
         if command not in found:
             file = folder / f"{command}.json"
-            name = [] if command == "suite" else [command]
+            name = [] if command in ("suite", "bench") else [command]
+            app = benchmark_app if command == "bench" else cli.app
             words = RUNS[command].format(tmp=folder).split()
             with pytest.MonkeyPatch.context() as patch:
                 _make_small(patch)
-                done = CliRunner().invoke(cli.app, [*name, *words, "--json", str(file)])
+                done = CliRunner().invoke(app, [*name, *words, "--json", str(file)])
             assert done.exit_code == (command == "suite"), done.output
             found[command] = file, json.loads(file.read_text())
         return found[command]

@@ -20,7 +20,7 @@ from tests.support.checkpoint_kinds import KINDS, REFUSED
 READ_DAMAGED = """
 import json, resource, sys, time
 from pathlib import Path
-from crosscheck.checkpoint import BadFile, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, look, read_checkpoint
 from tests.test_checkpoint_damage import damaged
 
 def memory():  # bytes; the most so far, of this process or of one that it started

@@ -436,7 +436,7 @@ def bombs() -> dict[str, bytes]:
 READ_ALL = """
 import json, resource, sys, time
 from pathlib import Path
-from crosscheck.checkpoint import BadFile, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, look, read_checkpoint
 
 def memory():  # bytes; the most so far
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
