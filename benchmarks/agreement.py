@@ -1,4 +1,4 @@
-"""Whether a competitor computes the same thing: its results beside torch.nn.LSTM's, before anything is timed.
+"""Whether an implementation computes the same thing: its results beside torch.nn.LSTM's, before anything is timed.
 
 Every quantity is held to one limit, relative to its norm: 64 roundings of the precision of the run, times √T/4 where
 that is more, as sums of T rounded terms need; never over a tenth. Right programs stay under a tenth of it in float32.

@@ -13,7 +13,7 @@ from crosscheck.commands.cli.options import JsonFile, list_of
 from crosscheck.commands.progress import loading
 
 DEFAULT = Options()
-COMPETITORS = (
+IMPLEMENTATIONS = (
     "jax_lstm",
     "jax_lstm lean",
     "jax_lstm chunks",
@@ -44,7 +44,7 @@ def bench(
     work: Annotated[list[str] | None, list_of(WORK, "Only this work, by default both")] = None,
     only: Annotated[
         list[str] | None,
-        list_of(COMPETITORS, "Only these competitors. 'jax_lstm unroll=4' is ours, run so. The names"),
+        list_of(IMPLEMENTATIONS, "Only these implementations. 'jax_lstm unroll=4' is ours, run so. The names"),
     ] = None,
     feature: Annotated[Feature, typer.Option(help="In place of one plain layer.")] = "plain",
     precision: Annotated[Precision, typer.Option(help="On all sides.")] = "float32",
@@ -52,7 +52,9 @@ def bench(
     runs: Annotated[int, typer.Option(help="At most so many timed runs of each.")] = DEFAULT.runs,
     seconds: Annotated[float, typer.Option(help="For the runs of each shape and work, together.")] = DEFAULT.seconds,
     threads: Annotated[int | None, typer.Option(help="Cores for both frameworks; all by default.")] = None,
-    list_competitors: Annotated[bool, typer.Option("--list", help="List competitors and shapes, and stop.")] = False,
+    list_implementations: Annotated[
+        bool, typer.Option("--list", help="List implementations and shapes, and stop.")
+    ] = False,
     from_file: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Print, and draw, the result of an earlier run.")
     ] = None,
@@ -68,7 +70,7 @@ def bench(
 ) -> None:
     """Time and memory of jax_lstm beside torch, flax, haiku and equinox, on the same weights and inputs.
 
-    Each competitor is first held to torch.nn.LSTM's results. Then all are timed in turn, one call each a round. Times
+    Each implementation is first held to torch.nn.LSTM's results. Then all are timed in turn, one call each a round. Times
     are medians; "to ours" is a time in units of jax_lstm's, and over 1 is slower. Exit code 0: measured, whoever wins;
     1: ours computes something else; 2: could not run.
     """
@@ -84,7 +86,7 @@ def bench(
         runs,
         seconds,
         threads,
-        list_competitors,
+        list_implementations,
         from_file,
         brief,
         json_file,

@@ -36,7 +36,7 @@ def run(
     runs: int,
     seconds: float,
     threads: int | None,
-    list_competitors: bool,
+    list_implementations: bool,
     from_file: Path | None,
     brief: bool,
     json_file: Path | None,
@@ -57,14 +57,14 @@ def run(
         threads=threads,
     )
     if from_file is not None:
-        more = [name for name, _ in options.given] + ["--list"] * list_competitors
+        more = [name for name, _ in options.given] + ["--list"] * list_implementations
         if more:
             fail(f"--from prints an earlier run as it was measured; leave {more[0]} out")
         result = _read(from_file)
         write_json_file(json_file, "bench", as_content(result))
     else:
-        plan = _plan(options, brief and not list_competitors)
-        if list_competitors:
+        plan = _plan(options, brief and not list_implementations)
+        if list_implementations:
             _list(plan)
             return
         result = _measure(plan, json_file)
@@ -85,7 +85,9 @@ def _plan(options: Options, brief: bool) -> Plan:
             plan = make_plan(options)
         except ValueError as error:
             fail(str(error))
-    if brief and (KIND not in plan.kinds or TORCH not in [competitor.name for competitor in plan.competitors]):
+    if brief and (
+        KIND not in plan.kinds or TORCH not in [implementation.name for implementation in plan.implementations]
+    ):
         fail(f"--brief is about {KIND} beside {TORCH}; leave --work and --only out, or name these too")
     return plan
 
@@ -128,8 +130,8 @@ def _draw(result: Result, path: Path | None) -> None:
 
 def _list(plan: Plan) -> None:
     console = output()
-    for competitor in plan.competitors:
-        say(console, f"{competitor.name:24s} {competitor.description}")
+    for implementation in plan.implementations:
+        say(console, f"{implementation.name:24s} {implementation.description}")
     say(console, f"shapes T,B,D,H: {'  '.join(map(str, plan.shapes))}")
 
 

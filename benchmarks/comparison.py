@@ -1,4 +1,4 @@
-"""Two competitors' runs compared: the ratio of their medians, the range that the runs leave for it, who is faster."""
+"""Two implementations' runs compared: the ratio of their medians, the range that the runs leave for it, who is faster."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def _place(value: float) -> int:
 
 
 def compare(seconds: Sequence[float], others: Sequence[float]) -> Comparison:
-    """Compares the runs of one competitor with the runs of another, both at least one.
+    """Compares the runs of one implementation with the runs of another, both at least one.
 
     The range is from the lower end of the first's spread over the upper end of the other's to the reverse. So the
     range includes 1 if and only if both spreads overlap.
 
     Args:
-        seconds: Times of one competitor's runs, over 0.
+        seconds: Times of one implementation's runs, over 0.
         others: Times of the other's.
 
     Returns:

@@ -28,7 +28,7 @@ import jax
 import torch
 
 from benchmarks.agreement import limit, worst
-from benchmarks.competitors import choose, known
+from benchmarks.implementations import choose, known
 from benchmarks.measurement import Say
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan

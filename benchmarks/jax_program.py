@@ -1,4 +1,4 @@
-"""A JAX function as a competitor: compiled ahead of time, so that the clock sees the program and nothing around it."""
+"""A JAX function as an implementation: compiled ahead of time, so that the clock sees the program and nothing around it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.competitor import Ready
+from benchmarks.implementation import Ready
 from benchmarks.work import Work
 
 Apply = Callable[[Any, Any], Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from benchmarks.result import FLAX, OURS, TORCH, Result, Row, base_rows, compared, competitors_in, is_ours
+from benchmarks.result import FLAX, OURS, TORCH, Result, Row, base_rows, compared, implementations_in, is_ours
 from benchmarks.sentences import sentences, settings_line
 from benchmarks.table import NONE, three_digits, title_of, units
 
@@ -28,7 +28,7 @@ def as_markdown(result: Result) -> str:
     """
     result = training_of(result)
     rows = result.rows
-    names = [name for name in competitors_in([row for row in rows if row.seconds]) if name != TORCH]
+    names = [name for name in implementations_in([row for row in rows if row.seconds]) if name != TORCH]
     columns = ["T,B,D,H", f"{TORCH}, ms", f"{OURS}, ms", *names, "memory"]
     shapes = dict.fromkeys(row.shape for row in rows)
     lines = [_line([row for row in rows if row.shape == shape], names) for shape in shapes]
@@ -44,7 +44,7 @@ def as_markdown(result: Result) -> str:
 
 def _line(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """The cells of one shape."""
-    found = {row.competitor: row for row in rows}
+    found = {row.implementation: row for row in rows}
     times = [found[name].median if name in found else None for name in (TORCH, OURS)]
     return [
         str(rows[0].shape),
@@ -83,9 +83,9 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _untimed(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each competitor and reason."""
+    """A sentence for each implementation and reason."""
     shapes: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if not row.seconds:
-            shapes.setdefault((row.competitor, row.reason), []).append(str(row.shape))
+            shapes.setdefault((row.implementation, row.reason), []).append(str(row.shape))
     return [f"{name} was not timed at {'  '.join(at)}: {reason}" for (name, reason), at in shapes.items()]

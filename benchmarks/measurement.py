@@ -1,4 +1,4 @@
-"""One piece of work, all competitors: made ready, checked against torch.nn.LSTM, and those that pass timed in turn."""
+"""One piece of work, all implementations: made ready, checked against torch.nn.LSTM, and those that pass timed in turn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.agreement import limit, worst
-from benchmarks.competitor import Competitor, Missing, Ready
+from benchmarks.implementation import Implementation, Missing, Ready
 from benchmarks.result import Row
 from benchmarks.settings import measuring
 from benchmarks.timing import Clock, interleave
@@ -23,25 +23,25 @@ Say = Callable[[str], None]
 
 def measure(
     work: Work,
-    competitors: Sequence[Competitor],
+    implementations: Sequence[Implementation],
     *,
     most_runs: int,
     budget: float,
     say: Say,
     clock: Clock | None = None,
 ) -> list[Row]:
-    """A row for each competitor, in their order. ``say`` hears what is being done."""
+    """A row for each implementation, in their order. ``say`` hears what is being done."""
     rows: dict[str, Row] = {}
     started: dict[str, _Started] = {}
     with measuring("float32"):
         say("torch.nn.LSTM in float32, as the reference")
         expected = reference(work, "cuda" if torch.cuda.is_available() else "cpu")
     with measuring(work.precision):
-        for competitor in competitors:
-            say(competitor.name)
-            rows[competitor.name], made = _checked(work, competitor, expected)
+        for implementation in implementations:
+            say(implementation.name)
+            rows[implementation.name], made = _checked(work, implementation, expected)
             if made is not None:
-                started[competitor.name] = made
+                started[implementation.name] = made
         say("in turn")
         calls = {name: made.ready.call for name, made in started.items()}
         seconds = {name: made.seconds for name, made in started.items()}
@@ -57,24 +57,26 @@ def measure(
 
 
 class _Started(NamedTuple):
-    """A competitor at the start line, and the seconds of its first call."""
+    """An implementation at the start line, and the seconds of its first call."""
 
     ready: Ready
     seconds: float
 
 
-def _checked(work: Work, competitor: Competitor, expected: Arrays) -> tuple[Row, _Started | None]:
-    """Its row, without times yet, and the competitor itself, or None where the row has the reason."""
-    row = Row(competitor.name, work.shape, work.kind, work.feature, work.precision, _version(competitor.package))
+def _checked(work: Work, implementation: Implementation, expected: Arrays) -> tuple[Row, _Started | None]:
+    """Its row, without times yet, and the implementation itself, or None where the row has the reason."""
+    row = Row(
+        implementation.name, work.shape, work.kind, work.feature, work.precision, _version(implementation.package)
+    )
     try:
-        ready = competitor.ready(work)
+        ready = implementation.ready(work)
         before = time.perf_counter()
         returned = ready.call()
         seconds = time.perf_counter() - before
         quantity, error = worst(work, expected, ready.read(returned))
     except Missing as missing:
         return replace(row, reason=str(missing)), None
-    except Exception as raised:  # whatever stops one competitor is its row, and the others go on
+    except Exception as raised:  # whatever stops one implementation is its row, and the others go on
         give_back()
         return replace(row, reason=_first_line(raised)), None
     row = replace(row, error=error, quantity=quantity, compile_seconds=ready.compile_seconds, memory=ready.memory)

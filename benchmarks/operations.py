@@ -90,7 +90,7 @@ def main(
         raise typer.BadParameter(str(error)) from error
     with measuring("float32"):
         asked = make_work(*plan.shapes, work, "plain", "float32")
-        calls = {each.name: each.ready(asked).call for each in plan.competitors}
+        calls = {each.name: each.ready(asked).call for each in plan.implementations}
         for call in calls.values():
             call()
         times = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=50, budget=seconds)

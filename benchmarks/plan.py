@@ -8,8 +8,8 @@ from functools import partial
 
 import jax
 
-from benchmarks.competitor import Competitor
-from benchmarks.competitors import choose
+from benchmarks.implementation import Implementation
+from benchmarks.implementations import choose
 from benchmarks.measurement import Say, measure
 from benchmarks.options import Options
 from benchmarks.result import Row
@@ -22,7 +22,7 @@ from benchmarks.work import FEATURES, KINDS, PRECISIONS, make_work
 class Plan:
     shapes: tuple[Shape, ...]
     kinds: tuple[str, ...]
-    competitors: tuple[Competitor, ...]
+    implementations: tuple[Implementation, ...]
     options: Options
 
     def run(self, say: Say, clock: Clock | None = None) -> Iterator[list[Row]]:
@@ -32,7 +32,9 @@ class Plan:
             for kind in self.kinds:
                 here = partial(_say_where, say, f"{shape} {kind}: ")
                 work = make_work(shape, kind, asked.feature, asked.precision)
-                yield measure(work, self.competitors, most_runs=asked.runs, budget=asked.seconds, say=here, clock=clock)
+                yield measure(
+                    work, self.implementations, most_runs=asked.runs, budget=asked.seconds, say=here, clock=clock
+                )
 
 
 def _say_where(say: Say, where: str, what: str) -> None:
@@ -62,11 +64,11 @@ def make_plan(options: Options) -> Plan:
     except ValueError as error:
         raise ValueError(f"--shape {error}") from error
     try:
-        competitors = tuple(choose(list(asked.only)))
+        implementations = tuple(choose(list(asked.only)))
     except ValueError as error:
         raise ValueError(f"--only: {error}") from error
     platform = jax.devices()[0].platform
     if asked.precision == "tf32" and platform != "gpu":
         raise ValueError(f"--precision tf32 is a GPU's; JAX runs on {platform} here. Write --precision float32")
     table = SWEEPS[asked.sweep] if asked.sweep else GPU_TABLE if platform == "gpu" else CPU_TABLE
-    return Plan(given or table, tuple(dict.fromkeys(asked.work or KINDS)), competitors, asked)
+    return Plan(given or table, tuple(dict.fromkeys(asked.work or KINDS)), implementations, asked)

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from benchmarks.comparison import Comparison
-from benchmarks.result import OURS, TORCH, Result, Row, base_rows, compared, competitors_in
+from benchmarks.result import OURS, TORCH, Result, Row, base_rows, compared, implementations_in
 from benchmarks.table import duration, title_of, units
 from crosscheck.report import png
 from crosscheck.report.svg import open_frame
@@ -28,14 +28,14 @@ TALLEST = 3.0  # bars of ratios end here, and say how far they would go
 def write_png(result: Result, path: Path) -> None:
     """Writes the figure, whole or not at all. ValueError where nothing was timed; OSError."""
     if not any(row.seconds for row in result.rows):
-        raise ValueError("no competitor was timed, so there is nothing to draw")
+        raise ValueError("no implementation was timed, so there is nothing to draw")
     png.write_png(path, lambda: draw(result))
 
 
 def draw(result: Result) -> Figure:
     """Panels one below the other."""
     kinds = list(dict.fromkeys(row.kind for row in result.rows))
-    bars = len({row.shape for row in result.rows}) * (1 + len(competitors_in(result.rows)))
+    bars = len({row.shape for row in result.rows}) * (1 + len(implementations_in(result.rows)))
     width = WIDTH if result.sweep else max(WIDTH, 1.0 + BAR * bars)
     figure = Figure(figsize=(width, 0.5 + PANEL * len(kinds)), layout="constrained")
     panels = figure.subplots(len(kinds), 1, squeeze=False)[:, 0]
@@ -55,7 +55,7 @@ def draw(result: Result) -> Figure:
 
 def _colour(result: Result, name: str) -> str:
     """The same in every panel."""
-    names = competitors_in(result.rows)
+    names = implementations_in(result.rows)
     if name == TORCH:
         return png.TEXT
     return COLOURS[[other for other in names if other != TORCH].index(name) % len(COLOURS)]
@@ -63,9 +63,9 @@ def _colour(result: Result, name: str) -> str:
 
 def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
     axis = "TBDH".index(result.sweep)
-    for n, name in enumerate(competitors_in(result.rows)):
+    for n, name in enumerate(implementations_in(result.rows)):
         points = sorted(
-            (row.shape[axis], row.median) for row in rows if row.competitor == name and row.median is not None
+            (row.shape[axis], row.median) for row in rows if row.implementation == name and row.median is not None
         )
         if points:
             style: dict[str, Any] = {"color": _colour(result, name), "marker": MARKERS[n % len(MARKERS)], "ms": 5}
@@ -83,11 +83,11 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
     unit = next((name for name in (TORCH, OURS) if base_rows(rows, name)), None)
     base = base_rows(rows, unit) if unit else {}
     shapes = list(dict.fromkeys(row.shape for row in rows))
-    names = [name for name in competitors_in(rows) if name != unit]
+    names = [name for name in implementations_in(rows) if name != unit]
     wide = GROUP / max(1, len(names))
     for n, name in enumerate(names):
         style: dict[str, Any] = {"width": 0.92 * wide, "color": _colour(result, name), "label": name}
-        own = [row for row in rows if row.competitor == name and row.median is not None]
+        own = [row for row in rows if row.implementation == name and row.median is not None]
         at = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in own}
         if unit:
             found = {place: c for row, place in at.items() if (c := compared(row, base)) is not None}
@@ -110,7 +110,7 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
 
 
 def _bars_of_ratios(axes: Axes, found: Mapping[float, Comparison], ours: bool, width: float, **style: Any) -> None:
-    """One competitor's bars, where they stand; ours and those that are cut say their figure."""
+    """One implementation's bars, where they stand; ours and those that are cut say their figure."""
     if not found:
         return
     heights = [min(c.ratio, TALLEST) for c in found.values()]

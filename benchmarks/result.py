@@ -12,21 +12,21 @@ from benchmarks.shapes import Shape
 OURS, TORCH, FLAX = "jax_lstm", "torch.nn.LSTM", "flax.linen"
 
 
-def is_ours(competitor: str) -> bool:
+def is_ours(implementation: str) -> bool:
     """As it comes or with options."""
-    return competitor.split(" ")[0] == OURS
+    return implementation.split(" ")[0] == OURS
 
 
 @dataclass(frozen=True)
 class Row:
-    """One competitor at one piece of work.
+    """One implementation at one piece of work.
 
     seconds: of every timed run, in order; empty where ``reason`` says why there are none. error: the largest of its
     results relative to that result's norm, in ``quantity``; None where it did not get so far. ``differs``: it computes
     something else. memory in bytes and compile_seconds may be None: not known, nothing compiled.
     """
 
-    competitor: str
+    implementation: str
     shape: Shape
     kind: str
     feature: str
@@ -42,7 +42,7 @@ class Row:
 
     @property
     def ours(self) -> bool:
-        return is_ours(self.competitor)
+        return is_ours(self.implementation)
 
     @property
     def work(self) -> tuple[Shape, str]:
@@ -80,7 +80,7 @@ class Result:
         """1: ours computes something else. 2: nothing was timed, or ours as it comes could not run. Else 0."""
         if any(row.differs and row.ours for row in self.rows):
             return 1
-        broken = any(row.competitor == OURS and not row.seconds for row in self.rows)
+        broken = any(row.implementation == OURS and not row.seconds for row in self.rows)
         return 2 if broken or not any(row.seconds for row in self.rows) else 0
 
 
@@ -88,8 +88,8 @@ Base = Mapping[tuple[Shape, str], Row]
 
 
 def base_rows(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], Row]:
-    """The timed rows of that competitor, by work: what others are compared with."""
-    return {row.work: row for row in rows if row.competitor == unit and row.seconds}
+    """The timed rows of that implementation, by work: what others are compared with."""
+    return {row.work: row for row in rows if row.implementation == unit and row.seconds}
 
 
 def compared(row: Row, base: Base) -> Comparison | None:
@@ -113,7 +113,7 @@ def _row(row: Row, base: Base) -> dict[str, Any]:
     """Every field, and what follows from the times, for readers who do not want to compute it."""
     to_ours = compared(row, base)
     return {
-        "competitor": row.competitor,
+        "implementation": row.implementation,
         "shape": dict(zip("TBDH", row.shape, strict=True)),
         "kind": row.kind,
         "feature": row.feature,
@@ -145,7 +145,17 @@ def from_content(content: Any) -> Result:
 
 
 def _read_row(row: Mapping[str, Any]) -> Row:
-    kept = ("competitor", "kind", "feature", "precision", "version", "compile_seconds", "memory", "quantity", "differs")
+    kept = (
+        "implementation",
+        "kind",
+        "feature",
+        "precision",
+        "version",
+        "compile_seconds",
+        "memory",
+        "quantity",
+        "differs",
+    )
     error = row["error"]
     return Row(
         shape=Shape(*(row["shape"][axis] for axis in "TBDH")),
@@ -156,6 +166,6 @@ def _read_row(row: Mapping[str, Any]) -> Row:
     )
 
 
-def competitors_in(rows: Sequence[Row]) -> list[str]:
+def implementations_in(rows: Sequence[Row]) -> list[str]:
     """Names in the order of their first row."""
-    return list(dict.fromkeys(row.competitor for row in rows))
+    return list(dict.fromkeys(row.implementation for row in rows))

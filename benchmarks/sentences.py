@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.comparison import Comparison
-from benchmarks.result import OURS, Base, Result, Row, base_rows, compared, competitors_in
+from benchmarks.result import OURS, Base, Result, Row, base_rows, compared, implementations_in
 from benchmarks.table import duration, units
 from benchmarks.timing import LEAST_RUNS
 
@@ -18,31 +18,33 @@ def settings_line(result: Result) -> str:
 
 
 def sentences(result: Result) -> list[str]:
-    """Return what each competitor beside ours shows, then what could not be timed in ours."""
+    """Return what each implementation beside ours shows, then what could not be timed in ours."""
     base = base_rows(result.rows)
     others = [row for row in result.rows if not row.ours and compared(row, base) is not None]
     found = []
-    for name in competitors_in(others):
-        found += against([row for row in others if row.competitor == name], base)
+    for name in implementations_in(others):
+        found += against([row for row in others if row.implementation == name], base)
     if base and not others:
-        found.append(f"no competitor was timed beside {OURS}")
+        found.append(f"no implementation was timed beside {OURS}")
     found += [
-        f"{row.competitor} at {row.shape} {row.kind}: {row.reason}" for row in result.rows if row.ours and row.differs
+        f"{row.implementation} at {row.shape} {row.kind}: {row.reason}"
+        for row in result.rows
+        if row.ours and row.differs
     ]
     return found
 
 
 def against(rows: Sequence[Row], base: Base) -> list[str]:
-    """Say where ours is slower than this competitor, where it is faster, and where no difference was measured.
+    """Say where ours is slower than this implementation, where it is faster, and where no difference was measured.
 
     Args:
-        rows: Those of one competitor, all in ``base``'s works.
+        rows: Those of one implementation, all in ``base``'s works.
         base: Our own rows.
 
     Returns:
         A sentence for each of these that occurs.
     """
-    name, total = rows[0].competitor, len(rows)
+    name, total = rows[0].implementation, len(rows)
     found = {row: comparison for row in rows if (comparison := compared(row, base)) is not None}
     slower = {row: c.inverse for row, c in found.items() if c.faster}
     faster = [c for c in found.values() if c.slower]
@@ -62,7 +64,7 @@ def _times(found: Sequence[Comparison]) -> str:
 
 def _undecided(found: Mapping[Row, Comparison], base: Base) -> list[str]:
     """Both times and the range of their ratio; where there are too few runs for a range, the times."""
-    name, total = next(iter(found)).competitor, len(found)
+    name, total = next(iter(found)).implementation, len(found)
     said = []
     if wide := {row: c for row, c in found.items() if c.enough and not c.decided}:
         ranges = {row: f"a ratio of {c.inverse.low:.2f} to {c.inverse.high:.2f}" for row, c in wide.items()}

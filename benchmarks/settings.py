@@ -19,7 +19,7 @@ import jax
 import torch
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from crosscheck.core.machine import processor
+from crosscheck.core.environment import processor
 
 PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "torch", "numpy")
 

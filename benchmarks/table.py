@@ -9,7 +9,7 @@ from benchmarks.comparison import Comparison
 from benchmarks.result import Base, Result, Row, base_rows, compared
 from benchmarks.shapes import Shape
 
-COLUMNS = ("T,B,D,H", "competitor", "time", "to ours", "spread", "runs", "memory", "compile", "")
+COLUMNS = ("T,B,D,H", "implementation", "time", "to ours", "spread", "runs", "memory", "compile", "")
 NUMERIC = frozenset(COLUMNS[2:-1])
 NONE = "-"
 
@@ -21,7 +21,7 @@ class TextTable:
 
 
 def tables(result: Result) -> list[TextTable]:
-    """A row a competitor; the shape stands at the first one of it. The last column has what keeps a row from a time."""
+    """A row an implementation; the shape stands at the first one of it. The last column has what keeps a row from a time."""
     base = base_rows(result.rows)
     found = []
     for kind in dict.fromkeys(row.kind for row in result.rows):
@@ -43,11 +43,11 @@ def _with_previous(rows: Sequence[Row]) -> list[tuple[Row, Shape | None]]:
 def _cells(row: Row, before: Shape | None, base: Base) -> tuple[str, ...]:
     shape = "" if row.shape == before else str(row.shape)
     if row.median is None or row.spread is None:
-        return (shape, row.competitor, *[NONE] * 6, row.reason)
+        return (shape, row.implementation, *[NONE] * 6, row.reason)
     to_ours = compared(row, base)
     return (
         shape,
-        row.competitor,
+        row.implementation,
         duration(row.median),
         NONE if to_ours is None else units(to_ours),
         f"{row.spread:.0%}",

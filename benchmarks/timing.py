@@ -1,6 +1,6 @@
-"""The clock: competitors in turn, one timed call each a round, so that a slow minute of the machine falls on all.
+"""The clock: implementations in turn, one timed call each a round, so that a slow minute of the machine falls on all.
 
-Each round is in another order, drawn from a fixed seed, so that no competitor always runs behind the same one. Each
+Each round is in another order, drawn from a fixed seed, so that no implementation always runs behind the same one. Each
 turn begins untimed: idle threads of the framework before keep spinning for some milliseconds on cores that the next
 one needs, and its arrays have gone from the caches. A short call is repeated until that is over. Before a long one, of
 which it is a small part, the machine rests.

@@ -1,4 +1,4 @@
-"""A torch function as a competitor, on the GPU where JAX's default device is one."""
+"""A torch function as an implementation, on the GPU where JAX's default device is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import torch
 
-from benchmarks.competitor import Missing, Ready
+from benchmarks.implementation import Missing, Ready
 from benchmarks.work import Work
 
 

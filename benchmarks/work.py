@@ -1,8 +1,8 @@
-"""One piece of work, the same for every competitor: weights, inputs, cotangents, and what must come out.
+"""One piece of work, the same for every implementation: weights, inputs, cotangents, and what must come out.
 
 Everything is drawn from the shape alone. Inputs are time-major, the layout that every library but one can take; who
 must transpose does so before the clock starts. In a narrow precision the arrays are rounded to it here, so that casting
-them is exact and every competitor, and the reference, starts from the same numbers.
+them is exact and every implementation, and the reference, starts from the same numbers.
 """
 
 from __future__ import annotations

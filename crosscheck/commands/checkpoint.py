@@ -17,7 +17,7 @@ from rich.text import Text
 from crosscheck.commands.common import check_json_file, check_report_folder, write_json_file, write_report, writing
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.core.environment import environment
+from crosscheck.core.environment import describe_environment
 from crosscheck.report.content import as_dict
 from crosscheck.report.table import closing_line, print_table
 from crosscheck.report.terminal import new_table, output, say, show
@@ -34,7 +34,7 @@ from crosscheck.studies.checkpoint import (
 )
 from crosscheck.studies.checkpoint.errors import listed, printable
 from crosscheck.studies.checkpoint.export import check_out
-from crosscheck.suite.run import CaseResult, run_case
+from crosscheck.suite.runs import CaseResult, run_case
 
 
 def run(file: Path, prefix: str, export_to: Path | None, json_file: Path | None, report: Path | None) -> None:
@@ -49,7 +49,7 @@ def run(file: Path, prefix: str, export_to: Path | None, json_file: Path | None,
             work.begins(lstm.name)
             results.append(run_case(case_of(lstm), _command(file, lstm.name * bool(lstm.prefix))))
             work.ends(lstm.name)
-    content = as_dict(results, environment())
+    content = as_dict(results, describe_environment())
     content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
     content["checkpoint"] = _as_dict(file, read, found, skipped, export_to)
     write_report(report, results, content["environment"], _command(file, prefix))

@@ -15,10 +15,10 @@ import typer
 
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.interrupts import on_interrupt
-from crosscheck.core.environment import environment
+from crosscheck.core.environment import describe_environment
 from crosscheck.report.content import as_dict
 from crosscheck.report.json import Command, write_json
-from crosscheck.suite.run import CaseResult
+from crosscheck.suite.runs import CaseResult
 from jax_lstm._src.files import remove_unfinished
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def write_results(
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of --json and what a command has to add, written where a path is given; failing ends the command."""
-    content = as_dict(results, environment()) | dict(more or {})
+    content = as_dict(results, describe_environment()) | dict(more or {})
     write_json_file(path, command, content)
     return content
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.core.environment import environment
+from crosscheck.core.environment import describe_environment
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.report.terminal import new_table, output, say, show
 from crosscheck.suite.fault_cases import bench_cases
@@ -112,7 +112,7 @@ def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
         "rules": {rule: {case: _rule(score, rule, case) for case in cases} for rule in RULES},
         "mutants": dict(sorted(score.noticed.items())),
         "seconds": round(seconds, 1),
-        "environment": environment(),
+        "environment": describe_environment(),
     }
 
 

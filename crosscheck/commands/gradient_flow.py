@@ -18,7 +18,7 @@ from crosscheck.commands.common import (
 )
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.core.environment import environment
+from crosscheck.core.environment import describe_environment
 from crosscheck.report.terminal import new_table, output, say, show
 from crosscheck.studies.gradient_flow.content import as_content
 from crosscheck.studies.gradient_flow.sentences import closing, failures, sentences
@@ -48,7 +48,7 @@ def run(
     command = f"crosscheck gradient-flow --length {length} --hidden {hidden} --train-steps {train_steps} --seed {seed}"
     with failures_in_one_line(), progress(PIECES if train_steps else PIECES - len(TRAINED)) as work:
         study = run_study(length, hidden, seed, train_steps, jobs, work.begins, work.ends)
-    settings = environment()
+    settings = describe_environment()
     write_json_file(json_file, "gradient-flow", as_content(study, settings, command))
     _draw(study, report, plot, settings, command)
     console = output()

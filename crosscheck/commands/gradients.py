@@ -12,12 +12,17 @@ from crosscheck.commands.common import check_json_file, check_report_folder, wri
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import progress
 from crosscheck.core.finding import FLOAT64, Outcome, worst
-from crosscheck.libraries import SIDES, Side, jax_lstm
+from crosscheck.core.problem import Gradient, Quantity
+from crosscheck.core.slices import TIME
+from crosscheck.core.verdict_text import check_text, settled_text
+from crosscheck.libraries import STANDARD, Implementation, jax_lstm
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.report.table import closing_line, print_failures
 from crosscheck.report.terminal import output, say, show
-from crosscheck.suite.run import CaseResult, measure_case, run_side
+from crosscheck.suite.runs import CaseResult, assess_implementation, measure_case
+
+SHOWN: tuple[Quantity, ...] = ("y", Gradient("x"))
 
 
 def run(
@@ -47,22 +52,24 @@ def run(
         measured = measure_case(case)
         for side in sides:
             work.does(side.name, advance=1)
-            verdict = run_side(measured, side)
+            verdict = assess_implementation(measured, side)
             seconds = time.perf_counter() - started
             results.append(CaseResult(case.name, side.name, case.expect, verdict, seconds, command))
             started = time.perf_counter()
     console = output()
     for result in results:
-        for quantity in ("y", "grad x"):
-            show(console, curve_table(result.verdict.findings, quantity), f"{result.side}, {quantity}")
-    truth = next(f for f in results[0].verdict.findings if (f.quantity, f.check, f.part) == ("grad x", FLOAT64, "t"))
+        for quantity in SHOWN:
+            show(console, curve_table(result.verdict.findings, quantity), f"{result.implementation}, {quantity}")
+    truth = next(
+        f for f in results[0].verdict.findings if (f.quantity, f.check, f.scope) == (Gradient("x"), FLOAT64, TIME)
+    )
     say(console, survival_text(truth))
     for result in results:
-        settled = [f for f in result.verdict.findings if f.settled and f.part == "t"]
+        settled = [f for f in result.verdict.findings if f.settled_by and f.scope == TIME]
         for finding in settled:
             doubts = ", ".join(f"{n} steps {name}" for name, n in finding.counts.items() if name != Outcome.AGREE)
-            where = f"{result.side}, {finding.quantity}, lane {finding.lane}"
-            say(console, f"{where}: {doubts}, settled {finding.settled}")
+            where = f"{result.implementation}, {finding.quantity}, {check_text(finding.check)}"
+            say(console, f"{where}: {doubts}, settled {settled_text(finding)}")
     content = write_results(json_file, "gradients", [results])
     write_report(report, [results], content["environment"], command)
     print_failures([results], console)
@@ -70,13 +77,13 @@ def run(
     raise typer.Exit(0 if worst(r.outcome for r in results) is Outcome.AGREE else 1)
 
 
-def _sides(checkpoint_every: int | None) -> list[Side]:
+def _sides(checkpoint_every: int | None) -> list[Implementation]:
     chunked = [] if checkpoint_every is None else [_in_chunks(checkpoint_every)]
-    return [SIDES["jax_lstm"], *chunked, SIDES["torch.nn.LSTM"]]
+    return [STANDARD["jax_lstm"], *chunked, STANDARD["torch.nn.LSTM"]]
 
 
-def _in_chunks(every: int) -> Side:
-    return Side(f"jax_lstm checkpoint_every={every}", partial(jax_lstm.runner, checkpoint_every=every))
+def _in_chunks(every: int) -> Implementation:
+    return Implementation(f"jax_lstm checkpoint_every={every}", partial(jax_lstm.runner, checkpoint_every=every))
 
 
 def _case(length, hidden, forget_bias, loss, seed) -> RecurrentCase:

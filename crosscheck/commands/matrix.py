@@ -17,16 +17,16 @@ from rich.text import Text
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.progress import progress
-from crosscheck.core.environment import environment
+from crosscheck.core.environment import describe_environment
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Outcome, worst
 from crosscheck.core.problem import is_gradient
 from crosscheck.core.verdict_text import finding_text
-from crosscheck.libraries import choose
+from crosscheck.libraries import implementations_named
 from crosscheck.report.content import as_dict
 from crosscheck.report.table import STYLE, print_without
 from crosscheck.report.terminal import new_table, output, say, show
-from crosscheck.suite.matrix import ALL, Part, disagreements, matrix_cases, outputs, part
-from crosscheck.suite.run import CaseResult, CaseResults, overall, run_suite
+from crosscheck.suite.matrix import ALL, Part, disagreements, is_output, matrix_cases, part
+from crosscheck.suite.runs import CaseResult, CaseResults, overall, run_suite
 
 OURS = "jax_lstm"
 MARKS = {Outcome.AGREE: "", Outcome.DISAGREE: "!", Outcome.VACUOUS: "v", Outcome.INCONCLUSIVE: "?"}
@@ -48,7 +48,7 @@ def run(only: list[str] | None, case: list[str] | None, jobs: int, json_file: Pa
             found.append(replace(results, judged=judged))
             work.ends(results.judged[0].name)
     found.sort(key=lambda results: list(cases).index(results.judged[0].name))
-    ours = [result for results in found for result in results.judged if result.side == OURS]
+    ours = [result for results in found for result in results.judged if result.implementation == OURS]
     content = _content(found, ours, sides)
     write_json_file(json_file, "matrix", content)
     _print(found, sides, content, output())
@@ -56,12 +56,12 @@ def run(only: list[str] | None, case: list[str] | None, jobs: int, json_file: Pa
 
 
 def _command(result: CaseResult) -> str:
-    return f"crosscheck matrix --only {result.side} --case {result.name}"
+    return f"crosscheck matrix --only {result.implementation} --case {result.name}"
 
 
 def _sides(only: list[str] | None) -> tuple[str, ...]:
     try:
-        asked = ALL if only is None else [side.name for side in choose(names_of("--only", only))]
+        asked = ALL if only is None else [side.name for side in implementations_named(names_of("--only", only))]
     except ValueError as error:
         fail(f"--only: {error}")
     return tuple(dict.fromkeys([OURS, *asked]))
@@ -69,11 +69,11 @@ def _sides(only: list[str] | None) -> tuple[str, ...]:
 
 def _content(found: Sequence[CaseResults], ours: Sequence[CaseResult], sides: Sequence[str]) -> dict[str, Any]:
     """``ok`` and ``verdict`` are ours; every other side's are its cases'."""
-    content = as_dict([results.judged for results in found], environment() | _versions(sides))
+    content = as_dict([results.judged for results in found], describe_environment() | _versions(sides))
     content["ok"] = all(result.ok for result in ours)
     content["verdict"] = str(overall(ours))
     content["without"] = [
-        {"name": entry.name, "side": entry.side, "what": entry.what, "reason": entry.reason}
+        {"name": entry.name, "side": entry.implementation, "what": entry.what, "reason": entry.reason}
         for results in found
         for entry in results.without
     ]
@@ -82,7 +82,7 @@ def _content(found: Sequence[CaseResults], ours: Sequence[CaseResult], sides: Se
 
 def _versions(sides: Sequence[str]) -> dict[str, str]:
     known = {}
-    for package in dict.fromkeys(side.package for side in choose(sides) if side.package):
+    for package in dict.fromkeys(side.package for side in implementations_named(sides) if side.package):
         try:
             known[package] = version(package)
         except PackageNotFoundError:
@@ -110,16 +110,18 @@ def _print(found: Sequence[CaseResults], sides: Sequence[str], content: dict[str
 def _table(check: Check, found: Sequence[CaseResults], sides: Sequence[str]) -> Table:
     table = new_table(["case", *("\n".join(re.split(r"[./]", side)) for side in sides)])
     for results in found:
-        row = {result.side: _entry(result, check) for result in results.judged}
-        row |= {e.side: Text("-" if e.what == "not supported" else e.what, "dim") for e in results.without}
+        row = {result.implementation: _entry(result, check) for result in results.judged}
+        row |= {e.implementation: Text("-" if e.what == "not supported" else e.what, "dim") for e in results.without}
         table.add_row(results.judged[0].name, *(row[side] for side in sides))
     return table
 
 
 def _entry(result: CaseResult, check: Check) -> Text:
-    parts = [found for of in (outputs, is_gradient) if (found := part(result, check, of)) is not None]
+    parts = [found for of in (is_output, is_gradient) if (found := part(result, check, of)) is not None]
     if not parts:
-        is_truth = check.dtype in choose([result.side])[0].dtypes  # it computes in it, and was not judged
+        is_truth = (
+            check.dtype in implementations_named([result.implementation])[0].dtypes
+        )  # it computes in it, and was not judged
         return Text("=" if is_truth else "")
     words = "/".join(map(_figure, parts))
     expected = all(found.outcome in (Outcome.AGREE, result.expected) for found in parts)

@@ -12,7 +12,7 @@ from rich.table import Table
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import progress
-from crosscheck.core.environment import environment
+from crosscheck.core.environment import describe_environment
 from crosscheck.report.terminal import new_table, output, say, show
 from crosscheck.studies.notebook import SMALL, Behaviour, Explained, NotebookResult, examine_notebook, notebook_classes
 
@@ -83,4 +83,4 @@ def _as_dict(result: NotebookResult) -> dict[str, Any]:
         for name, found in classes.items()
     }
     agreements = [asdict(agreement) | {"ok": agreement.ok} for agreement in result.agreements]
-    return {"ok": result.ok, **told, "agreements": agreements, "environment": environment()}
+    return {"ok": result.ok, **told, "agreements": agreements, "environment": describe_environment()}

@@ -12,11 +12,11 @@ from crosscheck.commands.common import check_json_file, check_report_folder, wri
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.progress import progress
 from crosscheck.core.finding import Outcome
-from crosscheck.libraries import SIDES, choose
+from crosscheck.libraries import STANDARD, implementations_named
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.table import closing_line, print_table, print_without
 from crosscheck.report.terminal import output, say
-from crosscheck.suite.run import CaseResult, CaseResults, run_suite
+from crosscheck.suite.runs import CaseResult, CaseResults, run_suite
 from crosscheck.suite.shrinking import reproduction, shrink
 
 
@@ -49,7 +49,7 @@ def run(
     missing = [entry for result in found for entry in result.without]
     for entry in missing:
         if entry.what != "not supported":
-            fail(f"--against {entry.side}: {entry.reason}")
+            fail(f"--against {entry.implementation}: {entry.reason}")
     results = [result.judged for result in found]
     content = write_results(json_file, "suite", results)
     named = chosen if len(chosen) < len(CASES) else []
@@ -70,9 +70,11 @@ def run(
 def _sides(against: list[str] | None) -> tuple[str, ...]:
     """The names of the sides to judge: ours, and those of --against."""
     if against is None:
-        return tuple(SIDES)
+        return tuple(STANDARD)
     try:
-        return tuple(dict.fromkeys(["jax_lstm", *(side.name for side in choose(names_of("--against", against)))]))
+        return tuple(
+            dict.fromkeys(["jax_lstm", *(side.name for side in implementations_named(names_of("--against", against)))])
+        )
     except ValueError as error:
         fail(f"--against: {error}")
 
@@ -87,6 +89,6 @@ def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
         return
     with failures_in_one_line(), progress() as work:
         work.begins(f"shrinking {result.name}")
-        small = shrink(whole, choose([result.side])[0], lambda case: None)
-    text = f"\nsmallest case that still fails ({result.name}, side {result.side}):\n{reproduction(small, result.side)}"
+        small = shrink(whole, implementations_named([result.implementation])[0], lambda case: None)
+    text = f"\nsmallest case that still fails ({result.name}, side {result.implementation}):\n{reproduction(small, result.implementation)}"
     console.print(text, highlight=False, markup=False, soft_wrap=True)  # Python, which no line break may change

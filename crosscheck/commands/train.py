@@ -18,7 +18,7 @@ from crosscheck.commands.progress import Running, shown
 from crosscheck.core.finding import Outcome, worst
 from crosscheck.lstm.corpus import Corpus, documentation
 from crosscheck.report.terminal import output, say, show
-from crosscheck.suite.run import CaseResult
+from crosscheck.suite.runs import CaseResult
 
 if TYPE_CHECKING:
     from crosscheck.studies.training.recipe import Recipe

@@ -1,39 +1,47 @@
-"""The criterion: is the port's error explained by rounding, given the condition of the problem?
+"""The criterion: does rounding explain the error, given the condition of the problem?
 
-    ‖port − truth64‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth64‖ + K · tiny · √n        (without √n in the max-norm)
+    ‖result − truth64‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth64‖ + K · tiny · √n        (without √n in the max-norm)
 
-for every quantity and every slice of it, in the 2-norm and in the max-norm. Lane A ("meaning"): the port in float64,
-u = 2^-53, K = 64; separates a wrong function from rounding by seven decades. Lane B ("precision"): the port in float32,
-u = 2^-24, K = 8; sees TF32, bfloat16 and dtype leaks. e_ref is measured in float32, and scaled by 2^-29 in lane A: what
-a saturated gate's own rounding does over thousands of steps is in no perturbation of its inputs, and so not in κ.
+It holds for every quantity and every slice of it, in the 2-norm and in the max-norm.
 
-Where κu, or in lane B e_ref, is over 1e-3 in float32, nothing can be decided: INCONCLUSIVE. Where the truth is under
-the smallest normal number of the lane's dtype there is nothing to compare: VACUOUS. NaN and inf must stand at the same
-positions.
+- float64 check: u = 2^-53, K = 64. It separates a wrong function from rounding by seven decades. e_ref is measured in
+  float32 and scaled by 2^-29. Without it, the rounding of a saturated gate over thousands of steps would be missing:
+  no perturbation of the inputs shows it, so it is not in κ.
+- float32 check: u = 2^-24, K = 8. It sees TF32, bfloat16 and dtype leaks.
+
+The outcome is INCONCLUSIVE if κu, or in the float32 check e_ref, exceeds 1e-3 in float32. It is VACUOUS if the truth is
+smaller than the smallest normal number of the dtype. NaN and inf must stand at the same positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from crosscheck.core.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Outcome, Precision, Reason, Rows
 from crosscheck.core.norms import NORMS, row_norms
-from crosscheck.core.problem import Arrays, Problem, is_gradient
-from crosscheck.core.reference import CHAOS, U32, U64, Known, Reference, cut_up, difference
-from crosscheck.core.slices import APART, WHOLE, Cut
+from crosscheck.core.problem import Problem, Quantity, Results, is_gradient
+from crosscheck.core.reference import CHAOS, U32, U64, Conditioning, Reference, difference, slice_up
+from crosscheck.core.slices import OUTLIERS, TIME, WHOLE, Scope
 
-OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this side's own error"
-MADE_UP = 2**10  # times what rounding near the smallest number may do: beyond, a port's "nothing" is something
+OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this implementation's own error"
+UNDERFLOW_FACTOR = 2**10  # an output that should be zero may reach this multiple of the underflow error
 _AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
 
 
 @dataclass(frozen=True)
-class Lane:
-    """check: what it asks. unit: u of its dtype. factor: K. chaos: the rounding that, amplified past 1e-3, leaves
-    nothing to decide. own_limit: e_ref is the error of the very side that is judged.
+class Criterion:
+    """The constants of the criterion for one precision check.
+
+    Attributes:
+      check: the precision check.
+      unit: u of its dtype.
+      factor: K.
+      chaos: the relative rounding that leaves nothing to decide if the problem amplifies it past 1e-3.
+      own_limit: e_ref is the error of the implementation that is judged.
     """
 
     check: Check
@@ -43,151 +51,172 @@ class Lane:
     own_limit: bool = False
 
     @property
-    def name(self) -> str:
-        return str(self.check)
-
-    @property
     def dtype(self) -> Precision:
+        """The dtype of the check."""
         assert self.check.dtype is not None
         return self.check.dtype
 
     @property
     def tiny(self) -> float:
+        """The smallest normal number of the dtype."""
         return float(np.finfo(self.dtype).tiny)
 
 
-LANES = {"A": Lane(FLOAT64, U64, 64.0), "B": Lane(FLOAT32, U32, 8.0)}
+CRITERIA: dict[Precision, Criterion] = {
+    "float64": Criterion(FLOAT64, U64, 64.0),
+    "float32": Criterion(FLOAT32, U32, 8.0),
+}
 
 
-def compare(problem: Problem, reference: Reference, result: Arrays, lane: Lane, note: str = "") -> list[Finding]:
-    """One finding for each part of each quantity, in the truth's order; names on one side only are findings too."""
+def compare(
+    problem: Problem, reference: Reference, result: Results, criterion: Criterion, note: str = ""
+) -> list[Finding]:
+    """Return one finding per scope of each quantity, in the truth's order.
+
+    A name that only one of the two results has is a finding too.
+    """
     findings: list[Finding] = []
     for name, truth in reference.truth.items():
         if name not in result:
-            findings.append(_refused(name, lane, "missing from the port's results", reason=Reason.NAMES))
+            findings.append(_refused(name, criterion, "missing from the result", reason=Reason.NAMES))
         elif np.shape(result[name]) != np.shape(truth):
-            findings.append(_refused(name, lane, f"shape {np.shape(result[name])}, expected {np.shape(truth)}"))
+            findings.append(_refused(name, criterion, f"shape {np.shape(result[name])}, expected {np.shape(truth)}"))
         else:
-            findings += _Quantity(problem, reference, name, result[name], lane, note).findings()
+            findings += _Comparison(problem, reference, name, result[name], criterion, note).findings()
     extra = [name for name in result if name not in reference.truth]
     unknown = "the reference has no such quantity"
-    return findings + [_refused(name, lane, unknown, reason=Reason.NAMES) for name in extra]
+    return findings + [_refused(name, criterion, unknown, reason=Reason.NAMES) for name in extra]
 
 
-def _refused(name, lane, text, **where):
-    return Finding(name, lane.check, Outcome.DISAGREE, None, None, note=text, **where)
+def _refused(name: Quantity, criterion: Criterion, text: str, **details: Any) -> Finding:
+    return Finding(name, criterion.check, Outcome.DISAGREE, None, None, note=text, **details)
 
 
-class _Quantity:
-    """One quantity of the port against the truth."""
+class _Comparison:
+    """One quantity of a result beside the truth."""
 
-    def __init__(self, problem: Problem, reference: Reference, name: str, got: np.ndarray, lane: Lane, note: str):
-        self.problem, self.reference, self.name, self.lane = problem, reference, name, lane
-        self.note = _joined(note, OWN_LIMIT * lane.own_limit)
+    def __init__(
+        self, problem: Problem, reference: Reference, name: Quantity, got: np.ndarray, criterion: Criterion, note: str
+    ) -> None:
+        self.problem, self.reference, self.name, self.criterion = problem, reference, name, criterion
+        self.note = _joined(note, OWN_LIMIT * criterion.own_limit)
         self.dtype = got.dtype
         self.got = np.asarray(got, np.float64)
         self.truth = reference.truth[name]
-        self.cut: Cut | None = problem.cuts.get(name)
+        self.slicing = problem.slicings.get(name)
 
     def findings(self) -> list[Finding]:
         if self.truth.dtype.kind in "biu":
-            return [self._exactly()]
-        odd = _nonfinite_mismatch(self.got, self.truth)
-        if odd is not None and self._overflows():
-            text = f"the reference itself is not finite in {self.lane.dtype}"
-            return [Finding(self.name, self.lane.check, Outcome.INCONCLUSIVE, None, None, note=text)]
-        if odd is not None:
-            at = {"index": odd, "got": float(self.got[odd]), "expected": float(self.truth[odd])}
+            return [self._integers()]
+        mismatch = _nonfinite_mismatch(self.got, self.truth)
+        if mismatch is not None and self._overflows():
+            text = f"the reference itself is not finite in {self.criterion.dtype}"
+            return [Finding(self.name, self.criterion.check, Outcome.INCONCLUSIVE, None, None, note=text)]
+        if mismatch is not None:
+            at = {"index": mismatch, "got": float(self.got[mismatch]), "expected": float(self.truth[mismatch])}
             text = "NaN or inf where the truth has none, or the reverse"
-            return [_refused(self.name, self.lane, text, reason=Reason.NOT_FINITE, **at)]
-        found = []
-        if str(self.dtype) != self.lane.dtype:
-            found.append(_refused(self.name, self.lane, f"came back as {self.dtype}, in a run in {self.lane.dtype}"))
-        self.off = difference(self.got, self.truth)
-        for part, rows in cut_up(self.off, self.cut, self.reference.apart.get(self.name)).items():
-            found.append(self._judge(part, rows, self.reference.known[self.name][part]))
-        first = next((f.first_step for f in found if f.first_step is not None), None)
-        return [replace(f, first_step=first) if f.verdict is Outcome.DISAGREE else f for f in found]
+            return [_refused(self.name, self.criterion, text, reason=Reason.NOT_FINITE, **at)]
+        findings = []
+        if str(self.dtype) != self.criterion.dtype:
+            text = f"came back as {self.dtype}, in a run in {self.criterion.dtype}"
+            findings.append(_refused(self.name, self.criterion, text))
+        self.difference = difference(self.got, self.truth)
+        for scope, rows in slice_up(self.difference, self.slicing, self.reference.outliers.get(self.name)).items():
+            findings.append(self._judge(scope, rows, self.reference.conditioning[self.name][scope]))
+        first = next((f.first_step for f in findings if f.first_step is not None), None)
+        return [replace(f, first_step=first) if f.verdict is Outcome.DISAGREE else f for f in findings]
 
     def _overflows(self) -> bool:
-        own = [known.own_error for known in self.reference.known[self.name].values()]
-        return self.lane.dtype == "float32" and not all(np.isfinite(error).all() for error in own)
+        own = [known.own_error for known in self.reference.conditioning[self.name].values()]
+        return self.criterion.dtype == "float32" and not all(np.isfinite(error).all() for error in own)
 
-    def _exactly(self) -> Finding:
-        """Integers and bools are equal or they are not; where rounding flips some, that decides nothing."""
+    def _integers(self) -> Finding:
+        """Compare integers and bools exactly. If rounding changes some of them, nothing can be decided."""
+        check = self.criterion.check
         wrong = np.argwhere(self.got != self.truth)
         size = float(np.max(np.abs(self.truth.astype(np.float64)), initial=0.0))
         if not len(wrong):
-            same = Finding(self.name, self.lane.check, Outcome.AGREE, 0.0, 0.0, norm=size, note=self.note)
-            return replace(same, own_limit=self.lane.own_limit)
-        if np.any(self.reference.known[self.name][WHOLE].response > 0):
+            same = Finding(self.name, check, Outcome.AGREE, 0.0, 0.0, norm=size, note=self.note)
+            return replace(same, own_limit=self.criterion.own_limit)
+        if np.any(self.reference.conditioning[self.name][WHOLE].response > 0):
             text = "rounding of the inputs changes these integers"
-            return Finding(self.name, self.lane.check, Outcome.INCONCLUSIVE, None, None, norm=size, note=text)
+            return Finding(self.name, check, Outcome.INCONCLUSIVE, None, None, norm=size, note=text)
         index = tuple(int(i) for i in wrong[0])
         at = {"index": index, "got": float(self.got[index]), "expected": float(self.truth[index])}
-        return _refused(self.name, self.lane, f"{len(wrong)} of {self.truth.size} integers differ", norm=size, **at)
+        text = f"{len(wrong)} of {self.truth.size} integers differ"
+        return _refused(self.name, self.criterion, text, norm=size, **at)
 
-    def _judge(self, part: str, rows: np.ndarray, known: Known) -> Finding:
-        sliced = self.cut is not None and part == self.cut.kind
-        label = self.cut.label if self.cut is not None and sliced else lambda row: part * (part == APART)
-        finding = judge_rows(self.name, part, label, row_norms(rows), known, self.lane, self.problem.steps, self.note)
+    def _judge(self, scope: Scope, rows: np.ndarray, known: Conditioning) -> Finding:
+        label: Callable[[int], str] = lambda row: str(scope) if scope == OUTLIERS else ""
+        if self.slicing is not None and scope == self.slicing.scope:
+            label = self.slicing.label
+        norms = row_norms(rows)
+        finding = judge_rows(self.name, scope, label, norms, known, self.criterion, self.problem.steps, self.note)
         return self._located(finding) if finding.verdict is Outcome.DISAGREE else finding
 
     def _located(self, finding: Finding) -> Finding:
-        """Adds where the difference is largest, and at which step it starts, in the order of computation."""
-        index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(self.off)), self.off.shape))
+        """Add where the difference is largest, and at which step it starts, in the order of computation."""
+        index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(self.difference)), self.difference.shape))
         first = None
-        if self.cut is not None and finding.part == "t" and finding.rows is not None:
+        if self.slicing is not None and finding.scope == TIME and finding.rows is not None:
             wrong = np.flatnonzero(finding.rows.outcomes == _DISAGREE)
-            first = self.cut.step(int(wrong[-1] if is_gradient(self.name) else wrong[0]))
+            first = self.slicing.step(int(wrong[-1] if is_gradient(self.name) else wrong[0]))
         got, expected = float(self.got[index]), float(self.truth[index])
         return replace(finding, index=index, got=got, expected=expected, first_step=first)
 
 
 def judge_rows(
-    name: str,
-    part: str,
+    name: Quantity,
+    scope: Scope,
     label: Callable[[int], str],
     distance: np.ndarray,
-    known: Known,
-    lane: Lane,
+    known: Conditioning,
+    criterion: Criterion,
     steps: int,
     note: str = "",
 ) -> Finding:
-    """The criterion on the rows of one part: ``distance`` [2 norms, rows] of the port from the truth.
+    """Apply the criterion to the rows of one scope.
 
-    ``label`` names a row; ``steps`` is T, over which rounding accumulates.
+    Args:
+      name: the quantity.
+      scope: what the rows are.
+      label: gives the name of a row.
+      distance: ``[2 norms, rows]``, of the result from the truth.
+      known: what the limits are made of.
+      criterion: the constants.
+      steps: T, over which rounding accumulates.
+      note: what a reader must know.
     """
     size = known.size
-    floor = lane.factor * lane.tiny * np.array([[np.sqrt(known.numbers)], [1.0]])
+    floor = criterion.factor * criterion.tiny * np.array([[np.sqrt(known.numbers)], [1.0]])
     with np.errstate(divide="ignore", invalid="ignore"):
         error, faint = distance / size, floor / size
-        limit = lane.factor * _explained(known, lane, steps) + faint
+        limit = criterion.factor * _explained(known, criterion, steps) + faint
     outcomes = np.where(error <= limit, _AGREE, _DISAGREE)
-    outcomes[(faint > lane.factor * CHAOS) & (distance <= MADE_UP * floor)] = _VACUOUS
-    outcomes[_undecidable(known, lane)] = _INCONCLUSIVE
-    shaky = ~(known.own_error <= CHAOS) & (error <= CHAOS)  # float64 is off by more than 2^-29 of that, too
-    outcomes[shaky & (outcomes == _DISAGREE)] = _INCONCLUSIVE
-    nothing = np.broadcast_to(size[1] < lane.tiny, size.shape)
-    absolute = MADE_UP * floor + lane.factor * lane.unit * known.response
+    outcomes[(faint > criterion.factor * CHAOS) & (distance <= UNDERFLOW_FACTOR * floor)] = _VACUOUS
+    outcomes[_undecidable(known, criterion)] = _INCONCLUSIVE
+    # If the reference's own float32 error exceeds 1e-3, its float64 error exceeds 2^-29 of that.
+    uncertain = ~(known.own_error <= CHAOS) & (error <= CHAOS)
+    outcomes[uncertain & (outcomes == _DISAGREE)] = _INCONCLUSIVE
+    nothing = np.broadcast_to(size[1] < criterion.tiny, size.shape)
+    absolute = UNDERFLOW_FACTOR * floor + criterion.factor * criterion.unit * known.response
     outcomes[nothing] = np.where(distance <= absolute, _VACUOUS, _DISAGREE)[nothing]
     outcomes[~(np.isfinite(size) & np.isfinite(distance))] = _INCONCLUSIVE
-    outcomes[np.isfinite(size) & ~np.isfinite(distance) & ~_undecidable(known, lane)] = _DISAGREE
-    if part != WHOLE:
-        outcomes[:, _empty(known, distance)] = _AGREE
+    outcomes[np.isfinite(size) & ~np.isfinite(distance) & ~_undecidable(known, criterion)] = _DISAGREE
+    if scope != WHOLE:
+        outcomes[:, _always_zero(known, distance)] = _AGREE
     by, row = _most_telling(outcomes, error, limit)
     finding = Finding(
         name,
-        lane.check,
+        criterion.check,
         SEVERITY[int(outcomes[by, row])],
         None if nothing[by, row] or not np.isfinite(error[by, row]) else float(error[by, row]),
         None if nothing[by, row] or not np.isfinite(limit[by, row]) else float(limit[by, row]),
-        part=part,
+        scope=scope,
         slice=label(row),
         by=NORMS[by],
         norm=float(size[0, row]),
-        note=note,
-        own_limit=lane.own_limit,
+        own_limit=criterion.own_limit,
     )
     worst_rows = outcomes.max(axis=0)
     kept = Rows(worst_rows, error[0], limit[0], size[0], worst_rows != _AGREE)
@@ -196,44 +225,47 @@ def judge_rows(
         finding = replace(finding, counts={name: n for name, n in counts.items() if n})
     boundless = finding.verdict is Outcome.DISAGREE and not np.isfinite(distance[by, row])
     reason = Reason.NOT_FINITE if boundless else None
-    return replace(finding, rows=kept, reason=reason, note=_joined(note, _why(finding, known, lane, by, row, distance)))
+    text = _joined(note, _why(finding, known, criterion, by, row, distance))
+    return replace(finding, rows=kept, reason=reason, note=text)
 
 
-def _empty(known: Known, distance: np.ndarray) -> np.ndarray:
-    """Slices that are zero in the model itself, such as padding: on both sides, whatever moves, amid others that
-    are not. Where slices fade away a zero is an underflow, and there is nothing to check.
+def _always_zero(known: Conditioning, distance: np.ndarray) -> np.ndarray:
+    """Return a mask of slices that are zero in both results under every perturbation, such as padding.
+
+    It is empty if other slices fade to almost zero: then a zero is an underflow, and there is nothing to check.
     """
     zero = np.all((known.size == 0) & (known.response == 0) & (distance == 0), axis=0)
     alive = known.size[1][known.size[1] > 0]
     return zero if alive.size and alive.min() > 2.0**-900 else np.zeros_like(zero)
 
 
-def _explained(known: Known, lane: Lane, steps: int) -> np.ndarray:
-    """What rounding may do: the largest of the terms, which K multiplies."""
+def _explained(known: Conditioning, criterion: Criterion, steps: int) -> np.ndarray:
+    """Return what rounding explains: the largest of the terms that K multiplies."""
     own = np.minimum(known.own_error, CHAOS) / U32
-    return lane.unit * np.maximum(np.maximum(known.condition, np.sqrt(steps) / 4), own)
+    explained: np.ndarray = criterion.unit * np.maximum(np.maximum(known.condition, np.sqrt(steps) / 4), own)
+    return explained
 
 
-def _undecidable(known: Known, lane: Lane) -> np.ndarray:
-    """Where the limit would be so wide that a wrong program is within it."""
-    chaotic = ~(known.condition * lane.chaos <= CHAOS)
-    return chaotic | ~(known.own_error <= CHAOS) if lane.dtype == "float32" else chaotic
+def _undecidable(known: Conditioning, criterion: Criterion) -> np.ndarray:
+    """Return a mask of rows whose limit would be so wide that a wrong program is within it."""
+    chaotic = ~(known.condition * criterion.chaos <= CHAOS)
+    return chaotic | ~(known.own_error <= CHAOS) if criterion.dtype == "float32" else chaotic
 
 
-def _why(finding: Finding, known: Known, lane: Lane, by: int, row: int, distance: np.ndarray) -> str:
-    roundings, own = known.condition[by, row] * lane.chaos, known.own_error[by, row]
+def _why(finding: Finding, known: Conditioning, criterion: Criterion, by: int, row: int, distance: np.ndarray) -> str:
+    roundings, own = known.condition[by, row] * criterion.chaos, known.own_error[by, row]
     if finding.verdict is Outcome.INCONCLUSIVE:
         if not (np.isfinite(known.size[by, row]) and np.isfinite(distance[by, row])):
             return "the norm overflows float64"
         if roundings <= CHAOS:
-            return f"e_ref = {own:.1e} > {CHAOS:g}: the reference itself is that far off in {lane.dtype}"
+            return f"e_ref = {own:.1e} > {CHAOS:g}: the reference itself is that far off in {criterion.dtype}"
         text = f"κu = {roundings:.1e} > {CHAOS:g}: the problem amplifies rounding past deciding"
         or_zero = "; or the quantity is zero but for cancellation, then leave it out"
         return text + or_zero * bool(roundings > 0.1)
     if finding.verdict is Outcome.VACUOUS:
         if finding.error is not None:
-            return f"the truth is within rounding of the smallest {lane.dtype}: too little to compare"
-        return f"the truth underflows {lane.dtype}, or is zero: nothing to compare"
+            return f"the truth is within rounding of the smallest {criterion.dtype}: too little to compare"
+        return f"the truth underflows {criterion.dtype}, or is zero: nothing to compare"
     if finding.verdict is Outcome.DISAGREE and not np.isfinite(distance[by, row]):
         return "NaN, inf or beyond float64, where the truth is finite"
     if finding.verdict is Outcome.DISAGREE and finding.error is None:
@@ -241,8 +273,8 @@ def _why(finding: Finding, known: Known, lane: Lane, by: int, row: int, distance
     return ""
 
 
-def _most_telling(outcomes, error, limit) -> tuple[int, int]:
-    """(norm, row) of the gravest outcome, and among those of the largest error in units of its limit."""
+def _most_telling(outcomes: np.ndarray, error: np.ndarray, limit: np.ndarray) -> tuple[int, int]:
+    """Return (norm, row) of the gravest outcome, and among those of the largest error in units of its limit."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.nan_to_num(error / limit, nan=0.0)
     ratio[outcomes != outcomes.max()] = -1.0
@@ -254,7 +286,8 @@ def _joined(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 
-def _nonfinite_mismatch(got, truth):
+def _nonfinite_mismatch(got: np.ndarray, truth: np.ndarray) -> tuple[int, ...] | None:
+    """Return the first index at which only one is finite, or both are infinite or NaN and differ."""
     same = (np.isnan(got) == np.isnan(truth)) & ((got == truth) | np.isfinite(got) | np.isnan(got))
     same &= np.isfinite(got) == np.isfinite(truth)
     if same.all():

@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, device, precision, threads. Part of every result."""
+"""What a result was computed with: versions, device, precision, threads. It is part of every result."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from typing import Any
 import jax
 import torch
 
-from crosscheck.core.jax_runner import jax_lane
-from crosscheck.core.machine import processor
+from crosscheck.core.jax_runner import jax_precision
 from crosscheck.core.torch_runner import full_precision
 
 PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "optax", "torch", "numpy")
 
 
-def environment() -> dict[str, Any]:
-    """Settings are read back from within the contexts in which the sides run."""
+def processor() -> str:
+    """Return the processor's name, or "unknown"."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "unknown")
+    except OSError:
+        return platform.processor() or "unknown"
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, device and settings. Settings are read inside the contexts in which implementations run."""
     device = jax.devices()[0]
-    with full_precision(), jax_lane("float64"):
+    with full_precision(), jax_precision("float64"):
         precision = {
             "jax matmul precision": jax.config.jax_default_matmul_precision,
             "torch matmul precision": torch.get_float32_matmul_precision(),
             "torch TF32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
             "torch threads": torch.get_num_threads(),
         }
-        x64 = {"jax x64 in lane A": jax.config.jax_enable_x64}
-    with jax_lane("float32"):
-        x64["jax x64 in lane B"] = jax.config.jax_enable_x64
+        x64 = {"jax x64 in the float64 check": jax.config.jax_enable_x64}
+    with jax_precision("float32"):
+        x64["jax x64 in the float32 check"] = jax.config.jax_enable_x64
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -1,4 +1,4 @@
-"""One judgement, as a frozen value. Formatters (`report`) print it; nothing here does."""
+"""One judgement, as a frozen value. `crosscheck.report` shows it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Literal
 
 import numpy as np
 
+from crosscheck.core.problem import Quantity
+from crosscheck.core.slices import WHOLE, Scope
+
 
 class Outcome(StrEnum):
-    """Only AGREE is success.
+    """The outcome of a check. Only AGREE is success.
 
-    INCONCLUSIVE: the problem amplifies rounding past deciding. VACUOUS: there was nothing to check.
+    INCONCLUSIVE: the problem amplifies rounding so much that nothing can be decided. VACUOUS: there was nothing to
+    check.
     """
 
     AGREE = "agree"
@@ -26,7 +30,7 @@ SEVERITY = list(Outcome)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The gravest of them; nothing compared at all is VACUOUS."""
+    """Return the gravest outcome. If nothing was compared, this is VACUOUS."""
     return max(outcomes, key=SEVERITY.index, default=Outcome.VACUOUS)
 
 
@@ -34,33 +38,41 @@ Precision = Literal["float64", "float32"]
 
 
 class Kind(StrEnum):
-    """On what a port ran. The value is its word in the name of a lane."""
+    """What a precision check runs. The value is its name in results."""
 
-    DIRECT = ""  # the problem itself
-    LINEARITY = "linear"  # cotangents times 2^20, in which a gradient is linear
-    LOSS_SCALED = "shifted"  # cotangents times a power of two, if gradients fade
-    TEACHER_FORCED = "step"  # windows that start from the reference's states, or single steps of a training
-    DAMPED = "calm"  # the whole sequence at smaller recurrent weights
-    INPUTS = "premise"  # nothing ran: a check of the inputs
-    FAILED = "windows"  # nothing ran: the port takes no other sizes
+    DIRECT = "direct"  # the problem itself
+    LINEARITY = "linearity"  # cotangents times 2^20: a gradient is linear in them
+    LOSS_SCALED = "loss-scaled"  # cotangents times a power of two, if gradients fade
+    TEACHER_FORCED = (
+        "teacher-forced"  # short stretches, or single training steps, that start from the reference's state
+    )
+    DAMPED = "damped"  # the whole sequence with smaller recurrent weights
+    INPUTS = "inputs"  # nothing ran: a check of the inputs
+    FAILED = "other sizes"  # nothing ran: the implementation runs only at its own sizes
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a lane asks: the dtype in which a port runs, None if nothing ran, and on what; ``steps`` of a window."""
+    """A precision check: the dtype in which an implementation runs, and what it runs.
+
+    Attributes:
+      dtype: None if nothing ran.
+      kind: what ran.
+      steps: the length of a teacher-forced stretch.
+    """
 
     dtype: Precision | None
     kind: Kind = Kind.DIRECT
     steps: int = 0
 
     def __str__(self) -> str:
-        """The lane's name: "A", "B shifted", "A 4-step"."""
-        word = f"{self.steps}-{self.kind}" if self.kind is Kind.TEACHER_FORCED else self.kind
-        return " ".join(filter(None, ({"float64": "A", "float32": "B", None: ""}[self.dtype], word)))
+        """Return the name: "float64", "float32 loss-scaled", "float64 4-step"."""
+        what = f"{self.steps}-step" if self.kind is Kind.TEACHER_FORCED else str(self.kind)
+        return " ".join(filter(None, (self.dtype, what if self.kind is not Kind.DIRECT else "")))
 
     @property
     def stands_in(self) -> bool:
-        """Is it another problem, for one that cannot be decided?"""
+        """Whether it runs another problem, in place of one that cannot be decided."""
         return self.kind in (Kind.TEACHER_FORCED, Kind.DAMPED)
 
 
@@ -68,21 +80,40 @@ FLOAT64, FLOAT32 = Check("float64"), Check("float32")
 
 
 class Reason(StrEnum):
-    """Why two sides disagree where no error can be given in units of a limit."""
+    """Why two results disagree if no error can be given in units of a limit."""
 
-    NAMES = "names"  # a quantity that only one side has
-    NOT_FINITE = "not finite"  # NaN or inf on one side only
+    NAMES = "names"  # only one of the two has the quantity
+    NOT_FINITE = "not finite"  # NaN or inf in only one of the two
 
 
 class CouldNotRun(Exception):
-    """A side could not compute what was asked, so there is nothing to judge. Exit code 2."""
+    """An implementation could not compute what was asked, so there is nothing to judge. Exit code 2."""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What decided slices that a check could not decide.
+
+    Attributes:
+      by: the check that decided; None if the implementation is itself the float64 truth.
+      slices: how many slices it decided.
+      of: how many slices there are.
+    """
+
+    by: Check | None
+    slices: int
+    of: int
 
 
 @dataclass(frozen=True)
 class Rows:
-    """All slices of a quantity, in order: outcomes as indices into SEVERITY, and error, limit and size in the 2-norm.
+    """All slices of a quantity, in order.
 
-    ``rest``: the slices that another lane has not settled. Errors and limits are relative to the size.
+    Attributes:
+      outcomes: ``[slices]``, indices into ``SEVERITY``.
+      error, limit: ``[slices]``, in the 2-norm, relative to ``size``.
+      size: ``[slices]``, the 2-norm of the truth.
+      rest: ``[slices]`` bool: neither agreed, nor settled by another check.
     """
 
     outcomes: np.ndarray
@@ -92,27 +123,42 @@ class Rows:
     rest: np.ndarray
 
     def count(self, outcome: Outcome) -> int:
+        """Return the number of slices with that outcome."""
         return int(np.sum(self.outcomes == SEVERITY.index(outcome)))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One part of one quantity in one lane, in the norm in which it is nearest to its limit.
+    """One quantity in one precision check: the whole, its outliers, or its slices.
 
-    quantity: its name. part: "whole", "apart" (what would outweigh the rest), or the slices' kind: "t", "gate", "row";
-    ``slice`` then names the worst of them, and ``counts`` says how many had which outcome. Errors and limits are
-    relative to the truth's norm, which is ``norm``. ``index``, ``got`` and ``expected`` are at the largest difference,
-    ``first_step`` the first time step beyond its limit (the last one for a gradient, which runs backward). ``settled``:
-    where this lane could not decide, what did. ``note`` says what a reader must know. ``own_limit``: the limit is made
-    of this side's own error, so that it cannot fail.
+    It is described in the norm, and at the slice, that is nearest to its limit. Errors and limits are relative to the
+    truth's norm.
+
+    Attributes:
+      quantity: an output's name, or a gradient.
+      check: the precision check.
+      verdict: the outcome of this check.
+      error, limit: None if they cannot be given.
+      scope: what of the quantity was judged.
+      slice: the slice that is described.
+      by: the norm.
+      norm: the truth's norm.
+      index, got, expected: the place of the largest difference, and both numbers there.
+      first_step: the first time step beyond its limit; for a gradient, which runs backward, the last one.
+      counts: the number of slices by outcome.
+      settled_by: what decided the slices that this check could not decide, if all of them are decided.
+      note: what a reader must know.
+      reason: why it disagrees if there is no error.
+      own_limit: the limit is made of this implementation's own error, so that it cannot fail.
+      rows: all slices.
     """
 
-    quantity: str
+    quantity: Quantity
     check: Check
     verdict: Outcome
     error: float | None
     limit: float | None
-    part: str = "whole"
+    scope: Scope = WHOLE
     slice: str = ""
     by: str = ""
     norm: float | None = None
@@ -121,29 +167,26 @@ class Finding:
     expected: float | None = None
     first_step: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    settled: str = ""
+    settled_by: tuple[Settlement, ...] = ()
     note: str = ""
     reason: Reason | None = None
     own_limit: bool = False
     rows: Rows | None = field(default=None, repr=False, compare=False)
 
     @property
-    def lane(self) -> str:
-        """The check's name, for readers."""
-        return str(self.check)
-
-    @property
     def ok(self) -> bool:
+        """Whether this check agrees."""
         return self.verdict is Outcome.AGREE
 
     @property
     def final(self) -> Outcome:
-        """What this counts as: a doubt that another lane has settled is none."""
-        return Outcome.AGREE if self.settled else self.verdict
+        """What this counts as in a verdict: a doubt that another check settled is none."""
+        return Outcome.AGREE if self.settled_by else self.verdict
 
     @property
     def label(self) -> str:
-        return f"{self.quantity}[{self.slice}]" if self.slice else self.quantity
+        """The quantity and the slice, for readers."""
+        return f"{self.quantity}[{self.slice}]" if self.slice else str(self.quantity)
 
     @property
     def ratio(self) -> float:

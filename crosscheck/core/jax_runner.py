@@ -1,4 +1,4 @@
-"""Runs a JAX function on a problem: outputs, and gradients by jax.vjp of the jitted function."""
+"""Runs a JAX function on a problem: outputs, and gradients by jax.vjp, in one jitted program."""
 
 from __future__ import annotations
 
@@ -13,28 +13,41 @@ import jax.numpy as jnp
 import numpy as np
 
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.problem import Arrays, Problem, gradient_name
+from crosscheck.core.problem import Arrays, Gradient, Problem, Results
 
 
-def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Arrays:
-    """``fn(params, *inputs)`` with everything floating in ``dtype``; named outputs, then named gradients, as NumPy.
+def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Results:
+    """Run ``fn(params, *inputs)``, jitted.
 
-    Products run at the highest precision, and x64 mode is on for float64 alone. Results leave as NumPy inside the
-    x64 context: outside of it an eager operation would round them.
+    Args:
+      fn: the function.
+      problem: the problem.
+      dtype: of everything that is floating point.
+
+    Returns:
+      Outputs, then gradients, as NumPy. They leave the x64 context as NumPy: outside of it an eager operation would
+      round them.
+
+    Raises:
+      CouldNotRun: the function cannot run so.
     """
-    with jax_lane(dtype):
+    with jax_precision(dtype):
         return _run(fn, problem, dtype)
 
 
 def output_structure(fn: Callable[..., Any], problem: Problem) -> Any:
-    """The tree structure of what ``fn`` returns, without running it."""
-    with jax_lane("float64"):
+    """Return the tree structure of what ``fn`` returns, without running it."""
+    with jax_precision("float64"):
         return jax.tree.structure(jax.eval_shape(fn, dict(problem.params), *problem.inputs))
 
 
 @contextmanager
-def jax_lane(dtype: str) -> Iterator[None]:
-    """The settings of a lane; what cannot run in it says so."""
+def jax_precision(dtype: str) -> Iterator[None]:
+    """Set what a run in ``dtype`` needs: products at the highest precision, and x64 mode only for float64.
+
+    Raises:
+      CouldNotRun: the function in the block cannot run so.
+    """
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
         try:
             yield
@@ -42,7 +55,7 @@ def jax_lane(dtype: str) -> Iterator[None]:
             raise CouldNotRun(f"the JAX function could not run in {dtype}: {_advice(str(error))}") from error
 
 
-def _advice(message):
+def _advice(message: str) -> str:
     first = message.splitlines()[0]
     if "carry" in message and "float32" in message and "float64" in message:
         return f"the dtype of its loop's carry is fixed. Make the initial carry from the inputs' dtype. ({first})"
@@ -54,7 +67,7 @@ def _advice(message):
     return first
 
 
-def _run(fn, problem, dtype):
+def _run(fn: Callable[..., Any], problem: Problem, dtype: str) -> Results:
     floats, rest = _split(problem, dtype)
     cotangents = [np.asarray(c, dtype) for c in problem.cotangents]
     layout = _Layout(
@@ -67,18 +80,19 @@ def _run(fn, problem, dtype):
     )
     make = _program if _is_hashable(fn) else _program.__wrapped__
     outputs, gradients = make(fn, layout)(floats, cotangents)
-    result = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}
+    result: Results = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}
     for name in problem.wrt:
         key = name if name in problem.params else _input(name)
-        result[gradient_name(name)] = np.asarray(gradients[key])
+        result[Gradient(name)] = np.asarray(gradients[key])
     return result
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a compiled program depends on beside its arguments.
+    """What a compiled program depends on, besides its arguments.
 
-    The dtype is in it for what stays concrete: JAX remembers an array in the dtype of the setting that it first met.
+    The dtype is a part of it because of the arrays that stay concrete: JAX remembers an array in the dtype of the x64
+    setting under which it first met the array.
     """
 
     dtype: str
@@ -90,31 +104,31 @@ class _Layout:
 
 
 class _Frozen:
-    """An array that stays concrete inside jit, so that a function may branch on it; equal by content."""
+    """An array that stays concrete inside jit, so that a function may branch on it. Equality is by content."""
 
-    def __init__(self, value: np.ndarray):
+    def __init__(self, value: np.ndarray) -> None:
         self.value = value
         self._key = (value.dtype.str, value.shape, value.tobytes())
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, _Frozen) and self._key == other._key
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self._key)
 
 
 @lru_cache(maxsize=16)
-def _program(fn, layout: _Layout):
-    """(floats, cotangents) -> (outputs, gradients by name), jitted."""
+def _program(fn: Callable[..., Any], layout: _Layout) -> Callable[..., Any]:
+    """Return the jitted (floats, cotangents) -> (outputs, gradients by name)."""
     rest = {name: frozen.value for name, frozen in layout.rest}
 
-    def call(floats):
+    def call(floats: dict[str, Any]) -> list[Any]:
         values = {**floats, **rest}
         params = {name: values[name] for name in layout.params}
         inputs = jax.tree.unflatten(layout.inputs, [values[_input(name)] for name in layout.input_names])
         return jax.tree.leaves(fn(params, *inputs))
 
-    def value_and_pullback(floats, cotangents):
+    def value_and_pullback(floats: dict[str, Any], cotangents: list[Any]) -> tuple[list[Any], dict[str, Any]]:
         outputs, pullback = jax.vjp(call, floats)
         if len(outputs) != len(layout.output_names):
             raise CouldNotRun(f"the JAX function returned {len(outputs)} arrays, expected {layout.output_names}.")
@@ -130,13 +144,13 @@ def _program(fn, layout: _Layout):
     return jax.jit(value_and_pullback)
 
 
-def _cotangent(cotangent, output):
+def _cotangent(cotangent: Any, output: Any) -> Any:
     if jnp.issubdtype(output.dtype, jnp.floating):
         return cotangent.astype(output.dtype)
     return np.zeros(output.shape, jax.dtypes.float0)
 
 
-def _is_hashable(fn):
+def _is_hashable(fn: Any) -> bool:
     try:
         hash(fn)
     except TypeError:
@@ -144,18 +158,19 @@ def _is_hashable(fn):
     return True
 
 
-def _input(name):
-    """Keys of inputs, apart from those of params that may have the same name."""
+def _input(name: str) -> str:
+    """Return the key of an input. A parameter may have the same name."""
     return "input:" + name
 
 
-def _split(problem, dtype):
+def _split(problem: Problem, dtype: str) -> tuple[Arrays, Arrays]:
+    """Return the arrays to differentiate with respect to, and all others, cast."""
     values = dict(problem.params) | {_input(name): a for name, a in problem.input_leaves.items()}
     wrt = {name if name in problem.params else _input(name) for name in problem.wrt}
     wide = [name for name, a in values.items() if dtype == "float32" and _is_wide(np.asarray(a))]
     if wide:
         raise CouldNotRun(
-            f"{wide[0].removeprefix('input:')!r} holds integers over 32 bits, which JAX has in x64 alone."
+            f"{wide[0].removeprefix('input:')!r} holds integers over 32 bits, which JAX has only in x64 mode."
         )
     cast = {
         name: np.asarray(a, dtype=dtype) if np.asarray(a).dtype.kind == "f" else np.asarray(a)
@@ -164,5 +179,5 @@ def _split(problem, dtype):
     return {n: a for n, a in cast.items() if n in wrt}, {n: a for n, a in cast.items() if n not in wrt}
 
 
-def _is_wide(a):
+def _is_wide(a: np.ndarray) -> bool:
     return a.dtype.kind in "iu" and a.size > 0 and not -(2**31) <= int(a.min()) <= int(a.max()) < 2**31

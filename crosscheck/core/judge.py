@@ -1,91 +1,109 @@
-"""All that is asked of one side on one problem, lane by lane, and what a lane in doubt is settled by.
+"""All precision checks of one implementation on one problem, and what settles a check in doubt.
 
-Lane A and lane B on the problem itself. The homogeneity probe: a pullback is linear, so that cotangents times 2^20
-give gradients times 2^20, bit for bit. Where gradients fade out of float32, lane B again with cotangents times a power
-of two ("B shifted"). Where the problem amplifies rounding past deciding, short windows that start from the reference's
-own states, in both lanes; and where it does so in float64 too, the whole sequence at recurrent weights that are small
-enough, for what only a position in it shows (`crosscheck.lstm.teacher_forcing`).
+- The float64 and the float32 check run the problem itself.
+- Linearity: a pullback is linear, so cotangents times 2^20 give gradients times 2^20, bit for bit.
+- Loss scaling: if gradients fade out of float32, the float32 check runs again with cotangents times a power of two.
+- Stand-ins: if the problem amplifies rounding past deciding, another problem of the same network that can be decided
+  runs in its place. Where they come from is not known here; `crosscheck.lstm.teacher_forcing` makes those of an LSTM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
-from crosscheck.core.criterion import LANES, Lane, compare
-from crosscheck.core.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Kind, Outcome
-from crosscheck.core.problem import Arrays, Problem, is_gradient
+from crosscheck.core.criterion import CRITERIA, Criterion, compare
+from crosscheck.core.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Kind, Outcome, Settlement
+from crosscheck.core.problem import Problem, Quantity, Results, is_gradient
 from crosscheck.core.reference import Reference
+from crosscheck.core.slices import Scope
 
-Run = Callable[[Problem, str], Arrays]  # (problem, dtype) -> outputs and gradients by name
+Run: TypeAlias = Callable[[Problem, str], Results]  # (problem, dtype) -> outputs and gradients
 PROBE = 20
-WINDOWS = "by windows from the reference's states"
 LINEARITY, LOSS_SCALED = Check("float64", Kind.LINEARITY), Check("float32", Kind.LOSS_SCALED)
-_NORMAL = 2.0**-900  # below, a rounding of a subnormal may be another one after scaling
+_NORMAL = 2.0**-900  # a rounding of a smaller number may be another one after scaling
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Another problem of the same network that can be decided, and its own reference: it stands in for one that cannot.
+class StandIn:
+    """Another problem of the same network, with its own reference, in place of one that cannot be decided.
 
-    kind: teacher-forced for windows of ``steps`` that start from the reference's states, damped for the whole sequence
-    at smaller recurrent weights.
+    Attributes:
+      kind: TEACHER_FORCED for stretches of ``steps`` that start from the reference's states; DAMPED for the whole
+        sequence with smaller recurrent weights.
+      problem: the problem.
+      reference: its reference.
+      run: runs the implementation that is judged.
+      criteria: the precision checks.
+      steps: the length of a stretch.
     """
 
     kind: Kind
     problem: Problem
     reference: Reference
-    run: Run  # of the side that is judged
-    lanes: tuple[Lane, ...] = tuple(LANES.values())
+    run: Run
+    criteria: tuple[Criterion, ...] = tuple(CRITERIA.values())
     steps: int = 0
 
 
-def no_windows(chaotic: bool) -> Sequence[Windows]:
-    """Of a problem that has none: what cannot be decided stays so."""
+StandIns: TypeAlias = Callable[[bool], Sequence[StandIn]]
+
+
+def no_stand_ins(chaotic: bool) -> Sequence[StandIn]:
+    """Return nothing: what cannot be decided stays so."""
     return ()
 
 
-def judge(
+def run_checks(
     problem: Problem,
     reference: Reference,
     run: Run,
-    lanes: Iterable[Lane] = tuple(LANES.values()),
-    windows: Callable[[bool], Sequence[Windows]] = no_windows,
+    criteria: Iterable[Criterion] = tuple(CRITERIA.values()),
+    stand_ins: StandIns = no_stand_ins,
     is_truth: bool = False,
 ) -> tuple[Finding, ...]:
-    """Findings in the truth's order; ``windows(chaotic)`` is asked for only where something could not be decided.
+    """Return the findings of all precision checks, in the truth's order.
 
-    ``is_truth``: the side is itself the float64 truth, so that lane A is not among ``lanes``.
+    Args:
+      problem: the problem.
+      reference: its reference.
+      run: runs the implementation that is judged.
+      criteria: the precision checks.
+      stand_ins: gives the stand-ins. It is called only if something could not be decided; its argument says whether
+        the float64 check is in doubt too.
+      is_truth: the implementation is itself the float64 truth, so that ``criteria`` has no float64 check.
     """
-    found: list[Finding] = []
-    for lane in lanes:
-        result = run(problem, lane.dtype)
-        found += compare(problem, reference, result, lane)
-        if lane.dtype == "float64":
-            found += _homogeneity(problem, reference, run, result)
-    if reference.shifted is not None and any(_fades(f) for f in found):
-        found += _shifted(problem, reference, run, found)
-    doubtful = [f for f in found if f.verdict is Outcome.INCONCLUSIVE]
+    findings: list[Finding] = []
+    for criterion in criteria:
+        result = run(problem, criterion.dtype)
+        findings += compare(problem, reference, result, criterion)
+        if criterion.dtype == "float64":
+            findings += _check_linearity(problem, reference, run, result)
+    if reference.loss_scaled is not None and any(_fades(f) for f in findings):
+        findings += _check_loss_scaled(problem, reference.loss_scaled, run, findings)
+    doubtful = [f for f in findings if f.verdict is Outcome.INCONCLUSIVE]
     if doubtful:
         chaotic = any(f.check == FLOAT64 for f in doubtful)
         try:
-            found += [finding for window in windows(chaotic) for finding in _forced(window)]
-        except Exception as error:  # a port that runs at its own sizes only
-            text = f"windows could not be run: {(str(error).splitlines() or [''])[0]}"
-            found.append(Finding("windows", Check(None, Kind.FAILED), Outcome.INCONCLUSIVE, None, None, note=text))
+            findings += [finding for stand_in in stand_ins(chaotic) for finding in _check_stand_in(stand_in)]
+        except Exception as error:  # an implementation that runs only at its own sizes
+            text = f"other sizes could not be run: {(str(error).splitlines() or [''])[0]}"
+            failed = Check(None, Kind.FAILED)
+            findings.append(Finding("other sizes", failed, Outcome.INCONCLUSIVE, None, None, note=text))
     order = {name: n for n, name in enumerate(reference.truth)}
-    return tuple(sorted(settled(found, is_truth), key=lambda f: order.get(f.quantity, -1)))
+    return tuple(sorted(settle(findings, is_truth), key=lambda f: order.get(f.quantity, -1)))
 
 
 def _fades(finding: Finding) -> bool:
-    """Is it too small for float32?"""
+    """Return whether the quantity is too small for float32."""
     return finding.check == FLOAT32 and finding.verdict is Outcome.VACUOUS
 
 
-def _homogeneity(problem: Problem, reference: Reference, run: Run, result: Arrays) -> list[Finding]:
-    """Gradients at 2^20 times the cotangents, in float64. A reference that is not linear itself asks nothing."""
+def _check_linearity(problem: Problem, reference: Reference, run: Run, result: Results) -> list[Finding]:
+    """Check gradients at 2^20 times the cotangents, in float64. Quantities in which the reference is not linear pass."""
     names = [name for name in result if is_gradient(name) and name in reference.truth]
     if not names:
         return []
@@ -102,12 +120,12 @@ def _homogeneity(problem: Problem, reference: Reference, run: Run, result: Array
     return findings
 
 
-def _nonlinearities(names, small, large):
+def _nonlinearities(names: Iterable[Quantity], small: Results, large: Results) -> dict[Quantity, float]:
     return {name: nonlinearity(small[name], large.get(name)) for name in names}
 
 
 def nonlinearity(small: np.ndarray, large: np.ndarray | None) -> float:
-    """The largest difference of 2^20 · small and large, relative to the largest number; 0 where all bits agree."""
+    """Return the largest difference of 2^20 · small and large, relative to the largest number; 0 if all bits agree."""
     if large is None or np.shape(small) != np.shape(large):
         return float("inf")
     expected = small * 2.0**PROBE
@@ -119,61 +137,64 @@ def nonlinearity(small: np.ndarray, large: np.ndarray | None) -> float:
     return float(off) if np.isfinite(off) else float("inf")
 
 
-def _shifted(problem, reference, run, found) -> list[Finding]:
-    """Of gradients that were in part vacuous in lane B: the same at larger cotangents."""
-    doubtful = {f.quantity for f in found if _fades(f) and is_gradient(f.quantity)}
-    lifted = problem.scaled(2.0**reference.shifted.power)
+def _check_loss_scaled(problem: Problem, reference: Reference, run: Run, findings: Sequence[Finding]) -> list[Finding]:
+    """Check gradients that were vacuous in float32 again at larger cotangents. ``reference`` is the loss-scaled one."""
+    doubtful = {f.quantity for f in findings if _fades(f) and is_gradient(f.quantity)}
+    lifted = problem.scaled(2.0**reference.power)
     result = run(lifted, "float32")
-    known = replace(
-        reference.shifted, truth={name: a for name, a in reference.shifted.truth.items() if name in doubtful}
-    )
+    known = replace(reference, truth={name: a for name, a in reference.truth.items() if name in doubtful})
     result = {name: a for name, a in result.items() if name in doubtful}
-    text = f"cotangents times 2^{reference.shifted.power}"
-    return compare(lifted, known, result, replace(LANES["B"], check=LOSS_SCALED), text)
+    text = f"cotangents times 2^{reference.power}"
+    return compare(lifted, known, result, replace(CRITERIA["float32"], check=LOSS_SCALED), text)
 
 
-def _forced(window: Windows) -> list[Finding]:
+def _check_stand_in(stand_in: StandIn) -> list[Finding]:
     findings = []
-    for lane in window.lanes:
-        check = Check(lane.dtype, window.kind, window.steps)
-        result = window.run(window.problem, lane.dtype)
-        findings += compare(window.problem, window.reference, result, replace(lane, check=check))
+    for criterion in stand_in.criteria:
+        check = Check(criterion.dtype, stand_in.kind, stand_in.steps)
+        result = stand_in.run(stand_in.problem, criterion.dtype)
+        findings += compare(stand_in.problem, stand_in.reference, result, replace(criterion, check=check))
     return findings
 
 
-def settled(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]:
-    """Marks what one lane could not decide and another did.
+def settle(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]:
+    """Mark what one check could not decide and another did.
 
-    Vacuous slices of lane B by "B shifted" or lane A, which a side that is the truth does not need; inconclusive ones
-    by all windows.
+    The loss-scaled or the float64 check settles vacuous slices of the float32 check. An implementation that is the
+    float64 truth needs no float64 check. If all stand-ins agree, they settle inconclusive slices.
     """
-    by_key = {(f.quantity, f.part, f.check): f for f in findings}
-    forced = [f for f in findings if f.check.stands_in]
-    windows_agree = bool(forced) and all(f.ok for f in forced)
-    return [_settle(f, by_key, windows_agree, is_truth) for f in findings]
+    by_key = {(f.quantity, f.scope, f.check): f for f in findings}
+    stand_ins = [f for f in findings if f.check.stands_in]
+    stand_in = stand_ins[0].check if stand_ins and all(f.ok for f in stand_ins) else None
+    return [_settle(f, by_key, stand_in, is_truth) for f in findings]
 
 
-def _settle(finding: Finding, by_key, windows_agree: bool, is_truth: bool) -> Finding:
+def _settle(
+    finding: Finding,
+    by_key: Mapping[tuple[Quantity, Scope, Check], Finding],
+    stand_in: Check | None,
+    is_truth: bool,
+) -> Finding:
     rows = finding.rows
     if rows is None or finding.verdict in (Outcome.AGREE, Outcome.DISAGREE):
         return finding
-    open_rows, words = rows.rest.copy(), []
-    inconclusive = rows.outcomes == SEVERITY.index(Outcome.INCONCLUSIVE)
-    if windows_agree and inconclusive.any():
-        words.append(WINDOWS)
-        open_rows &= ~inconclusive
+    rest, settled_by = rows.rest.copy(), list[Settlement]()
+
+    def settle_rows(done: np.ndarray, by: Check | None) -> None:
+        if done.any():
+            settled_by.append(Settlement(by, int(done.sum()), done.size))
+            rest[done] = False
+
+    if stand_in is not None:
+        settle_rows(rest & (rows.outcomes == SEVERITY.index(Outcome.INCONCLUSIVE)), stand_in)
     vacuous = rows.outcomes == SEVERITY.index(Outcome.VACUOUS)
     if finding.check in (FLOAT32, LOSS_SCALED):
         for check in (LOSS_SCALED, FLOAT64):
-            other = by_key.get((finding.quantity, finding.part, check))
-            if other is None or other.rows is None or check == finding.check:
-                continue
-            done = open_rows & vacuous & (other.rows.outcomes == SEVERITY.index(Outcome.AGREE))
-            if done.any():
-                words.append(f"{int(done.sum())} of {done.size} " * (done.size > 1) + f"by lane {check}")
-            open_rows &= ~done
-        if is_truth and (done := open_rows & vacuous & (rows.size >= LANES["A"].tiny)).any():
-            words.append(f"{int(done.sum())} of {done.size} by float64, in which this side is the truth")
-            open_rows &= ~done
-    kept = replace(rows, rest=open_rows)
-    return replace(finding, rows=kept, settled="" if open_rows.any() else ", ".join(words))
+            other = by_key.get((finding.quantity, finding.scope, check))
+            if other is not None and other.rows is not None and check != finding.check:
+                agrees = other.rows.outcomes == SEVERITY.index(Outcome.AGREE)
+                settle_rows(rest & vacuous & agrees, check)
+        if is_truth:
+            settle_rows(rest & vacuous & (rows.size >= CRITERIA["float64"].tiny), None)
+    kept = replace(rows, rest=rest)
+    return replace(finding, rows=kept, settled_by=() if rest.any() else tuple(settled_by))

@@ -1,23 +1,25 @@
-"""The truth and how well it can be known: float64 values, the condition of each part, the reference's own error.
+"""The truth and how well it can be known: float64 values, the condition of each slice, the reference's own error.
 
-κ is measured, not derived: every weight, input and cotangent is moved by one float32 rounding up or down at random, and
-κu is the largest relative response of three such draws in float64. e_ref is the largest error of the reference's own
-float32 paths. Both are computed once a problem, for every part of every quantity in both norms, and shared by all
-sides. A time step takes the largest κ and e_ref among its neighbours, and a block of few numbers among its kind.
+κ is measured, not derived. Every weight, input and cotangent is moved by one float32 rounding up or down at random; κu
+is the largest relative response of three such draws in float64. e_ref is the largest error of the reference's own
+float32 paths. Both are computed once per problem, for every slice of every quantity in both norms, and all
+implementations share them. A time step takes the largest κ and e_ref among its neighbours. A slice of few numbers takes
+the largest of all slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
 from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.norms import row_norms
-from crosscheck.core.problem import Arrays, Problem, is_gradient
-from crosscheck.core.slices import APART, STEPS, WHOLE, Cut
+from crosscheck.core.problem import Problem, Quantity, Results, is_gradient
+from crosscheck.core.slices import OUTLIERS, WHOLE, Scope, Slicing
 
 U32 = 2.0**-24
 U64 = 2.0**-53
@@ -25,16 +27,22 @@ TINY32 = float(np.finfo(np.float32).tiny)
 DRAWS = 3
 CHAOS = 1e-3  # of κu and e_ref in float32
 NEIGHBOURS = 8  # time steps on either side
-FEW = 32  # numbers of a block
-SHIFT = 60  # cotangents times 2^60 lift gradients over the smallest float32
+FEW = 32  # numbers of a slice
+LOSS_SCALE = 60  # cotangents times 2^60 lift gradients over the smallest float32
+
+ReferenceRun: TypeAlias = Callable[[Problem], Results]
 
 
 @dataclass(frozen=True)
-class Known:
-    """Of the rows of one part of a quantity, [2 norms, rows]: what the limits are made of.
+class Conditioning:
+    """What the limits of the rows of one scope are made of. Arrays are ``[2 norms, rows]``.
 
-    size: the truth's norm. condition: relative response per relative perturbation. response: the same, absolute, which
-    is all there is where the truth is zero. own_error: e_ref, relative, in float32. numbers: how many a row has.
+    Attributes:
+      size: the truth's norm.
+      condition: the relative response per relative perturbation.
+      response: the absolute response. If the truth is zero there is no other.
+      own_error: e_ref, relative, in float32.
+      numbers: how many numbers a row has.
     """
 
     size: np.ndarray
@@ -46,158 +54,191 @@ class Known:
 
 @dataclass(frozen=True)
 class Reference:
-    """truth by name; known by name and part; ``shifted`` is the same for cotangents times 2^``power``, where needed."""
+    """The truth of one problem.
 
-    truth: Arrays
-    known: dict[str, dict[str, Known]]
-    apart: dict[str, np.ndarray]  # masks of what is judged apart, of those quantities that have such numbers
-    run: Callable[[Problem], Arrays] | None = None  # the truth's, for probes
+    Attributes:
+      truth: float64 values by quantity.
+      conditioning: by quantity and scope.
+      outliers: masks of the outliers of those quantities that have some.
+      run: runs the reference in float64 on another problem.
+      power: of the loss scaling.
+      loss_scaled: the reference for cotangents times 2^``power``, if gradients fade.
+    """
+
+    truth: Results
+    conditioning: dict[Quantity, dict[Scope, Conditioning]]
+    outliers: dict[Quantity, np.ndarray]
+    run: ReferenceRun | None = None
     power: int = 0
-    shifted: Reference | None = None
+    loss_scaled: Reference | None = None
 
 
 def is_chaotic(reference: Reference) -> bool:
-    """Does it amplify rounding past deciding in some part?"""
-    return any(np.any(~(k.condition * U32 <= CHAOS)) for parts in reference.known.values() for k in parts.values())
+    """Return whether the problem amplifies rounding past deciding in some slice."""
+    every = (known for scopes in reference.conditioning.values() for known in scopes.values())
+    return any(np.any(~(known.condition * U32 <= CHAOS)) for known in every)
 
 
-def measure(
+def measure_reference(
     problem: Problem,
-    truth: Callable[[Problem], Arrays],
-    float32_paths: Sequence[Callable[[Problem], Arrays]],
+    truth: ReferenceRun,
+    float32_paths: Sequence[ReferenceRun],
     seed: int = 0,
     size: float = U32,
 ) -> Reference:
-    """Runs ``truth`` in float64 on the problem and on its perturbations, and each of the reference's float32 paths.
+    """Run the reference in float64 on the problem and on its perturbations, and each of its float32 paths.
 
-    ``size``: of the perturbations. κ is a derivative where they are small enough, in a float64 lane alone below U32.
+    Args:
+      problem: the problem.
+      truth: runs the reference in float64.
+      float32_paths: run the reference in float32, each in its own way.
+      seed: of the perturbations.
+      size: of the perturbations. κ is a derivative only if they are small enough.
+
+    Raises:
+      CouldNotRun: the reference does not compute in float64.
     """
     values = truth(problem)
     for name, value in values.items():
         if value.dtype.kind == "f" and value.dtype != np.float64:
             raise CouldNotRun(f"the reference gives {name} as {value.dtype} when run in float64: there is no truth.")
     rng = np.random.default_rng([seed, 0x6B])
-    responses: dict[str, dict[str, np.ndarray]] = {name: {} for name in values}
-    moving: dict[str, np.ndarray] = {}
+    responses: dict[Quantity, dict[Scope, np.ndarray]] = {name: {} for name in values}
+    moving: dict[Quantity, np.ndarray] = {}
     dwarfing = {name: _dwarfing(name, value) for name, value in values.items()}
     for _ in range(DRAWS):
         moved = truth(problem.perturbed(rng, size))
         for name, value in values.items():
-            off = difference(moved[name], value)
-            moving[name] = moving.get(name, False) | (off != 0)
-            for part, rows in cut_up(off, problem.cuts.get(name), dwarfing[name]).items():
-                responses[name][part] = np.maximum(responses[name].get(part, 0.0), row_norms(rows) / size)
-    apart = {name: _apart(value, moving[name], dwarfing[name]) for name, value in values.items()}
+            change = difference(moved[name], value)
+            moving[name] = moving.get(name, False) | (change != 0)
+            for scope, rows in slice_up(change, problem.slicings.get(name), dwarfing[name]).items():
+                responses[name][scope] = np.maximum(responses[name].get(scope, 0.0), row_norms(rows) / size)
+    outliers = {name: _outliers(value, moving[name], dwarfing[name]) for name, value in values.items()}
     reference = Reference(
         values,
-        {name: _known(values[name], problem.cuts.get(name), apart[name], responses[name]) for name in values},
-        {name: mask for name, mask in apart.items() if mask is not None},
+        {
+            name: _conditioning(values[name], problem.slicings.get(name), outliers[name], responses[name])
+            for name in values
+        },
+        {name: mask for name, mask in outliers.items() if mask is not None},
         truth,
     )
-    return _with_shift(problem, _with_own_error(problem, reference, float32_paths), float32_paths)
+    return _with_loss_scaling(problem, _with_own_error(problem, reference, float32_paths), float32_paths)
 
 
-def cut_up(a: np.ndarray, cut: Cut | None, apart: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Part -> rows [m, n]. ``apart`` masks what goes into a part of its own."""
-    moving = a if apart is None else np.where(apart, 0.0, a)
-    parts = {WHOLE: moving.reshape(1, -1)}
-    if apart is not None:
-        parts[APART] = np.where(apart, a, 0.0).reshape(1, -1)
-    if cut is not None:
-        parts[cut.kind] = cut.rows(moving)
-    return parts
+def slice_up(a: np.ndarray, slicing: Slicing | None, outliers: np.ndarray | None = None) -> dict[Scope, np.ndarray]:
+    """Return rows ``[m, n]`` per scope. ``outliers`` is the mask of what gets a scope of its own."""
+    others = a if outliers is None else np.where(outliers, 0.0, a)
+    scopes = {WHOLE: others.reshape(1, -1)}
+    if outliers is not None:
+        scopes[OUTLIERS] = np.where(outliers, a, 0.0).reshape(1, -1)
+    if slicing is not None:
+        scopes[slicing.scope] = slicing.rows(others)
+    return scopes
 
 
 def difference(a: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """a − truth in float64; 0 where the truth is NaN or inf, which is compared by position."""
+    """Return a − truth in float64, and 0 where the truth is NaN or inf: those are compared by position."""
     finite = np.isfinite(truth)
     return np.where(finite, np.asarray(a, np.float64) - np.where(finite, truth, 0.0), 0.0)
 
 
-def finite(truth: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(truth), truth, 0.0)
+def _dwarfing(name: Quantity, truth: np.ndarray) -> np.ndarray | None:
+    """Return a mask of the numbers that dwarf the rest of an output; None if there are none.
 
-
-def _dwarfing(name, truth):
-    """The mask of what outweighs the rest of an output; a gradient that fades dwarfs its own far end, and has none."""
+    It is not applied to gradients: a vanishing gradient spans many orders of magnitude.
+    """
     size = np.where(np.isfinite(truth), np.abs(truth), 0.0)
     if is_gradient(name) or truth.dtype.kind != "f" or not size.any():
         return None
-    mask = size > 2.0**26 * np.median(size[size > 0])
+    mask: np.ndarray = size > 2.0**26 * np.median(size[size > 0])
     return mask if mask.any() else None
 
 
-def _apart(truth, moving, dwarfing):
-    """The mask of what dwarfs the rest, and of what never moves and is not small beside what does; None if empty."""
+def _outliers(truth: np.ndarray, moving: np.ndarray, dwarfing: np.ndarray | None) -> np.ndarray | None:
+    """Return a mask of what dwarfs the rest, and of what never moves and is not small beside what does."""
     size = np.where(np.isfinite(truth), np.abs(truth), 0.0)
     rest = moving if dwarfing is None else moving & ~dwarfing
     fixed = ~moving & (size > 2.0**-26 * np.max(size[rest], initial=0.0)) & (size > 2.0**-900)
     if not rest.any() or not fixed.any():
         return dwarfing
-    return fixed if dwarfing is None else fixed | dwarfing
+    mask: np.ndarray = fixed if dwarfing is None else fixed | dwarfing
+    return mask
 
 
-def _known(truth, cut, apart, responses) -> dict[str, Known]:
-    known = {}
-    for part, rows in cut_up(finite(truth), cut, apart).items():
+def _conditioning(
+    truth: np.ndarray,
+    slicing: Slicing | None,
+    outliers: np.ndarray | None,
+    responses: Mapping[Scope, np.ndarray],
+) -> dict[Scope, Conditioning]:
+    result = {}
+    for scope, rows in slice_up(np.where(np.isfinite(truth), truth, 0.0), slicing, outliers).items():
         size = row_norms(rows)
-        response = responses.get(part, np.zeros_like(size))
+        response = responses.get(scope, np.zeros_like(size))
         condition = np.divide(response, size, out=np.zeros_like(size), where=size > 0)
         numbers = rows.shape[1]
-        known[part] = Known(size, over_neighbours(condition, part, numbers), response, np.zeros_like(size), numbers)
-    return known
+        condition = over_neighbours(condition, scope, numbers)
+        result[scope] = Conditioning(size, condition, response, np.zeros_like(size), numbers)
+    return result
 
 
-def _with_own_error(problem, reference, float32_paths) -> Reference:
-    """e_ref: what the float32 paths err by, beyond what underflow alone may do."""
-    errors = {name: {part: k.own_error for part, k in parts.items()} for name, parts in reference.known.items()}
+def _with_own_error(problem: Problem, reference: Reference, float32_paths: Sequence[ReferenceRun]) -> Reference:
+    """Add e_ref: the error of the float32 paths, beyond what underflow may do."""
+    errors = {n: {scope: k.own_error for scope, k in scopes.items()} for n, scopes in reference.conditioning.items()}
     for path in float32_paths:
         narrow = path(problem)
         for name, value in reference.truth.items():
             off = difference(narrow[name], value)
-            for part, rows in cut_up(off, problem.cuts.get(name), reference.apart.get(name)).items():
+            for scope, rows in slice_up(off, problem.slicings.get(name), reference.outliers.get(name)).items():
                 floor = 8 * TINY32 * np.array([[np.sqrt(rows.shape[1])], [1.0]])
-                beyond, size = np.maximum(row_norms(rows) - floor, 0.0), reference.known[name][part].size
+                beyond, size = np.maximum(row_norms(rows) - floor, 0.0), reference.conditioning[name][scope].size
                 error = np.divide(beyond, size, out=np.zeros_like(size), where=size > 0)
-                errors[name][part] = np.maximum(errors[name][part], error)
-    known = {
+                errors[name][scope] = np.maximum(errors[name][scope], error)
+    conditioning = {
         name: {
-            part: replace(k, own_error=over_neighbours(errors[name][part], part, k.numbers))
-            for part, k in parts.items()
+            scope: replace(known, own_error=over_neighbours(errors[name][scope], scope, known.numbers))
+            for scope, known in scopes.items()
         }
-        for name, parts in reference.known.items()
+        for name, scopes in reference.conditioning.items()
     }
-    return replace(reference, known=known)
+    return replace(reference, conditioning=conditioning)
 
 
-def over_neighbours(values: np.ndarray, part: str, numbers: int) -> np.ndarray:
-    """A few numbers are no sample: a step takes its neighbours' too, and a small block all of its kind."""
-    if part in STEPS:
+def over_neighbours(values: np.ndarray, scope: Scope, numbers: int) -> np.ndarray:
+    """Widen a sample of few numbers: a step takes its neighbours' maximum, a small slice that of all slices."""
+    if scope.in_order:
         return maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest")
     return np.broadcast_to(values.max(axis=1, keepdims=True), values.shape) if numbers < FEW else values
 
 
-def _with_shift(problem, reference, float32_paths) -> Reference:
-    """Where gradients fade in float32 and not in float64: the reference for cotangents times a power of two."""
-    sizes = [(known.size[1], name) for name, parts in reference.known.items() for known in parts.values()]
-    fading = any(is_gradient(n) and np.any((size > 0) & (size < TINY32 * 2**10)) for size, n in sizes)
-    largest = max((float(size.max(initial=0.0)) for size, n in sizes if is_gradient(n)), default=0.0)
+def _with_loss_scaling(problem: Problem, reference: Reference, float32_paths: Sequence[ReferenceRun]) -> Reference:
+    """Add the reference for cotangents times a power of two, if gradients fade in float32 and not in float64."""
+    sizes = [
+        known.size[1]
+        for name, scopes in reference.conditioning.items()
+        for known in scopes.values()
+        if is_gradient(name)
+    ]
+    fading = any(np.any((size > 0) & (size < TINY32 * 2**10)) for size in sizes)
+    largest = max((float(size.max(initial=0.0)) for size in sizes), default=0.0)
     if not fading or not 0.0 < largest < 2.0**60:
         return reference
-    power = min(SHIFT, int(100 - np.ceil(np.log2(largest))))
+    power = min(LOSS_SCALE, int(100 - np.ceil(np.log2(largest))))
     factor = 2.0**power
 
-    def lifted(name, known):
+    def lifted(name: Quantity, known: Conditioning) -> Conditioning:
         up = factor if is_gradient(name) else 1.0
-        return replace(known, size=known.size * up, response=known.response * up)
+        own = np.zeros_like(known.size)
+        return replace(known, size=known.size * up, response=known.response * up, own_error=own)
 
-    shifted = Reference(
+    scaled = Reference(
         {name: value * factor if is_gradient(name) else value for name, value in reference.truth.items()},
         {
-            name: {part: lifted(name, replace(k, own_error=np.zeros_like(k.size))) for part, k in parts.items()}
-            for name, parts in reference.known.items()
+            name: {scope: lifted(name, known) for scope, known in scopes.items()}
+            for name, scopes in reference.conditioning.items()
         },
-        reference.apart,
+        reference.outliers,
         power=power,
     )
-    return replace(reference, power=power, shifted=_with_own_error(problem.scaled(factor), shifted, float32_paths))
+    return replace(reference, power=power, loss_scaled=_with_own_error(problem.scaled(factor), scaled, float32_paths))

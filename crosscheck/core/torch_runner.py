@@ -1,4 +1,4 @@
-"""Runs a torch module on a problem: functional_call on a deep copy, gradients by torch.autograd.grad."""
+"""Runs a torch module on a problem: functional_call on a deep copy, and gradients by torch.autograd.grad."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.problem import Arrays, Problem, gradient_name
-from crosscheck.core.tree import tensor_leaves
+from crosscheck.core.problem import Gradient, Problem, Results
 
 TorchFn = Callable[..., Any]
 LONG = 10_000
@@ -22,17 +22,34 @@ _KNOWN_WARNINGS = ("TF32 acceleration on top of oneDNN", "LSTM with projections 
 
 
 def call_module(module: torch.nn.Module, *inputs: Any) -> Any:
+    """Return ``module(*inputs)``."""
     return module(*inputs)
 
 
-class _Adapter(torch.nn.Module):
-    """Gives functional_call a forward of the adapter's, so that it may pack, unpack and pick."""
+def tensor_leaves(out: Any) -> list[torch.Tensor]:
+    """Return the tensors of what a module returns, in the order in which JAX flattens the same structure.
 
-    def __init__(self, module: torch.nn.Module, torch_fn: TorchFn):
+    Raises:
+      TypeError: there is a leaf that is no tensor.
+    """
+    leaves = jax.tree.leaves(out)
+    for leaf in leaves:
+        if not isinstance(leaf, torch.Tensor):
+            raise TypeError(
+                f"the torch module must return tensors in tuples, lists or dicts; got a {type(leaf).__name__}. "
+                "Unpack it with torch_fn=lambda module, *inputs: ..."
+            )
+    return leaves
+
+
+class _Adapter(torch.nn.Module):
+    """A module whose forward is ``torch_fn``, for functional_call."""
+
+    def __init__(self, module: torch.nn.Module, torch_fn: TorchFn) -> None:
         super().__init__()
         self.module, self.torch_fn = module, torch_fn
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any) -> Any:
         return self.torch_fn(self.module, *inputs)
 
 
@@ -46,11 +63,24 @@ def run_torch(
     train: bool = False,
     onednn: bool = True,
     unused: list[str] | None = None,
-) -> Arrays:
-    """``torch_fn(module, *inputs)`` with everything floating in ``dtype``; outputs, then gradients, as NumPy.
+) -> Results:
+    """Run a torch module on a problem.
 
-    ``onednn=False`` takes torch's native CPU kernels. Names whose gradient torch gives as None count as zero and
-    are added to ``unused``.
+    Args:
+      module: the module. A deep copy of it runs.
+      problem: the problem.
+      dtype: of everything that is floating point.
+      torch_fn: called as ``torch_fn(module, *inputs)``.
+      buffers: arrays that replace buffers of these names.
+      train: run in train mode.
+      onednn: False takes torch's native CPU kernels.
+      unused: receives the names whose gradient torch gives as None. They count as zero.
+
+    Returns:
+      Outputs, then gradients, as NumPy.
+
+    Raises:
+      CouldNotRun: the module cannot run so.
     """
     with full_precision(), torch.backends.mkldnn.flags(enabled=onednn), _could_not_run(dtype):
         adapter = _Adapter(copy.deepcopy(module), torch_fn).to("cpu", getattr(torch, dtype)).train(train)
@@ -61,33 +91,39 @@ def run_torch(
 
 
 def _give_memory_back() -> None:
-    """The graph of a long sequence is millions of small blocks, which glibc keeps for itself once they are free."""
+    """Return freed memory to the system. The graph of a long sequence is millions of small blocks, which glibc keeps."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def _run(adapter, problem, kind, buffers, unused) -> Arrays:
+def _run(
+    adapter: _Adapter,
+    problem: Problem,
+    kind: torch.dtype,
+    buffers: Mapping[str, np.ndarray],
+    unused: list[str] | None,
+) -> Results:
     params = {name: _tensor(a, kind, name in problem.wrt) for name, a in problem.params.items()}
     inputs = {name: _tensor(a, kind, name in problem.wrt) for name, a in problem.input_leaves.items()}
     state = {f"module.{name}": a for name, a in params.items()}
     state |= {f"module.{name}": _tensor(a, kind, False) for name, a in buffers.items()}
-    fresh = [a.clone() for a in inputs.values()]  # no leaves, so that the module may work on them in place
+    fresh = [a.clone() for a in inputs.values()]  # the module may change them in place
     outputs = tensor_leaves(torch.func.functional_call(adapter, state, problem.with_leaves(fresh)))
     if len(outputs) != len(problem.output_names):
         raise CouldNotRun(f"the torch module returned {len(outputs)} tensors, expected {problem.output_names}.")
-    result = {name: o.detach().numpy() for name, o in zip(problem.output_names, outputs, strict=True)}
+    result: Results = {name: o.detach().numpy() for name, o in zip(problem.output_names, outputs, strict=True)}
     leaves = [params[name] if name in params else inputs[name] for name in problem.wrt]
     pairs = [(o, _tensor(c, o.dtype, False)) for o, c in zip(outputs, problem.cotangents, strict=True)]
     pairs = [(o, c) for o, c in pairs if o.requires_grad]
-    gradients: tuple = (None,) * len(leaves)
+    gradients: tuple[torch.Tensor | None, ...] = (None,) * len(leaves)
     if pairs and leaves:
         roots, cotangents = zip(*pairs, strict=True)
         gradients = torch.autograd.grad(roots, leaves, cotangents, allow_unused=True)
     for name, leaf, gradient in zip(problem.wrt, leaves, gradients, strict=True):
         if gradient is None and unused is not None and name not in unused:
             unused.append(name)
-        result[gradient_name(name)] = (torch.zeros_like(leaf) if gradient is None else gradient).detach().numpy()
+        result[Gradient(name)] = (torch.zeros_like(leaf) if gradient is None else gradient).detach().numpy()
     return result
 
 
@@ -105,7 +141,7 @@ def _could_not_run(dtype: str) -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 anywhere, gradients on, and one thread: on the products of a time step a second one only waits."""
+    """Turn TF32 off and gradients on, and use one thread: for the products of a time step a second one only waits."""
     precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     threads = torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")

@@ -1,4 +1,4 @@
-"""What a comparison found: all findings of one side on one problem."""
+"""The verdict: all findings of one implementation on one problem."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crosscheck.core.verdict_text import findings_text
 
 @dataclass(frozen=True)
 class Verdict:
-    """All findings of one side on one problem. ``str()`` says them in words."""
+    """All findings of one implementation on one problem. ``str()`` gives them in words."""
 
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
@@ -21,15 +21,17 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
+        """The gravest outcome of all findings."""
         return worst(finding.final for finding in self.findings)
 
     @property
     def ok(self) -> bool:
+        """Whether the outcome is AGREE."""
         return self.outcome is Outcome.AGREE
 
     @property
     def first(self) -> Finding | None:
-        """The first finding that is as grave as the verdict: outputs come before gradients, lane A before lane B."""
+        """The first finding that is as grave as the verdict. Outputs come before gradients, float64 before float32."""
         return next((f for f in self.findings if f.final is self.outcome), None)
 
     def __str__(self) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crosscheck.core.finding import Finding, Kind, Outcome
-from crosscheck.core.slices import STEPS
+from crosscheck.core.finding import Check, Finding, Kind, Outcome
+from crosscheck.core.slices import TIME
 
 MEANING = {
     Outcome.AGREE: "Every difference is explained by rounding, given the condition of this problem.",
@@ -21,28 +21,29 @@ MEANING = {
     ),
     Outcome.DISAGREE: "The two compute different things.",
 }
+MOST = 6  # quantities that a verdict describes
 
 
 def findings_text(
     outcome: Outcome, findings: Sequence[Finding], notes: Sequence[str], cause: str, diagnosis: Sequence[str] = ()
 ) -> str:
-    """Several lines; the first holds the verdict."""
+    """Return the verdict in several lines. The first one holds the outcome."""
     quantities = len({finding.quantity for finding in findings})
     ran = {finding.check for finding in findings if finding.check.dtype}
-    checks = sorted({check for check in ran if check.kind is Kind.DIRECT} or ran, key=str)
-    where = " and ".join(f"{check.dtype} (lane {check})" for check in checks)
-    lines = [f"{outcome}: {quantities} quantities in {where or 'no lane'}", MEANING[outcome]]
+    checks = sorted({check for check in ran if check.kind is Kind.DIRECT} or ran, key=str, reverse=True)
+    where = " and ".join(map(str, checks))
+    lines = [f"{outcome}: {quantities} quantities in {where or 'no precision check'}", MEANING[outcome]]
     if outcome is Outcome.AGREE:
-        sure = [[f for f in findings if f.check == check and f.ok] for check in checks]
-        nearest = [max(found, key=lambda f: f.ratio) for found in sure if found]
+        agreeing = [[f for f in findings if f.check == check and f.ok] for check in checks]
+        nearest = [max(group, key=lambda f: f.ratio) for group in agreeing if group]
         lines += [f"  nearest to its limit: {finding_text(finding)}" for finding in nearest]
     else:
         same = [finding for finding in findings if finding.final is outcome]
         shown = [next(f for f in same if f.quantity == name) for name in dict.fromkeys(f.quantity for f in same)]
-        lines += [f"  {finding_text(finding)}" for finding in shown[:6]]
-        if len(shown) > 6:
-            lines.append(f"  ... and {len(shown) - 6} more quantities")
-    lines += [f"  not decided by lane {f.lane}: {finding_text(f)}" for f in _doubts(findings)]
+        lines += [f"  {finding_text(finding)}" for finding in shown[:MOST]]
+        if len(shown) > MOST:
+            lines.append(f"  ... and {len(shown) - MOST} more quantities")
+    lines += [f"  not decided by the {check_text(f.check)}: {finding_text(f)}" for f in _doubts(findings)]
     lines += [f"diagnosis: {line}" for line in diagnosis]
     if cause and not diagnosis:
         lines.append(f"likely cause: {cause}")
@@ -50,10 +51,15 @@ def findings_text(
     return "\n".join(lines)
 
 
+def check_text(check: Check) -> str:
+    """Return the name of a precision check with its noun."""
+    return f"{check} check"
+
+
 def _doubts(findings: Sequence[Finding]) -> list[Finding]:
-    """Of what other lanes have settled, one finding a lane and outcome: the one with most slices in doubt."""
-    doubts: dict[tuple, Finding] = {}
-    for finding in (f for f in findings if f.settled):
+    """Return, per check and outcome, the settled finding that had most slices in doubt."""
+    doubts: dict[tuple[Check, Outcome], Finding] = {}
+    for finding in (f for f in findings if f.settled_by):
         key = (finding.check, finding.verdict)
         if key not in doubts or _in_doubt(finding) > _in_doubt(doubts[key]):
             doubts[key] = finding
@@ -65,31 +71,48 @@ def _in_doubt(finding: Finding) -> int:
 
 
 def finding_text(finding: Finding) -> str:
-    """One line: quantity, error against limit, and on a disagreement where and what."""
-    parts = [f"{finding.label} [{finding.lane}]"]
+    """Return one line: quantity, error against limit, and on a disagreement where and what."""
+    clauses = [f"{finding.label} [{finding.check}]"]
     if finding.error is not None and finding.limit is not None:
         norm = " in the max-norm" if finding.by == "max-norm" else ""
-        parts.append(f"error {finding.error:.1e}, limit {finding.limit:.1e}{norm}")
+        clauses.append(f"error {finding.error:.1e}, limit {finding.limit:.1e}{norm}")
     if len(finding.counts) > 1:
-        parts.append("slices: " + ", ".join(f"{n} {name}" for name, n in finding.counts.items()))
+        clauses.append("slices: " + ", ".join(f"{n} {name}" for name, n in finding.counts.items()))
     if finding.index is not None:
-        parts.append(f"largest at index {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}")
+        clauses.append(
+            f"largest at index {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}"
+        )
     if finding.first_step is not None:
-        parts.append(f"first {STEPS.get(finding.part, 'time step')} that differs: {finding.first_step}")
+        noun = finding.scope.noun if finding.scope.in_order else TIME.noun
+        clauses.append(f"first {noun} that differs: {finding.first_step}")
     if finding.note:
-        parts.append(finding.note)
-    if finding.settled:
-        parts.append(f"settled {finding.settled}")
-    return "; ".join(parts)
+        clauses.append(finding.note)
+    if finding.settled_by:
+        clauses.append(f"settled {settled_text(finding)}")
+    return "; ".join(clauses)
+
+
+def settled_text(finding: Finding) -> str:
+    """Return what settled a finding, in words; "" if nothing did."""
+    clauses = []
+    for settled in finding.settled_by:
+        count = f"{settled.slices} of {settled.of} " * (settled.of > 1)
+        if settled.by is None:
+            clauses.append(f"{count}by float64, in which this implementation is the truth")
+        elif settled.by.stands_in:
+            clauses.append("by teacher forcing")
+        else:
+            clauses.append(f"{count}by the {check_text(settled.by)}")
+    return ", ".join(clauses)
 
 
 def reach_text(findings: Sequence[Finding], truth: Finding) -> str:
-    """How far back a gradient reaches: its norm at both ends, and the steps that are too small for each lane."""
+    """Return how far back a gradient reaches: its norm at both ends, and the steps that are too small per check."""
     name, sizes = truth.quantity, truth.rows.size if truth.rows is not None else np.zeros(1)
     text = f"‖{name}‖ falls from {sizes[-1]:.2e} at the last step to {sizes[0]:.2e} at t=0"
     for finding in findings:
-        if finding.quantity == name and finding.part == "t" and finding.rows is not None:
+        if finding.quantity == name and finding.scope == TIME and finding.rows is not None:
             empty = finding.rows.count(Outcome.VACUOUS)
-            where = f"; vacuous in lane {finding.lane} at {empty} of {sizes.size} steps"
-            text += where * bool(empty) + f" (settled {finding.settled})" * bool(finding.settled)
+            where = f"; vacuous in the {check_text(finding.check)} at {empty} of {sizes.size} steps"
+            text += where * bool(empty) + f" (settled {settled_text(finding)})" * bool(finding.settled_by)
     return text

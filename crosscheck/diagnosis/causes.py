@@ -30,7 +30,7 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
     if leaks and 2 * sum(leaks) > len(leaks):
         return "in float64 the error has the size of float32 rounding: on one side something was computed in float32"
     first = (exact or bad)[0]
-    recurrent = any("weight_hh" in f.quantity for f in findings)
+    recurrent = any("weight_hh" in str(f.quantity) for f in findings)
     if is_gradient(first.quantity):
         return (
             f"no output is wrong and gradients are, first {first.quantity!r}: the backward pass is at fault, such as a "
@@ -51,7 +51,7 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
 
 def _in_float32_roundings(finding: Finding, reference: Reference) -> float:
     """The error in units of κu: one float32 rounding, amplified as the problem amplifies it."""
-    known = reference.known.get(finding.quantity, {}).get(finding.part)
+    known = reference.conditioning.get(finding.quantity, {}).get(finding.scope)
     if finding.error is None or known is None or finding.error > CHAOS or finding.check != FLOAT64:
         return float("inf")
     return finding.error / (max(float(np.min(known.condition)), 1.0) * U32)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from crosscheck.core.finding import Finding, Outcome
-from crosscheck.core.problem import gradient_name, is_gradient
-from crosscheck.core.slices import GATES, gate_cuts
+from crosscheck.core.problem import Gradient, is_gradient
 from crosscheck.diagnosis.gates import WORDS, wrong_gates
 from crosscheck.diagnosis.in_sequence import wrong_gates_at
 from crosscheck.diagnosis.port import WRONG, Port, off, truth
-from crosscheck.lstm.teacher_forcing import cut_into_windows
+from crosscheck.lstm.gates import GATES, gate_slicings
+from crosscheck.lstm.teacher_forcing import teacher_forced
 
-LONGEST_WINDOW = 16
+LONGEST_STRETCH = 16
 ALONE = "each single step, run alone from the reference's states, is right"
 
 
@@ -41,14 +41,14 @@ def forward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place:
     """Of a port with a wrong output."""
     if port.stateless:
         return _within_the_sequence(port, findings, dtype)
-    case, problem = cut_into_windows(port.case, port.problem, 1)
+    case, problem = teacher_forced(port.case, port.problem, 1)
     try:
         result = port.run(case, problem, dtype)
     except Exception:  # it has its batch size written into it
         return _within_the_sequence(port, findings, dtype)
     true = truth(case, problem)
     rows = port.case.layers_and_directions()
-    cut = problem.cuts["h_n"]
+    cut = problem.slicings["h_n"]
     wrong = np.zeros((len(rows), len(cut.labels)), bool)
     for name in (f"{s}_n" for s in case.state_names):
         for n in range(len(rows)):
@@ -91,9 +91,9 @@ def backward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place
     bad = [f for f in findings if f.final is Outcome.DISAGREE and is_gradient(f.quantity)]
     step = next((f.first_step for f in bad if f.first_step is not None), None)
     at = "" if step is None else f"going back, the gradient of x is first wrong at step {step}; "
-    sizes: Sequence[int] = () if port.stateless else range(1, min(port.case.steps, LONGEST_WINDOW) + 1)
+    sizes: Sequence[int] = () if port.stateless else range(1, min(port.case.steps, LONGEST_STRETCH) + 1)
     for size in sizes:
-        case, problem = cut_into_windows(port.case, port.problem, size)
+        case, problem = teacher_forced(port.case, port.problem, size)
         try:
             result = port.run(case, problem, dtype)
         except Exception:  # it has its batch size written into it
@@ -107,8 +107,8 @@ def backward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place
             text = f"{at}{within}: {', '.join(_proportion(n, result[n], true[n]) for n in wrong[:6])}"
             text += f"; gates {', '.join(gates)}" * bool(gates)
             return Place(text, step, gates=tuple(gates))
-    names = ", ".join(dict.fromkeys(f.quantity for f in bad[:6]))
-    within = f"windows of up to {LONGEST_WINDOW} steps are right; " * bool(sizes)
+    names = ", ".join(dict.fromkeys(str(f.quantity) for f in bad[:6]))
+    within = f"windows of up to {LONGEST_STRETCH} steps are right; " * bool(sizes)
     return Place(f"{at}{within}over the whole sequence {names} differ", step)
 
 
@@ -128,8 +128,8 @@ def _proportion(name, got, expected) -> str:
 def _wrong_blocks(params, wrong, result, true, dtype) -> list[str]:
     """Gates whose blocks are wrong in some weight or bias gradient, where not all of them are."""
     bad: set[str] = set()
-    for name, cut in gate_cuts(params).items():
-        gradient = gradient_name(name)
+    for name, cut in gate_slicings(params).items():
+        gradient = Gradient(name)
         if gradient in wrong:
             blocks = zip(cut.rows(result[gradient]), cut.rows(true[gradient]), GATES, strict=True)
             bad |= {gate for got, expected, gate in blocks if not off(got, expected) <= 100 * WRONG[dtype]}

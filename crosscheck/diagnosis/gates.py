@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from crosscheck.core.problem import Problem
-from crosscheck.core.slices import GATES
 from crosscheck.diagnosis.port import WRONG, Port
 from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.lstm.gates import GATES
 from crosscheck.lstm.trajectory import Row, gates, trajectory
 
 SLACK = 1e3  # a quotient of differences loses digits
@@ -58,7 +58,7 @@ def _without_padding(case: RecurrentCase, problem: Problem) -> tuple[RecurrentCa
     inputs = (of_batch(x), tuple(a[:, rows] for a in states))
     cotangents = (of_batch(y), *(a[:, rows] for a in last))
     small = replace(case, batch=len(rows), lengths=None)
-    return small, replace(problem, inputs=inputs, cotangents=cotangents, cuts={})
+    return small, replace(problem, inputs=inputs, cotangents=cotangents, slicings={})
 
 
 def _input_or_candidate(port, case, problem, row, known, base, dtype, limit) -> list[str]:

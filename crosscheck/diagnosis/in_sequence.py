@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.problem import Problem, Results
 from crosscheck.diagnosis.port import WRONG, Port
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.trajectory import gates, trajectory
@@ -45,7 +45,7 @@ def wrong_gates_at(port: Port, problem: Problem, step: int, dtype: str) -> tuple
     return None
 
 
-def _runs(port: Port, problem: Problem, step: int, dtype: str) -> tuple[RecurrentCase, list[tuple[Problem, Arrays]]]:
+def _runs(port: Port, problem: Problem, step: int, dtype: str) -> tuple[RecurrentCase, list[tuple[Problem, Results]]]:
     """Random sequences that end at ``step`` and the port's results: one large batch, or many of the port's own size."""
     own = replace(port.case, steps=step + 1, lengths=None, loss="all", weights=problem.params)
     large = replace(own, batch=int(np.clip(NUMBERS // (step + 1), *ROWS)))

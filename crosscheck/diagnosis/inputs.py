@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from crosscheck.core.finding import Check, Finding, Kind, Outcome
-from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.problem import Problem, Quantity, Results
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Fault
@@ -23,9 +23,9 @@ STEPS = 6
 SHOWS = 1e-9  # relative to the largest number of an output; rounding stays below, and a mistake is far above
 
 
-def premise(case: Case, problem: Problem, stateless: bool = False) -> tuple[Finding, ...]:
+def check_inputs(case: Case, problem: Problem, stateless: bool = False) -> tuple[Finding, ...]:
     """A vacuous finding where some mistakes would change nothing; ``stateless``: zero states are the model's own."""
-    hidden = hidden_mistakes(case, problem, stateless)
+    hidden = unseen_mistakes(case, problem, stateless)
     if not hidden:
         return ()
     text = f"degenerate: {len(hidden)} mistakes of layout would change no output here, such as {hidden[0].description}"
@@ -33,7 +33,7 @@ def premise(case: Case, problem: Problem, stateless: bool = False) -> tuple[Find
     return (Finding("inputs", Check(None, Kind.INPUTS), Outcome.VACUOUS, None, None, note=f"{text}; {advice}"),)
 
 
-def hidden_mistakes(case: Case, problem: Problem, stateless: bool = False) -> list[Fault]:
+def unseen_mistakes(case: Case, problem: Problem, stateless: bool = False) -> list[Fault]:
     """The mistakes of layout that leave every output as it is; those of biases, every gradient too.
 
     A bias that is zero, as one that was made of another library's single one, is shown by its gradient.
@@ -56,7 +56,7 @@ def _unseen(faults: list[Fault], case: RecurrentCase, problem: Problem) -> list[
     return [fault for fault, wrong in results if not any(_shows(wrong, true, name) for name in true)]
 
 
-def _shows(wrong: Arrays, true: Arrays, name: str) -> bool:
+def _shows(wrong: Results, true: Results, name: Quantity) -> bool:
     away = np.max(np.abs(wrong[name] - true[name]), initial=0.0)
     return not away <= SHOWS * np.max(np.abs(true[name]), initial=0.0)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.problem import Problem, Results
 from crosscheck.diagnosis.port import Port, off, truth
 from crosscheck.discovery.conventions import CONVENTIONS, Convention
 from crosscheck.faults import faulty
@@ -60,7 +60,7 @@ def probe(port: Port) -> tuple[RecurrentCase, Problem]:
 def _alike(faults: Iterable[Fault], case, problem, got) -> Iterator[tuple[Fault, bool]]:
     """Faults with the port's outputs, and whether gradients are the same too."""
     for fault in faults:
-        if fault.lane == "B" or not fault.applies(case):
+        if fault.precision == "float32" or not fault.applies(case):
             continue
         run = faulty.runner(fault, case)
         try:
@@ -73,7 +73,7 @@ def _alike(faults: Iterable[Fault], case, problem, got) -> Iterator[tuple[Fault,
             yield fault, gradients
 
 
-def _equal(got: Arrays, faulty_results: Arrays, at_least: int = 0) -> bool:
+def _equal(got: Results, faulty_results: Results, at_least: int = 0) -> bool:
     names = [name for name in faulty_results if name in got]
     return len(names) >= at_least and all(_same(got[name], faulty_results[name]) for name in names)
 
@@ -113,7 +113,7 @@ def _nearest(case, problem, got) -> list[str]:
     wrong = sorted(away, key=lambda name: -away[name])[: max(1, len(away) // 2)]
     near = {}
     for fault in FAULTS.values():
-        if fault.lane == "B" and fault.applies(case):
+        if fault.precision == "float32" and fault.applies(case):
             results = faulty.runner(fault, case)(problem, "float32")
             near[fault.name] = float(np.median([off(got[n], results[n]) / away[n] for n in wrong if away[n] > 0]))
     best = min(near.values(), default=1.0)

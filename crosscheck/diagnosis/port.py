@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from crosscheck.core.judge import Run
-from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.problem import Problem, Results
 from crosscheck.libraries import torch_ref
 from crosscheck.lstm.cases import RecurrentCase
 
@@ -37,11 +37,11 @@ class Port:
         x, states = problem.inputs
         return replace(problem, inputs=(x, tuple(map(np.zeros_like, states))), wrt=(*problem.params, "x"))
 
-    def run(self, case: RecurrentCase, problem: Problem, dtype: str = "float64") -> Arrays:
+    def run(self, case: RecurrentCase, problem: Problem, dtype: str = "float64") -> Results:
         return self.runner(case)(problem, dtype)
 
 
-def truth(case: RecurrentCase, problem: Problem) -> Arrays:
+def truth(case: RecurrentCase, problem: Problem) -> Results:
     return torch_ref.runner(case)(problem, "float64")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from crosscheck.discovery.conventions import TORCH_ORDER, BiasRule, Convention
 from crosscheck.discovery.layouts import Layout, Stored
-from crosscheck.discovery.weight_map import APART, Candidate, read
+from crosscheck.discovery.weight_map import OUTLIERS, Candidate, read
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -69,7 +69,7 @@ def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
     rules = RULES[len(layouts[0].biases)]
     errors = _screen(step, variants, rules)
     flat = errors.ravel()
-    limit = APART * max(flat.min(), np.finfo(float).eps)
+    limit = OUTLIERS * max(flat.min(), np.finfo(float).eps)
     near, rest = np.flatnonzero(flat <= limit), np.where(flat <= limit, np.inf, flat)
     if len(near) > KEPT:
         near = np.sort(near[np.argpartition(flat[near], KEPT)[:KEPT]])

@@ -68,7 +68,7 @@ class Convention:
         for name, factor in (("bias_ih", self.biases.ih), ("bias_hh", self.biases.hh)):
             if name in read:
                 read[name] = factor * read[name]
-        return _shifted(read, TORCH_ORDER.index("f"), self.biases.forget)
+        return _with_added(read, TORCH_ORDER.index("f"), self.biases.forget)
 
     def write(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """The way back: the arrays to hand to a port of this convention so that it computes with ``cell``.
@@ -87,7 +87,7 @@ class Convention:
                 written[ignored] = 0 * written[ignored]
         if self.biases is BiasRule.DOUBLED:
             written |= {name: written[name] / 2 for name in ("bias_ih", "bias_hh") if name in written}
-        return _shifted(written, self.gates.index("f"), -self.biases.forget)
+        return _with_added(written, self.gates.index("f"), -self.biases.forget)
 
     def _moved(self, cell: Mapping[str, Any], order: list[int]) -> dict[str, Any]:
         """Blocks in another order; recurrent blocks transposed, which is its own inverse."""
@@ -119,7 +119,7 @@ CONVENTIONS: tuple[Convention, ...] = tuple(
 )
 
 
-def _shifted(cell: dict[str, Any], block: int, by: int) -> dict[str, Any]:
+def _with_added(cell: dict[str, Any], block: int, by: int) -> dict[str, Any]:
     """``by`` added to one block of bias_ih, or of bias_hh where it is the only one."""
     if by == 0:
         return cell
@@ -127,9 +127,9 @@ def _shifted(cell: dict[str, Any], block: int, by: int) -> dict[str, Any]:
     if "bias_ih" not in cell and "bias_hh" not in cell:
         cell |= dict.fromkeys(("bias_ih", "bias_hh"), 0 * cell["weight_hh"][:, 0])
     name = "bias_ih" if "bias_ih" in cell else "bias_hh"
-    shifted = 1 * cell[name]  # a copy, through which torch differentiates
-    shifted[block * hidden : (block + 1) * hidden] += by
-    return cell | {name: shifted}
+    bias = 1 * cell[name]  # a copy, through which torch differentiates
+    bias[block * hidden : (block + 1) * hidden] += by
+    return cell | {name: bias}
 
 
 def _hidden_size(cell: Mapping[str, Any]) -> int:

@@ -16,7 +16,7 @@ from crosscheck.discovery.layouts import Layout, Shape, Stored
 # A right candidate errs by rounding, 1e-16 in float64 and 1e-7 in float32, up to some 1e-6 where an activation is
 # cheap; a wrong one by 1e-2 and more.
 SMALL = 1e-5
-APART = 1e3
+OUTLIERS = 1e3
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class WeightMap:
 
     @property
     def decided(self) -> bool:
-        return self.error <= SMALL and self.runner_up.error >= APART * max(self.error, np.finfo(float).eps)
+        return self.error <= SMALL and self.runner_up.error >= OUTLIERS * max(self.error, np.finfo(float).eps)
 
     @property
     def convention(self) -> Convention:

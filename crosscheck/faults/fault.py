@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from crosscheck.core.problem import Arrays
+from crosscheck.core.finding import Precision
+from crosscheck.core.problem import Results
 from crosscheck.lstm.cases import Case, RecurrentCase
 from torch_ref.cell import Weights
 
@@ -67,8 +68,8 @@ NEEDS: dict[str, Callable[[RecurrentCase], bool]] = {
 class Fault:
     """A mistake by name. ``description`` completes "behaves exactly like ...".
 
-    kind: "outputs", or "gradients" for one that leaves every output bit for bit as it is. lane: "A" where float64
-    shows it, "B" for reduced precision of float32. layout: a mistake of layout or of states, such as a gate order,
+    kind: "outputs", or "gradients" for one that leaves every output bit for bit as it is. precision: "float64" if float64
+    shows it, "float32" for reduced precision of float32. layout: a mistake of layout or of states, such as a gate order,
     which must change the outputs unless the inputs are degenerate. homogeneity: to be seen only where cotangents are
     2^20 times their size. needs: keys of ``NEEDS``, what a case must have for the mistake to make a difference.
 
@@ -78,13 +79,13 @@ class Fault:
         reverse)`` is the right one; valid is bool [T, *batch, 1], or None where there is no padding.
     step(weights, x, state, at): the state after one time step.
     outputs(y, (h_n, c_n), case): the same, after the last layer.
-    gradients(arrays, case): all named NumPy results after the run, of which it may change those named "grad ...".
+    gradients(arrays, case): all named NumPy results after the run, of which it may change those named Gradient("...").
     """
 
     name: str
     description: str
     kind: Literal["outputs", "gradients"]
-    lane: Literal["A", "B"] = "A"
+    precision: Precision = "float64"
     layout: bool = False
     homogeneity: bool = False
     needs: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class Fault:
     direction: Callable[[Run, Tensor, State, Tensor | None, At], tuple[Tensor, State]] | None = None
     step: Callable[[Weights, Tensor, Any, At], State] | None = None
     outputs: Callable[[Tensor, State, RecurrentCase], tuple[Tensor, State]] | None = None
-    gradients: Callable[[Arrays, RecurrentCase], Arrays] | None = None
+    gradients: Callable[[Results, RecurrentCase], Results] | None = None
 
     def __post_init__(self):
         unknown = [need for need in self.needs if need not in NEEDS]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import torch_ref
-from crosscheck.core.problem import Arrays
+from crosscheck.core.problem import Results
 from crosscheck.core.torch_runner import run_torch
 from crosscheck.faults.fault import At, Fault, Params, State, steps_of
 from crosscheck.lstm.cases import RecurrentCase
@@ -67,7 +67,7 @@ class FaultyLSTM(torch_ref.LSTM):
         return lambda weights, x, state: faulty(weights, x, state, at._replace(t=next(times)))
 
 
-def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Arrays]:
+def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Results]:
     """As the runner of a side: (problem, dtype, **options of run_torch) -> named outputs and gradients.
 
     The problem is the case's, or one of the same shapes. Raises ValueError where the fault does not apply to the case.
@@ -83,7 +83,7 @@ def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Arrays]:
     def call(module: torch.nn.Module, x: Tensor, states: State):
         return module(x, states)
 
-    def run_fault(problem, dtype: str, **options) -> Arrays:
+    def run_fault(problem, dtype: str, **options) -> Results:
         arrays = run_torch(module, problem, dtype, torch_fn=call, **options)
         return arrays if fault.gradients is None else fault.gradients(arrays, case)
 

@@ -61,14 +61,19 @@ _BFLOAT16 = own_product(narrow=bfloat16, narrow_back=bfloat16)
 _FLOAT16 = own_product(narrow=float16, narrow_back=float16)
 
 FAULTS = (
-    wrong_outputs("tf32", "TF32 products", lane="B", step=_products(product=_TF32)),
+    wrong_outputs("tf32", "TF32 products", precision="float32", step=_products(product=_TF32)),
     wrong_outputs(
-        "tf32-inputs", "TF32 products of the inputs alone", lane="B", step=_products(product=_TF32, recurrent=linear)
+        "tf32-inputs",
+        "TF32 products of the inputs alone",
+        precision="float32",
+        step=_products(product=_TF32, recurrent=linear),
     ),
-    wrong_outputs("bfloat16", "bfloat16 products", lane="B", step=_products(product=_BFLOAT16)),
-    wrong_outputs("float16", "float16 products", lane="B", step=_products(product=_FLOAT16)),
-    wrong_outputs("bfloat16-carry", "h and c kept in bfloat16 between steps", lane="B", step=_carry(bfloat16)),
-    wrong_outputs("float16-carry", "h and c kept in float16 between steps", lane="B", step=_carry(float16)),
+    wrong_outputs("bfloat16", "bfloat16 products", precision="float32", step=_products(product=_BFLOAT16)),
+    wrong_outputs("float16", "float16 products", precision="float32", step=_products(product=_FLOAT16)),
+    wrong_outputs(
+        "bfloat16-carry", "h and c kept in bfloat16 between steps", precision="float32", step=_carry(bfloat16)
+    ),
+    wrong_outputs("float16-carry", "h and c kept in float16 between steps", precision="float32", step=_carry(float16)),
     wrong_outputs("float32-leak", "a cell that always computes in float32", step=_cell_in_float32),
     wrong_outputs(
         "float32-tanh", "a tanh that always computes in float32", step=partial(open_step, tanh=_tanh_in_float32)
@@ -77,7 +82,7 @@ FAULTS = (
     wrong_gradients(
         "tf32-backward",
         "TF32 products in the backward pass alone",
-        lane="B",
+        precision="float32",
         step=_products(product=own_product(narrow_back=tf32)),
     ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from crosscheck.core.problem import Arrays, differentiated, is_gradient
+from crosscheck.core.problem import Gradient, Quantity, Results
 from crosscheck.faults.fault import wrong_gradients
 from crosscheck.faults.layout import GATES
 from crosscheck.faults.parts import bfloat16
@@ -18,12 +18,12 @@ _PARAMETERS = ("weight", "bias")
 _GATED = ("weight_ih", "weight_hh", "bias")
 
 
-def _gradients(prefixes: str | tuple[str, ...], change: Change) -> Callable[[Arrays, RecurrentCase], Arrays]:
+def _gradients(prefixes: str | tuple[str, ...], change: Change) -> Callable[[Results, RecurrentCase], Results]:
     """A ``gradients`` hook: ``change`` on every gradient of an array whose name begins so."""
 
-    def gradients(arrays: Arrays, case: RecurrentCase) -> Arrays:
+    def gradients(arrays: Results, case: RecurrentCase) -> Results:
         return {
-            key: change(a, case) if is_gradient(key) and differentiated(key).startswith(prefixes) else a
+            key: change(a, case) if isinstance(key, Gradient) and key.of.startswith(prefixes) else a
             for key, a in arrays.items()
         }
 
@@ -69,11 +69,11 @@ def _float32(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
     return a.astype(np.float32).astype(a.dtype)
 
 
-def _other_direction(arrays: Arrays, case: RecurrentCase) -> Arrays:
-    def other(key: str) -> str:
-        if not is_gradient(key) or "_l" not in key:
+def _other_direction(arrays: Results, case: RecurrentCase) -> Results:
+    def other(key: Quantity) -> Quantity:
+        if not isinstance(key, Gradient) or "_l" not in key.of:
             return key
-        return key.removesuffix("_reverse") if key.endswith("_reverse") else f"{key}_reverse"
+        return Gradient(key.of.removesuffix("_reverse") if key.of.endswith("_reverse") else f"{key.of}_reverse")
 
     return {key: arrays[other(key)] for key in arrays}
 

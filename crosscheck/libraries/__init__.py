@@ -1,6 +1,7 @@
-"""The sides of a cross-check. A side is one file with one interface and one line in one of the tables below.
+"""The implementations of a cross-check: one file per library, and one line in a table below.
 
-SIDES are the ones of the standard suite; PEERS are other libraries, imported when they are asked for.
+STANDARD holds the implementations of the standard suite. OTHER_LIBRARIES are imported when they are asked for. A file
+here knows how to run a case on its library. It does not judge.
 """
 
 from __future__ import annotations
@@ -13,60 +14,78 @@ from typing import Any
 
 from crosscheck.core.names import unknown_name
 from crosscheck.libraries import jax_lstm, torch_nn, torch_ref
-from crosscheck.libraries.implementation import NotInstalled, NotSupported, Runner, Side
+from crosscheck.libraries.implementation import Implementation, NotInstalled, NotSupported, Runner
 from crosscheck.lstm.cases import Case
 
-__all__ = ["PEERS", "SIDES", "NotInstalled", "NotSupported", "Runner", "Side", "choose"]
+__all__ = [
+    "OTHER_LIBRARIES",
+    "STANDARD",
+    "Implementation",
+    "NotInstalled",
+    "NotSupported",
+    "Runner",
+    "implementations_named",
+]
 
-SIDES: dict[str, Side] = {
-    side.name: side
-    for side in (
-        Side("jax_lstm", jax_lstm.runner, "jax-lstm"),
-        Side("torch_ref", torch_ref.runner, "jax-lstm"),
-        Side("torch.nn.LSTM", torch_nn.runner, "torch"),
+STANDARD: dict[str, Implementation] = {
+    each.name: each
+    for each in (
+        Implementation("jax_lstm", jax_lstm.runner, "jax-lstm"),
+        Implementation("torch_ref", torch_ref.runner, "jax-lstm"),
+        Implementation("torch.nn.LSTM", torch_nn.runner, "torch"),
     )
 }
 
 
-def _run_peer(file: str, needs: str, case: Case, **options) -> Runner:
-    """The runner of a file of this folder, imported now. NotInstalled, NotSupported."""
+def _run_other(file: str, needs: str, case: Case, **options: Any) -> Runner:
+    """Import a file of this folder, and return its runner.
+
+    Raises:
+      NotInstalled, NotSupported: there is none.
+    """
     if find_spec(needs) is None:
         raise NotInstalled(f"there is no module {needs!r}; pip install 'jax-lstm[peers]' brings it")
     return import_module(f"{__name__}.{file}").runner(case, **options)
 
 
-def _peer(name: str, file: str, needs: str, package: str = "", cell: str = "", **kind) -> Side:
-    """A side that imports its file, and with it its library, when it is run."""
-    options: dict[str, Any] = {"cell": cell} if cell else {}
-    return Side(name, partial(_run_peer, file, needs, **options), package or needs, **kind)
+def _other(name: str, file: str, needs: str, package: str = "", cell: str = "", **options: Any) -> Implementation:
+    """Return an implementation that imports its file, and with it its library, when it runs."""
+    cells: dict[str, Any] = {"cell": cell} if cell else {}
+    return Implementation(name, partial(_run_other, file, needs, **cells), package or needs, **options)
 
 
-PEERS: dict[str, Side] = {
-    side.name: side
-    for side in (
-        Side("torch.nn.LSTM/native", torch_nn.native_runner, "torch"),
-        _peer("flax.linen", "flax_linen", "flax"),
-        _peer("flax.linen.LSTMCell", "flax_linen", "flax", cell="LSTMCell"),
-        _peer("flax.nnx", "flax_nnx", "flax"),
-        _peer("flax.nnx.LSTMCell", "flax_nnx", "flax", cell="LSTMCell"),
-        _peer("haiku", "haiku", "haiku", "dm-haiku"),
-        _peer("equinox", "equinox", "equinox"),
-        _peer("keras", "keras", "keras"),
-        _peer("onnxruntime", "onnxruntime", "onnxruntime", dtypes=("float32",), gradients=False),
+OTHER_LIBRARIES: dict[str, Implementation] = {
+    each.name: each
+    for each in (
+        Implementation("torch.nn.LSTM/native", torch_nn.native_runner, "torch"),
+        _other("flax.linen", "flax_linen", "flax"),
+        _other("flax.linen.LSTMCell", "flax_linen", "flax", cell="LSTMCell"),
+        _other("flax.nnx", "flax_nnx", "flax"),
+        _other("flax.nnx.LSTMCell", "flax_nnx", "flax", cell="LSTMCell"),
+        _other("haiku", "haiku", "haiku", "dm-haiku"),
+        _other("equinox", "equinox", "equinox"),
+        _other("keras", "keras", "keras"),
+        _other("onnxruntime", "onnxruntime", "onnxruntime", dtypes=("float32",), gradients=False),
     )
 }
 
 
-def choose(names: Iterable[str]) -> list[Side]:
-    """The sides of these names, in order; a name also stands for all that go on from it, as flax for flax.linen.
+def implementations_named(names: Iterable[str]) -> list[Implementation]:
+    """Return the implementations of these names, in order.
 
-    ValueError where a name is none.
+    A name also stands for all names that continue it after a dot, as flax for flax.linen.
+
+    Raises:
+      ValueError: a name is unknown.
     """
-    known = SIDES | PEERS
-    chosen: dict[str, Side] = {}
+    known = STANDARD | OTHER_LIBRARIES
+    chosen: dict[str, Implementation] = {}
     for name in (name.strip() for name in names):
-        found = [known[name]] if name in known else [side for key, side in known.items() if key.startswith(f"{name}.")]
+        if name in known:
+            found = [known[name]]
+        else:
+            found = [implementation for key, implementation in known.items() if key.startswith(f"{name}.")]
         if not name or not found:
-            raise ValueError(unknown_name("side", name, list(known)))
-        chosen |= {side.name: side for side in found}
+            raise ValueError(unknown_name("implementation", name, list(known)))
+        chosen |= {implementation.name: implementation for implementation in found}
     return list(chosen.values())

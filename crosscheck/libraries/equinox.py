@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from crosscheck.libraries.layers import NO_PROJECTION, NO_RNN, ONE_DIRECTION, Layer, peer_runner
+from crosscheck.libraries.layers import NO_PROJECTION, NO_RNN, ONE_DIRECTION, Layer, layer_runner
 from crosscheck.lstm.cases import Case, RecurrentCase
 from jax_lstm import convert
 
@@ -19,7 +19,7 @@ LACKING = {
 
 
 def runner(case: Case):
-    return peer_runner(case, LACKING, layer)
+    return layer_runner(case, LACKING, layer)
 
 
 def layer(case: RecurrentCase) -> Layer:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
-from crosscheck.libraries.layers import ALWAYS_A_BIAS, NO_PROJECTION, NO_RNN, Layer, peer_runner, zero_padding
+from crosscheck.libraries.layers import ALWAYS_A_BIAS, NO_PROJECTION, NO_RNN, Layer, layer_runner, zero_padding
 from crosscheck.lstm.cases import Case, RecurrentCase
 from jax_lstm import convert
 
@@ -17,7 +17,7 @@ LACKING = {"RNN": NO_RNN, "projection": NO_PROJECTION, "no bias": ALWAYS_A_BIAS}
 
 
 def runner(case: Case, cell: str = "OptimizedLSTMCell"):
-    return peer_runner(case, LACKING, lambda network: layer(network, cell))
+    return layer_runner(case, LACKING, lambda network: layer(network, cell))
 
 
 def layer(case: RecurrentCase, cell: str) -> Layer:

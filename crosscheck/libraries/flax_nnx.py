@@ -9,13 +9,13 @@ import jax
 from flax import nnx
 
 from crosscheck.libraries.flax_linen import LACKING, lengths_of, states_of
-from crosscheck.libraries.layers import Layer, peer_runner, zero_padding
+from crosscheck.libraries.layers import Layer, layer_runner, zero_padding
 from crosscheck.lstm.cases import Case, RecurrentCase
 from jax_lstm import convert
 
 
 def runner(case: Case, cell: str = "OptimizedLSTMCell"):
-    return peer_runner(case, LACKING, lambda network: layer(network, cell))
+    return layer_runner(case, LACKING, lambda network: layer(network, cell))
 
 
 def layer(case: RecurrentCase, cell: str) -> Layer:

@@ -6,7 +6,7 @@ from typing import Any
 
 import haiku as hk
 
-from crosscheck.libraries.layers import ALWAYS_A_BIAS, NO_PROJECTION, NO_RNN, ONE_DIRECTION, Layer, peer_runner
+from crosscheck.libraries.layers import ALWAYS_A_BIAS, NO_PROJECTION, NO_RNN, ONE_DIRECTION, Layer, layer_runner
 from crosscheck.lstm.cases import Case, RecurrentCase
 from jax_lstm import convert
 
@@ -20,7 +20,7 @@ LACKING = {
 
 
 def runner(case: Case):
-    return peer_runner(case, LACKING, layer)
+    return layer_runner(case, LACKING, layer)
 
 
 def layer(case: RecurrentCase) -> Layer:

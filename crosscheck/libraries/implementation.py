@@ -1,23 +1,28 @@
-"""What a side is: a name, and how to run a case on it. And why one may have no answer to a case."""
+"""What an implementation is: a name, and how to run a case on it. And why it may have no answer to a case."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.problem import Arrays
+from crosscheck.core.problem import Results
 from crosscheck.lstm.cases import Case, TextCase
 
-Runner = Callable[..., Arrays]  # (problem, dtype, **options of run_torch on the torch sides)
+Runner: TypeAlias = Callable[..., Results]  # (problem, dtype); with torch, also options of run_torch
 
 
 @dataclass(frozen=True)
-class Side:
-    """``runner(case)`` gives a function of (problem, dtype) that returns named outputs and gradients.
+class Implementation:
+    """One implementation.
 
-    package: the distribution whose version belongs to its results. dtypes: those that the side can compute in.
-    gradients: whether it has any; without, outputs alone are judged.
+    Attributes:
+      name: its name.
+      runner: ``runner(case)`` returns a function of (problem, dtype) that computes outputs and gradients.
+      package: the distribution whose version belongs to its results.
+      dtypes: those that it can compute in.
+      gradients: whether it has gradients. Without them only outputs are judged.
     """
 
     name: str
@@ -32,11 +37,11 @@ class NotSupported(CouldNotRun):
 
 
 class NotInstalled(CouldNotRun):
-    """The library is not there."""
+    """The library is not installed."""
 
 
 def features(case: Case) -> list[str]:
-    """What a case asks for beyond one layer in one direction over a batch, batch first, with biases."""
+    """Return what a case asks for beyond one layer in one direction over a batch, batch first, with biases."""
     if isinstance(case, TextCase):
         return ["layers"] * (case.num_layers > 1) + ["text"]
     asked = {
@@ -53,7 +58,15 @@ def features(case: Case) -> list[str]:
 
 
 def require(case: Case, lacking: dict[str, str]) -> None:
-    """Raises NotSupported where the case asks for what a library lacks: ``lacking`` has features and reasons."""
+    """Check that a library has all that a case asks for.
+
+    Args:
+      case: the case.
+      lacking: features that the library lacks, and the reasons.
+
+    Raises:
+      NotSupported: it lacks one.
+    """
     for name in features(case):
         if name in lacking:
             raise NotSupported(lacking[name])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from crosscheck.libraries.implementation import NotSupported
-from crosscheck.libraries.layers import NO_PROJECTION, NO_RNN, Layer, peer_runner, zero_padding
+from crosscheck.libraries.layers import NO_PROJECTION, NO_RNN, Layer, layer_runner, zero_padding
 from crosscheck.lstm.cases import Case, RecurrentCase
 from jax_lstm import convert
 
@@ -31,7 +31,7 @@ LACKING = {
 def runner(case: Case):
     if keras.backend.backend() != "jax":
         raise NotSupported(f"Keras runs on {keras.backend.backend()} here; set KERAS_BACKEND=jax")
-    return peer_runner(case, LACKING, layer)
+    return layer_runner(case, LACKING, layer)
 
 
 def layer(case: RecurrentCase) -> Layer:

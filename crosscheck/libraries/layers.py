@@ -21,7 +21,7 @@ from crosscheck.lstm.cases import Case, RecurrentCase, TextCase
 Layer = Callable[[dict[str, Any], Any, Any, Any], tuple[Any, Any, Any]]
 
 
-def peer_runner(case: Case, lacking: dict[str, str], layer_of: Callable[[RecurrentCase], Layer]):
+def layer_runner(case: Case, lacking: dict[str, str], layer_of: Callable[[RecurrentCase], Layer]):
     """The runner of a side from what runs one layer of a case. NotSupported where the library lacks a feature."""
     require(case, lacking)
     if isinstance(case, TextCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.problem import Problem, Results
 from crosscheck.libraries.implementation import require
 from crosscheck.libraries.layers import NO_PROJECTION, NO_RNN
 from crosscheck.lstm.cases import Case, RecurrentCase
@@ -23,7 +23,7 @@ def runner(case: Case):
     require(case, LACKING)
     assert isinstance(case, RecurrentCase)
 
-    def run(problem: Problem, dtype: str) -> Arrays:
+    def run(problem: Problem, dtype: str) -> Results:
         params = {name: np.asarray(a, dtype) for name, a in problem.params.items()}
         feed = {name: np.asarray(a, dtype) for name, a in problem.input_leaves.items()}
         if case.lengths is not None:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from crosscheck.core.finding import Outcome
-from crosscheck.core.problem import Problem, gradient_name
-from crosscheck.core.slices import Cut, gate_cuts
+from crosscheck.core.problem import Gradient, Problem, Quantity
+from crosscheck.core.slices import TIME, Slicing
 from crosscheck.lstm.corpus import encoded_text
+from crosscheck.lstm.gates import ROW, gate_slicings
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,20 @@ class RecurrentCase:
             cotangents=tuple(cotangents),
             wrt=(*params, *inputs),
             steps=self.steps,
-            cuts=self._cuts(params),
+            slicings=self._slicings(params),
         )
 
-    def _cuts(self, params) -> dict[str, Cut]:
-        """Steps of y and dx, gate blocks of every gradient, layers and directions of the states."""
-        steps = Cut(self.time_axis, "t", used=None if self.lengths is None else max(self.lengths))
-        rows = Cut(0, "row", tuple(f"l{layer}{end}" for layer, end in self.layers_and_directions()))
-        states = [name for s in self.state_names for name in (f"{s}_n", gradient_name(f"{s}0"))]
-        gates = gate_cuts(params) if self.kind == "lstm" else {}
-        cuts = {"y": steps, "grad x": steps} if self.steps > 1 else {}
-        cuts |= dict.fromkeys(states, rows) if self.rows > 1 else {}
-        return cuts | {gradient_name(name): cut for name, cut in gates.items()}
+    def _slicings(self, params: Mapping[str, np.ndarray]) -> dict[Quantity, Slicing]:
+        """Return the slices: steps of y and dx, gates of every gradient, layers and directions of the states."""
+        steps = Slicing(self.time_axis, TIME, used=None if self.lengths is None else max(self.lengths))
+        rows = Slicing(0, ROW, tuple(f"l{layer}{end}" for layer, end in self.layers_and_directions()))
+        slicings: dict[Quantity, Slicing] = {}
+        if self.steps > 1:
+            slicings |= {"y": steps, Gradient("x"): steps}
+        if self.rows > 1:
+            slicings |= {name: rows for s in self.state_names for name in (f"{s}_n", Gradient(f"{s}0"))}
+        gates = gate_slicings(params) if self.kind == "lstm" else {}
+        return slicings | {Gradient(name): slicing for name, slicing in gates.items()}
 
     def _with_forget_bias(self, rng, bias):
         """In b_ih alone; b_hh stays what a default initialisation would draw: two biases that differ."""
@@ -173,7 +176,10 @@ class TextCase:
             cotangents=(np.zeros((1, self.steps, vocab_size)), np.ones(())),
             wrt=tuple(params),
             steps=self.steps,
-            cuts={"logits": Cut(1, "t"), **{gradient_name(name): cut for name, cut in gate_cuts(params).items()}},
+            slicings={
+                "logits": Slicing(1, TIME),
+                **{Gradient(name): cut for name, cut in gate_slicings(params).items()},
+            },
         )
 
 

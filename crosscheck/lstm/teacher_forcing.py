@@ -1,9 +1,13 @@
-"""Teacher forcing: the same network over many short windows, each of which starts from the reference's own states.
+"""Problems that stand in for a chaotic one: teacher forcing, and a damped network.
 
-A chaotic model disagrees with itself after some hundred steps, but not within one. All windows are the rows of one
-batch: one step each, every step of the sequence among them, and a few steps each, so that what carries over between
-steps and the order of outputs and gradients in time are compared as well. Cotangents are random. What is specific to a
-position in the whole sequence is out of their reach: for that the same sequence runs with smaller recurrent weights.
+A chaotic network disagrees with itself after some hundred steps, but not within one.
+
+Teacher forcing cuts the sequence into short stretches. Each stretch starts from the reference's own states, and all
+stretches are the rows of one batch. Stretches of one step cover every step. Stretches of a few steps also cover what
+carries over between steps, and the order of outputs and gradients in time. Cotangents are random.
+
+No stretch can see a mistake that depends on the position in the whole sequence. For that the whole sequence runs with
+smaller recurrent weights: the damped network.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.core.problem import Problem, gradient_name
-from crosscheck.core.slices import Cut, gate_cuts
+from crosscheck.core.problem import Gradient, Problem, Quantity
+from crosscheck.core.slices import TIME, Slicing
 from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.lstm.gates import gate_slicings
 from crosscheck.lstm.trajectory import trajectory
 
 SIZES = (1, 4)
@@ -23,8 +28,17 @@ MOST_ROWS = 20_000
 HALVINGS = 6
 
 
-def cut_into_windows(case: RecurrentCase, problem: Problem, size: int) -> tuple[RecurrentCase, Problem]:
-    """A case whose rows are the windows, and its problem; the slices of y, dx and states are the windows."""
+def teacher_forced(case: RecurrentCase, problem: Problem, size: int) -> tuple[RecurrentCase, Problem]:
+    """Return a case whose rows are the stretches, and its problem.
+
+    Args:
+      case: the network.
+      problem: the problem.
+      size: the number of steps per stretch.
+
+    Returns:
+      The case and the problem. The slices of y, dx and states are the stretches, named by the step they start at.
+    """
     rows = trajectory(case, problem)
     total, batch = rows[0].inputs.shape[:2]
     starts = np.arange(0, total - size + 1, size)
@@ -45,23 +59,24 @@ def cut_into_windows(case: RecurrentCase, problem: Problem, size: int) -> tuple[
     y = np.empty((*x.shape[:2], rows[0].states[0].shape[-1] * (2 if case.bidirectional else 1)))
     if not time_major:
         x, y = x.swapaxes(0, 1), y.swapaxes(0, 1)
-    by_window = tuple(str(s) for s in starts)
-    of_y, of_state = Cut(1 - small.time_axis, "t", by_window), Cut(1, "t", by_window)
-    states = {n: of_state for s in case.state_names for n in (f"{s}_n", gradient_name(f"{s}0"))}
-    gates = gate_cuts(problem.params) if case.kind == "lstm" else {}
+    starts_at = tuple(str(s) for s in starts)
+    of_y, of_state = Slicing(1 - small.time_axis, TIME, starts_at), Slicing(1, TIME, starts_at)
+    slicings: dict[Quantity, Slicing] = {"y": of_y, Gradient("x"): of_y}
+    slicings |= {n: of_state for s in case.state_names for n in (f"{s}_n", Gradient(f"{s}0"))}
+    gates = gate_slicings(problem.params) if case.kind == "lstm" else {}
     return small, replace(
         problem,
         inputs=(x, tuple(firsts) if case.kind == "lstm" else firsts[0]),
         cotangents=tuple(rng.normal(size=shape) for shape in (y.shape, *(a.shape for a in firsts))),
-        cuts={"y": of_y, "grad x": of_y, **states, **{gradient_name(n): cut for n, cut in gates.items()}},
+        slicings=slicings | {Gradient(name): slicing for name, slicing in gates.items()},
     )
 
 
-def calmed(problem: Problem, undecided: Callable[[Problem], bool]) -> Problem | None:
-    """The problem with recurrent weights halved until it is no more ``undecided``; None where that is never."""
+def damped(problem: Problem, is_undecided: Callable[[Problem], bool]) -> Problem | None:
+    """Return the problem with recurrent weights halved until it can be decided; None if it never can."""
     for halvings in range(1, HALVINGS + 1):
         params = {n: a / 2**halvings if "weight_hh" in n else a for n, a in problem.params.items()}
-        calm = replace(problem, params=params)
-        if not undecided(calm):
-            return calm
+        candidate = replace(problem, params=params)
+        if not is_undecided(candidate):
+            return candidate
     return None

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.special import expit
 
 from crosscheck.core.problem import Problem
-from crosscheck.core.slices import GATES
 from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.lstm.gates import GATES
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from crosscheck.core.finding import Finding
-from crosscheck.suite.run import CaseResult, overall
+from crosscheck.core.verdict_text import settled_text
+from crosscheck.suite.runs import CaseResult, overall
 
 
 def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def as_dict(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]
 def _case(result: CaseResult) -> dict[str, Any]:
     return {
         "name": result.name,
-        "side": result.side,
+        "implementation": result.implementation,
         "ok": result.ok,
         "verdict": str(result.outcome),
         "expected": str(result.expected),
@@ -38,7 +39,9 @@ def _case(result: CaseResult) -> dict[str, Any]:
 
 
 def finding_dict(finding: Finding) -> dict[str, Any]:
-    """Slices are in it as counts and by the worst of them; all of them would be a number for every step."""
+    """Return a finding for JSON. It has the counts of slices and the worst one, not all of them."""
     content = asdict(replace(finding, rows=None))
-    del content["check"], content["rows"]
-    return {"quantity": finding.quantity, "lane": finding.lane} | content | {"ok": finding.ok}
+    for name in ("quantity", "check", "scope", "settled_by", "rows"):
+        del content[name]
+    named = {"quantity": str(finding.quantity), "check": str(finding.check), "scope": str(finding.scope)}
+    return named | content | {"settled": settled_text(finding), "ok": finding.ok}

@@ -8,17 +8,19 @@ import numpy as np
 from rich.table import Table
 
 from crosscheck.core.finding import SEVERITY, Finding, Outcome
+from crosscheck.core.problem import Quantity
 from crosscheck.core.reference import TINY32
+from crosscheck.core.slices import TIME
 from crosscheck.report.terminal import new_table
 
 STRETCHES = 10
 
 
-def curve_table(findings: Sequence[Finding], quantity: str) -> Table:
-    """Stretches of time down, lanes across: error and limit at that step of a stretch that is nearest to its limit."""
-    own = [f for f in findings if f.quantity == quantity and f.part == "t" and not f.check.stands_in]
-    curves = {f.lane: f for f in own if f.rows is not None}
-    table = new_table(["steps", f"‖{quantity}‖", *(f"{lane}: err / limit" for lane in curves)])
+def curve_table(findings: Sequence[Finding], quantity: Quantity) -> Table:
+    """Return a table: per stretch of time and check, error and limit at the step that is nearest to its limit."""
+    own = [f for f in findings if f.quantity == quantity and f.scope == TIME and not f.check.stands_in]
+    curves = {f.check: f for f in own if f.rows is not None}
+    table = new_table(["steps", f"‖{quantity}‖", *(f"{check}: err / limit" for check in curves)])
     if not curves:
         return table
     sizes = next(iter(curves.values())).rows.size  # type: ignore[union-attr]
@@ -56,7 +58,7 @@ def survival_text(truth: Finding) -> str:
     rate = float(np.exp((np.log(sizes[last]) - np.log(sizes[first])) / max(last - first, 1)))
     faded = int(np.sum(sizes < TINY32))
     text = f"‖{truth.quantity}‖: {sizes[last]:.2e} at step {last}, {sizes[first]:.2e} at step {first}, "
-    text += f"a factor {1 / rate:.4g} a step going back; "
+    text += f"a factor {1 / rate:.4g} per step going back; "
     text += f"zero even in float64 before step {first}; " * (first > 0)
     return (
         text + f"below the smallest normal float32 at {faded} of {sizes.size} steps ({100 * faded / sizes.size:.1f} %)"

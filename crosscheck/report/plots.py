@@ -13,8 +13,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from crosscheck.core.finding import SEVERITY, Finding, Kind, Outcome, Rows
-from crosscheck.core.problem import differentiated, is_gradient
-from crosscheck.core.slices import GATES, STEPS
+from crosscheck.core.problem import Gradient, Quantity, is_gradient
+from crosscheck.core.slices import TIME
+from crosscheck.core.verdict_text import check_text
+from crosscheck.lstm.gates import GATE, GATES
 from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RULE, drawing, inline_svg, open_frame
 
 WIDTH = 4.6  # inches; the page scales the whole
@@ -60,10 +62,8 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     ValueError where a finding has no steps.
     """
     for finding in findings:
-        if finding.part not in STEPS or finding.rows is None:
-            raise ValueError(
-                f"a curve needs findings of the part 't' or 'step' with their rows; got {finding.label!r}."
-            )
+        if not finding.scope.in_order or finding.rows is None:
+            raise ValueError(f"a curve needs findings by time or training step with their rows; got {finding.label!r}.")
     height = 0.3 + PANEL * len(findings) + 0.18
     figure = Figure(figsize=(WIDTH, height))
     seen: set[int] = set()
@@ -77,14 +77,16 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     style: dict[str, Any] = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 0.9}
     style["fontsize"] = 9.5 if len(keys) <= 3 else 8.5
     figure.legend(handles=keys, loc="upper left", ncols=len(keys), frameon=False, borderpad=0, **style)
-    names = ", ".join(f.quantity for f in findings)
-    return inline_svg(figure, f"Error against time step of {names} in lane {findings[0].lane}, and its limit")
+    names = ", ".join(str(f.quantity) for f in findings)
+    return inline_svg(
+        figure, f"Error against time step of {names} in the {check_text(findings[0].check)}, and its limit"
+    )
 
 
 def _along(finding: Finding) -> str:
-    if finding.part != "t":
-        return STEPS[finding.part]
-    return f"{finding.check.steps}-step window, in order" if _of_windows(finding) else "time step t"
+    if finding.scope != TIME:
+        return finding.scope.noun
+    return f"{finding.check.steps}-step stretch, in order" if _of_windows(finding) else "time step t"
 
 
 def _of_windows(finding: Finding) -> bool:
@@ -122,7 +124,7 @@ def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
     if not drawn.any():
         axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing to compare in any step", transform=axes.transAxes, ha="center", color=MUTED)
-    way = "" if finding.part != "t" else " (adjoint)" if is_gradient(finding.quantity) else " (forward)"
+    way = "" if finding.scope != TIME else " (adjoint)" if is_gradient(finding.quantity) else " (forward)"
     axes.set_title(f"{finding.quantity}{way}", loc="left", fontsize=9.5, pad=5)
     axes.set_title(_nearest(finding), loc="right", fontsize=8.5, color=MUTED, pad=5)
     return _strip(axes, rows, bins, _start(finding))
@@ -145,13 +147,13 @@ def _nearest(finding: Finding) -> str:
     worst = int(np.argmax(ratio))
     if ratio[worst] < 0:
         return ""
-    where = "step" if finding.part != "t" else "window" if _of_windows(finding) else "t ="
+    where = "step" if finding.scope.name != "t" else "window" if _of_windows(finding) else "t ="
     return f"worst {number(ratio[worst])} × limit at {where} {worst + _start(finding):,}"
 
 
 def _start(finding: Finding) -> int:
     """Time steps count from 0, steps of a training from 1."""
-    return int(finding.part != "t")
+    return int(finding.scope.name != "t")
 
 
 def _strip(axes: Axes, rows: Rows, bins: int, first: int) -> set[int]:
@@ -180,9 +182,9 @@ def heat_map(findings: Sequence[Finding]) -> str:
     darkest at 1000 times the limit; a frame marks blocks that disagree. ValueError where a finding has no gates.
     """
     for finding in findings:
-        if finding.part != "gate" or finding.rows is None or finding.rows.error.size != len(GATES):
-            raise ValueError(f"a heat map needs findings of the part 'gate' with their rows; got {finding.label!r}.")
-    names = [_shortened(differentiated(finding.quantity)) for finding in findings]
+        if finding.scope != GATE or finding.rows is None or finding.rows.error.size != len(GATES):
+            raise ValueError(f"a heat map needs findings by gate with their rows; got {finding.label!r}.")
+    names = [_shortened(_differentiated(finding.quantity)) for finding in findings]
     margin = min(0.15 + 0.078 * max(map(len, names)), 2.4)
     height = 0.3 + 0.27 * len(findings) + 0.62
     figure = Figure(figsize=(WIDTH, height))
@@ -197,7 +199,9 @@ def heat_map(findings: Sequence[Finding]) -> str:
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=4)
     axes.spines[:].set_visible(False)
     _scale(figure, height)
-    return inline_svg(figure, f"Gradient error by parameter and gate in lane {findings[0].lane}, in units of its limit")
+    return inline_svg(
+        figure, f"Gradient error by parameter and gate in the {check_text(findings[0].check)}, in units of its limit"
+    )
 
 
 def _cells(axes: Axes, row: int, finding: Finding) -> None:
@@ -257,8 +261,13 @@ def number(ratio: float) -> str:
     return f"{ratio:.2g}"
 
 
+def _differentiated(quantity: Quantity) -> str:
+    """Return the name of what a gradient is the gradient of."""
+    return quantity.of if isinstance(quantity, Gradient) else quantity
+
+
 def _shortened(name: str, most: int = 28) -> str:
-    """Cut in the middle; the table beside the map has the whole."""
+    """Return the name without its middle if it is long. The table beside the map has the whole name."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 

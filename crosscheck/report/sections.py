@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from crosscheck.core.finding import SEVERITY, Check, Finding, Outcome
-from crosscheck.core.slices import STEPS
+from crosscheck.core.slices import TIME
 from crosscheck.core.verdict import Verdict
-from crosscheck.core.verdict_text import finding_text
+from crosscheck.core.verdict_text import check_text, finding_text, settled_text
 from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
 from crosscheck.report.plots import BINS, curve, heat_map, number
 
@@ -47,15 +47,15 @@ def drawings(findings: Sequence[Finding], side: str = "", opened: bool = True) -
 
     Nothing for quantities without slices. That of the worst quantity stands open, if ``opened``.
     """
-    steps = [f for f in findings if f.rows is not None and f.part == "t"]
-    gates = [f for f in findings if f.rows is not None and f.part == "gate"]
+    steps = [f for f in findings if f.rows is not None and f.scope.name == "t"]
+    gates = [f for f in findings if f.rows is not None and f.scope.name == "gate"]
     folds = {
         name: drawn_fold(_titled(side, f"{name}, error against t"), curves(own), own)
         for name in dict.fromkeys(f.quantity for f in steps)
         for own in [[f for f in steps if f.quantity == name]]
     }
     if gates:
-        maps = [Figure(lane_name(c), heat_map(own), _heat_caption(own)) for c, own in _by_check(gates)]
+        maps = [Figure(check_name(c), heat_map(own), _heat_caption(own)) for c, own in _by_check(gates)]
         fold = drawn_fold(_titled(side, "gradients by gate"), maps, gates)
         folds |= {f.quantity: fold for f in gates}
     worst_one = worst_drawn(findings)
@@ -68,7 +68,7 @@ def curves(findings: Sequence[Finding], notes: Mapping[Check, str] | None = None
     drawn = []
     for check, own in _by_check(findings):
         caption = "\n".join(filter(None, (_curve_caption(own), (notes or {}).get(check, ""))))
-        drawn.append(Figure(lane_name(check), curve(own), caption))
+        drawn.append(Figure(check_name(check), curve(own), caption))
     return drawn
 
 
@@ -82,7 +82,7 @@ def drawn_fold(title: str, figures: Sequence[Figure], judged: Sequence[Finding])
 
 def worst_drawn(findings: Sequence[Finding]) -> Finding | None:
     """The finding farthest over its limit, or else nearest to it, of those quantities that have a drawing."""
-    names = {f.quantity for f in findings if f.rows is not None and f.part in ("t", "gate")}
+    names = {f.quantity for f in findings if f.rows is not None and f.scope in ("t", "gate")}
     judged = [f for f in findings if f.quantity in names]
     return max((f for f in judged if not f.own_limit), key=gravity, default=judged[0] if judged else None)
 
@@ -91,7 +91,7 @@ def gravity(finding: Finding | None) -> tuple[int, bool, float]:
     """Orders findings: by outcome, then by error / limit. What another lane has settled, and none, count least."""
     if finding is None:
         return (-1, False, 0.0)
-    return SEVERITY.index(finding.final), not finding.settled, finding.ratio
+    return SEVERITY.index(finding.final), not finding.settled_by, finding.ratio
 
 
 def _by_check(findings: Sequence[Finding]) -> list[tuple[Check, list[Finding]]]:
@@ -99,8 +99,8 @@ def _by_check(findings: Sequence[Finding]) -> list[tuple[Check, list[Finding]]]:
     return [(check, [f for f in findings if f.check == check]) for check in checks]
 
 
-def lane_name(check: Check) -> str:
-    """ "float64 (lane A)", "float32 (lane B shifted)"."""
+def check_name(check: Check) -> str:
+    """ "float64 (lane A)", "float32 (lane B loss_scaled)"."""
     return f"{check.dtype} (lane {check})" if check.dtype else f"lane {check}"
 
 
@@ -121,15 +121,15 @@ def _curve_caption(findings: Sequence[Finding]) -> str:
 
 
 def findings_fold(findings: Sequence[Finding], side: str = "") -> Fold:
-    """A table with a row a finding. A note that all findings of a lane share is said once, above."""
+    """Return a table with one row per finding. A note that all findings of a check share stands once, above it."""
     shared = {}
-    for lane in dict.fromkeys(f.lane for f in findings):
-        notes = {f.note for f in findings if f.lane == lane}
+    for check in dict.fromkeys(f.check for f in findings):
+        notes = {f.note for f in findings if f.check == check}
         if len(notes) == 1 and notes != {""}:
-            shared[lane] = notes.pop()
-    rows = tuple(_row(f, "" if f.lane in shared else f.note) for f in findings)
-    columns = ("quantity", "lane", "verdict", "error", "limit", "error / limit", "remarks")
-    said = tuple(Words("", f"Lane {lane}: {note}.") for lane, note in shared.items())
+            shared[check] = notes.pop()
+    rows = tuple(_row(f, "" if f.check in shared else f.note) for f in findings)
+    columns = ("quantity", "check", "verdict", "error", "limit", "error / limit", "remarks")
+    said = tuple(Words("", f"In the {check_text(check)}: {note}.") for check, note in shared.items())
     title = _titled(side, f"all {len(rows)} findings, every error beside its limit")
     table = Table("", columns, rows, numeric=("error", "limit", "error / limit"), label=title)
     return Fold(title, (*said, table))
@@ -145,17 +145,21 @@ def _row(finding: Finding, note: str) -> tuple[str | Cell, ...]:
     if finding.index is not None:
         remarks.append(f"at {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}")
     if finding.first_step is not None:
-        remarks.append(f"first {STEPS.get(finding.part, 'time step')} that differs: {finding.first_step}")
-    remarks += [note] * bool(note) + [f"settled {finding.settled}"] * bool(finding.settled)
+        remarks.append(f"first {_step_noun(finding)} that differs: {finding.first_step}")
+    remarks += [note] * bool(note) + [f"settled {settled_text(finding)}"] * bool(finding.settled_by)
     return (
         finding.label,
-        finding.lane,
-        Cell(str(finding.verdict), "good" if finding.settled else TONES[finding.verdict]),
+        str(finding.check),
+        Cell(str(finding.verdict), "good" if finding.settled_by else TONES[finding.verdict]),
         _figure(finding.error),
         _figure(finding.limit),
         number(finding.ratio) if both and finding.limit else "",
         "; ".join(remarks),
     )
+
+
+def _step_noun(finding: Finding) -> str:
+    return finding.scope.noun if finding.scope.in_order else TIME.noun
 
 
 def _figure(value: float | None) -> str:

@@ -10,11 +10,11 @@ from crosscheck.core.verdict_text import MEANING
 from crosscheck.report.page import Cell, Fold, Page, Section, Table, Words
 from crosscheck.report.sections import gravity, outcome_cell, verdict_sections, worst_drawn
 from crosscheck.report.table import OURS, closing_line, reach_of, worst_in
-from crosscheck.suite.run import CaseResult, overall
+from crosscheck.suite.runs import CaseResult, overall
 
 LIMITS = """\
-Truth is the reference in float64. Lane A runs a side in float64: an error over its limit means that the two compute \
-different things. Lane B runs it in float32: an error over its limit means that precision is lost.
+Truth is the reference in float64. Criterion A runs a side in float64: an error over its limit means that the two compute \
+different things. Criterion B runs it in float32: an error over its limit means that precision is lost.
 ‖port − truth‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth‖ + K · tiny · √n
 u is the rounding of the lane's dtype. κu is how much the truth moves when every weight, input and cotangent is moved \
 by one rounding, measured. e_ref is what the reference itself errs by, measured in float32 and scaled by 2^-29 in lane \
@@ -37,7 +37,7 @@ def suite_page(
     sections.append(Fold("How the limits are made", (Words("", LIMITS),)))
     flat = [result for case in results for result in case]
     return Page(
-        title="Cross-check of " + ", ".join(dict.fromkeys(result.side for result in flat)),
+        title="Cross-check of " + ", ".join(dict.fromkeys(result.implementation for result in flat)),
         ok=all(result.ok for result in flat),
         verdict=verdict,
         summary=f"{_meaning(flat)}\n{done}",
@@ -48,7 +48,9 @@ def suite_page(
 
 
 def _meaning(flat: Sequence[CaseResult]) -> str:
-    failed = [f"  {result.name}, {result.side}: {_outcome([result]).text}" for result in flat if not result.ok]
+    failed = [
+        f"  {result.name}, {result.implementation}: {_outcome([result]).text}" for result in flat if not result.ok
+    ]
     outcome = overall(flat)
     if not failed:
         controls = all(result.expected is not Outcome.AGREE for result in flat)
@@ -77,7 +79,7 @@ def _outcome(case: Sequence[CaseResult]) -> Cell:
 
 def _drawn(result: CaseResult) -> bool:
     """Ours, and what is not as expected."""
-    return result.side == OURS or not result.ok
+    return result.implementation == OURS or not result.ok
 
 
 def _gravity(result: CaseResult) -> tuple:
@@ -91,7 +93,7 @@ def _case(case: Sequence[CaseResult], anchor: str, opened: bool) -> Fold:
     sections: list[Section] = []
     first = max(case, key=_gravity)
     for result in sorted(case, key=lambda result: result.ok):
-        sections += verdict_sections(result.verdict, result.side, _drawn(result), opened=result is first)
+        sections += verdict_sections(result.verdict, result.implementation, _drawn(result), opened=result is first)
     reach = reach_of(case)
     if reach:
         sections.insert(0, Words("How far gradients reach", reach))

@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Outcome, worst
+from crosscheck.core.problem import Gradient
+from crosscheck.core.slices import TIME
 from crosscheck.core.verdict_text import finding_text, reach_text
 from crosscheck.report.terminal import new_table, say, show
-from crosscheck.suite.run import CaseResult, NoResult, overall
+from crosscheck.suite.runs import CaseResult, NoResult, overall
 
 STYLE = {Outcome.AGREE: "green", Outcome.VACUOUS: "yellow", Outcome.INCONCLUSIVE: "yellow", Outcome.DISAGREE: "red"}
 
@@ -45,7 +47,7 @@ def print_without(without: Sequence[NoResult], console: Console) -> None:
     """A line a reason: the sides that give it, and the cases to which they have no answer."""
     cases: dict[tuple[str, str, str], list[str]] = {}
     for entry in without:
-        cases.setdefault((entry.side, entry.what, entry.reason), []).append(entry.name)
+        cases.setdefault((entry.implementation, entry.what, entry.reason), []).append(entry.name)
     sides: dict[tuple[str, str, str], list[str]] = {}
     for (side, what, reason), names in cases.items():
         sides.setdefault((what, ", ".join(names), reason), []).append(side)
@@ -66,7 +68,7 @@ def closing_line(results: Sequence[Sequence[CaseResult]]) -> str:
     """Counts, and the verdict as the last word."""
     flat = [result for case in results for result in case]
     quantities = sum(len({f.quantity for f in r.verdict.findings if not f.own_limit}) for r in flat)
-    sides = ", ".join(dict.fromkeys(r.side for r in flat))
+    sides = ", ".join(dict.fromkeys(r.implementation for r in flat))
     failed = [r for r in flat if not r.ok]
     controls = len({r.name for r in flat if r.expected is not Outcome.AGREE})
     counted = f"{len(results)} case{'s' * (len(results) != 1)}" + f" ({controls} control)" * bool(controls)
@@ -91,9 +93,9 @@ def worst_in(case: Sequence[CaseResult], check: Check) -> tuple[str, str]:
         return "", ""
     gravest = worst(finding.final for _, finding in judged)
     grave = [(r, f) for r, f in judged if f.final is gravest]
-    grave = [(r, f) for r, f in grave if not f.settled] or grave
-    result, finding = max(grave, key=lambda pair: (pair[0].side == OURS, pair[1].ratio))
-    side = "" if result.side == OURS else f" ({result.side})"
+    grave = [(r, f) for r, f in grave if not f.settled_by] or grave
+    result, finding = max(grave, key=lambda pair: (pair[0].implementation == OURS, pair[1].ratio))
+    side = "" if result.implementation == OURS else f" ({result.implementation})"
     return _figures(finding), finding.label + side
 
 
@@ -105,8 +107,10 @@ def _figures(finding: Finding) -> str:
 
 def reach_of(case: Sequence[CaseResult]) -> str:
     """How far gradients reach back, where they fade, a line a gradient: what the long cases are about."""
-    findings = next((r for r in case if r.side == OURS), case[0]).verdict.findings
-    inputs = [f for f in findings if f.check == FLOAT64 and f.part == "t" and f.quantity == "grad x" and _fades(f)]
+    findings = next((r for r in case if r.implementation == OURS), case[0]).verdict.findings
+    inputs = [
+        f for f in findings if f.check == FLOAT64 and f.scope == TIME and f.quantity == Gradient("x") and _fades(f)
+    ]
     return "\n".join(reach_text(findings, finding) for finding in inputs)
 
 
@@ -117,11 +121,11 @@ def _fades(finding: Finding) -> bool:
 
 def _print_failure(result: CaseResult, console: Console) -> None:
     verdict, first = result.verdict, result.verdict.first
-    lines = [f"{result.name}, side {result.side}: {verdict.outcome}, expected {result.expected}"]
+    lines = [f"{result.name}, side {result.implementation}: {verdict.outcome}, expected {result.expected}"]
     if first is not None:
         lines.append(f"  first wrong quantity: {finding_text(first)}")
     same = [f for f in verdict.findings if f.final is verdict.outcome]
-    others = dict.fromkeys(f"{f.quantity} [{f.lane}]" for f in same if first is None or f.quantity != first.quantity)
+    others = dict.fromkeys(f"{f.quantity} [{f.check}]" for f in same if first is None or f.quantity != first.quantity)
     if others:
         lines.append(f"  and {len(others)} more: " + ", ".join(list(others)[:8]))
     lines += [f"  diagnosis: {line}" for line in verdict.diagnosis]

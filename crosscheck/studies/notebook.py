@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import jax_lstm
 import torch_ref
-from crosscheck.core.jax_runner import jax_lane
+from crosscheck.core.jax_runner import jax_precision
 from crosscheck.core.torch_runner import full_precision
 
 LAYERS = ("f", "i", "c_", "o")
@@ -27,7 +27,7 @@ GATE = {"f": "forget gate", "i": "input gate", "c_": "candidate", "o": "output g
 EQUATIONS = LAYERS  # each gate by its own layer
 BATCH, STEPS, FEATURES, HIDDEN = 2, 10, 300, 256  # the notebook's
 SMALL = 1e-12  # in float64, the figure that the project states; a wrong explanation errs by 1e-2 and more
-APART = 1e3
+OUTLIERS = 1e3
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Explained:
 
     @property
     def decided(self) -> bool:
-        return self.error <= SMALL and self.runner_up_error >= APART * max(self.error, np.finfo(float).eps)
+        return self.error <= SMALL and self.runner_up_error >= OUTLIERS * max(self.error, np.finfo(float).eps)
 
     @property
     def departs(self) -> bool:
@@ -190,7 +190,7 @@ def _agreements(corrected: nn.Module, inputs: Sequence[Tensor]) -> tuple[Agreeme
         lstm = torch.nn.LSTM(x.shape[2], h.shape[1], batch_first=True, dtype=x.dtype)
         lstm.load_state_dict(weights)
         out, state = lstm(x, (h[None], c[None]))
-    with jax_lane("float64"):
+    with jax_precision("float64"):
         arrays = [a.numpy() for a in (x, h[None], c[None])]
         y, state_of_jax = jax.jit(jax_lstm.lstm)(
             jax_lstm.convert.from_torch(weights), arrays[0], jax_lstm.LSTMState(*arrays[1:])

@@ -1,101 +1,84 @@
-"""What `crosscheck.check` does more for a pair that is an LSTM: slices, windows, proof of the inputs, diagnosis."""
+"""What `crosscheck.check` does in addition if a pair is an LSTM: slices, stand-ins, check of the inputs, diagnosis."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from crosscheck.core.criterion import LANES
-from crosscheck.core.finding import CouldNotRun, Finding, Kind
-from crosscheck.core.judge import Run, Windows
-from crosscheck.core.problem import Arrays, Problem, gradient_name, is_floating
-from crosscheck.core.reference import Reference, is_chaotic, measure
-from crosscheck.core.slices import Cut, gate_cuts
+from crosscheck.core.finding import CouldNotRun, Finding
+from crosscheck.core.judge import Run, StandIn
+from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_floating
+from crosscheck.core.reference import Reference, ReferenceRun, measure_reference
+from crosscheck.core.slices import TIME, Slicing
 from crosscheck.diagnosis import Port, diagnose
-from crosscheck.diagnosis.inputs import premise
+from crosscheck.diagnosis.inputs import check_inputs
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.lstm.teacher_forcing import SIZES, calmed, cut_into_windows
+from crosscheck.lstm.gates import gate_slicings
+from crosscheck.suite.assess import Substitutes
 from crosscheck.suite.recognize import INPUTS, OUTPUTS
-
-Lstm = tuple[RecurrentCase, Problem]
-
-
-def cuts_of(problem: Problem, lstm: Lstm | None) -> dict[str, Cut]:
-    """Gate blocks by the parameters' names; time steps where T is known, or is one axis of a 3-D array alone."""
-    cuts = {gradient_name(name): cut for name, cut in gate_cuts(problem.params).items()}
-    names = [*zip(problem.output_names, problem.cotangents, strict=True)]
-    names += [(gradient_name(name), a) for name, a in problem.input_leaves.items() if name in problem.wrt]
-    if lstm is not None:
-        canonical = lstm[1]
-        user = [*problem.output_names, *map(gradient_name, problem.input_names)]
-        own = dict(zip([*OUTPUTS, *map(gradient_name, INPUTS)], user, strict=False))  # h0 and c0 may be missing
-        return cuts | {own[name]: cut for name, cut in canonical.cuts.items() if name in own}
-    for name, a in names:
-        axes = [n for n, size in enumerate(np.shape(a)[:-1]) if size == problem.steps]
-        if is_floating(a) and np.ndim(a) == 3 and problem.steps > 1 and len(axes) == 1:
-            cuts[name] = Cut(axes[0], "t")
-    return cuts
 
 
 @dataclass(frozen=True)
 class LstmPair:
-    """case and canonical: the network, and the problem under the names of cases. port and truth take the user's own
-    structure of inputs, or that of cases; they are positional. problem: the user's.
+    """A pair that is an LSTM.
+
+    Attributes:
+      case: the network.
+      canonical: the problem under the names of cases.
+      port: runs the JAX function, with the inputs in the user's structure or in that of cases.
+      truth: runs the torch module in float64, in the same way.
+      paths: run it in float32.
+      problem: the problem under the user's names.
     """
 
     case: RecurrentCase
     canonical: Problem
     port: Run
-    truth: Callable[[Problem], Arrays]
-    paths: Sequence[Callable[[Problem], Arrays]]
+    truth: ReferenceRun
+    paths: Sequence[ReferenceRun]
     problem: Problem
 
     @property
     def stateless(self) -> bool:
+        """Whether the function takes no initial states."""
         return len(self.problem.input_names) == 1
 
-    def premise(self) -> tuple[Finding, ...]:
-        return premise(self.case, self.canonical, self.stateless)
+    def input_findings(self) -> tuple[Finding, ...]:
+        """Return what the check of the inputs finds."""
+        return check_inputs(self.case, self.canonical, self.stateless)
 
     def notes(self) -> list[str]:
-        """Cotangents that are the same at every step hide a backward pass that reads them in reversed time."""
+        """Return a note if cotangents hide a backward pass that reads them in reversed time."""
         y = np.moveaxis(np.asarray(self.problem.cotangents[0]), self.case.time_axis, 0)
         if len(y) > 1 and np.array_equal(y, y[::-1]):
             return ["cotangents are the same in reversed time: a backward pass that reads them so would pass"]
         return []
 
-    def windows(self, chaotic: bool) -> list[Windows]:
-        """None for a pair without initial states, which no window can start from."""
+    @cached_property
+    def _substitutes(self) -> Substitutes:
+        return Substitutes(self.case, self.canonical, self._measure)
+
+    def _measure(self, case: RecurrentCase, problem: Problem) -> Reference:
+        return measure_reference(problem, self.truth, self.paths, seed=case.seed)
+
+    def stand_ins(self, chaotic: bool) -> list[StandIn]:
+        """Return the stand-ins. A pair without initial states has none, since no stretch can start from a state."""
         if self.stateless or self.case.batch is None:
             return []
-        found = []
-        for size in (size for size in SIZES if size <= self.case.steps):
-            small, problem = cut_into_windows(self.case, self.canonical, size)
-            reference = measure(problem, self.truth, self.paths, seed=size)
-            found.append(Windows(Kind.TEACHER_FORCED, problem, reference, self.port, steps=small.steps))
-        if chaotic:
-            known: list[Reference] = []
+        return self._substitutes.stand_ins(lambda case: self.port, chaotic)
 
-            def undecided(problem: Problem) -> bool:
-                known.append(measure(problem, self.truth, self.paths))
-                return is_chaotic(known[-1])
-
-            calm = calmed(self.canonical, undecided)
-            if calm is None:
-                return []
-            found.append(Windows(Kind.DAMPED, calm, known[-1], self.port, (LANES["A"],)))
-        return found
-
-    def diagnosis(self, findings: Sequence[Finding]) -> tuple[str, ...]:
-        names = dict(zip(self.problem.output_names, OUTPUTS, strict=True))
+    def explain(self, findings: Sequence[Finding]) -> tuple[str, ...]:
+        """Return the lines of the diagnosis."""
+        names: dict[Quantity, Quantity] = dict(zip(self.problem.output_names, OUTPUTS, strict=True))
         canonical = [replace(f, quantity=names.get(f.quantity, f.quantity)) for f in findings]
-        found = diagnose(Port(self.case, self.canonical, lambda case: self._run, self.stateless), canonical)
-        return found.lines if found is not None else ()
+        diagnosis = diagnose(Port(self.case, self.canonical, lambda case: self._run, self.stateless), canonical)
+        return diagnosis.lines if diagnosis is not None else ()
 
-    def _run(self, problem: Problem, dtype: str) -> Arrays:
-        """A problem of a case, given to a function that may take x alone."""
+    def _run(self, problem: Problem, dtype: str) -> Results:
+        """Run the port on a problem of a case. A function that takes only x needs zero states."""
         if not self.stateless:
             return self.port(problem, dtype)
         x, states = problem.inputs
@@ -103,3 +86,24 @@ class LstmPair:
             raise CouldNotRun("it takes no initial states")
         wrt = tuple(name for name in problem.wrt if name not in INPUTS[1:])
         return self.port(replace(problem, inputs=(x,), input_names=("x",), wrt=wrt), dtype)
+
+
+def slicings_of(problem: Problem, pair: LstmPair | None) -> dict[Quantity, Slicing]:
+    """Return the slices of a problem's quantities.
+
+    Parameters with torch's LSTM names are sliced by gate. An array is sliced by time step if the pair is an LSTM, or if
+    exactly one axis of a 3-D array is T long.
+    """
+    slicings: dict[Quantity, Slicing] = {Gradient(name): s for name, s in gate_slicings(problem.params).items()}
+    if pair is not None:
+        users: list[Quantity] = [*problem.output_names, *map(Gradient, problem.input_names)]
+        canonical: list[Quantity] = [*OUTPUTS, *map(Gradient, INPUTS)]
+        names = dict(zip(canonical, users, strict=False))  # h0 and c0 may be missing
+        return slicings | {names[name]: s for name, s in pair.canonical.slicings.items() if name in names}
+    arrays: list[tuple[Quantity, np.ndarray]] = [*zip(problem.output_names, problem.cotangents, strict=True)]
+    arrays += [(Gradient(name), a) for name, a in problem.input_leaves.items() if name in problem.wrt]
+    for name, a in arrays:
+        axes = [n for n, size in enumerate(np.shape(a)[:-1]) if size == problem.steps]
+        if is_floating(a) and np.ndim(a) == 3 and problem.steps > 1 and len(axes) == 1:
+            slicings[name] = Slicing(axes[0], TIME)
+    return slicings

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from crosscheck.core.finding import Check, Finding, Outcome, worst
-from crosscheck.core.problem import is_gradient
-from crosscheck.libraries import PEERS, SIDES
+from crosscheck.core.problem import Quantity, is_gradient
+from crosscheck.libraries import OTHER_LIBRARIES, STANDARD
 from crosscheck.lstm.cases import CASES, Case, RecurrentCase
-from crosscheck.suite.run import CaseResult, CaseResults
+from crosscheck.suite.runs import CaseResult, CaseResults
 
-ALL = tuple(SIDES | PEERS)
+ALL = tuple(STANDARD | OTHER_LIBRARIES)
 
 
 def _without_empty_row() -> RecurrentCase:
@@ -47,11 +47,11 @@ class Part:
     own: bool = False
 
 
-def outputs(quantity: str) -> bool:
+def is_output(quantity: Quantity) -> bool:
     return not is_gradient(quantity)
 
 
-def part(result: CaseResult, check: Check, of: Callable[[str], bool]) -> Part | None:
+def part(result: CaseResult, check: Check, of: Callable[[Quantity], bool]) -> Part | None:
     """What was found in a lane, and in what stands in for it, of the quantities that ``of`` picks; None if nothing."""
     mine = [f for f in result.verdict.findings if f.check.dtype == check.dtype and of(f.quantity)]
     if not mine:
@@ -71,5 +71,5 @@ def disagreements(found: Sequence[CaseResults]) -> dict[str, list[CaseResult]]:
     bad: dict[str, list[CaseResult]] = {}
     for result in (result for case in found for result in case.judged):
         if not result.ok:
-            bad.setdefault(result.side, []).append(result)
+            bad.setdefault(result.implementation, []).append(result)
     return bad

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -17,12 +18,12 @@ from crosscheck.core import criterion, judge
 from crosscheck.core.finding import Finding, Outcome, worst
 from crosscheck.core.judge import Run
 from crosscheck.core.norms import row_norms
-from crosscheck.core.problem import Arrays, Problem, is_gradient
+from crosscheck.core.problem import Problem, Results, is_gradient
 from crosscheck.core.reference import Reference
-from crosscheck.core.slices import GATES
-from crosscheck.diagnosis.inputs import premise
+from crosscheck.diagnosis.inputs import check_inputs
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.suite.run import measure_problem
+from crosscheck.lstm.gates import GATES
+from crosscheck.suite.measured_case import measure_problem
 
 
 class Recorded:
@@ -30,9 +31,9 @@ class Recorded:
 
     def __init__(self, run: Run):
         self._run = run
-        self._results: dict[tuple, Arrays] = {}
+        self._results: dict[tuple[Any, ...], Results] = {}
 
-    def __call__(self, problem: Problem, dtype: str) -> Arrays:
+    def __call__(self, problem: Problem, dtype: str) -> Results:
         key = (dtype, *(float(np.max(np.abs(a))) for a in problem.cotangents))
         if key not in self._results:
             self._results[key] = self._run(problem, dtype)
@@ -50,13 +51,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break the comparison: a context in which the comparer is ``broken``, the ``lanes`` that it runs, the
+    """One way to break the comparison: a context in which the comparer is ``broken``, the ``criteria`` that it runs, the
     findings that are ``judged``, or inputs made ``degenerate``.
     """
 
     description: str
     broken: Callable[[], AbstractContextManager] = nullcontext
-    lanes: tuple[criterion.Lane, ...] = tuple(criterion.LANES.values())
+    criteria: tuple[criterion.Criterion, ...] = tuple(criterion.CRITERIA.values())
     judged: Callable[[Finding], bool] = lambda finding: True
     degenerate: Callable[[Problem], Problem] | None = None
 
@@ -64,9 +65,9 @@ class Mutant:
         """How the score shows the mutant; "" where it does not."""
         problem = trial.case.problem
         if self.degenerate is not None:
-            found = premise(trial.case, self.degenerate(problem))
+            found = check_inputs(trial.case, self.degenerate(problem))
             return found[0].note if found else ""
-        reference, _ = measure_problem(trial.case, problem)
+        reference = measure_problem(trial.case, problem)
         with self.broken():
             outcome = lambda runs: {name: self._outcome(problem, reference, run) for name, run in runs.items()}
             survived = [name for name, o in outcome(trial.faults).items() if o is not Outcome.DISAGREE]
@@ -76,14 +77,14 @@ class Mutant:
         return "; ".join(shown)
 
     def _outcome(self, problem: Problem, reference: Reference, run: Run) -> Outcome:
-        findings = judge.judge(problem, reference, run, self.lanes)
+        findings = judge.run_checks(problem, reference, run, self.criteria)
         return worst(f.final for f in findings if self.judged(f))
 
 
-def _nan_is_nothing(problem, reference, result, lane, note="") -> list[Finding]:
+def _nan_is_nothing(problem, reference, result, criterion_, note="") -> list[Finding]:
     truth = reference.truth
     filled = {n: np.where(np.isnan(a), truth[n], a).astype(a.dtype) if n in truth else a for n, a in result.items()}
-    return criterion.compare(problem, reference, filled, lane, note)
+    return criterion.compare(problem, reference, filled, criterion_, note)
 
 
 def _signed(rows: np.ndarray) -> np.ndarray:
@@ -125,7 +126,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "one-lane": Mutant(
         "compares in float32 alone",
-        lanes=(criterion.LANES["B"],),
+        criteria=(criterion.CRITERIA["float32"],),
     ),
     "loose": Mutant(
         "lets everything within 10 % pass",

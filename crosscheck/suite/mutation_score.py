@@ -1,7 +1,7 @@
 """The kill score: every fault of the catalogue against the verdict, and the verdict against what is right.
 
 A fault is killed in a case if the verdict is "disagree", and killed if it is so in every case that it applies to. A
-right side raises a false alarm where its verdict is anything but "agree". Rules in use elsewhere judge the same
+right implementation raises a false alarm where its verdict is anything but "agree". Rules in use elsewhere judge the same
 results, and mutants of the comparer show that the score itself can fail.
 """
 
@@ -14,16 +14,16 @@ from functools import lru_cache, partial
 import numpy as np
 
 from crosscheck.core.finding import Outcome, worst
-from crosscheck.core.judge import judge
-from crosscheck.core.problem import Arrays
+from crosscheck.core.judge import run_checks
+from crosscheck.core.problem import Results
 from crosscheck.core.processes import run_all
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.libraries import SIDES
+from crosscheck.libraries import STANDARD
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.suite.fault_cases import bench_cases, random_cases
+from crosscheck.suite.measured_case import MeasuredCase, criteria_of, is_truth, measure_case
 from crosscheck.suite.mutants import MUTANTS, Recorded, Trial
-from crosscheck.suite.run import Measured, is_truth, lanes_of, measure_case
 from crosscheck.suite.tolerance_rules import RULES
 
 RANDOM = {True: 8, False: 104}  # quick or not
@@ -32,7 +32,7 @@ CHUNK = 8
 
 @dataclass(frozen=True)
 class Trials:
-    """What one task found, by (case, name, kind); a right side is of kind "right".
+    """What one task found, by (case, name, kind); a right implementation is of kind "right".
 
     judged: outcomes. passed: the rules that let it pass. weakest: the largest error in units of its limit. noticed: by
     mutant, how the score showed it, "" where it did not.
@@ -70,14 +70,14 @@ def run_tasks(
 
 
 @lru_cache(maxsize=8)
-def _measured(case: RecurrentCase) -> Measured:
+def _measured(case: RecurrentCase) -> MeasuredCase:
     return measure_case(case)
 
 
 @lru_cache(maxsize=8)
-def _reference32(case: RecurrentCase) -> Arrays:
+def _reference32(case: RecurrentCase) -> Results:
     """What the rules compare with: torch.nn.LSTM in float32 as it comes."""
-    return SIDES["torch.nn.LSTM"].runner(case)(case.problem, "float32")
+    return STANDARD["torch.nn.LSTM"].runner(case)(case.problem, "float32")
 
 
 def try_faults(case: RecurrentCase, names: Sequence[str]) -> Trials:
@@ -85,7 +85,7 @@ def try_faults(case: RecurrentCase, names: Sequence[str]) -> Trials:
     for fault in (FAULTS[name] for name in names):
         if fault.applies(case):
             recorded = Recorded(faulty.runner(fault, case))
-            findings = judge(case.problem, _measured(case).reference, recorded)
+            findings = run_checks(case.problem, _measured(case).reference, recorded)
             key = (case.name, fault.name, fault.kind)
             trials.judged[key] = worst(f.final for f in findings)
             trials.weakest[key] = max((f.ratio for f in findings if f.final is Outcome.DISAGREE), default=0.0)
@@ -94,16 +94,16 @@ def try_faults(case: RecurrentCase, names: Sequence[str]) -> Trials:
 
 
 def try_right(cases: Sequence[RecurrentCase], rules: bool) -> Trials:
-    """Every side on every case; all of them are right."""
+    """Every implementation on every case; all of them are right."""
     trials = Trials()
     for case in cases:
         measured = _measured(case)
-        for side in SIDES.values():
-            recorded = Recorded(side.runner(case))
-            lanes, truth = lanes_of(side, measured.truth_side), is_truth(side, measured.truth_side)
-            findings = judge(case.problem, measured.reference, recorded, lanes, is_truth=truth)
-            key = (case.name, side.name, "right")
-            trials.judged[key] = worst(f.final for f in (*measured.premise, *findings))
+        for implementation in STANDARD.values():
+            recorded = Recorded(implementation.runner(case))
+            criteria, truth = criteria_of(implementation, case), is_truth(implementation, case)
+            findings = run_checks(case.problem, measured.reference, recorded, criteria, is_truth=truth)
+            key = (case.name, implementation.name, "right")
+            trials.judged[key] = worst(f.final for f in (*measured.input_findings, *findings))
             if rules:
                 trials.passed[key] = _passed(case, recorded(case.problem, "float32"))
     return trials
@@ -115,12 +115,16 @@ def try_mutants(case: RecurrentCase) -> Trials:
     trial = Trial(
         case,
         {fault.name: Recorded(faulty.runner(fault, case)) for fault in faults},
-        {side.name: Recorded(side.runner(case)) for side in SIDES.values() if side.name != "torch.nn.LSTM"},
+        {
+            implementation.name: Recorded(implementation.runner(case))
+            for implementation in STANDARD.values()
+            if implementation.name != "torch.nn.LSTM"
+        },
     )
     return Trials(noticed={name: mutant.notice(trial) for name, mutant in MUTANTS.items()})
 
 
-def _passed(case: RecurrentCase, results: Arrays) -> frozenset[str]:
+def _passed(case: RecurrentCase, results: Results) -> frozenset[str]:
     reference = _reference32(case)
     with np.errstate(invalid="ignore", over="ignore"):
         return frozenset(name for name, rule in RULES.items() if rule.passes(results, reference, case.problem))

@@ -1,4 +1,4 @@
-"""Any pair: a JAX function against a torch module, on shared arrays."""
+"""`crosscheck.check`: a JAX function against a torch module, on shared arrays."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ import jax
 import numpy as np
 import torch
 
-from crosscheck.core.environment import environment
 from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.jax_runner import output_structure, run_jax
-from crosscheck.core.judge import judge, no_windows
 from crosscheck.core.problem import Problem, canonical, is_floating
-from crosscheck.core.reference import measure
-from crosscheck.core.torch_runner import call_module, run_torch
-from crosscheck.core.tree import tensor_leaves
+from crosscheck.core.reference import measure_reference
+from crosscheck.core.torch_runner import call_module, run_torch, tensor_leaves
 from crosscheck.core.verdict import Verdict
-from crosscheck.diagnosis.causes import likely_cause
-from crosscheck.suite.lstm_pair import LstmPair, cuts_of
+from crosscheck.suite.assess import assess
+from crosscheck.suite.lstm_pair import LstmPair, slicings_of
 from crosscheck.suite.recognize import as_lstm
 
 
@@ -94,21 +91,25 @@ def check(
     unused: list[str] = []
     truth = partial(run, dtype="float64", unused=unused)
     paths = [partial(run, dtype="float32", onednn=onednn) for onednn in (True, False)]
-    lstm = as_lstm(problem, truth(problem), truth)
-    steps = problem.steps if lstm is None else lstm[0].steps
-    problem = replace(problem, cuts=cuts_of(problem, lstm), steps=steps)
-    reference = measure(problem, truth, paths, seed=seed)
     port = partial(run_jax, lambda *arguments: jax_fn(*arguments))  # compiled anew: jax_fn may call what was edited
-    pair = None if lstm is None else LstmPair(*lstm, port, truth, paths, problem)
-    findings = judge(problem, reference, port, windows=no_windows if pair is None else pair.windows)
+    network = as_lstm(problem, truth(problem), truth)
+    pair = None if network is None else LstmPair(*network, port, truth, paths, problem)
+    steps = problem.steps if pair is None else pair.case.steps
+    problem = replace(problem, slicings=slicings_of(problem, pair), steps=steps)
+    reference = measure_reference(problem, truth, paths, seed=seed)
     notes = [f"torch gives no gradient for {name!r} (None); it counts as zero" for name in unused]
     notes += _silent(problem, outputs)
-    lines: tuple[str, ...] = ()
-    if pair is not None:
-        findings = (*pair.premise(), *findings)
-        lines = pair.diagnosis(findings)
-        notes += pair.notes()
-    return Verdict(findings, tuple(notes), likely_cause(findings, reference), lines, environment())
+    if pair is None:
+        return assess(problem, reference, port, notes=notes)
+    return assess(
+        problem,
+        reference,
+        port,
+        stand_ins=pair.stand_ins,
+        input_findings=pair.input_findings(),
+        explain=pair.explain,
+        notes=[*notes, *pair.notes()],
+    )
 
 
 def assert_agree(*arguments: Any, **options: Any) -> Verdict:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.problem import Problem, Results
 from crosscheck.libraries import torch_ref
 from crosscheck.lstm.cases import RecurrentCase
 from jax_lstm._src.network import read_network
@@ -23,7 +23,9 @@ INPUTS = ("x", "h0", "c0")
 OUTPUTS = ("y", "h_n", "c_n")
 
 
-def as_lstm(problem: Problem, truth: Arrays, run: Callable[[Problem], Arrays]) -> tuple[RecurrentCase, Problem] | None:
+def as_lstm(
+    problem: Problem, truth: Results, run: Callable[[Problem], Results]
+) -> tuple[RecurrentCase, Problem] | None:
     """The network, and the problem under the names that cases use, with zero states where it has none; or None."""
     leaves = [np.asarray(a) for a in jax.tree.leaves(problem.inputs)]
     if len(leaves) not in (1, 3) or len(problem.output_names) != 3 or any(a.dtype.kind != "f" for a in leaves):

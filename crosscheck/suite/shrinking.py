@@ -1,4 +1,4 @@
-"""Shrinking: the smallest steps, batch, sizes and layers for which a side still fails, as a few lines of Python.
+"""Shrinking: the smallest steps, batch, sizes and layers for which a implementation still fails, as a few lines of Python.
 
 Greedy: one thing is made smaller or left out at a time, the boldest first, as long as the case still fails.
 """
@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 
 from crosscheck.core.finding import Outcome
-from crosscheck.libraries import NotSupported, Side
+from crosscheck.libraries import Implementation, NotSupported
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.suite.run import judge_side, measure_case
+from crosscheck.suite.measured_case import check_implementation, measure_case
 
 SIZES = ("num_layers", "steps", "batch", "hidden_size", "input_size")
 TRIES = 200
 
 
 def shrink(
-    case: RecurrentCase, side: Side, tried: Callable[[RecurrentCase], None] = lambda case: None
+    case: RecurrentCase, implementation: Implementation, tried: Callable[[RecurrentCase], None] = lambda case: None
 ) -> RecurrentCase:
-    """The smallest case found on which ``side`` disagrees, as ``case`` does. ``tried`` is told of every one."""
+    """The smallest case found on which ``implementation`` disagrees, as ``case`` does. ``tried`` is told of every one."""
     left = TRIES
     smaller = True
     while smaller and left > 0:
@@ -28,7 +28,7 @@ def shrink(
         for candidate in _simpler(case):
             left -= 1
             tried(candidate)
-            if _fails(candidate, side):
+            if _fails(candidate, implementation):
                 case, smaller = candidate, True
                 break
             if left <= 0:
@@ -57,24 +57,26 @@ def _named(case: RecurrentCase, **change) -> RecurrentCase:
     return replace(case, name="shrunk", **change)
 
 
-def _fails(case: RecurrentCase, side: Side) -> bool:
+def _fails(case: RecurrentCase, implementation: Implementation) -> bool:
     try:
-        findings = judge_side(measure_case(case), side)
+        findings = check_implementation(measure_case(case), implementation)
     except NotSupported:
         return False
     return any(f.final is Outcome.DISAGREE for f in findings)
 
 
-def reproduction(case: RecurrentCase, side: str) -> str:
+def reproduction(case: RecurrentCase, implementation: str) -> str:
     """Three lines of Python that give the verdict again."""
     given = {f.name: getattr(case, f.name) for f in fields(case) if f.name not in ("name", "description", "weights")}
     defaults = {f.name: f.default for f in fields(case)}
     options = ", ".join(f"{n}={_shown(v)}" for n, v in given.items() if v != defaults[n] or n == "batch")
     return "\n".join(
         (
-            "from crosscheck.suite.run import RecurrentCase, choose, measure_case, run_side",
+            "from crosscheck.libraries import implementations_named",
+            "from crosscheck.lstm.cases import RecurrentCase",
+            "from crosscheck.suite.measured_case import assess_implementation, measure_case",
             f'case = RecurrentCase("shrunk", "", {options})',
-            f'print(run_side(measure_case(case), *choose(["{side}"])))',
+            f'print(assess_implementation(measure_case(case), *implementations_named(["{implementation}"])))',
         )
     )
 

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from crosscheck.core.problem import Arrays, Problem, gradient_name
+from crosscheck.core.problem import Gradient, Problem, Quantity, Results
 
 Close = Callable[[np.ndarray, np.ndarray], bool]
 
@@ -21,16 +21,16 @@ Close = Callable[[np.ndarray, np.ndarray], bool]
 class Rule:
     """``passes(port32, reference32, problem)``: would this rule let the port through?
 
-    Both are named float32 results; names "grad ..." are gradients, the others outputs.
+    Both are named float32 results; names Gradient("...") are gradients, the others outputs.
     """
 
     name: str
     description: str
-    passes: Callable[[Arrays, Arrays, Problem], bool]
+    passes: Callable[[Results, Results, Problem], bool]
 
 
-def _judged(port: Arrays, reference: Arrays, problem: Problem, *, close: Close, gradients: bool) -> bool:
-    names = [*problem.output_names, *(gradient_name(name) for name in problem.wrt if gradients)]
+def _judged(port: Results, reference: Results, problem: Problem, *, close: Close, gradients: bool) -> bool:
+    names: list[Quantity] = [*problem.output_names, *(Gradient(name) for name in problem.wrt if gradients)]
     return all(
         name in port and port[name].shape == reference[name].shape and close(port[name], reference[name])
         for name in names

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from benchmarks import cli, gpu, settings
 from benchmarks import command as command
-from benchmarks.competitors import known
+from benchmarks.implementations import known
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, Row, as_content
@@ -55,7 +55,7 @@ def test_it_measures_writes_and_draws_and_prints_it_again(tmp_path):
         "python -m benchmarks --shape 6,2,3,5 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn "
         "--runs 2 --seconds 60.0"
     )
-    assert [(r["competitor"], r["kind"]) for r in content["rows"]] == [
+    assert [(r["implementation"], r["kind"]) for r in content["rows"]] == [
         (name, kind)
         for kind in ("forward", "training")
         for name in ("jax_lstm", "torch.nn.LSTM", "jax.experimental.rnn")
@@ -83,8 +83,8 @@ VALUES = {
     "seconds": ["0.25"],
     "threads": ["1"],
 }
-PEERS = ("flax.linen", "flax.nnx", "haiku", "equinox")
-WRITES = {"from_file", "json_file", "plot", "brief", "list_competitors"}
+OTHER_LIBRARIES = ("flax.linen", "flax.nnx", "haiku", "equinox")
+WRITES = {"from_file", "json_file", "plot", "brief", "list_implementations"}
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_the_recorded_command_plans_the_same_run_again(names, planned):
     bench(*words)
     assert shlex.split(planned[0].options.command) == ["python", "-m", "benchmarks", *words]
     bench(*shlex.split(planned[0].options.command)[3:])
-    first, again = ((p.options, p.shapes, p.kinds, [c.name for c in p.competitors]) for p in planned)
+    first, again = ((p.options, p.shapes, p.kinds, [c.name for c in p.implementations]) for p in planned)
     assert again == first
 
 
@@ -122,7 +122,7 @@ def test_in_brief_it_prints_and_draws_training_alone(tmp_path):
     done = bench("--from", ROOT / "benchmarks/results/cpu-2-cores.json", "--brief", "--plot", plot)
     assert done.exit_code == 0, done.output
     header, rule, *lines = done.stdout.partition("\n\n")[0].splitlines()
-    columns = ["T,B,D,H", "torch.nn.LSTM, ms", "jax_lstm, ms", "jax_lstm", *PEERS, "memory"]
+    columns = ["T,B,D,H", "torch.nn.LSTM, ms", "jax_lstm, ms", "jax_lstm", *OTHER_LIBRARIES, "memory"]
     assert [cell.strip() for cell in header.strip("|").split("|")] == columns
     assert set(rule) == set("|-: ")
     assert [line.split()[1] for line in lines] == [str(shape) for shape in CPU_TABLE]
@@ -163,7 +163,7 @@ def test_ours_that_cannot_run_is_exit_2(monkeypatch):
     assert "ZeroDivisionError: division by zero" in done.stdout
 
 
-def test_it_lists_competitors_and_shapes():
+def test_it_lists_implementations_and_shapes():
     done = bench("--list")
     assert done.exit_code == 0
     assert all(f"\n{name} " in "\n" + done.stdout for name in known())
@@ -199,7 +199,7 @@ FILES = {
         (("--precision", "tf32"), "--precision tf32 is a GPU's; JAX runs on cpu here. Write --precision float32"),
         (("--sweep", "D"), "'D' is not one of 'T', 'H', 'B'"),
         (("--sweep", "T", "--shape", "1,2,3,4"), "--sweep has shapes of its own; leave --shape out"),
-        (("--only", "keras"), "--only: unknown competitor 'keras'; known: jax_lstm, "),
+        (("--only", "keras"), "--only: unknown implementation 'keras'; known: jax_lstm, "),
         (("--only", "jax_lstm fast"), "--only: 'fast' is no option of jax_lstm here; write lean or chunks, or OPTION="),
         (("--seconds", "0"), "--seconds must be over 0; got 0.0"),
         (("--seconds", "nan"), "--seconds must be over 0; got nan"),

@@ -82,7 +82,7 @@ def test_a_spread_ends_where_the_runs_end(seconds):
 
 
 @pytest.mark.parametrize(("runs", "most"), [(5, 0.13), (7, 0.06), (10, 0.035), (20, 0.01)])
-def test_equal_competitors_are_rarely_told_apart(runs, most):
+def test_equal_implementations_are_rarely_told_apart(runs, most):
     rng = np.random.default_rng(0)
     draws = [rng.lognormal(sigma=0.1, size=(2000, runs)).tolist() for _ in range(2)]
     wrong = np.mean([compare(a, b).decided for a, b in zip(*draws, strict=True)])

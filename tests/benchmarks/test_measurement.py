@@ -1,7 +1,8 @@
-"""The bench measures the same work: every competitor computes what torch does, and what does not is refused."""
+"""The bench measures the same work: every implementation computes what torch does, and what does not is refused."""
 
 from __future__ import annotations
 
+from crosscheck.core.problem import Gradient
 from tests.support.requirements import need
 
 need("torch")
@@ -20,9 +21,9 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import jax_lstm
 from benchmarks.agreement import limit, worst
-from benchmarks.competitor import Competitor, Missing
-from benchmarks.competitors import choose, jax_cudnn, known, torch_compiled
-from benchmarks.competitors.jax_lstm import ours
+from benchmarks.implementation import Implementation, Missing
+from benchmarks.implementations import choose, jax_cudnn, known, torch_compiled
+from benchmarks.implementations.jax_lstm import ours
 from benchmarks.jax_program import ready_jax
 from benchmarks.measurement import measure
 from benchmarks.settings import measuring
@@ -32,26 +33,26 @@ from benchmarks.work import FEATURES, KINDS, make_work, reference
 from jax_lstm import convert
 
 SHAPE = Shape(7, 3, 5, 4)
-PEERS = ["flax.linen", "flax.nnx", "haiku", "equinox"]
+OTHER_LIBRARIES = ["flax.linen", "flax.nnx", "haiku", "equinox"]
 QUICK = Clock(settle=0.0, rest=0.0)
 
 
-def run(competitors, kind="training", feature="plain", precision="float32", shape=SHAPE):
+def run(implementations, kind="training", feature="plain", precision="float32", shape=SHAPE):
     work = make_work(shape, kind, feature, precision)
-    return measure(work, competitors, most_runs=2, budget=1.0, clock=QUICK, say=lambda what: None)
+    return measure(work, implementations, most_runs=2, budget=1.0, clock=QUICK, say=lambda what: None)
 
 
 OURS_AND_TORCHS = ["jax_lstm", "jax_lstm lean", "jax_lstm chunks", "torch.nn.LSTM"]
 WORKS = [  # a training step has the forward pass in it
     pytest.param(name, kind, marks=pytest.mark.slow if kind == "forward" and name not in ("jax_lstm", "haiku") else [])
-    for name in (*OURS_AND_TORCHS, *PEERS)
+    for name in (*OURS_AND_TORCHS, *OTHER_LIBRARIES)
     for kind in KINDS
 ]
 
 
 @pytest.mark.isa
 @pytest.mark.parametrize(("name", "kind"), WORKS)
-def test_a_competitor_does_the_same_work(name, kind):
+def test_a_implementation_does_the_same_work(name, kind):
     if name in ("haiku", "equinox"):
         need(name)
     (row,) = run(choose([name]), kind)
@@ -92,7 +93,7 @@ def test_numbers_of_a_narrow_precision_are_exact_in_it():
 
 def of_ours(name, weights_of=lambda w: w, change=lambda y: y, inputs=lambda x: x):
     apply = lambda w, x: change(jax_lstm.lstm(w, inputs(x), time_major=True)[0])
-    return Competitor(name, "jax-lstm", "", lambda work: ready_jax(work, apply, weights_of))
+    return Implementation(name, "jax-lstm", "", lambda work: ready_jax(work, apply, weights_of))
 
 
 def blocks(a, order):
@@ -135,14 +136,14 @@ def test_gradients_come_back_by_torchs_names():
         ready = known()["flax.linen"].ready(work)
         got, expected = ready.read(ready.call()), reference(work)
     assert got.keys() == expected.keys() - {"y"}
-    assert np.array_equal(got["grad bias_ih_l0"], got["grad bias_hh_l0"])
+    assert np.array_equal(got[Gradient("bias_ih_l0")], got[Gradient("bias_hh_l0")])
     for name in got:
         np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=1e-5)
-    broken = {**got, "grad bias_hh_l0": 0 * got["grad bias_hh_l0"]}
-    assert worst(work, expected, broken) == ("grad bias_hh_l0", 1.0)
+    broken = {**got, Gradient("bias_hh_l0"): 0 * got[Gradient("bias_hh_l0")]}
+    assert worst(work, expected, broken) == (Gradient("bias_hh_l0"), 1.0)
     assert worst(work, expected, {**got, "loss": got["loss"] * 1.01})[0] == "loss"
-    del broken["grad x"]
-    assert worst(work, expected, broken) == ("grad x", float("inf"))
+    del broken[Gradient("x")]
+    assert worst(work, expected, broken) == (Gradient("x"), float("inf"))
 
 
 def refuse(work):
@@ -166,7 +167,7 @@ def explode_later(work):
 
 
 def test_what_is_missing_is_a_row_and_stops_no_other():
-    failing = [Competitor(f.__name__, "no-such-package", "", f) for f in (refuse, explode, explode_later)]
+    failing = [Implementation(f.__name__, "no-such-package", "", f) for f in (refuse, explode, explode_later)]
     rows = run([*failing, ours()], "forward")
     assert [row.reason for row in rows] == [
         "has no such thing", "MemoryError: took", "RuntimeError: out of memory", "",
@@ -290,7 +291,9 @@ def test_options_of_ours_are_named_and_checked():
     for array in ("mask", "reset_state", "lengths"):  # no word can spell an array
         with pytest.raises(ValueError, match=f"'{array}=1' is no option of jax_lstm here"):
             choose([f"jax_lstm {array}=1"])
-    with pytest.raises(ValueError, match=r"unknown competitor 'flax' \(did you mean 'flax.nnx'\?\); known: jax_lstm, "):
+    with pytest.raises(
+        ValueError, match=r"unknown implementation 'flax' \(did you mean 'flax.nnx'\?\); known: jax_lstm, "
+    ):
         choose(["flax"])
 
 

@@ -47,7 +47,7 @@ class FakeTime:
         return call
 
 
-def test_each_round_has_each_competitor_once_in_changing_order():
+def test_each_round_has_each_implementation_once_in_changing_order():
     fake = FakeTime()
     calls = {name: fake.call(name, 1.0) for name in "abcd"}
     found = interleave(calls, dict.fromkeys(calls, 1.0), most_runs=12, budget=1e9, clock=fake.clock)
@@ -148,7 +148,7 @@ def test_words_say_losses_like_wins():
     ]
     wrong = row("jax_lstm lean", differs=True, reason="computes something else: y")
     assert sentences(Result((ROWS[0], wrong))) == [
-        "no competitor was timed beside jax_lstm",
+        "no implementation was timed beside jax_lstm",
         "jax_lstm lean at 10,2,3,4 training: computes something else: y",
     ]
 
@@ -240,7 +240,7 @@ def test_bars_are_in_units_of_torch_and_say_ours():
     ],
 )
 def test_without_torch_bars_are_in_units_of_ours_and_without_ours_times(names, unit, heights):
-    (training,) = draw(Result(tuple(r for r in ROWS if r.competitor in names and r.kind == "training"))).axes
+    (training,) = draw(Result(tuple(r for r in ROWS if r.implementation in names and r.kind == "training"))).axes
     found = {name: [height for _, height in bars] for name, bars in bars_of(training).items()}
     assert found == {name: pytest.approx(values) for name, values in heights.items()}
     assert [line.get_label() for line in training.lines] == ["jax_lstm"] * (unit == "ours")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from crosscheck.commands import cli
 from crosscheck.core.verdict import Verdict
-from crosscheck.studies.gradient_flow.implementations import jax_side
+from crosscheck.studies.gradient_flow.implementations import run_in_jax
 from crosscheck.studies.gradient_flow.network import study_networks
 from crosscheck.studies.gradient_flow.sentences import closing, sentences
 from crosscheck.studies.gradient_flow.study import Measured, Study, mean_radius, run_study
@@ -70,7 +70,7 @@ def test_it_names_the_command_with_its_defaults():
 def measured(name: str) -> Measured:
     """One network of the study by the JAX side alone, whose figures the tables show."""
     (network,) = (n for n in study_networks(LENGTH, HIDDEN, SEED) if n.name == name)
-    return Measured(network, jax_side(network), Verdict((), ()), mean_radius(network))
+    return Measured(network, run_in_jax(network), Verdict((), ()), mean_radius(network))
 
 
 @pytest.mark.isa

@@ -20,7 +20,7 @@ from crosscheck.faults.catalogue import FAULTS
 from crosscheck.lstm.cases import CASES
 from crosscheck.suite.fault_cases import bench_cases
 from crosscheck.suite.mutants import MUTANTS
-from crosscheck.suite.run import run_suite
+from crosscheck.suite.runs import run_suite
 from crosscheck.suite.tolerance_rules import RULES
 from tests import ROOT
 from tests.support.documents import blocks
@@ -101,7 +101,7 @@ def test_the_losses_in_forward_are_the_results():
     forward = [row for row in from_content(content).rows if row.kind == "forward"]
     base = base_rows(forward)
     losses = {row: found.inverse for row in forward if (found := compared(row, base)).faster}
-    torch = [found for row, found in losses.items() if row.competitor == TORCH]
+    torch = [found for row, found in losses.items() if row.implementation == TORCH]
     told = re.search(
         r"torch is faster than ours in (\w+) of these (\w+), by up to (\d\.\d+), and no JAX library is in any", README
     ).groups()

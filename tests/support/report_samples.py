@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from crosscheck.core.criterion import LANES
+from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.finding import SEVERITY, Finding, Outcome, Rows, worst
+from crosscheck.core.problem import Gradient
 from crosscheck.core.verdict import Verdict
-from crosscheck.suite.run import CaseResult
+from crosscheck.suite.runs import CaseResult
 
 PARAMETERS = [f"{name}_l{k}{end}" for k in (0, 1) for end in ("", "_reverse") for name in ("weight_ih", "bias_hh")]
 SIZES = {"A": 1e-15, "B": 1e-6}
@@ -30,7 +31,7 @@ def finding_of(quantity, lane, part, rows: Rows, label="") -> Finding:
     numbers = (None, None) if verdict is Outcome.VACUOUS else (float(rows.error[row]), float(rows.limit[row]))
     return Finding(
         quantity,
-        LANES[lane].check,
+        CRITERIA[lane].check,
         verdict,
         *numbers,
         part=part,
@@ -43,12 +44,12 @@ def finding_of(quantity, lane, part, rows: Rows, label="") -> Finding:
 def steps(lane, total=600, wrong_from=None, vacuous_until=0) -> list[Finding]:
     rng = np.random.default_rng(7)
     found = []
-    for quantity in ("y", "grad x"):
+    for quantity in ("y", Gradient("x")):
         error, limit = SIZES[lane] * rng.uniform(0.1, 0.9, total), np.full(total, SIZES[lane] * 20)
         if wrong_from is not None:
             error[wrong_from:] = 0.5
         rows = rows_of(error, limit)
-        if quantity == "grad x":
+        if quantity == Gradient("x"):
             rows.outcomes[:vacuous_until] = SEVERITY.index(Outcome.VACUOUS)
             rows.error[:vacuous_until] = np.nan
         found.append(finding_of(quantity, lane, "t", rows))
@@ -62,11 +63,11 @@ def gates(lane, wrong=None, names=PARAMETERS) -> list[Finding]:
         error = SIZES[lane] * rng.uniform(0.1, 0.9, 4)
         if name == wrong:
             error[2] = 0.25
-        found.append(finding_of(f"grad {name}", lane, "gate", rows_of(error, SIZES[lane] * 20)))
+        found.append(finding_of(Gradient(name), lane, "gate", rows_of(error, SIZES[lane] * 20)))
     return found
 
 
-def result(name, findings, side="jax_lstm", expected=Outcome.AGREE, cause="") -> CaseResult:
+def result(name, findings, implementation="jax_lstm", expected=Outcome.AGREE, cause="") -> CaseResult:
     return CaseResult(
         name,
         side,
@@ -83,7 +84,7 @@ def results() -> list[list[CaseResult]]:
     faded = [f for lane in "AB" for f in steps(lane, total=10_000, vacuous_until=8_000)]
     cause = "a cause that was found by looking at every quantity in turn"
     return [
-        [result("fine", fine), result("fine", fine, side="torch_ref")],
-        [result("late", late, cause=cause), result("late", fine, side="torch_ref")],
+        [result("fine", fine), result("fine", fine, implementation="torch_ref")],
+        [result("late", late, cause=cause), result("late", fine, implementation="torch_ref")],
         [result("faded", faded, expected=Outcome.VACUOUS)],
     ]

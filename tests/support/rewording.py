@@ -14,5 +14,5 @@ def reword(monkeypatch) -> None:
 
 def decided(verdict) -> tuple:
     """All of a verdict but its words."""
-    findings = [(f.quantity, f.check, f.part, f.verdict, f.final, f.reason, f.own_limit) for f in verdict.findings]
+    findings = [(f.quantity, f.check, f.scope, f.verdict, f.final, f.reason, f.own_limit) for f in verdict.findings]
     return findings, verdict.outcome, verdict.cause, verdict.diagnosis

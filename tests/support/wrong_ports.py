@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from crosscheck.core.jax_runner import run_jax
-from crosscheck.libraries import Side
+from crosscheck.core.problem import Gradient
+from crosscheck.libraries import Implementation
 from crosscheck.libraries.jax_lstm import function
 from jax_lstm import LSTMState, lstm_cell
 
@@ -89,18 +90,18 @@ def one_nan(case):
 
 def a_gradient_missing(case):
     right = partial(run_jax, function(case))
-    return lambda problem, dtype: {n: a for n, a in right(problem, dtype).items() if n != "grad x"}
+    return lambda problem, dtype: {n: a for n, a in right(problem, dtype).items() if n != Gradient("x")}
 
 
 WRONG = {
     "gate order": (with_params(igof), "y"),
     "dropped bias": (with_params(without_bias_hh), "y"),
-    "stop_gradient on h": (scanned(stop_gradient_on_h), "grad weight_ih_l0"),
+    "stop_gradient on h": (scanned(stop_gradient_on_h), Gradient("weight_ih_l0")),
 }
 NAMES = {
     "gate order": "gates read in the order i g f o",
     "dropped bias": "bias_hh left out",
     "stop_gradient on h": "a stop_gradient on h between steps",
 }
-SIDES = {name: Side(name, runner) for name, (runner, _) in WRONG.items()}
-RIGHT_SCAN = Side("plain scan", scanned(lstm_cell))
+STANDARD = {name: Implementation(name, runner) for name, (runner, _) in WRONG.items()}
+RIGHT_SCAN = Implementation("plain scan", scanned(lstm_cell))

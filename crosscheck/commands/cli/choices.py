@@ -27,7 +27,7 @@ CASES = (
     "text",
 )
 MATRIX_CASES = (*CASES[:7], "lengths-above-0", *CASES[7:])
-SIDES = (
+IMPLEMENTATIONS = (
     "jax_lstm",
     "torch_ref",
     "torch.nn.LSTM",

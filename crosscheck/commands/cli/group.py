@@ -48,7 +48,6 @@ class Context(_Context):
 class Program:
     """How a program ends: wrong usage, and what stops a command, is one line on stderr and exit code 2."""
 
-    context_class = Context
     name: str | None
 
     def main(self, *arguments: Any, **options: Any) -> Any:
@@ -74,6 +73,10 @@ class Command(TyperCommand):
 class SingleCommand(Program, TyperCommand):
     """A program that is one command."""
 
+    context_class = Context
+
 
 class Group(Program, TyperGroup):
     """A program with subcommands."""
+
+    context_class = Context

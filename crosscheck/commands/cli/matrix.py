@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from crosscheck.commands.cli.choices import MATRIX_CASES, SIDES
+from crosscheck.commands.cli.choices import IMPLEMENTATIONS, MATRIX_CASES
 from crosscheck.commands.cli.options import JOBS, Jobs, JsonFile, list_of
 from crosscheck.commands.progress import loading
 
 
 def matrix(
     only: Annotated[
-        list[str] | None, list_of(SIDES, "These sides beside jax_lstm; flax stands for all that begin with it")
+        list[str] | None,
+        list_of(IMPLEMENTATIONS, "These sides beside jax_lstm; flax stands for all that begin with it"),
     ] = None,
     case: Annotated[list[str] | None, list_of(MATRIX_CASES, "Run only these cases")] = None,
     jobs: Jobs = JOBS,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crosscheck.commands.cli.choices import CASES, SIDES
+from crosscheck.commands.cli.choices import CASES, IMPLEMENTATIONS
 from crosscheck.commands.cli.options import JOBS, Jobs, JsonFile, ReportFolder, list_of
 from crosscheck.commands.failures import fail
 from crosscheck.commands.progress import loading
@@ -39,7 +39,7 @@ def standard_suite(
     against: Annotated[
         list[str] | None,
         list_of(
-            SIDES,
+            IMPLEMENTATIONS,
             "Judge jax_lstm and these sides, not torch_ref and torch.nn.LSTM; flax stands for all that begin with it",
         ),
     ] = None,

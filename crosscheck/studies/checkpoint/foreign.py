@@ -28,7 +28,7 @@ def read_onnx(path: Path) -> Checkpoint:
     except ImportError as error:
         raise BadFile(path, "it may be an ONNX model, and onnx is not installed", _INSTALL) from error
     except (ValueError, TypeError) as error:
-        raise BadFile(path, _of(path, error), "Known formats are in docs/checkpoints.md") from error
+        raise BadFile(path, _of(path, error), "Conditioning formats are in docs/checkpoints.md") from error
     flat = Checkpoint()
     for name, found in networks.items():
         if isinstance(found, OnnxRefusal):

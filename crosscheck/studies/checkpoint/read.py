@@ -112,7 +112,7 @@ def _read_file(path: Path) -> Checkpoint:
             return read_keras(path)
         if begin.startswith(ONNX):
             return read_onnx(path)
-    raise BadFile(path, "its format is not known here", f"Known are {KNOWN}")
+    raise BadFile(path, "its format is not known here", f"Conditioning are {KNOWN}")
 
 
 def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Checkpoint:

@@ -14,17 +14,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.core.criterion import LANES, compare
-from crosscheck.core.environment import environment
-from crosscheck.core.problem import Arrays, Problem
-from crosscheck.core.reference import measure
-from crosscheck.core.slices import Cut
+from crosscheck.core.criterion import CRITERIA, compare
+from crosscheck.core.environment import describe_environment
+from crosscheck.core.problem import Problem, Quantity, Results
+from crosscheck.core.reference import measure_reference
+from crosscheck.core.slices import TIME, Slicing
 from crosscheck.core.verdict import Verdict
-from crosscheck.studies.gradient_flow.implementations import ADJOINT, STEP, thinned, torch_side
+from crosscheck.studies.gradient_flow.implementations import ADJOINT, STEP, run_in_torch, thinned
 from crosscheck.studies.gradient_flow.network import FlowNetwork
 
 PERTURBATION = 2.0**-40
-LANE = replace(LANES["A"], chaos=PERTURBATION)  # a perturbation that grew past 1e-3 measures no condition
+CRITERION = replace(CRITERIA["float64"], chaos=PERTURBATION)  # a perturbation that grew past 1e-3 measures no condition
 
 
 def flow_problem(network: FlowNetwork) -> Problem:
@@ -32,34 +32,34 @@ def flow_problem(network: FlowNetwork) -> Problem:
     return Problem(network.params, (network.x, network.dh), ("x", "dh"), (), (), (), network.steps)
 
 
-def cross_check(network: FlowNetwork, logs: Arrays, every: int, seed: int = 0) -> Verdict:
+def cross_check(network: FlowNetwork, logs: Results, every: int, seed: int = 0) -> Verdict:
     """The verdict on the logarithms that the JAX side measured, beside those that torch_ref measures."""
     problem = flow_problem(network)
-    truth = torch_side(network, problem, every)
+    truth = run_in_torch(network, problem, every)
     powers = {name: np.where(np.isfinite(a), np.floor(a), 0.0) for name, a in truth.items()}
 
-    def numbers(logs: Arrays) -> Arrays:
+    def numbers(logs: Results) -> Results:
         return {name: _numbers(a, powers.get(name), truth.get(name)) for name, a in logs.items()}
 
     signs = np.random.default_rng([seed, 0x10])
 
-    def run(moved: Problem) -> Arrays:
+    def run(moved: Problem) -> Results:
         if moved is problem:
             return numbers(truth)
-        logs = torch_side(network, moved, every)
+        logs = run_in_torch(network, moved, every)
         return numbers({name: a * (1 + PERTURBATION * signs.choice((-1.0, 1.0), a.shape)) for name, a in logs.items()})
 
-    problem = replace(problem, cuts={name: _by_time(name, a.size, every) for name, a in truth.items()})
-    reference = measure(problem, run, (), seed, PERTURBATION)
-    findings = compare(problem, reference, numbers(thinned(logs, every)), LANE)
-    return Verdict(tuple(findings), environment=environment())
+    problem = replace(problem, slicings={name: _by_time(name, a.size, every) for name, a in truth.items()})
+    reference = measure_reference(problem, run, (), seed, PERTURBATION)
+    findings = compare(problem, reference, numbers(thinned(logs, every)), CRITERION)
+    return Verdict(tuple(findings), environment=describe_environment())
 
 
-def _by_time(name: str, size: int, every: int) -> Cut:
+def _by_time(name: Quantity, size: int, every: int) -> Slicing:
     """Slices under the t that they belong to: of J_t and ds_T/ds_t not every one is there."""
     if name in ADJOINT:
-        return Cut(0, "t")
-    return Cut(0, "t", tuple(str(n * every + (name in STEP)) for n in range(size)))
+        return Slicing(0, TIME)
+    return Slicing(0, TIME, tuple(str(n * every + (name in STEP)) for n in range(size)))
 
 
 def _numbers(logs: np.ndarray, powers: np.ndarray | None, truth: np.ndarray | None) -> np.ndarray:

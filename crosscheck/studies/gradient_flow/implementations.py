@@ -15,8 +15,8 @@ import torch
 
 import jax_lstm
 import torch_ref
-from crosscheck.core.jax_runner import jax_lane
-from crosscheck.core.problem import Arrays, Problem
+from crosscheck.core.jax_runner import jax_precision
+from crosscheck.core.problem import Problem, Results
 from crosscheck.core.torch_runner import full_precision
 from crosscheck.studies.gradient_flow.network import FlowNetwork
 from jax_lstm._src.elman import Nonlinearity
@@ -25,16 +25,16 @@ ADJOINT = ("dh", "dc", "along_c", "through_h")
 STEP, PRODUCT = ("step_max", "step_min"), ("product_max", "product_min")
 
 
-def jax_side(network: FlowNetwork) -> Arrays:
+def run_in_jax(network: FlowNetwork) -> Results:
     """As jax_lstm.gradient_flow measures them, in float64 and jitted; singular values at every step."""
-    with jax_lane("float64"):
+    with jax_precision("float64"):
         flow = jax.device_get(_jitted(network.kind, network.nonlinearity)(network.params, network.x, network.dh))
     found = {name: getattr(flow, f"log2_{name}") for name in (*ADJOINT, *STEP, *PRODUCT)}
     return {name: np.asarray(a) for name, a in found.items() if a is not None}
 
 
-def thinned(logs: Arrays, every: int) -> Arrays:
-    """Of singular values those that :func:`torch_side` measures: J_t and ds_T/ds_t at every so many t."""
+def thinned(logs: Results, every: int) -> Results:
+    """Of singular values those that :func:`run_in_torch` measures: J_t and ds_T/ds_t at every so many t."""
     return {n: a[::every] if n in STEP else a[:-1:every] if n in PRODUCT else a for n, a in logs.items()}
 
 
@@ -47,7 +47,7 @@ def _jitted(kind: str, nonlinearity: Nonlinearity) -> Any:
     return jax.jit(measure)
 
 
-def torch_side(network: FlowNetwork, problem: Problem, every: int = 1) -> Arrays:
+def run_in_torch(network: FlowNetwork, problem: Problem, every: int = 1) -> Results:
     """As torch_ref.gradient_flow measures them, in float64, at the weights and inputs of ``problem``."""
     x, dh = (torch.tensor(np.asarray(a)) for a in problem.inputs)
     sizes = (x.shape[1], len(dh))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import jax_lstm
-from crosscheck.core.jax_runner import jax_lane
+from crosscheck.core.jax_runner import jax_precision
 from jax_lstm._src.elman import Nonlinearity
 
 FEATURES = 8
@@ -62,7 +62,7 @@ def study_networks(length: int, hidden: int, seed: int) -> list[FlowNetwork]:
 
 def drawn(kind: str, features: int, hidden: int, seed: int, forget_bias: float | str | None = None):
     """Weights by jax_lstm's initialisation in float64, as NumPy."""
-    with jax_lane("float64"):
+    with jax_precision("float64"):
         key = jax.random.key(seed)
         if kind == "rnn":
             params = jax_lstm.init_rnn(key, features, hidden, dtype="float64")

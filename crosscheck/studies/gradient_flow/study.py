@@ -12,12 +12,12 @@ import numpy as np
 
 import jax_lstm
 from crosscheck.core.finding import Outcome, worst
-from crosscheck.core.jax_runner import jax_lane
-from crosscheck.core.problem import Arrays
+from crosscheck.core.jax_runner import jax_precision
+from crosscheck.core.problem import Results
 from crosscheck.core.processes import run_all
 from crosscheck.core.verdict import Verdict
 from crosscheck.studies.gradient_flow.agreement import cross_check
-from crosscheck.studies.gradient_flow.implementations import jax_side
+from crosscheck.studies.gradient_flow.implementations import run_in_jax
 from crosscheck.studies.gradient_flow.network import FlowNetwork, study_networks
 from crosscheck.studies.gradient_flow.rates import Fit, fit, predicted_factor, spectral_radius
 from crosscheck.studies.gradient_flow.training import TRAINED, train
@@ -33,7 +33,7 @@ class Measured:
     """
 
     network: FlowNetwork
-    logs: Arrays
+    logs: Results
     verdict: Verdict
     mean_radius: float | None = None
 
@@ -145,7 +145,7 @@ def run_study(
 
 def measure(network: FlowNetwork, every: int = 1, seed: int = 0) -> Measured:
     """One network by both frameworks, singular values compared at every so many steps."""
-    logs = jax_side(network)
+    logs = run_in_jax(network)
     verdict = cross_check(network, logs, every, seed)
     return Measured(network, logs, verdict, mean_radius(network))
 
@@ -154,7 +154,7 @@ def mean_radius(network: FlowNetwork) -> float | None:
     """ρ(diag(mean φ') W_hh) of an RNN on its input."""
     if network.kind != "rnn":
         return None
-    with jax_lane("float64"):
+    with jax_precision("float64"):
         run = jax.jit(partial(jax_lstm.rnn, nonlinearity=network.nonlinearity))
         h = np.asarray(run(network.params, network.x)[0])
     return predicted_factor(network.params["weight_hh_l0"], h, network.nonlinearity)

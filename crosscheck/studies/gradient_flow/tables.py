@@ -81,7 +81,7 @@ def agreement_table(study: Study) -> TextTable:
         worst = nearest(m)
         figures = " / ".join("none" if a is None else f"{a:.1e}" for a in (worst.error, worst.limit))
         quantities = len({f.quantity for f in m.verdict.findings})
-        where = LABELS.get(worst.quantity, worst.quantity) + (f" [{worst.slice}]" if worst.slice else "")
+        where = LABELS.get(str(worst.quantity), str(worst.quantity)) + (f" [{worst.slice}]" if worst.slice else "")
         rows.append((m.name, str(m.verdict.outcome), str(quantities), where, figures))
     return TextTable("jax_lstm beside torch_ref: errors relative to each norm", columns, tuple(rows), numeric=False)
 

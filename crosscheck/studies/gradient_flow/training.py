@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jax_lstm
-from crosscheck.core.jax_runner import jax_lane
+from crosscheck.core.jax_runner import jax_precision
 from crosscheck.studies.gradient_flow.network import FlowNetwork, drawn
 
 LAG, HIDDEN, BATCH = 50, 32, 32
@@ -39,7 +39,7 @@ class Trained:
 def train(name: str, kind: str, forget_bias: float | str | None, steps: int, seed: int) -> Trained:
     """``steps`` of Adam at batches of fresh sequences, in float64, from seeds that follow from ``seed``."""
     cell = drawn(kind, 2, HIDDEN, seed, forget_bias)
-    with jax_lane("float64"):
+    with jax_precision("float64"):
         keys = jax.random.split(jax.random.key(seed), 4)
         first = {
             "cell": cell,

@@ -9,7 +9,7 @@ import optax
 from flax.traverse_util import unflatten_dict
 from jax.tree_util import keystr
 
-from crosscheck.core.jax_runner import jax_lane
+from crosscheck.core.jax_runner import jax_precision
 from crosscheck.studies.training.optimizers import clip_as_torch
 from crosscheck.studies.training.recipe import Recipe
 from crosscheck.studies.training.state import GRADIENT_NORM, LOSS, VALIDATION, State, carried, parameters
@@ -30,12 +30,12 @@ class JaxTrainer:
 
     def step(self, state: State, tokens: np.ndarray) -> State:
         """The state after one step on a batch, with the loss and the gradient's norm that it had."""
-        with jax_lane(self.dtype):
+        with jax_precision(self.dtype):
             new = self._step(self._cast(carried(state)), tokens.astype(np.int32))
             return {name: np.asarray(value) for name, value in new.items()}
 
     def validation(self, state: State) -> dict[str, np.ndarray]:
-        with jax_lane(self.dtype):
+        with jax_precision(self.dtype):
             params = {name: state[name] for name in parameters(state)}
             return {VALIDATION: np.asarray(self._evaluate(self._cast(params), self.recipe.held_out().astype(np.int32)))}
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.core.criterion import Lane, judge_rows
+from crosscheck.core.criterion import Criterion, judge_rows
 from crosscheck.core.finding import SEVERITY, Check, Finding, Outcome
-from crosscheck.core.judge import settled
+from crosscheck.core.judge import settle
+from crosscheck.core.problem import Quantity
 from crosscheck.core.reference import CHAOS
-from crosscheck.studies.training.lockstep import Lockstep
+from crosscheck.studies.training.lockstep import TRAINING_STEP, Lockstep
 from crosscheck.studies.training.state import VALIDATION
 
 
@@ -21,19 +22,19 @@ def judge_training(run: Lockstep) -> tuple[Finding, ...]:
     Where the training amplifies the perturbations that measure its condition past 1e-3, a trajectory is INCONCLUSIVE
     from there on; each single step from the truth's state stays decidable.
     """
-    lanes: dict[str | None, Lane] = {lane.dtype: lane for lane in run.lanes}
+    lanes: dict[str | None, Criterion] = {lane.dtype: lane for lane in run.lanes}
     found = []
     for (check, quantity), records in run.records.items():
         lane = replace(lanes[check.dtype], check=check)
         steps = [n for n in range(run.recipe.steps) if quantity != VALIDATION or run.recipe.evaluates(n)]
         label = lambda row, steps=steps: f"step={steps[row] + 1}"
         error = records.error.rows()
-        finding = judge_rows(quantity, "step", label, error, records.known(), lane, run.recipe.length)
+        finding = judge_rows(quantity, TRAINING_STEP, label, error, records.known(), lane, run.recipe.length)
         if finding.verdict is Outcome.DISAGREE:
             finding = replace(finding, first_step=steps[first(finding, Outcome.DISAGREE)] + 1)
         found.append(finding)
-    order = list(dict.fromkeys(quantity for _, quantity in run.records))
-    done = [f for dtype in lanes for f in settled([f for f in found if f.check.dtype == dtype])]
+    order: list[Quantity] = list(dict.fromkeys(quantity for _, quantity in run.records))
+    done = [f for dtype in lanes for f in settle([f for f in found if f.check.dtype == dtype])]
     return tuple(sorted(done, key=lambda f: order.index(f.quantity)))
 
 
@@ -46,12 +47,12 @@ def first(finding: Finding, outcome: Outcome) -> int:
 def undecided_from(findings: Sequence[Finding], check: Check) -> tuple[int, str] | None:
     """The step, counted from 1, from which a trajectory decides nothing, and the quantity that says so first."""
     doubts = [f for f in findings if f.check == check and f.quantity != VALIDATION and _has(f, Outcome.INCONCLUSIVE)]
-    return min(((first(f, Outcome.INCONCLUSIVE) + 1, f.quantity) for f in doubts), default=None)
+    return min(((first(f, Outcome.INCONCLUSIVE) + 1, str(f.quantity)) for f in doubts), default=None)
 
 
 def departure(findings: Sequence[Finding]) -> tuple[int, str] | None:
     """The first step, counted from 1, that is beyond its limit, and its quantity."""
-    return min(((f.first_step, f.quantity) for f in findings if f.first_step is not None), default=None)
+    return min(((f.first_step, str(f.quantity)) for f in findings if f.first_step is not None), default=None)
 
 
 def parting(run: Lockstep) -> int | None:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from crosscheck.core.criterion import LANES, Lane
+from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.finding import Check, Kind, Precision
-from crosscheck.core.reference import DRAWS, U32, Known, over_neighbours
+from crosscheck.core.reference import DRAWS, U32, Conditioning, over_neighbours
+from crosscheck.core.slices import Scope
 from crosscheck.studies.training.in_jax import JaxTrainer
 from crosscheck.studies.training.in_torch import TorchTrainer
 from crosscheck.studies.training.recipe import Recipe
@@ -34,10 +35,13 @@ from crosscheck.studies.training.state import (
 )
 
 PROBE = {"float64": 2.0**-40, "float32": U32}  # far over float64's rounding, and small enough to be amplified linearly
-_EXACT = replace(LANES["A"], chaos=PROBE["float64"])  # a probe that grew past 1e-3 measures no condition
-TRAJECTORIES = (_EXACT, LANES["B"])
+_EXACT = replace(CRITERIA["float64"], chaos=PROBE["float64"])  # a probe that grew past 1e-3 measures no condition
+TRAJECTORIES = (_EXACT, CRITERIA["float32"])
 STREAMS = {"float64": 65, "float32": 66}  # of random numbers
 Port = Callable[[Recipe, str], JaxTrainer]
+
+
+TRAINING_STEP = Scope("step", "training step", in_order=True)
 
 
 def single_step(dtype: Precision) -> Check:
@@ -69,13 +73,13 @@ class Records:
     response: Series = field(default_factory=Series)
     own_error: Series = field(default_factory=Series)
 
-    def known(self) -> Known:
+    def known(self) -> Conditioning:
         sizes, response = self.size.rows(), self.response.rows()
         condition, own = (
             np.divide(a, sizes, out=np.zeros_like(sizes), where=sizes > 0) for a in (response, self.own_error.rows())
         )
-        smooth = (over_neighbours(a, "step", self.numbers) for a in (condition, own))
-        return Known(sizes, next(smooth), response, next(smooth), self.numbers)
+        smooth = (over_neighbours(a, TRAINING_STEP, self.numbers) for a in (condition, own))
+        return Conditioning(sizes, next(smooth), response, next(smooth), self.numbers)
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,13 @@ class Moment:
 class Lockstep:
     """Runs a recipe; ``records`` by (check, quantity) and ``moments`` grow with each step that `advance` gives out."""
 
-    def __init__(self, recipe: Recipe, lanes: tuple[Lane, ...] = TRAJECTORIES, port: Port = JaxTrainer):
+    def __init__(self, recipe: Recipe, lanes: tuple[Criterion, ...] = TRAJECTORIES, port: Port = JaxTrainer):
         self.recipe, self.lanes = recipe, lanes
         self.truth = TorchTrainer(recipe, "float64")
         self.records: dict[tuple[Check, str], Records] = {}
         self.moments: list[Moment] = []
         self.quantities = recipe.algorithm.quantities(recipe.weights())
-        self._runs = [_LaneRuns(self, lane, port) for lane in lanes]
+        self._runs = [_CheckRuns(self, lane, port) for lane in lanes]
 
     def advance(self) -> Iterator[Moment]:
         recipe = self.recipe
@@ -123,10 +127,10 @@ class Lockstep:
                 yield name, state[name]
 
 
-class _LaneRuns:
+class _CheckRuns:
     """What runs beside the truth in one lane."""
 
-    def __init__(self, whole: Lockstep, lane: Lane, port: Port):
+    def __init__(self, whole: Lockstep, lane: Criterion, port: Port):
         recipe = whole.recipe
         self.whole, self.lane, self.label = whole, lane, f"jax {lane.dtype}"
         self.trainer = port(recipe, lane.dtype)

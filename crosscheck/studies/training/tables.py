@@ -62,10 +62,10 @@ def _table(columns, rows) -> Table:
 
 
 def _kind(finding: Finding) -> str:
-    first, _, rest = finding.quantity.partition(" ")
+    first, _, rest = str(finding.quantity).partition(" ")
     if "." in rest:
         return first
-    return "parameters" if "." in first else finding.quantity
+    return "parameters" if "." in first else str(finding.quantity)
 
 
 def _heading(check: Check) -> str:

@@ -25,8 +25,8 @@ from crosscheck.commands import cli
 from crosscheck.core.finding import FLOAT64, CouldNotRun, Finding, Outcome
 from crosscheck.core.verdict import Verdict
 from crosscheck.studies.checkpoint import CannotExport, export, find_lstms
-from crosscheck.suite import run as suite
-from crosscheck.suite.run import CaseResult
+from crosscheck.suite import runs as suite
+from crosscheck.suite.runs import CaseResult
 from jax_lstm import LSTMState, linen
 from tests.support import wrong_ports
 
@@ -94,7 +94,7 @@ def test_every_lstm_is_listed_checked_and_exported(file, tmp_path):
 
 
 def test_a_disagreement_exits_1_and_the_export_says_so(file, tmp_path, monkeypatch):
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", wrong_ports.SIDES["gate order"])
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", wrong_ports.STANDARD["gate order"])
     result = run(file, "--prefix", "model.cell", "--export", tmp_path / "out")
     assert result.exit_code == 1, result.output
     assert "their verdict is disagree" in result.stdout

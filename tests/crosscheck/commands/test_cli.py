@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosscheck.core.problem import Gradient
 from tests.support.requirements import need
 
 need("torch")
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from crosscheck.commands import cli
 from crosscheck.core.finding import CouldNotRun, Outcome
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite import run as suite
+from crosscheck.suite import runs as suite
 from tests.support import wrong_ports
 
 SMALL = RecurrentCase("small", "for tests", 3, 9, 4, 6)
@@ -44,8 +45,8 @@ def test_agreement(run, tmp_path):
     case = content["cases"][0]
     assert {"name", "side", "ok", "verdict", "findings"} <= case.keys()
     assert {f["quantity"] for f in case["findings"]} == {
-        "y", "h_n", "c_n", "grad x", "grad h0", "grad c0",
-        "grad weight_ih_l0", "grad weight_hh_l0", "grad bias_ih_l0", "grad bias_hh_l0",
+        "y", "h_n", "c_n", Gradient("x"), Gradient("h0"), Gradient("c0"),
+        Gradient("weight_ih_l0"), Gradient("weight_hh_l0"), Gradient("bias_ih_l0"), Gradient("bias_hh_l0"),
     }  # fmt: skip
     for finding in case["findings"]:
         assert {"quantity", "lane", "verdict", "ok", "error", "limit"} <= finding.keys()
@@ -58,7 +59,7 @@ def test_agreement(run, tmp_path):
 
 @pytest.mark.parametrize("name", wrong_ports.WRONG)
 def test_a_wrong_port_exits_1_and_is_explained(name, run, monkeypatch, tmp_path):
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", wrong_ports.SIDES[name])
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", wrong_ports.STANDARD[name])
     quantity = wrong_ports.WRONG[name][1]
     file = tmp_path / "out.json"
     result = run("--case", "small", "--json", str(file))
@@ -120,7 +121,7 @@ def test_a_crash_is_no_verdict(run, monkeypatch):
     def crash(case):
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nand more lines")
 
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", suite.Side("jax_lstm", crash))
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", suite.Implementation("jax_lstm", crash))
     result = run("--case", "small")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == "crosscheck: RuntimeError: RESOURCE_EXHAUSTED: out of memory"
@@ -134,7 +135,7 @@ def test_a_narrow_terminal_cuts_nothing(run, monkeypatch):
 
 
 def test_nan_is_valid_json(run, monkeypatch, tmp_path):
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", suite.Side("jax_lstm", wrong_ports.one_nan))
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", suite.Implementation("jax_lstm", wrong_ports.one_nan))
     file = tmp_path / "out.json"
     assert run("--case", "small", "--json", str(file)).exit_code == 1
     refuse = lambda constant: pytest.fail(constant)
@@ -163,7 +164,7 @@ def test_what_cannot_run_exits_2_with_one_line(run, monkeypatch, tmp_path):
         assert result.stderr.startswith("crosscheck: ")
         assert words in result.stderr
         assert result.stderr.count("\n") == 1
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", suite.Side("jax_lstm", refuse))
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", suite.Implementation("jax_lstm", refuse))
     result = run("--case", "small")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == "crosscheck: the carry's dtype is fixed"

@@ -21,10 +21,10 @@ OPTIONS = {"benchmarks": benchmarks.bench} | {name: getattr(cli, name.replace("-
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "numpy", "optax", "matplotlib", "jinja2"}
 LISTS = {  # (command, option) -> the names that it takes
     ("", "--case"): choices.CASES,
-    ("", "--against"): choices.SIDES,
-    ("matrix", "--only"): choices.SIDES,
+    ("", "--against"): choices.IMPLEMENTATIONS,
+    ("matrix", "--only"): choices.IMPLEMENTATIONS,
     ("matrix", "--case"): choices.MATRIX_CASES,
-    ("benchmarks", "--only"): benchmarks.COMPETITORS,
+    ("benchmarks", "--only"): benchmarks.IMPLEMENTATIONS,
     ("benchmarks", "--work"): benchmarks.WORK,
 }
 
@@ -42,7 +42,7 @@ def help_of(name: str) -> str:
 def test_the_choices_are_those_of_the_tables():
     need("torch")
     from benchmarks import work
-    from benchmarks.competitors import known
+    from benchmarks.implementations import known
     from benchmarks.shapes import SWEEPS
     from crosscheck.commands.train import DTYPES
     from crosscheck.lstm.cases import CASES
@@ -51,8 +51,8 @@ def test_the_choices_are_those_of_the_tables():
 
     assert tuple(CASES) == choices.CASES
     assert tuple(matrix_cases()) == choices.MATRIX_CASES
-    assert choices.SIDES == ALL
-    assert tuple(known()) == benchmarks.COMPETITORS
+    assert choices.IMPLEMENTATIONS == ALL
+    assert tuple(known()) == benchmarks.IMPLEMENTATIONS
     assert benchmarks.WORK == work.KINDS
     for choice, table in (
         (benchmarks.Feature, work.FEATURES),

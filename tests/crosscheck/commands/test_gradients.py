@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosscheck.core.problem import Gradient
 from tests.support.requirements import need
 
 need("torch")
@@ -19,7 +20,7 @@ from crosscheck.commands import cli
 from crosscheck.core.finding import FLOAT64, Finding, Outcome, Rows
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.report.curves import curve_table, survival_text
-from crosscheck.suite import run as suite
+from crosscheck.suite import runs as suite
 from jax_lstm._src import stack as jax_lstm_stack
 from tests.support.ports import cell, port, sigmoid
 
@@ -36,11 +37,11 @@ def test_the_default_names_what_is_vacuous_and_what_decides_it(tmp_path):
     assert "below the smallest normal float32 at" in result.stdout
     for side in ("jax_lstm", "torch.nn.LSTM"):
         assert f"{side}, grad x, lane B: " in result.stdout
-        for quantity in ("y", "grad x"):
+        for quantity in ("y", Gradient("x")):
             assert f"\n{side}, {quantity}\n" in "\n" + result.stdout
     content = json.loads(file.read_text())
     assert [case["side"] for case in content["cases"]] == ["jax_lstm", "torch.nn.LSTM"]
-    steps = [f for f in content["cases"][0]["findings"] if (f["quantity"], f["part"]) == ("grad x", "t")]
+    steps = [f for f in content["cases"][0]["findings"] if (f["quantity"], f["part"]) == (Gradient("x"), "t")]
     assert {f["lane"] for f in steps} == {"A", "B", "B shifted"}
     assert content["cases"][0]["reproduce"] == "crosscheck gradients --length 400 --hidden 16 --loss last --seed 0"
 
@@ -100,9 +101,9 @@ def test_a_wrong_choice_lists_the_choices():
 
 
 def test_a_wrong_side_exits_1(monkeypatch):
-    wrong = suite.Side("jax_lstm", port(cell(f=lambda z: sigmoid(1.001 * z))))
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", wrong)
-    monkeypatch.setattr("crosscheck.commands.gradients.SIDES", suite.SIDES)
+    wrong = suite.Implementation("jax_lstm", port(cell(f=lambda z: sigmoid(1.001 * z))))
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", wrong)
+    monkeypatch.setattr("crosscheck.commands.gradients.STANDARD", suite.STANDARD)
     result = run("--length", "60", "--hidden", "5")
     assert result.exit_code == 1
     assert "gate f (forget)" in result.stdout
@@ -111,17 +112,17 @@ def test_a_wrong_side_exits_1(monkeypatch):
 def finding(errors, limits, outcomes, sizes) -> Finding:
     outcomes = np.asarray(outcomes)
     rows = Rows(outcomes, np.asarray(errors), np.asarray(limits), np.asarray(sizes), outcomes != 0)
-    return Finding("grad x", FLOAT64, Outcome.AGREE, 0.0, 1.0, part="t", rows=rows)
+    return Finding(Gradient("x"), FLOAT64, Outcome.AGREE, 0.0, 1.0, part="t", rows=rows)
 
 
 def test_a_stretch_shows_its_worst_step():
     errors = np.full(100, 1e-16)
     errors[37] = 9e-15
-    table = curve_table([finding(errors, np.full(100, 1e-14), np.zeros(100, int), np.ones(100))], "grad x")
+    table = curve_table([finding(errors, np.full(100, 1e-14), np.zeros(100, int), np.ones(100))], Gradient("x"))
     cells = list(table.columns[2].cells)
     assert cells[3] == "9.0e-15 / 1.0e-14"
     assert list(table.columns[0].cells)[3] == "30 to 39"
-    wrong = curve_table([finding(errors, errors / 2, 3 * (errors > 1e-15), np.ones(100))], "grad x")
+    wrong = curve_table([finding(errors, errors / 2, 3 * (errors > 1e-15), np.ones(100))], Gradient("x"))
     assert list(wrong.columns[2].cells)[3].endswith("disagree")
 
 

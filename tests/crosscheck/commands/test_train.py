@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from crosscheck.__main__ import main
 from crosscheck.commands import cli
-from crosscheck.studies.training import in_jax as jax_side
+from crosscheck.studies.training import in_jax as run_in_jax
 from crosscheck.studies.training.optimizers import OPTIMIZERS
 
 SMALL = ("train", "--steps", "3", "--hidden", "8", "--batch", "2", "--length", "6")
@@ -78,7 +78,7 @@ def test_the_command_that_it_names_gives_the_same_again(text, tmp_path):
 
 def test_another_algorithm_exits_1_and_is_named(text, monkeypatch):
     monkeypatch.setitem(OPTIMIZERS, "adamw", wrong := OPTIMIZERS["adamw"].__class__(**vars(OPTIMIZERS["adamw"])))
-    object.__setattr__(wrong, "optax", lambda rate: jax_side.optax.adamw(rate))
+    object.__setattr__(wrong, "optax", lambda rate: run_in_jax.optax.adamw(rate))
     result = run(*SMALL, "--text", text, "--optimizer", "adamw", "--dtype", "float64")
     assert result.exit_code == 1
     assert result.stdout.rstrip().endswith(": disagree")

@@ -11,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.criterion import CRITERIA, compare
 from crosscheck.core.finding import FLOAT64, CouldNotRun, Finding, Outcome, worst
 from crosscheck.core.norms import norm, row_norms
-from crosscheck.core.problem import Problem
-from crosscheck.core.reference import U32, Known, Reference, finite, measure
+from crosscheck.core.problem import Gradient, Problem
+from crosscheck.core.reference import U32, Conditioning, Reference, finite
 from crosscheck.core.verdict import Verdict
-from crosscheck.libraries import SIDES, Side
+from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite.run import measure_case, run_side
+from crosscheck.suite.runs import assess_implementation, measure_case
 from tests.support import wrong_ports
 from tests.support.rewording import decided, reword
 
@@ -31,24 +31,24 @@ def measured():
     return measure_case(CASE)
 
 
-def judge(measured, runner):
-    return run_side(measured, Side("port", runner))
+def run_checks(measured, runner):
+    return assess_implementation(measured, Implementation("port", runner))
 
 
 @pytest.mark.parametrize("name", wrong_ports.WRONG)
 def test_a_wrong_port_disagrees_and_its_first_wrong_quantity_is_named(name, measured):
     runner, quantity = wrong_ports.WRONG[name]
-    verdict = judge(measured, runner)
+    verdict = run_checks(measured, runner)
     assert verdict.outcome is Outcome.DISAGREE
     assert (verdict.first.quantity, verdict.first.lane) == (quantity, "A")
 
 
 def test_a_right_port_by_another_algorithm_agrees(measured):
-    assert judge(measured, wrong_ports.RIGHT_SCAN.runner).ok
+    assert run_checks(measured, wrong_ports.RIGHT_SCAN.runner).ok
 
 
 def test_causes_are_told_apart(measured):
-    cause = lambda runner: judge(measured, runner).cause
+    cause = lambda runner: run_checks(measured, runner).cause
     assert "from the first step on" in cause(wrong_ports.with_params(wrong_ports.igof))
     assert "no output is wrong and gradients are" in cause(wrong_ports.scanned(wrong_ports.stop_gradient_on_h))
     assert "computed in float32" in cause(wrong_ports.scanned(wrong_ports.float32_inside))
@@ -60,24 +60,24 @@ def test_causes_are_told_apart(measured):
 
 @pytest.mark.parametrize("step", [wrong_ports.float32_inside, wrong_ports.bfloat16_product])
 def test_names_and_notes_decide_nothing(step, measured, monkeypatch):
-    expected = judge(measured, wrong_ports.scanned(step))
+    expected = run_checks(measured, wrong_ports.scanned(step))
     reword(monkeypatch)
-    assert decided(judge(measured, wrong_ports.scanned(step))) == decided(expected)
+    assert decided(run_checks(measured, wrong_ports.scanned(step))) == decided(expected)
 
 
 def test_lanes_see_what_they_are_for(measured):
     lanes = lambda step: {
-        f.lane for f in judge(measured, wrong_ports.scanned(step)).findings if f.verdict is Outcome.DISAGREE
+        f.lane for f in run_checks(measured, wrong_ports.scanned(step)).findings if f.verdict is Outcome.DISAGREE
     }
     assert lanes(wrong_ports.float32_inside) == {"A"}
     assert lanes(wrong_ports.bfloat16_product) == {"B"}
 
 
 def test_a_disagreement_says_where_and_what(measured):
-    first = judge(measured, wrong_ports.wrong_from_step_five).first
+    first = run_checks(measured, wrong_ports.wrong_from_step_five).first
     assert (first.quantity, first.index[0], first.index[2], first.first_step) == ("y", 1, 2, 5)
     assert abs(first.got - first.expected - 0.25) < 1e-12
-    nan = judge(measured, wrong_ports.one_nan).first
+    nan = run_checks(measured, wrong_ports.one_nan).first
     assert nan.index == (0, 1, 2)
     assert np.isnan(nan.got)
 
@@ -85,22 +85,22 @@ def test_a_disagreement_says_where_and_what(measured):
 def test_the_first_step_of_a_gradient_is_counted_from_the_end(measured):
     reference = measured.reference
     result = {name: np.array(a) for name, a in reference.truth.items()}
-    result["grad x"][:, :4] *= 1.01
-    whole, slices = [f for f in compare(CASE.problem, reference, result, LANES["A"]) if not f.ok]
-    assert (whole.label, slices.quantity, slices.first_step) == ("grad x", "grad x", 3)
+    result[Gradient("x")][:, :4] *= 1.01
+    whole, slices = [f for f in compare(CASE.problem, reference, result, CRITERIA["float64"]) if not f.ok]
+    assert (whole.label, slices.quantity, slices.first_step) == (Gradient("x"), Gradient("x"), 3)
     assert slices.counts == {"agree": 5, "disagree": 4}
 
 
 def toy(truth, condition=1.0, steps=1, own_error=0.0, response=0.0) -> tuple[Problem, Reference]:
     problem = Problem({}, (), (), ("y",), (np.zeros(np.shape(truth)),), (), steps)
     size = row_norms(finite(np.asarray(truth)).reshape(1, -1))
-    known = Known(size, *(np.full_like(size, a) for a in (condition, response, own_error)))
+    known = Conditioning(size, *(np.full_like(size, a) for a in (condition, response, own_error)))
     return problem, Reference({"y": np.asarray(truth)}, {"y": {"whole": known}}, {})
 
 
 def outcome(problem_and_reference, got, lane="A"):
-    dtype = LANES[lane].dtype
-    (finding,) = compare(*problem_and_reference, {"y": np.asarray(got, dtype)}, LANES[lane])
+    dtype = CRITERIA[lane].dtype
+    (finding,) = compare(*problem_and_reference, {"y": np.asarray(got, dtype)}, CRITERIA[lane])
     return finding.verdict
 
 
@@ -162,7 +162,7 @@ def test_nan_and_inf_must_sit_at_the_same_places():
 
 def test_names_and_shapes_are_matched_strictly():
     problem, reference = toy([1.0, 2.0])
-    lane = LANES["A"]
+    lane = CRITERIA["float64"]
     for result, note in (
         ({}, "missing"),
         ({"y": np.ones(3)}, "shape"),
@@ -174,7 +174,7 @@ def test_names_and_shapes_are_matched_strictly():
 
 
 def test_a_float32_result_in_the_float64_lane_disagrees_though_its_numbers_are_right():
-    leak, values = compare(*toy([1.0, 3.0]), {"y": np.array([1.0, 3.0], np.float32)}, LANES["A"])
+    leak, values = compare(*toy([1.0, 3.0]), {"y": np.array([1.0, 3.0], np.float32)}, CRITERIA["float64"])
     assert (leak.verdict, values.verdict) == (Outcome.DISAGREE, Outcome.AGREE)
     assert "came back as float32, in a run in float64" in leak.note
 
@@ -202,8 +202,8 @@ def test_the_condition_is_measured():
     """y = x^k has relative condition k; a constant has none."""
     problem = Problem({}, (np.full(100, 1.3),), ("x",), ("y", "k"), (np.zeros(100), np.zeros(1)), ())
     run = lambda p: {"y": p.inputs[0] ** 7, "k": np.ones(1)}
-    reference = measure(problem, run, [run])
-    known = {name: reference.known[name]["whole"] for name in "yk"}
+    reference = measure_reference(problem, run, [run])
+    known = {name: reference.conditioning[name]["whole"] for name in "yk"}
     np.testing.assert_allclose(known["y"].condition, 7, rtol=1e-3)
     assert not known["k"].condition.any()
     assert not known["y"].own_error.any()
@@ -212,12 +212,12 @@ def test_the_condition_is_measured():
 def test_a_reference_that_is_not_in_float64_is_no_truth():
     problem = Problem({}, (), (), ("y",), (np.zeros(1),), ())
     with pytest.raises(CouldNotRun, match="gives y as float32 when run in float64"):
-        measure(problem, lambda p: {"y": np.ones(1, np.float32)}, [])
+        measure_reference(problem, lambda p: {"y": np.ones(1, np.float32)}, [])
 
 
 def test_names_of_quantities_must_differ():
     """They are keys: a second "y" would hide the first."""
-    for names, wrt in ((("y", "y"), ()), (("grad x",), ("x",))):
+    for names, wrt in ((("y", "y"), ()), ((Gradient("x"),), ("x",))):
         with pytest.raises(ValueError, match="output_names must differ"):
             Problem({}, (np.ones(1),), ("x",), names, (np.zeros(1),) * len(names), wrt)
 
@@ -231,7 +231,7 @@ def test_cotangents_are_perturbed_too_and_integers_never():
 
 
 def test_both_of_torchs_float32_paths_enter_its_own_error():
-    run = SIDES["torch.nn.LSTM"].runner(CASES["long-1000"])
+    run = STANDARD["torch.nn.LSTM"].runner(CASES["long-1000"])
     problem = CASES["long-1000"].problem
     paths = [run(problem, "float32", onednn=onednn) for onednn in (True, False)]
     assert any(not np.array_equal(paths[0][name], paths[1][name]) for name in paths[0])
@@ -239,11 +239,11 @@ def test_both_of_torchs_float32_paths_enter_its_own_error():
     reference = measure_case(CASES["long-1000"]).reference
     for name, value in truth.items():
         worse = max(norm(path[name] - value) / norm(value) for path in paths)
-        assert reference.known[name]["whole"].own_error[0, 0] == pytest.approx(worse, rel=1e-6)
+        assert reference.conditioning[name]["whole"].own_error[0, 0] == pytest.approx(worse, rel=1e-6)
 
 
 def test_the_truth_is_not_compared_with_itself(measured):
-    verdict = run_side(measured, SIDES["torch.nn.LSTM"])
+    verdict = assess_implementation(measured, STANDARD["torch.nn.LSTM"])
     assert {f.lane for f in verdict.findings} == {"B"}
     assert all(f.own_limit and "cannot fail" in f.note for f in verdict.findings)
     assert "this side is the truth of this case" in verdict.notes[0]
@@ -251,8 +251,12 @@ def test_the_truth_is_not_compared_with_itself(measured):
 
 def test_with_an_empty_row_the_reference_is_the_truth():
     measured = measure_case(CASES["lengths"])
-    assert measured.truth_side == "torch_ref"
-    assert {f.lane for f in run_side(measured, SIDES["torch.nn.LSTM"]).findings} == {"A", "A linear", "B"}
+    assert measured.truth_name == "torch_ref"
+    assert {f.lane for f in assess_implementation(measured, STANDARD["torch.nn.LSTM"]).findings} == {
+        "A",
+        "A linear",
+        "B",
+    }
 
 
 @pytest.mark.parametrize("name", [n for n, c in CASES.items() if isinstance(c, RecurrentCase)])
@@ -272,8 +276,8 @@ def test_cases_are_not_degenerate(name):
 def test_gradients_alive_after_10000_steps_and_gone_in_the_control():
     for name, alive in (("long-alive", True), ("long-vanished", False)):
         case = CASES[name]
-        truth = SIDES["torch.nn.LSTM"].runner(case)(case.problem, "float64")
-        size = norm(truth["grad x"][:, 0])
+        truth = STANDARD["torch.nn.LSTM"].runner(case)(case.problem, "float64")
+        size = norm(truth[Gradient("x")][:, 0])
         assert (size > 1e-6) == alive
         assert alive or size == 0.0
 

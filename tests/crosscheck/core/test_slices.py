@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosscheck.lstm.gates import gate_slicings
 from tests.support.requirements import need
 from tests.support.rewording import decided, reword
 
@@ -17,17 +18,16 @@ import pytest
 import torch
 
 import crosscheck
-from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.criterion import CRITERIA, compare
 from crosscheck.core.finding import Outcome
 from crosscheck.core.jax_runner import run_jax
-from crosscheck.core.judge import judge
-from crosscheck.core.problem import Problem
-from crosscheck.core.reference import U32, measure
-from crosscheck.core.slices import Cut, gate_cuts
-from crosscheck.libraries import SIDES
+from crosscheck.core.problem import Gradient, Problem
+from crosscheck.core.reference import U32
+from crosscheck.core.slices import Slicing
+from crosscheck.libraries import STANDARD
 from crosscheck.libraries.jax_lstm import function
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite.run import Side, measure_case, run_side
+from crosscheck.suite.runs import Implementation, assess_implementation, measure_case
 
 CASE = RecurrentCase("small", "for tests", 3, 40, 4, 6)
 
@@ -38,7 +38,7 @@ def measured():
 
 
 def bad(problem, reference, result, lane="A"):
-    found = compare(problem, reference, result, LANES[lane])
+    found = compare(problem, reference, result, CRITERIA[lane])
     return {f.label for f in found if f.verdict is Outcome.DISAGREE}
 
 
@@ -52,32 +52,32 @@ def test_a_time_step_is_judged_by_its_own_size(measured):
     """A step that is 10^6 times smaller than the others and wrong by 10^-9 of itself is lost in the whole."""
     problem, reference = CASE.problem, measured.reference
     truth = {n: np.array(a) for n, a in reference.truth.items()}
-    truth["grad x"][:, 7] *= 1e-6
+    truth[Gradient("x")][:, 7] *= 1e-6
     small = replace(reference, truth=truth)
-    known = dict(reference.known["grad x"])
+    known = dict(reference.conditioning[Gradient("x")])
     known["t"] = replace(known["t"], size=known["t"].size * np.where(np.arange(40) == 7, 1e-6, 1.0))
-    small = replace(small, known={**reference.known, "grad x": known})
+    small = replace(small, known={**reference.conditioning, Gradient("x"): known})
     assert bad(problem, small, truth) == set()
     wrong = {n: np.array(a) for n, a in truth.items()}
-    wrong["grad x"][:, 7] *= 1 + 1e-9
+    wrong[Gradient("x")][:, 7] *= 1 + 1e-9
     assert bad(problem, small, wrong) == {"grad x[t=7]"}
 
 
 def test_a_gate_is_judged_by_itself(measured):
     reference = measured.reference
     block = slice(2 * 6, 3 * 6)
-    found = bad(CASE.problem, reference, changed(reference, "grad bias_ih_l0", block, 1 + 1e-10))
-    assert found == {"grad bias_ih_l0", "grad bias_ih_l0[gate g]"}
+    found = bad(CASE.problem, reference, changed(reference, Gradient("bias_ih_l0"), block, 1 + 1e-10))
+    assert found == {Gradient("bias_ih_l0"), "grad bias_ih_l0[gate g]"}
 
 
 def test_one_number_is_seen_in_the_max_norm():
     """Among a million numbers of which one is off by 40 roundings, the 2-norm is within its limit."""
     truth = np.ones(1_000_000)
     problem = Problem({}, (truth,), ("x",), ("y",), (truth,), ())
-    reference = measure(problem, lambda p: {"y": np.array(p.inputs[0])}, [])
+    reference = measure_reference(problem, lambda p: {"y": np.array(p.inputs[0])}, [])
     got = truth.copy()
     got[123_456] += 200 * 2.0**-53
-    (finding,) = compare(problem, reference, {"y": got}, LANES["A"])
+    (finding,) = compare(problem, reference, {"y": got}, CRITERIA["float64"])
     assert (finding.verdict, finding.by, finding.index) == (Outcome.DISAGREE, "max-norm", (123_456,))
 
 
@@ -114,7 +114,7 @@ def test_a_hidden_clipping_is_no_pullback(threshold, measured):
     clipped.defvjp(lambda a: (a, None), lambda _, g: (jnp.clip(g, -threshold, threshold),))
     clips = lambda params, x, states: right(params, clipped(x), states)
     right = function(CASE)
-    findings = judge(CASE.problem, measured.reference, partial(run_jax, clips))
+    findings = run_checks(CASE.problem, measured.reference, partial(run_jax, clips))
     lanes = {f.lane for f in findings if f.verdict is Outcome.DISAGREE}
     assert ("A linear" in lanes, "A" in lanes) == (True, threshold == 1.0)
 
@@ -147,45 +147,45 @@ def test_fading_gradients_are_lifted_and_then_left_to_float64(monkeypatch):
     case = RecurrentCase("fading", "", 2, 1_000, 8, 32, loss="last")
     measured = measure_case(case)
     assert measured.reference.power == 60
-    verdict = run_side(measured, SIDES["jax_lstm"])
+    verdict = assess_implementation(measured, STANDARD["jax_lstm"])
     assert verdict.ok, str(verdict)
-    steps = {f.lane: f for f in verdict.findings if f.quantity == "grad x" and f.part == "t"}
+    steps = {f.lane: f for f in verdict.findings if f.quantity == Gradient("x") and f.scope.name == "t"}
     vacuous = {lane: f.counts.get("vacuous", 0) for lane, f in steps.items()}
     assert vacuous["A"] == 0
     assert 700 < vacuous["B shifted"] < vacuous["B"] - 50 < 1_000
-    assert steps["B"].settled.endswith(f"{vacuous['B shifted']} of 1000 by lane A")
+    assert steps["B"].settled_by.endswith(f"{vacuous['B shifted']} of 1000 by lane A")
     assert f"slices: {1_000 - vacuous['B']} agree, {vacuous['B']} vacuous" in str(verdict)
 
     def wrong_far_back(case):
-        right = SIDES["jax_lstm"].runner(case)
+        right = STANDARD["jax_lstm"].runner(case)
 
         def run(problem, dtype):
             result = dict(right(problem, dtype))
-            result["grad x"] = np.array(result["grad x"])
-            result["grad x"][:, 3] *= 1.001
+            result[Gradient("x")] = np.array(result[Gradient("x")])
+            result[Gradient("x")][:, 3] *= 1.001
             return result
 
         return run
 
     with monkeypatch.context() as patch:
         reword(patch)
-        assert decided(run_side(measured, SIDES["jax_lstm"])) == decided(verdict)
+        assert decided(assess_implementation(measured, STANDARD["jax_lstm"])) == decided(verdict)
 
-    verdict = run_side(measured, Side("port", wrong_far_back))
+    verdict = assess_implementation(measured, Implementation("port", wrong_far_back))
     assert {(f.label, f.lane) for f in verdict.findings if f.final is Outcome.DISAGREE} == {("grad x[t=3]", "A")}
 
 
 def test_what_no_lane_can_see_stays_vacuous():
-    verdict = run_side(measure_case(replace(CASES["long-vanished"], steps=2_500)), SIDES["jax_lstm"])
+    verdict = assess_implementation(measure_case(replace(CASES["long-vanished"], steps=2_500)), STANDARD["jax_lstm"])
     assert verdict.outcome is Outcome.VACUOUS
 
 
 def test_padding_is_no_slice():
     """Steps beyond the longest row hold zeros on both sides and are not counted as vacuous."""
     case = RecurrentCase("short", "", 3, 9, 4, 6, lengths=(5, 2, 7))
-    cut = case.problem.cuts["y"]
+    cut = case.problem.slicings["y"]
     assert cut.rows(np.zeros((3, 9, 6))).shape[0] == 7
-    assert run_side(measure_case(case), SIDES["jax_lstm"]).ok
+    assert assess_implementation(measure_case(case), STANDARD["jax_lstm"]).ok
 
 
 def test_cuts_are_read_off_names_and_shapes():
@@ -197,19 +197,19 @@ def test_cuts_are_read_off_names_and_shapes():
         "rnn.weight_hh_l0": np.zeros((5, 5)),
     }
     params |= {"cell.weight_ih": np.zeros((8, 3)), "cell.weight_hh": np.zeros((8, 2)), "cell.bias_ih": np.zeros(8)}
-    cuts = gate_cuts(params)
-    assert {name for name in params if name not in cuts} == {
+    slicings = gate_slicings(params)
+    assert {name for name in params if name not in slicings} == {
         *(n for n in params if "weight_hr" in n), "fc.weight", "gru.weight_hh_l0", "rnn.weight_hh_l0",
     }  # fmt: skip
-    assert cuts["cell.bias_ih"].rows(np.arange(8.0)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert cuts["cell.bias_ih"].label(2) == "gate g"
+    assert slicings["cell.bias_ih"].rows(np.arange(8.0)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert slicings["cell.bias_ih"].label(2) == "gate g"
 
 
 def test_a_steps_condition_is_its_neighbours_too():
     values = np.ones((50, 3))
-    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), steps=50, cuts={"y": Cut(0, "t")})
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), steps=50, slicings={"y": Slicing(0, "t")})
     steep = lambda p: {"y": np.where(np.arange(50)[:, None] == 20, p.inputs[0] ** 9, p.inputs[0])}
-    condition = measure(problem, steep, []).known["y"]["t"].condition[0]
+    condition = measure_reference(problem, steep, []).known["y"]["t"].condition[0]
     assert (np.flatnonzero(condition > 5) == np.arange(12, 29)).all()
     assert condition[20] == pytest.approx(9, rel=1e-3)
 
@@ -217,12 +217,12 @@ def test_a_steps_condition_is_its_neighbours_too():
 def test_the_references_own_error_is_none_where_float32_underflows():
     values = np.full((4, 3), 1e-42)
     values[:2] = 1.0
-    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), cuts={"y": Cut(0, "t")})
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, "t")})
     flushed = lambda p: {"y": np.where(p.inputs[0] < 1e-38, 0.0, p.inputs[0] * (1 + 3 * U32)).astype(np.float32)}
-    reference = measure(problem, lambda p: {"y": np.array(p.inputs[0])}, [flushed])
-    own = reference.known["y"]["whole"].own_error[0, 0]
+    reference = measure_reference(problem, lambda p: {"y": np.array(p.inputs[0])}, [flushed])
+    own = reference.conditioning["y"]["whole"].own_error[0, 0]
     assert own == pytest.approx(4 * U32, rel=0.5)
-    assert np.all(reference.known["y"]["t"].own_error < 10 * U32)
+    assert np.all(reference.conditioning["y"]["t"].own_error < 10 * U32)
 
 
 def scalar(torch_fn, fn, *inputs, **options):
@@ -269,7 +269,7 @@ def test_slices_that_are_zero_by_construction_agree():
     fn = lambda p, x: p["weight"][0, 0] * x * (jnp.arange(6) > 1)[:, None]
     verdict = scalar(torch_fn, fn, x)
     assert verdict.ok, str(verdict)
-    assert any(f.part == "t" for f in verdict.findings)
+    assert any(f.scope.name == "t" for f in verdict.findings)
     made_up = lambda p, x: fn(p, x) + 1e-9 * (jnp.arange(6) == 0)[:, None]
     assert scalar(torch_fn, made_up, x).outcome is Outcome.DISAGREE
 
@@ -291,6 +291,8 @@ def test_a_cotangent_of_zero_is_noted():
 def test_a_small_blocks_condition_is_its_siblings_too():
     """As a bias gradient's gates where there is one hidden unit: a single number in three draws is no sample."""
     values = np.ones(4)
-    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), cuts={"y": Cut(0, "gate", ("i", "f", "g", "o"))})
+    problem = Problem(
+        {}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, "gate", ("i", "f", "g", "o"))}
+    )
     steep = lambda p: {"y": p.inputs[0] ** np.array([1, 9, 1, 1])}
-    np.testing.assert_allclose(measure(problem, steep, []).known["y"]["gate"].condition[0], 9, rtol=1e-3)
+    np.testing.assert_allclose(measure_reference(problem, steep, []).known["y"]["gate"].condition[0], 9, rtol=1e-3)

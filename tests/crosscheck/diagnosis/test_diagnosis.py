@@ -16,14 +16,14 @@ import torch
 
 import crosscheck
 from crosscheck.core.finding import Outcome, worst
-from crosscheck.core.judge import PROBE, judge
+from crosscheck.core.judge import PROBE
 from crosscheck.diagnosis import Port, diagnose
 from crosscheck.diagnosis.known_mistakes import matches
 from crosscheck.discovery.conventions import CONVENTIONS, BiasRule, Convention
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.suite.run import measure_case
+from crosscheck.suite.runs import measure_case
 from tests.support.ports import cell, function, port, sigmoid
 
 CASE = RecurrentCase("small", "for tests", 3, 9, 4, 6)
@@ -36,7 +36,7 @@ def measured():
 
 
 def diagnosed(measured, case, runner):
-    findings = judge(case.problem, measured[case.name].reference, runner(case))
+    findings = run_checks(case.problem, measured[case.name].reference, runner(case))
     assert worst(f.final for f in findings) is Outcome.DISAGREE
     found = diagnose(Port(case, case.problem, runner), findings)
     assert found.trouble == ""

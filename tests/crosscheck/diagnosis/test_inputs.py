@@ -15,10 +15,10 @@ import torch
 import crosscheck
 import jax_lstm
 from crosscheck.core.finding import Outcome
-from crosscheck.diagnosis.inputs import hidden_mistakes, premise
+from crosscheck.diagnosis.inputs import check_inputs, unseen_mistakes
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite.run import run_case
+from crosscheck.suite.runs import run_case
 from jax_lstm import LSTMState
 
 CASE = RecurrentCase("small", "", 3, 9, 4, 6)
@@ -27,16 +27,16 @@ SQUARE = RecurrentCase("square", "a layer of 6 inputs and 6 units, 6 rows and 6 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_standard_case_shows_every_mistake(name):
-    assert hidden_mistakes(CASES[name], CASES[name].problem) == []
+    assert unseen_mistakes(CASES[name], CASES[name].problem) == []
 
 
 def test_equal_sizes_are_proven_by_behaviour():
     """Where D, H, B and T are all equal no shape can tell; the numbers still do."""
-    assert hidden_mistakes(SQUARE, SQUARE.problem) == []
+    assert unseen_mistakes(SQUARE, SQUARE.problem) == []
 
 
 def names(case, problem):
-    return {fault.name for fault in hidden_mistakes(case, problem)}
+    return {fault.name for fault in unseen_mistakes(case, problem)}
 
 
 def test_zero_states_hide_mistakes_of_states():
@@ -66,8 +66,8 @@ def test_a_degenerate_case_is_vacuous_for_every_side():
     zero = {name: np.zeros(shape) for name, shape in CASE.shapes().items()}
     results = run_case(replace(CASE, weights=zero))
     assert {r.outcome for r in results} == {Outcome.VACUOUS}
-    (finding,) = premise(CASE, replace(CASE.problem, params=zero))
-    assert (finding.quantity, finding.lane) == ("inputs", "premise")
+    (finding,) = check_inputs(CASE, replace(CASE.problem, params=zero))
+    assert (finding.quantity, finding.lane) == ("inputs", "check_inputs")
     assert "draw random weights, inputs and states" in finding.note
 
 

@@ -104,7 +104,7 @@ def peer(make, gates="ifgo", order="hc", error=1e-14, where="", biases=BiasRule.
 
 
 ONE_ROUNDING = 1e-6  # computes in float32, or has a float32 tanh inside
-PEERS = {
+OTHER_LIBRARIES = {
     "haiku": peer(haiku, "igfo", where="lstm/linear/w [in, out] on [x, h]", biases=BiasRule.FORGET_PLUS_ONE),
     "equinox": peer(equinox, where="weight_ih [out, in]"),
     "keras": peer(keras, error=ONE_ROUNDING, where="recurrent weights: 1 [in, out]"),
@@ -118,9 +118,9 @@ PEERS = {
 }
 
 
-@pytest.fixture(scope="module", params=PEERS)
+@pytest.fixture(scope="module", params=OTHER_LIBRARIES)
 def found(request):
-    known = PEERS[request.param]
+    known = OTHER_LIBRARIES[request.param]
     fn, params = known.make()
     return SimpleNamespace(known=known, fn=fn, params=params, map=crosscheck.discover(fn, params))
 

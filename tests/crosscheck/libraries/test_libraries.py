@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 from crosscheck.core.finding import Outcome
-from crosscheck.core.problem import is_gradient
-from crosscheck.libraries import PEERS, NotInstalled, NotSupported, choose
+from crosscheck.core.problem import Gradient, is_gradient
+from crosscheck.libraries import OTHER_LIBRARIES, NotInstalled, NotSupported, choose
 from crosscheck.libraries import implementation as sides
 from crosscheck.lstm.cases import CASES, RecurrentCase, TextCase
-from crosscheck.suite import run as suite
-from crosscheck.suite.run import measure_case, run_side, run_sides
+from crosscheck.suite import runs as suite
+from crosscheck.suite.runs import assess_implementation, measure_case, run_implementations
 from jax_lstm import convert
 from jax_lstm.convert import gates
 
 PLAIN = RecurrentCase("plain", "", 3, 6, 4, 5)
 NEEDED = {"haiku": "haiku", "equinox": "equinox", "keras": "keras", "onnxruntime": "onnxruntime"}
-FLAX = [name for name in PEERS if name.startswith("flax")]
+FLAX = [name for name in OTHER_LIBRARIES if name.startswith("flax")]
 JAX = [*FLAX, "haiku", "equinox"]
 
 
@@ -48,7 +48,7 @@ def measured():
 @pytest.mark.parametrize("name", [*JAX, "torch.nn.LSTM/native"])
 def test_a_right_library_agrees_in_outputs_and_gradients(name, measured):
     need_peer(name)
-    verdict = run_side(measured, PEERS[name], explain=False)
+    verdict = assess_implementation(measured, OTHER_LIBRARIES[name], explain=False)
     assert verdict.ok, str(verdict)
     assert {f.quantity for f in verdict.findings} == set(measured.reference.truth)
     lanes = {f.lane for f in verdict.findings}
@@ -82,10 +82,10 @@ def test_what_each_library_has(feature):
     for name in SUPPORTED:
         need_peer(name)
     case = replace(CASE_OF[feature], name=feature)
-    found = run_sides(case, tuple(SUPPORTED), explain=False)
+    found = run_implementations(case, tuple(SUPPORTED), explain=False)
     assert all(result.ok for result in found.judged), [str(r.verdict) for r in found.judged if not r.ok]
     assert all(entry.what == "not supported" and entry.reason for entry in found.without), found.without
-    assert {r.side for r in found.judged} == {name for name, known in SUPPORTED.items() if feature in known}
+    assert {r.implementation for r in found.judged} == {name for name, known in SUPPORTED.items() if feature in known}
     assert len(found.judged) + len(found.without) == len(SUPPORTED)
 
 
@@ -97,8 +97,8 @@ def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
     """docs/findings has why: its tanh. So lane A disagrees, and by the size of one float32 rounding."""
     need_peer("keras")
     measured = measure_case(replace(CASE_OF[feature], name=feature))
-    assert run_side(measured, replace(PEERS["keras"], dtypes=("float32",)), explain=False).ok
-    verdict = run_side(measured, PEERS["keras"], explain=False)
+    assert assess_implementation(measured, replace(OTHER_LIBRARIES["keras"], dtypes=("float32",)), explain=False).ok
+    verdict = assess_implementation(measured, OTHER_LIBRARIES["keras"], explain=False)
     assert verdict.outcome is Outcome.DISAGREE
     assert "something was computed in float32" in verdict.cause
 
@@ -108,14 +108,14 @@ def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
 def test_what_no_library_has(name, case):
     need_peer(name)
     with pytest.raises(NotSupported, match=r"no projection|for LSTMs"):
-        PEERS[name].runner(case)
+        OTHER_LIBRARIES[name].runner(case)
 
 
 @pytest.mark.parametrize("name", [name for name in FLAX if "LSTMCell" not in name])
 def test_flax_is_wrong_on_a_row_of_length_0_alone(name):
     """Its h_n and c_n are those of the padding; every other row is right."""
     case = replace(PLAIN, lengths=(6, 0, 4))
-    run = PEERS[name].runner(case)(case.problem, "float64")
+    run = OTHER_LIBRARIES[name].runner(case)(case.problem, "float64")
     truth = measure_case(case).reference.truth
     for quantity in ("h_n", "c_n"):
         off = np.abs(run[quantity] - truth[quantity]).max(axis=(0, 2))
@@ -132,14 +132,14 @@ def test_a_wrong_converter_is_a_wrong_side(measured, monkeypatch):
         return original(swapped, **options)
 
     monkeypatch.setattr(convert, "to_flax", wrong)
-    verdict = run_side(measured, PEERS["flax.linen"])
+    verdict = assess_implementation(measured, OTHER_LIBRARIES["flax.linen"])
     assert verdict.outcome is Outcome.DISAGREE
     assert "f i g o" in " ".join(verdict.diagnosis)
 
 
 def test_a_side_without_gradients_or_float64_says_so(measured):
     def judged(runner, **kind):
-        return run_side(measured, sides.Side("forward", runner, **kind))
+        return assess_implementation(measured, sides.Implementation("forward", runner, **kind))
 
     verdict = judged(outputs_only, dtypes=("float32",), gradients=False)
     assert verdict.ok
@@ -158,7 +158,7 @@ def test_a_side_without_float64_is_not_said_to_agree_there(measured):
         return lambda problem, dtype: {n: a + (n == "h_n") for n, a in run(problem, dtype).items()}
 
     for dtypes, words in ((("float32",), "'h_n' differs"), (("float64", "float32"), "'h_n' differs")):
-        verdict = run_side(measured, sides.Side("wrong", wrong, dtypes=dtypes), explain=False)
+        verdict = assess_implementation(measured, sides.Implementation("wrong", wrong, dtypes=dtypes), explain=False)
         assert verdict.outcome is Outcome.DISAGREE
         assert words in verdict.cause
 
@@ -168,9 +168,11 @@ def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
     case = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last")
     measured = measure_case(case)
     ours = choose(["jax_lstm"])[0]
-    without_a = run_side(measured, replace(ours, name="float32 alone", dtypes=("float32",)), explain=False)
-    truth = run_side(measured, choose(["torch.nn.LSTM"])[0], explain=False)
-    rest = lambda verdict: sum(int(f.rows.rest.sum()) for f in verdict.findings if f.quantity == "grad x" and f.rows)
+    without_a = assess_implementation(measured, replace(ours, name="float32 alone", dtypes=("float32",)), explain=False)
+    truth = assess_implementation(measured, choose(["torch.nn.LSTM"])[0], explain=False)
+    rest = lambda verdict: sum(
+        int(f.rows.rest.sum()) for f in verdict.findings if f.quantity == Gradient("x") and f.rows
+    )
     assert rest(without_a) > rest(truth)
 
 
@@ -182,9 +184,14 @@ def test_a_control_is_expected_to_agree_where_a_side_has_no_gradients(monkeypatc
         return lambda problem, dtype: {n: a + (n == "c_n") for n, a in run(problem, dtype).items()}
 
     for name, runner in (("outputs only", outputs_only), ("wrong", wrong)):
-        monkeypatch.setitem(PEERS, name, sides.Side(name, runner, dtypes=("float32",), gradients=False))
+        monkeypatch.setitem(
+            OTHER_LIBRARIES, name, sides.Implementation(name, runner, dtypes=("float32",), gradients=False)
+        )
     faded = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last", expect=Outcome.VACUOUS)
-    found = {r.side: r for r in run_sides(faded, ["jax_lstm", "outputs only", "wrong"], explain=False).judged}
+    found = {
+        r.implementation: r
+        for r in run_implementations(faded, ["jax_lstm", "outputs only", "wrong"], explain=False).judged
+    }
     assert [(found[name].outcome, found[name].ok) for name in ("jax_lstm", "outputs only", "wrong")] == [
         (Outcome.VACUOUS, True), (Outcome.AGREE, True), (Outcome.DISAGREE, False),
     ]  # fmt: skip
@@ -194,18 +201,20 @@ def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
     def crash(case):
         raise RuntimeError("out of memory\nand more lines")
 
-    monkeypatch.setitem(PEERS, "haiku", sides.Side("haiku", crash))
-    found = run_sides(PLAIN, ["jax_lstm", "haiku"], explain=False)
-    assert [(e.side, e.what, e.reason) for e in found.without] == [("haiku", "could not run", "out of memory")]
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", sides.Side("jax_lstm", crash))
+    monkeypatch.setitem(OTHER_LIBRARIES, "haiku", sides.Implementation("haiku", crash))
+    found = run_implementations(PLAIN, ["jax_lstm", "haiku"], explain=False)
+    assert [(e.implementation, e.what, e.reason) for e in found.without] == [
+        ("haiku", "could not run", "out of memory")
+    ]
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", sides.Implementation("jax_lstm", crash))
     with pytest.raises(RuntimeError, match="out of memory"):
-        run_sides(PLAIN, ["jax_lstm"], explain=False)
+        run_implementations(PLAIN, ["jax_lstm"], explain=False)
 
 
 def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("crosscheck.libraries.find_spec", lambda name: None)
     with pytest.raises(NotInstalled, match=r"no module 'haiku'; pip install 'jax-lstm\[peers\]'"):
-        PEERS["haiku"].runner(PLAIN)
+        OTHER_LIBRARIES["haiku"].runner(PLAIN)
 
 
 def test_sides_are_chosen_by_name_or_by_what_names_begin_with():

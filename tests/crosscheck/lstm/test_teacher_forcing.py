@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from crosscheck.core.finding import Outcome
-from crosscheck.libraries import SIDES, Side
+from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.lstm.teacher_forcing import cut_into_windows
+from crosscheck.lstm.teacher_forcing import teacher_forced
 from crosscheck.lstm.trajectory import trajectory
-from crosscheck.suite.run import measure_case, run_side
+from crosscheck.suite.runs import assess_implementation, measure_case
 from tests.support.ports import cell, port, sigmoid
 from tests.support.rewording import decided, reword
 
@@ -36,9 +36,9 @@ def measured():
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", STANDARD)
 def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measured):
-    verdict = run_side(measured, SIDES[side])
+    verdict = assess_implementation(measured, STANDARD[side])
     assert verdict.ok, str(verdict)
     end_to_end = [f for f in verdict.findings if f.lane in "AB"]
     assert {f.verdict for f in end_to_end if f.quantity in ("h_n", "c_n")} == {Outcome.INCONCLUSIVE}
@@ -56,9 +56,9 @@ def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measu
 
 
 def test_what_settles_a_doubt_is_not_its_name(measured, monkeypatch):
-    expected = run_side(measured, SIDES["torch_ref"])
+    expected = assess_implementation(measured, STANDARD["torch_ref"])
     reword(monkeypatch)
-    assert decided(run_side(measured, SIDES["torch_ref"])) == decided(expected)
+    assert decided(assess_implementation(measured, STANDARD["torch_ref"])) == decided(expected)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_settles_a_doubt_is_not_its_name(measured, monkeypatch):
     ],
 )
 def test_a_real_fault_in_a_chaotic_model_disagrees_by_one_step(wrong, measured):
-    verdict = run_side(measured, Side("port", port(wrong)))
+    verdict = assess_implementation(measured, Implementation("port", port(wrong)))
     assert verdict.outcome is Outcome.DISAGREE
     bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
     assert "A 1-step" in bad
@@ -80,7 +80,7 @@ def test_windows_see_what_single_steps_cannot(measured):
     """Outputs late by one step are right in every window of one step."""
 
     def late(case):
-        right = SIDES["jax_lstm"].runner(case)
+        right = STANDARD["jax_lstm"].runner(case)
 
         def run(problem, dtype):
             result = dict(right(problem, dtype))
@@ -89,7 +89,7 @@ def test_windows_see_what_single_steps_cannot(measured):
 
         return run
 
-    verdict = run_side(measured, Side("port", late))
+    verdict = assess_implementation(measured, Implementation("port", late))
     bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
     assert "A 4-step" in bad
     assert not bad & {"A 1-step", "B 1-step"}
@@ -105,7 +105,7 @@ def test_what_only_a_position_shows_is_seen_at_smaller_recurrent_weights(measure
 
         return port(step)(case)
 
-    verdict = run_side(measured, Side("port", cut))
+    verdict = assess_implementation(measured, Implementation("port", cut))
     bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
     assert bad == {"A calm"}
 
@@ -122,7 +122,7 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_trajectory_is_the_references(case):
-    truth = SIDES["torch_ref"].runner(case)(case.problem, "float64")
+    truth = STANDARD["torch_ref"].runner(case)(case.problem, "float64")
     rows = trajectory(case, case.problem)
     for k, name in enumerate(case.state_names):
         last = np.stack([row.states[k][0 if row.suffix else -1] for row in rows])
@@ -134,14 +134,14 @@ def test_the_trajectory_is_the_references(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_windows_put_together_are_the_sequence(case, size):
     """Every window's y is the stretch of y that it was cut from, in every layer, direction and row."""
-    truth = SIDES["torch_ref"].runner(case)(case.problem, "float64")
-    small, problem = cut_into_windows(case, case.problem, size)
+    truth = STANDARD["torch_ref"].runner(case)(case.problem, "float64")
+    small, problem = teacher_forced(case, case.problem, size)
     assert (small.steps, small.time_major) == (size, case.time_major)
-    found = SIDES["torch_ref"].runner(small)(problem, "float64")
+    found = STANDARD["torch_ref"].runner(small)(problem, "float64")
     to_time_first = lambda a, case: np.moveaxis(a, case.time_axis, 0)
     y = to_time_first(truth["y"], case) if case.batch else truth["y"][:, None]
     windows = to_time_first(found["y"], small)
     batch = case.batch or 1
     for n, start in enumerate(range(0, case.steps - size + 1, size)):
         np.testing.assert_allclose(windows[:, n * batch : (n + 1) * batch], y[start : start + size], atol=1e-13)
-    assert problem.cuts["y"].rows(found["y"]).shape[0] == len(range(0, case.steps - size + 1, size))
+    assert problem.slicings["y"].rows(found["y"]).shape[0] == len(range(0, case.steps - size + 1, size))

@@ -24,11 +24,11 @@ from crosscheck.commands import cli, faults
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
 from crosscheck.core.judge import LINEARITY, LOSS_SCALED
 from crosscheck.core.norms import NORMS
-from crosscheck.core.slices import APART, STEPS, WHOLE
+from crosscheck.core.slices import OUTLIERS, WHOLE
 from crosscheck.core.verdict import Verdict
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.libraries import PEERS
-from crosscheck.libraries.implementation import Side
+from crosscheck.libraries import OTHER_LIBRARIES
+from crosscheck.libraries.implementation import Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.lstm.teacher_forcing import SIZES
 from crosscheck.report.content import as_dict
@@ -41,7 +41,7 @@ from crosscheck.studies.training.lockstep import single_step
 from crosscheck.studies.training.optimizers import OPTIMIZERS
 from crosscheck.suite import mutants
 from crosscheck.suite import mutation_score as score
-from crosscheck.suite.run import CaseResult
+from crosscheck.suite.runs import CaseResult
 from tests import ROOT
 from tests.crosscheck.suite.test_mutation_score import trials
 from tests.support import wrong_ports
@@ -92,7 +92,7 @@ def _make_small(patch):
     """One small case, one wrong side, four faults and a short training."""
     patch.setitem(CASES, "small", CASE)
     patch.setattr("crosscheck.commands.matrix.matrix_cases", lambda: {"small": CASE})
-    patch.setitem(PEERS, "wrong", Side("wrong", wrong_ports.SIDES["gate order"].runner))
+    patch.setitem(OTHER_LIBRARIES, "wrong", Implementation("wrong", wrong_ports.STANDARD["gate order"].runner))
     plain = RecurrentCase("plain", "", 3, 6, 4, 5, num_layers=2)
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     broken = {"empty-zip": mutants.MUTANTS["empty-zip"]}
@@ -250,7 +250,7 @@ def test_words_are_the_codes():
     assert words("outcome") == list(Outcome)
     assert words("reason") == list(Reason)
     assert words("norm") == [*NORMS, ""]
-    assert set(words("part")) == {WHOLE, APART, *STEPS, "gate", "row"}
+    assert set(words("part")) == {WHOLE, OUTLIERS, *STEPS, "gate", "row"}
     forced = [Check(lane.dtype, Kind.TEACHER_FORCED, n) for lane in (FLOAT64, FLOAT32) for n in SIZES]
     single = [single_step(lane.dtype) for lane in (FLOAT64, FLOAT32)]
     others = [Check("float64", Kind.DAMPED), Check(None, Kind.INPUTS), Check(None, Kind.FAILED)]
@@ -265,7 +265,7 @@ def test_words_are_the_codes():
     assert DEFINITIONS["notebook_class"]["properties"]["unused"]["items"]["enum"] == list(notebook.LAYERS)
     torchs = {f"{kind}{end}" for kind in find._GATES.values() for end in ("", "Cell")}
     assert set(words("checkpoint_skipped", "kind")) == torchs | {"optimizer state", "unknown"}
-    assert {side.package for side in PEERS.values()} <= DEFINITIONS["environment"]["properties"].keys()
+    assert {side.package for side in OTHER_LIBRARIES.values()} <= DEFINITIONS["environment"]["properties"].keys()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import plot as bench_plot
-from benchmarks.competitors import known
+from benchmarks.implementations import known
 from benchmarks.result import Result, Row
 from benchmarks.shapes import Shape
 from crosscheck.core.finding import SEVERITY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosscheck.core.problem import Gradient
 from tests.support.requirements import need
 
 need("torch")
@@ -18,13 +19,13 @@ import pytest
 from typer.testing import CliRunner
 
 from crosscheck.commands import cli
+from crosscheck.core.environment import processor
 from crosscheck.core.finding import Outcome
-from crosscheck.core.machine import processor
 from crosscheck.core.verdict import Verdict
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.page import Cell, Fold, Page, Table, Words, render, write_page
 from crosscheck.report.suite_page import suite_page
-from crosscheck.suite import run as suite
+from crosscheck.suite import runs as suite
 from tests import ROOT
 from tests.support import report_samples as samples
 from tests.support import wrong_ports
@@ -153,8 +154,8 @@ NEAR = 20.0  # makes a sample's error, at most 0.9/20 of its limit, the nearest 
     ("quantity", "lane", "case", "title"),
     [
         ("y", "A", 0, "jax_lstm: y, error against t"),
-        ("grad x", "B", 1, "jax_lstm: grad x, error against t"),
-        ("grad weight_ih_l1", "B", 1, "jax_lstm: gradients by gate"),
+        (Gradient("x"), "B", 1, "jax_lstm: grad x, error against t"),
+        (Gradient("weight_ih_l1"), "B", 1, "jax_lstm: gradients by gate"),
     ],
 )
 def test_of_what_agrees_the_quantity_nearest_to_its_limit_stands_open(quantity, lane, case, title):
@@ -175,9 +176,11 @@ def test_of_what_disagrees_the_quantity_farthest_over_its_limit_stands_open(fact
     late = samples.results()[1]
     cases = []
     for name, factor in zip(("first", "second"), factors, strict=True):
-        result = replace(late[0], name=name, side="torch_ref")
-        findings = tuple(scaled(f, factor) if f.quantity == "grad x" else f for f in result.verdict.findings)
-        cases.append([replace(late[1], name=name, side="jax_lstm"), replace(result, verdict=Verdict(findings))])
+        result = replace(late[0], name=name, implementation="torch_ref")
+        findings = tuple(scaled(f, factor) if f.quantity == Gradient("x") else f for f in result.verdict.findings)
+        cases.append(
+            [replace(late[1], name=name, implementation="jax_lstm"), replace(result, verdict=Verdict(findings))]
+        )
     worst = "first" if factors[0] > factors[1] else "second"
     page = page_of([samples.results()[2], *cases, samples.results()[0]])
     assert Reader(render(page)).opened == [worst, "torch_ref: grad x, error against t"]
@@ -186,7 +189,7 @@ def test_of_what_disagrees_the_quantity_farthest_over_its_limit_stands_open(fact
 def test_a_side_without_drawings_keeps_ours_open():
     ours, theirs = samples.results()[0]
     near = [scaled(f, NEAR) if f.quantity == "y" else f for f in theirs.verdict.findings]
-    closer = tuple(scaled(f, 2.0) if f.quantity == "grad x" else f for f in ours.verdict.findings)
+    closer = tuple(scaled(f, 2.0) if f.quantity == Gradient("x") else f for f in ours.verdict.findings)
     pair = [replace(ours, verdict=Verdict(closer)), replace(theirs, verdict=Verdict(tuple(near)))]
     assert Reader(render(page_of([pair]))).opened == ["fine", "jax_lstm: grad x, error against t"]
 
@@ -194,7 +197,7 @@ def test_a_side_without_drawings_keeps_ours_open():
 def test_what_cannot_fail_is_not_the_worst():
     ours = samples.results()[0][0]
     near = lambda f: replace(scaled(f, NEAR), own_limit=True) if f.quantity == "y" else f
-    closer = [scaled(f, 2.0) if f.quantity == "grad x" else near(f) for f in ours.verdict.findings]
+    closer = [scaled(f, 2.0) if f.quantity == Gradient("x") else near(f) for f in ours.verdict.findings]
     page = page_of([[replace(ours, verdict=Verdict(tuple(closer)))]])
     assert Reader(render(page)).opened == ["fine", "jax_lstm: grad x, error against t"]
 
@@ -205,7 +208,7 @@ def test_what_another_lane_settled_is_not_the_worst():
     whole = replace(ours.verdict.findings[0], quantity="loss", part="whole", rows=None, error=0.99, limit=1.0)
     vacuous = [
         replace(f, verdict=Outcome.VACUOUS, error=None, limit=None, settled="by lane B")
-        if (f.quantity, f.lane) == ("grad x", "A")
+        if (f.quantity, f.lane) == (Gradient("x"), "A")
         else scaled(f, NEAR)
         if f.quantity == "y"
         else f
@@ -217,7 +220,7 @@ def test_what_another_lane_settled_is_not_the_worst():
 
 def test_a_side_that_failed_is_drawn_and_comes_first():
     ours, theirs = samples.results()[1]
-    swapped = [[replace(theirs, side="jax_lstm"), replace(ours, side="torch_ref")]]
+    swapped = [[replace(theirs, implementation="jax_lstm"), replace(ours, implementation="torch_ref")]]
     read = Reader(render(page_of(swapped)))
     assert sum(tag == "svg" for tag, _ in read.tags) == 12
     assert read.text.index("torch_ref: what was found") < read.text.index("jax_lstm: what was found")
@@ -258,7 +261,7 @@ def test_names_cannot_smuggle_anything_in():
     findings = samples.gates("A", names=[name, f"grad {name} and a tail that is cut out of the middle"])
     steps = [replace(f, quantity=name, note=name) for f in samples.steps("A")]
     drawn = samples.result(name, findings + steps, cause=name)
-    page = suite_page([[drawn, replace(drawn, side=name)]], {name: name}, name)
+    page = suite_page([[drawn, replace(drawn, implementation=name)]], {name: name}, name)
     read = Reader(render(replace(page, title=name)))
     assert not {tag for tag, _ in read.tags} & {"script", "alert"}
     assert read.text.count("alert('$x$')") > 10
@@ -298,11 +301,11 @@ def test_the_command_writes_the_same_page_twice_but_for_times(run, tmp_path):
 
 
 def test_a_wrong_port_gets_its_page_and_exit_code_1(run, monkeypatch, tmp_path):
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", wrong_ports.SIDES["stop_gradient on h"])
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", wrong_ports.STANDARD["stop_gradient on h"])
     assert run("--report", tmp_path).exit_code == 1
     read = Reader((tmp_path / "index.html").read_text())
     assert "1 not as expected, disagree" in read.text
-    assert ("grad weight_ih_l0", "A", "disagree") in {row[:3] for row in read.rows}
+    assert (Gradient("weight_ih_l0"), "A", "disagree") in {row[:3] for row in read.rows}
     assert ("y", "A", "agree") in {row[:3] for row in read.rows}
 
 
@@ -363,5 +366,5 @@ def test_controls_alone_and_a_silent_control():
     assert "one did" in page.summary
     assert "agree (expected: vacuous)" in render(page)
     assert Reader(render(page_of([samples.results()[0], [replace(silent[0], name="silent")]]))).opened[0] == "silent"
-    page = page_of([[faded[0], replace(silent[0], name="faded", side="torch_ref")]])
+    page = page_of([[faded[0], replace(silent[0], name="faded", implementation="torch_ref")]])
     assert page.sections[0].rows[0][1] == Cell("agree (expected: vacuous)", "bad")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosscheck.core.problem import Gradient
 from tests.support.requirements import need
 
 need("torch")
@@ -85,7 +86,7 @@ def test_the_heat_map_darkens_with_the_error_and_frames_what_disagrees():
     for number in ("&lt; 0.001", ">0.1<", ">1<", ">10<", ">1000<"):
         assert number in svg
     unknown = samples.rows_of([np.nan, 1, 1, np.inf], np.ones(4), [1, 2, 0, 3])
-    shown = heat_map([samples.finding_of("grad p", "A", "gate", unknown)])
+    shown = heat_map([samples.finding_of(Gradient("p"), "A", "gate", unknown)])
     for word in (">vacuous<", ">inconclusive<", ">∞<"):
         assert word in shown
 

@@ -12,12 +12,16 @@ import sys
 import pytest
 from rich.console import Console
 
+from crosscheck.core.problem import Gradient
 from crosscheck.report.terminal import ENDLESS, new_table, output, say, show
 from tests import ROOT
 from tests.support.requirements import need
 
 COLUMNS = ("case", "verdict", "error", "quantity", "time")
-ROWS = [("notebook", "agree", "1.7e-15 / 4.7e-14", "grad x", "9.4 s"), ("text", "vacuous", "", "grad h0", "12.0 s")]
+ROWS = [
+    ("notebook", "agree", "1.7e-15 / 4.7e-14", Gradient("x"), "9.4 s"),
+    ("text", "vacuous", "", Gradient("h0"), "12.0 s"),
+]
 
 
 def printed(width: int, columns=COLUMNS, rows=ROWS, **options) -> list[str]:
@@ -77,7 +81,7 @@ def test_a_block_repeats_a_key_that_its_row_leaves_out():
 def test_a_column_with_nothing_in_it_is_left_out_and_words_without_a_name_wrap():
     assert printed(len("a"), ("a", ""), [("1", ""), ("2", "")]) == ["a", "1", "2", ""]
     rows = [("keras", "-", "it takes no lengths and has no bidirectional layer")]
-    shown = printed(40, ("competitor", "time", ""), rows)
+    shown = printed(40, ("implementation", "time", ""), rows)
     assert max(map(len, shown)) <= 40
     assert "bidirectional" in " ".join(shown)
 

@@ -18,7 +18,7 @@ from crosscheck.core.finding import Outcome
 from crosscheck.core.verdict import Verdict
 from crosscheck.studies.gradient_flow import implementations as sides
 from crosscheck.studies.gradient_flow.agreement import cross_check, flow_problem
-from crosscheck.studies.gradient_flow.implementations import torch_side
+from crosscheck.studies.gradient_flow.implementations import run_in_torch
 from crosscheck.studies.gradient_flow.network import study_networks
 from crosscheck.studies.gradient_flow.rates import decimal, fit, predicted_factor
 from crosscheck.studies.gradient_flow.sentences import sentences
@@ -36,7 +36,7 @@ def networks():
 def truth(name):
     """torch_ref's own figures, at every step, in the layout of the JAX side's."""
     network = networks()[name]
-    logs = torch_side(network, flow_problem(network))
+    logs = run_in_torch(network, flow_problem(network))
     return network, {n: np.append(a, 0.0) if n.startswith("product") else a for n, a in logs.items()}
 
 
@@ -57,7 +57,7 @@ def test_a_wrong_number_is_seen_in_every_quantity(quantity):
     verdict = cross_check(network, logs | {quantity: wrong}, 1)
     assert verdict.outcome is Outcome.DISAGREE
     assert {f.quantity for f in verdict.findings if not f.ok} == {quantity}
-    (steps,) = (f for f in verdict.findings if not f.ok and f.part == "t")
+    (steps,) = (f for f in verdict.findings if not f.ok and f.scope.name == "t")
     assert steps.first_step == 11 + (quantity in sides.STEP)
 
 
@@ -93,7 +93,7 @@ def test_singular_values_are_compared_under_the_step_they_belong_to():
     wrong = {name: logs[name].copy() for name in ("step_max", "product_max")}
     wrong["step_max"][12] += 1e-6
     wrong["product_max"][18] += 1e-6
-    findings = [f for f in cross_check(network, logs | wrong, 6).findings if not f.ok and f.part == "t"]
+    findings = [f for f in cross_check(network, logs | wrong, 6).findings if not f.ok and f.scope.name == "t"]
     assert {f.quantity: f.first_step for f in findings} == {"step_max": 13, "product_max": 18}
 
 

@@ -19,7 +19,7 @@ from flax.traverse_util import unflatten_dict
 
 import torch_ref
 from crosscheck.core.finding import Outcome
-from crosscheck.core.jax_runner import jax_lane
+from crosscheck.core.jax_runner import jax_precision
 from crosscheck.lstm.corpus import Corpus, documentation
 from crosscheck.studies.training import optimizers
 from crosscheck.studies.training.in_jax import JaxTrainer
@@ -163,7 +163,7 @@ def test_a_chaotic_training_is_inconclusive_from_a_step_on_and_single_steps_deci
     assert 20 < step < 70
     doubtful = [f for f in result.findings if f.lane == "A" and f.verdict is Outcome.INCONCLUSIVE]
     assert doubtful
-    assert all(f.settled for f in doubtful)
+    assert all(f.settled_by for f in doubtful)
     assert any("past deciding" in note and f"from step {step} on" in note for note in result.notes)
     singles = [f for f in result.findings if f.lane == "A 1-step"]
     assert all(f.ok and f.limit < 1e-9 for f in singles)
@@ -181,7 +181,7 @@ def test_a_mistake_inside_the_chaos_is_seen_by_single_steps():
     wrong = [(f.quantity, f.first_step) for f in result.findings if f.lane == "A 1-step" and not f.ok]
     assert ("fc.bias", 61) in wrong
     assert {quantity for quantity, _ in wrong} <= {"fc.bias", "validation loss"}
-    assert not any(f.settled for f in result.findings)
+    assert not any(f.settled_by for f in result.findings)
 
 
 def exact_adam(rate, b1=0.9, b2=0.999, eps=1e-8):
@@ -304,7 +304,7 @@ def test_jax_from_named_arrays_is_optax_training(name):
         updates, memory = optimizer.update(gradients, memory, params)
         return optax.apply_updates(params, updates), memory, loss
 
-    with jax_lane("float64"):
+    with jax_precision("float64"):
         params = unflatten_dict(of.weights(), sep=".")
         memory = optimizer.init(params)
         for n in range(4):

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from crosscheck.commands import cli
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Kind
 from crosscheck.core.problem import is_gradient
-from crosscheck.libraries import PEERS, SIDES
+from crosscheck.libraries import OTHER_LIBRARIES, STANDARD
 from crosscheck.libraries import implementation as sides
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.suite.matrix import ALL, matrix_cases, outputs, part
-from crosscheck.suite.run import run_sides
+from crosscheck.suite.runs import run_implementations
 from tests import ROOT
 from tests.support import wrong_ports
 
@@ -37,9 +37,9 @@ def run(monkeypatch):
     monkeypatch.setattr("crosscheck.commands.matrix.matrix_cases", lambda: {"small": CASE, "both": BOTH})
     monkeypatch.setitem(CASES, "small", CASE)
     monkeypatch.setitem(CASES, "both", BOTH)
-    wrong = wrong_ports.SIDES["gate order"]
-    monkeypatch.setitem(PEERS, "wrong", sides.Side("wrong", wrong.runner))
-    monkeypatch.setitem(PEERS, "absent", sides.Side("absent", absent, "no-such-package"))
+    wrong = wrong_ports.STANDARD["gate order"]
+    monkeypatch.setitem(OTHER_LIBRARIES, "wrong", sides.Implementation("wrong", wrong.runner))
+    monkeypatch.setitem(OTHER_LIBRARIES, "absent", sides.Implementation("absent", absent, "no-such-package"))
     return lambda *arguments: CliRunner().invoke(cli.app, [*arguments, "--jobs", "1"])
 
 
@@ -79,14 +79,14 @@ def test_the_matrix(run, tmp_path):
 
 
 def test_the_matrix_fails_where_ours_is_wrong(run, monkeypatch):
-    monkeypatch.setitem(SIDES, "jax_lstm", replace(wrong_ports.SIDES["gate order"], name="jax_lstm"))
+    monkeypatch.setitem(STANDARD, "jax_lstm", replace(wrong_ports.STANDARD["gate order"], name="jax_lstm"))
     result = run("matrix", "--only", "torch.nn.LSTM", "--case", "small")
     assert result.exit_code == 1
     assert result.stdout.rstrip().endswith("jax_lstm: disagree")
 
 
 def test_figures_are_the_largest_error_in_units_of_its_limit():
-    (result,) = run_sides(CASE, ["jax_lstm"]).judged
+    (result,) = run_implementations(CASE, ["jax_lstm"]).judged
     for check in (FLOAT64, FLOAT32):
         for of in (outputs, is_gradient):
             found = [f for f in result.verdict.findings if f.check == check and of(f.quantity)]
@@ -98,7 +98,7 @@ def test_its_cases_are_the_standard_ones_and_lengths_without_an_empty_row():
     assert {name: case for name, case in matrix_cases().items() if name in CASES} == CASES
     (extra,) = matrix_cases().keys() - CASES.keys()
     assert (0 in CASES["lengths"].lengths, min(matrix_cases()[extra].lengths) > 0) == (True, True)
-    assert tuple(SIDES | PEERS) == ALL
+    assert tuple(STANDARD | OTHER_LIBRARIES) == ALL
 
 
 def test_against_judges_ours_and_the_named_sides(run, tmp_path):

@@ -98,7 +98,7 @@ def test_a_sound_comparer_is_not_noticed():
     trial = mutants.Trial(
         PLAIN,
         {name: Recorded(faulty.runner(FAULTS[name], PLAIN)) for name in ("gate-order-igfo", "clip-high", "dh0-zero")},
-        {"torch_ref": Recorded(score.SIDES["torch_ref"].runner(PLAIN))},
+        {"torch_ref": Recorded(score.STANDARD["torch_ref"].runner(PLAIN))},
     )
     assert mutants.Mutant("is sound").notice(trial) == ""
     assert mutants.Mutant("is sound", degenerate=lambda problem: problem).notice(trial) == ""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from crosscheck.core.problem import Gradient
 from tests.support.requirements import need
 
 need("torch")
@@ -38,7 +39,7 @@ def test_a_pair_that_is_no_lstm():
     verdict = crosscheck.check(jax_mlp, module, params_of(module), (RNG.normal(size=(4, 3)),), output_names=["y"])
     assert verdict.ok, str(verdict)
     assert {f.quantity for f in verdict.findings} == {
-        "y", "grad 0.weight", "grad 0.bias", "grad 2.weight", "grad 2.bias", "grad x",
+        "y", Gradient("0.weight"), Gradient("0.bias"), Gradient("2.weight"), Gradient("2.bias"), Gradient("x"),
     }  # fmt: skip
     assert str(verdict).startswith("agree: 6 quantities in float64 (lane A) and float32 (lane B)")
     assert verdict.environment["torch"] == torch.__version__
@@ -55,7 +56,7 @@ def test_an_lstm_with_states_and_a_torch_adapter():
     verdict = crosscheck.assert_agree(
         fn, module, params_of(module), (x, (h, c)), torch_fn=lambda m, x, s: (lambda y, hc: (y, hc[1]))(*m(x, s))
     )
-    assert {"output 0", "output 1", "grad x", "grad states[0]", "grad states[1]"} <= {
+    assert {"output 0", "output 1", Gradient("x"), "grad states[0]", "grad states[1]"} <= {
         f.quantity for f in verdict.findings
     }
 
@@ -72,7 +73,7 @@ def test_integer_inputs_are_passed_as_they_are():
     tokens = np.array([[0, 6, 3]])
     verdict = crosscheck.check(lambda p, t: p["weight"][t], module, params_of(module), (tokens,))
     assert verdict.ok, str(verdict)
-    assert {f.quantity for f in verdict.findings} == {"output 0", "grad weight"}
+    assert {f.quantity for f in verdict.findings} == {"output 0", Gradient("weight")}
 
 
 def test_inputs_without_names_of_their_own_are_numbered():
@@ -87,7 +88,7 @@ def test_wrt_cotangents_and_seed():
     x = RNG.normal(size=(4, 3))
     verdict = crosscheck.check(jax_mlp, module, params_of(module), (x,), wrt=["2.bias"], cotangents=np.ones((4, 2)))
     (finding,) = [f for f in verdict.findings if f.quantity.startswith("grad") and f.lane == "A"]
-    assert (finding.quantity, finding.norm) == ("grad 2.bias", pytest.approx(4 * np.sqrt(2)))
+    assert (finding.quantity, finding.norm) == (Gradient("2.bias"), pytest.approx(4 * np.sqrt(2)))
     first, second = (
         [f.norm for f in crosscheck.check(jax_mlp, module, params_of(module), (x,), seed=s).findings] for s in (1, 2)
     )
@@ -99,7 +100,7 @@ def test_an_unused_parameter_counts_as_zero_and_is_reported():
     module.register_parameter("spare", torch.nn.Parameter(torch.ones(2)))
     verdict = crosscheck.check(jax_mlp, module, params_of(module), (RNG.normal(size=(4, 3)),))
     assert verdict.outcome is Outcome.VACUOUS
-    assert verdict.first.quantity == "grad spare"
+    assert verdict.first.quantity == Gradient("spare")
     assert verdict.notes == ("torch gives no gradient for 'spare' (None); it counts as zero",)
     leak = lambda params, x: jax_mlp(params, x) + params["spare"]
     assert crosscheck.check(leak, module, params_of(module), (RNG.normal(size=(4, 3)),)).outcome is Outcome.DISAGREE

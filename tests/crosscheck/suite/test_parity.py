@@ -17,14 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from crosscheck.core.criterion import LANES, compare
+from crosscheck.core.criterion import CRITERIA, compare
 from crosscheck.core.finding import Outcome
 from crosscheck.core.norms import norm
-from crosscheck.core.problem import Problem
-from crosscheck.libraries import SIDES
+from crosscheck.core.problem import Gradient, Problem
+from crosscheck.libraries import STANDARD
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.content import as_dict
-from crosscheck.suite.run import measure_case, run_suite
+from crosscheck.suite.runs import measure_case, run_suite
 from tests.support import xla_flags
 
 QUICK = [
@@ -60,11 +60,11 @@ def test_long_standard_case(name):
 
 
 def assert_agreement(name, results):
-    assert [result["side"] for result in results] == list(SIDES)
+    assert [result["side"] for result in results] == list(STANDARD)
     assert all(result["ok"] for result in results), results
     (ours,) = (result for result in results if result["side"] == "jax_lstm")
     wanted = CASES[name].problem
-    expected = {*wanted.output_names, *(f"grad {n}" for n in wanted.wrt)}
+    expected = {*wanted.output_names, *(Gradient(n) for n in wanted.wrt)}
     assert {f["quantity"] for f in ours["findings"]} == expected
     lanes = {f["lane"] for f in ours["findings"]}
     assert lanes - {"B shifted"} == {"A", "A linear", "B"}
@@ -101,13 +101,13 @@ def assert_random_case_agrees(case: RecurrentCase):
     problem: Problem = case.problem
     measured = measure_case(case)
     reference = measured.reference
-    assert measured.truth_side == "torch.nn.LSTM"
-    run = SIDES["jax_lstm"].runner(case)
+    assert measured.truth_name == "torch.nn.LSTM"
+    run = STANDARD["jax_lstm"].runner(case)
     exact = run(problem, "float64")
     assert exact.keys() == reference.truth.keys()
     for name, truth in reference.truth.items():
         assert norm(exact[name] - truth) <= 1e-12 * norm(truth), (name, case)
-    findings = compare(problem, reference, run(problem, "float32"), LANES["B"])
+    findings = compare(problem, reference, run(problem, "float32"), CRITERIA["float32"])
     assert all(f.final is Outcome.AGREE for f in findings), ([f for f in findings if not f.ok], case)
 
 

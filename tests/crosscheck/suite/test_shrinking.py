@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from crosscheck.commands import cli
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.libraries import Side
+from crosscheck.libraries import Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite import run as suite
+from crosscheck.suite import runs as suite
 from crosscheck.suite.shrinking import reproduction, shrink
 
 CASE = RecurrentCase("wide", "", 4, 9, 5, 6, num_layers=2, bidirectional=True, lengths=(9, 3, 7, 5), time_major=True)
@@ -27,7 +27,7 @@ def side(name, called="port"):
         wrong = fault if fault.applies(case) else NOTHING
         return faulty.runner(wrong, case)
 
-    return Side(called, runner)
+    return Implementation(called, runner)
 
 
 NOTHING = type(FAULTS["tf32"])("nothing", "nothing", "outputs")
@@ -57,7 +57,7 @@ def test_what_needs_its_lengths_keeps_them():
 
 
 def test_the_lines_give_the_verdict_again(monkeypatch, capsys):
-    monkeypatch.setitem(suite.SIDES, "jax_lstm", side("gate-order-igfo", "jax_lstm"))
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", side("gate-order-igfo", "jax_lstm"))
     monkeypatch.setitem(CASES, "wide", CASE)
     result = CliRunner().invoke(cli.app, ["--case", "wide", "--shrink"])
     assert result.exit_code == 1

@@ -277,7 +277,7 @@ def deep(levels=101):
     ("name", "content", "words"),
     [
         ("a.pt", b"", "is empty"),
-        ("a.txt", b"x", "its format is not known here. Known are safetensors, torch"),
+        ("a.txt", b"x", "its format is not known here. Conditioning are safetensors, torch"),
         ("a.pt", torch_bytes({"w": torch.ones(99)})[:-40], "it looks like a zip archive, and reading it failed"),
         ("a.pt", b"\x80\x02}q\x00.and more", "it goes on after the end of its pickle"),
         ("a.pt", torch_bytes(deep()), "nested over 100 deep"),

@@ -1,6 +1,6 @@
-"""What a competitor is: a name, and how to make it ready for a piece of work.
+"""What an implementation is: a name, and how to make it ready for a piece of work.
 
-A file in `competitors/` and its name in the table there. `ready` gives a :class:`Ready` or raises :class:`Missing` with
+A file in `implementations/` and its name in the table there. `ready` gives a :class:`Ready` or raises :class:`Missing` with
 the reason, which becomes its row; any other exception becomes one too.
 """
 
@@ -14,12 +14,12 @@ from benchmarks.work import Arrays, Work
 
 
 class Missing(Exception):
-    """Why a competitor has no figure here: not installed, or without what the work asks for."""
+    """Why an implementation has no figure here: not installed, or without what the work asks for."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A competitor at the start line, warm.
+    """An implementation at the start line, warm.
 
     call: one run of the work, whole when it returns. read: what it returned as float32 NumPy by the names of
     :func:`benchmarks.work.reference`, time-major. compile_seconds: None where nothing is compiled. memory: bytes
@@ -33,7 +33,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Competitor:
+class Implementation:
     """package: the distribution whose version belongs to the row."""
 
     name: str

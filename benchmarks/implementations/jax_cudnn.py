@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from benchmarks.competitor import Competitor, Missing, Ready
+from benchmarks.implementation import Implementation, Missing, Ready
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from jax_lstm import convert
@@ -37,5 +37,5 @@ def outputs(work: Work, weights, x):
     )[0]
 
 
-def competitors() -> tuple[Competitor, ...]:
-    return (Competitor("jax.experimental.rnn", "jax", "cuDNN from JAX", ready),)
+def implementations() -> tuple[Implementation, ...]:
+    return (Implementation("jax.experimental.rnn", "jax", "cuDNN from JAX", ready),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from benchmarks.competitor import Competitor, Ready, only_plain
+from benchmarks.implementation import Implementation, Ready, only_plain
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from jax_lstm import convert
@@ -37,5 +37,5 @@ def ready(work: Work) -> Ready:
     return ready_jax(work, apply, convert.to_nnx)
 
 
-def competitors() -> tuple[Competitor, ...]:
-    return (Competitor("flax.nnx", "flax", "flax.nnx.RNN over OptimizedLSTMCell", ready),)
+def implementations() -> tuple[Implementation, ...]:
+    return (Implementation("flax.nnx", "flax", "flax.nnx.RNN over OptimizedLSTMCell", ready),)

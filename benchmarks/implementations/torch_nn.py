@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.competitor import Competitor, Ready
+from benchmarks.implementation import Implementation, Ready
 from benchmarks.torch_program import ready_torch, torch_device
 from benchmarks.work import Work, torch_lstm, torch_outputs
 
@@ -15,5 +15,5 @@ def ready(work: Work) -> Ready:
     return ready_torch(work, module, lambda x: torch_outputs(module, x, lengths))
 
 
-def competitors() -> tuple[Competitor, ...]:
-    return (Competitor("torch.nn.LSTM", "torch", "with oneDNN on a CPU, with cuDNN on a GPU", ready),)
+def implementations() -> tuple[Implementation, ...]:
+    return (Implementation("torch.nn.LSTM", "torch", "with oneDNN on a CPU, with cuDNN on a GPU", ready),)

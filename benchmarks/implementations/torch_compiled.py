@@ -7,7 +7,7 @@ from tempfile import mkdtemp
 
 import torch
 
-from benchmarks.competitor import Competitor, Missing, Ready
+from benchmarks.implementation import Implementation, Missing, Ready
 from benchmarks.torch_program import ready_torch, torch_device
 from benchmarks.work import Work
 from jax_lstm._src.files import unfinished
@@ -52,5 +52,5 @@ def _reason(error: Exception) -> str:
     return f"{first} {rest[0]}" if first.endswith(":") and rest else first
 
 
-def competitors() -> tuple[Competitor, ...]:
-    return (Competitor("torch.compile", "torch", "torch_ref, its step compiled, the loop in Python", ready),)
+def implementations() -> tuple[Implementation, ...]:
+    return (Implementation("torch.compile", "torch", "torch_ref, its step compiled, the loop in Python", ready),)

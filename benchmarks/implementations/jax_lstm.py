@@ -1,4 +1,4 @@
-"""jax_lstm: one competitor for each way to run it, and any other by naming its options.
+"""jax_lstm: one implementation for each way to run it, and any other by naming its options.
 
 "jax_lstm unroll=4 residuals=lean" is ours with these options of `jax_lstm.lstm`; `sqrt` stands for about √T.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 
 import jax_lstm
-from benchmarks.competitor import Competitor, Ready
+from benchmarks.implementation import Implementation, Ready
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from jax_lstm._src.options import BACKENDS
@@ -24,7 +24,7 @@ SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "residual
 SHORT = {"lean": "residuals=lean", "chunks": "checkpoint_every=sqrt"}
 
 
-def ours(words: str = "") -> Competitor:
+def ours(words: str = "") -> Implementation:
     """With options such as "unroll=4", or a short name. Raises ValueError where an option is unknown."""
     options = {}
     for word in words.split():
@@ -37,10 +37,10 @@ def ours(words: str = "") -> Competitor:
         options[key] = value
     spelled = ", ".join(f"{key}={value}" for key, value in options.items())
     described = f"jax_lstm.lstm{', ' + spelled if spelled else ', as it comes'}"
-    return Competitor(f"{NAME} {words}".strip(), "jax-lstm", described, partial(_ready, options))
+    return Implementation(f"{NAME} {words}".strip(), "jax-lstm", described, partial(_ready, options))
 
 
-def competitors() -> tuple[Competitor, ...]:
+def implementations() -> tuple[Implementation, ...]:
     """The default first: the ratios are to it."""
     backends = (name for name in BACKENDS if name not in ("auto", "scan"))
     return (ours(), *map(ours, SHORT), *(ours(f"backend={name}") for name in backends))

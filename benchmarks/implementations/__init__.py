@@ -1,11 +1,11 @@
-"""The competitors. A new one is a file here that has ``competitors()``, and its name in FILES."""
+"""The implementations. A new one is a file here that has ``implementations()``, and its name in FILES."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
 
-from benchmarks.competitor import Competitor
+from benchmarks.implementation import Implementation
 from crosscheck.core.names import unknown_name
 
 FILES = (
@@ -21,15 +21,15 @@ FILES = (
 
 
 @lru_cache
-def known() -> dict[str, Competitor]:
+def known() -> dict[str, Implementation]:
     """By name, ours first."""
     modules = (import_module(f"{__name__}.{name}") for name in FILES)
-    return {competitor.name: competitor for module in modules for competitor in module.competitors()}
+    return {implementation.name: implementation for module in modules for implementation in module.implementations()}
 
 
-def choose(names: list[str]) -> list[Competitor]:
+def choose(names: list[str]) -> list[Implementation]:
     """Those of these names; all if there are none. "jax_lstm OPTION=VALUE ..." is ours, run so. ValueError."""
-    from benchmarks.competitors.jax_lstm import NAME, ours
+    from benchmarks.implementations.jax_lstm import NAME, ours
 
     found = []
     for name in dict.fromkeys(names or known()):
@@ -39,5 +39,5 @@ def choose(names: list[str]) -> list[Competitor]:
         elif first == NAME and words.strip():
             found.append(ours(words.strip()))
         else:
-            raise ValueError(unknown_name("competitor", name, list(known())))
+            raise ValueError(unknown_name("implementation", name, list(known())))
     return found

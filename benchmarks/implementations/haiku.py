@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.competitor import Competitor, Missing, Ready, only_plain
+from benchmarks.implementation import Implementation, Missing, Ready, only_plain
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from jax_lstm import convert
@@ -32,5 +32,5 @@ def ready(work: Work) -> Ready:
     return ready_jax(work, net.apply, convert.to_haiku)
 
 
-def competitors() -> tuple[Competitor, ...]:
-    return (Competitor("haiku", "dm-haiku", "haiku.dynamic_unroll over hk.LSTM", ready),)
+def implementations() -> tuple[Implementation, ...]:
+    return (Implementation("haiku", "dm-haiku", "haiku.dynamic_unroll over hk.LSTM", ready),)

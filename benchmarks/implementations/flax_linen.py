@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from benchmarks.competitor import Competitor, Ready, only_plain
+from benchmarks.implementation import Implementation, Ready, only_plain
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from jax_lstm import convert
@@ -27,5 +27,5 @@ def ready(work: Work) -> Ready:
     return ready_jax(work, lambda weights, x: rnn.apply({"params": weights}, x), convert.to_flax)
 
 
-def competitors() -> tuple[Competitor, ...]:
-    return (Competitor("flax.linen", "flax", "flax.linen.RNN over OptimizedLSTMCell", ready),)
+def implementations() -> tuple[Implementation, ...]:
+    return (Implementation("flax.linen", "flax", "flax.linen.RNN over OptimizedLSTMCell", ready),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from benchmarks.competitor import Competitor, Missing, Ready, only_plain
+from benchmarks.implementation import Implementation, Missing, Ready, only_plain
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from jax_lstm import convert
@@ -37,5 +37,5 @@ def ready(work: Work) -> Ready:
     return ready_jax(work, apply, convert.to_equinox)
 
 
-def competitors() -> tuple[Competitor, ...]:
-    return (Competitor("equinox", "equinox", "equinox.nn.LSTMCell under scan, vmap over the batch", ready),)
+def implementations() -> tuple[Implementation, ...]:
+    return (Implementation("equinox", "equinox", "equinox.nn.LSTMCell under scan, vmap over the batch", ready),)

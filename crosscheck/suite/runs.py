@@ -1,0 +1,152 @@
+"""Runs cases: the reference once per case, then every implementation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from crosscheck.core.finding import Outcome, worst
+from crosscheck.core.processes import run_all
+from crosscheck.core.verdict import Verdict
+from crosscheck.libraries import (
+    OTHER_LIBRARIES,
+    STANDARD,
+    Implementation,
+    NotInstalled,
+    NotSupported,
+    implementations_named,
+)
+from crosscheck.lstm.cases import Case
+from crosscheck.suite.measured_case import assess_implementation, measure_case
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The verdict on one implementation in one case.
+
+    Attributes:
+      name: the case.
+      implementation: the implementation.
+      expected: the outcome that a right implementation has. A control is expected not to agree.
+      verdict: the verdict.
+      seconds: how long it took.
+      reproduce: the command that gives this result again.
+    """
+
+    name: str
+    implementation: str
+    expected: Outcome
+    verdict: Verdict
+    seconds: float
+    reproduce: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome of the verdict."""
+        return self.verdict.outcome
+
+    @property
+    def ok(self) -> bool:
+        """Whether the outcome is the expected one."""
+        return self.outcome is self.expected
+
+
+@dataclass(frozen=True)
+class NoResult:
+    """An implementation without an answer to a case.
+
+    Attributes:
+      name: the case.
+      implementation: the implementation.
+      what: "not supported", "not installed" or "could not run".
+      reason: why.
+    """
+
+    name: str
+    implementation: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CaseResults:
+    """All implementations in one case: those that were judged, and those that have no answer."""
+
+    judged: list[CaseResult]
+    without: list[NoResult]
+
+
+def run_suite(
+    cases: Iterable[Case],
+    jobs: int = 1,
+    names: Sequence[str] = tuple(STANDARD),
+    explain: bool = True,
+    begins: Callable[[str], None] = lambda name: None,
+) -> Iterator[CaseResults]:
+    """Run cases and give the results of each as it ends.
+
+    Args:
+      cases: the cases.
+      jobs: the number of processes. With more than one, the longest case is first; with one, cases run here, in order.
+      names: the implementations.
+      explain: look for the mistake of an implementation that disagrees.
+      begins: called with the name of a case as it begins.
+    """
+    cases = list(cases)
+    jobs = min(jobs, len(cases))
+    if jobs > 1:
+        cases.sort(key=lambda case: -case.steps)
+    tasks = {n: partial(run_implementations, case, tuple(names), explain=explain) for n, case in enumerate(cases)}
+    for _, results in run_all(tasks, jobs, lambda n: begins(cases[n].name)):
+        yield results
+
+
+def run_case(case: Case, reproduce: str = "") -> list[CaseResult]:
+    """Run the implementations of the standard suite in one case."""
+    return run_implementations(case, tuple(STANDARD), reproduce).judged
+
+
+def run_implementations(case: Case, names: Sequence[str], reproduce: str = "", explain: bool = True) -> CaseResults:
+    """Run implementations in one case. The reference is measured once; its time is shared out among them."""
+    started = time.perf_counter()
+    measured = measure_case(case)
+    shared = (time.perf_counter() - started) / len(names)
+    results = CaseResults([], [])
+    for implementation in implementations_named(names):
+        started = time.perf_counter()
+        is_other = implementation.name in OTHER_LIBRARIES
+        try:
+            verdict = assess_implementation(measured, implementation, explain)
+        except Exception as error:
+            if not is_other:  # only other libraries may lack an answer
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            results.without.append(NoResult(case.name, implementation.name, _kind(error), reason))
+            continue
+        seconds = shared + time.perf_counter() - started
+        command = reproduce or f"crosscheck --case {case.name}" + f" --against {implementation.name}" * is_other
+        expected = _expected(case, implementation)
+        results.judged.append(CaseResult(case.name, implementation.name, expected, verdict, seconds, command))
+    return results
+
+
+def _expected(case: Case, implementation: Implementation) -> Outcome:
+    """Return what a right implementation gets. Only the gradients of a control have nothing to compare."""
+    if case.expect is Outcome.VACUOUS and not implementation.gradients:
+        return Outcome.AGREE
+    return case.expect
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, NotSupported):
+        return "not supported"
+    return "not installed" if isinstance(error, NotInstalled) else "could not run"
+
+
+def overall(results: Sequence[CaseResult]) -> Outcome:
+    """Return the gravest outcome that was not expected; without one, the gravest of those that are no control's."""
+    failed = [result.outcome for result in results if not result.ok]
+    judged = [result.outcome for result in results if result.expected is Outcome.AGREE]
+    return worst(failed or judged or [result.outcome for result in results])
