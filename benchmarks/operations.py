@@ -48,7 +48,7 @@ def kind_of(name: str) -> str | None:
     return "moving data" if not re.sub(r"[-_]", "", MOVING.sub("", stem)) else "gates and other pointwise"
 
 
-def operations(call: Callable[[], Any], calls: int = CALLS) -> tuple[list[Operation], float]:
+def profile_operations(call: Callable[[], Any], calls: int = CALLS) -> tuple[list[Operation], float]:
     """Every operation that ran in so many calls, with its seconds for one of them; and what one of them took."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -95,7 +95,7 @@ def main(
             call()
         times = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=50, budget=seconds)
         median = {name: statistics.median(each.seconds) for name, each in times.items()}
-        found, profiled = operations(calls[OURS])
+        found, profiled = profile_operations(calls[OURS])
     table = Table(title=f"{shape}, {work}", title_justify="left", box=None, pad_edge=False)
     for name, side in (("", "left"), ("ms", "right"), (f"of {TORCH}'s call", "right")):
         table.add_column(name, justify=side)  # type: ignore[arg-type]

@@ -107,7 +107,9 @@ def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
             for name, tried in score.faults.items()
         ],
         "survivors": score.survivors,
-        "false_alarms": [{"case": c, "side": side, "verdict": str(o)} for (c, side), o in score.false_alarms.items()],
+        "false_alarms": [
+            {"case": c, "implementation": side, "verdict": str(o)} for (c, side), o in score.false_alarms.items()
+        ],
         "right_verdicts": len(score.right),
         "rules": {rule: {case: _rule(score, rule, case) for case in cases} for rule in RULES},
         "mutants": dict(sorted(score.noticed.items())),

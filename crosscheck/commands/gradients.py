@@ -20,7 +20,8 @@ from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.report.table import closing_line, print_failures
 from crosscheck.report.terminal import output, say, show
-from crosscheck.suite.runs import CaseResult, assess_implementation, measure_case
+from crosscheck.suite.measured_case import assess_implementation, measure_case
+from crosscheck.suite.runs import CaseResult
 
 SHOWN: tuple[Quantity, ...] = ("y", Gradient("x"))
 

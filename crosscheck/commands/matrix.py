@@ -73,7 +73,7 @@ def _content(found: Sequence[CaseResults], ours: Sequence[CaseResult], sides: Se
     content["ok"] = all(result.ok for result in ours)
     content["verdict"] = str(overall(ours))
     content["without"] = [
-        {"name": entry.name, "side": entry.implementation, "what": entry.what, "reason": entry.reason}
+        {"name": entry.name, "implementation": entry.implementation, "what": entry.what, "reason": entry.reason}
         for results in found
         for entry in results.without
     ]

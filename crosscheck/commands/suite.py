@@ -90,5 +90,6 @@ def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
     with failures_in_one_line(), progress() as work:
         work.begins(f"shrinking {result.name}")
         small = shrink(whole, implementations_named([result.implementation])[0], lambda case: None)
-    text = f"\nsmallest case that still fails ({result.name}, side {result.implementation}):\n{reproduction(small, result.implementation)}"
+    lines = reproduction(small, result.implementation)
+    text = f"\nsmallest case that still fails ({result.name}, {result.implementation}):\n{lines}"
     console.print(text, highlight=False, markup=False, soft_wrap=True)  # Python, which no line break may change

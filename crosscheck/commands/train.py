@@ -102,7 +102,7 @@ def _run(recipe: Recipe, dtype: str) -> list[TrainingResult]:
     from crosscheck.studies.training.lockstep import TRAJECTORIES, Lockstep
     from crosscheck.studies.training.result import results_of
 
-    run = Lockstep(recipe, tuple(lane for lane in TRAJECTORIES if lane.dtype in DTYPES[dtype]))
+    run = Lockstep(recipe, tuple(c for c in TRAJECTORIES if c.dtype in DTYPES[dtype]))
     losses = TextColumn("loss {task.fields[torch]:.4f} torch, {task.fields[jax]:.4f} jax")
     columns = (BarColumn(10), MofNCompleteColumn(), Running(), _Speed(), TimeRemainingColumn(), losses)
     with shown(*columns) as bar:

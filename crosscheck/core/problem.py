@@ -61,9 +61,10 @@ class Problem:
     slicings: Mapping[Quantity, Slicing] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        twice = {name for name in self.output_names if self.output_names.count(name) > 1}
+        names = [*self.output_names, *(str(Gradient(name)) for name in self.wrt)]  # readers must tell them apart
+        twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ValueError(f"output_names must differ from one another; got {sorted(twice)} more than once.")
+            raise ValueError(f"output_names must differ from one another and from the gradients' names; got {twice}.")
 
     @property
     def input_leaves(self) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crosscheck.core.finding import Finding, Outcome
-from crosscheck.core.problem import Gradient, is_gradient
+from crosscheck.core.problem import Gradient, Quantity, is_gradient
 from crosscheck.diagnosis.gates import WORDS, wrong_gates
 from crosscheck.diagnosis.in_sequence import wrong_gates_at
 from crosscheck.diagnosis.port import WRONG, Port, off, truth
@@ -112,7 +112,7 @@ def backward_place(port: Port, findings: Sequence[Finding], dtype: str) -> Place
     return Place(f"{at}{within}over the whole sequence {names} differ", step)
 
 
-def _proportion(name, got, expected) -> str:
+def _proportion(name: Quantity, got: np.ndarray, expected: np.ndarray) -> str:
     """The name, and the factor where the gradient is a multiple of the true one."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if not np.isfinite(got).all():
@@ -122,7 +122,7 @@ def _proportion(name, got, expected) -> str:
     factor = float(np.vdot(expected, got) / np.vdot(expected, expected))
     if np.max(np.abs(got - factor * expected)) <= 1e-6 * np.max(np.abs(got)):
         return f"{name} is {factor:.6g} times the true one"
-    return name
+    return str(name)
 
 
 def _wrong_blocks(params, wrong, result, true, dtype) -> list[str]:

@@ -57,7 +57,7 @@ def thinned(rows: Rows, bins: int = BINS) -> np.ndarray:
 def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     """Error against time step on a log axis, a panel a finding, the limit as the upper edge of a band; inline SVG.
 
-    findings: of the part "t" or "step", of one lane, in the order wanted. Errors and limits are those of the 2-norm,
+    findings: by time or training step, of one check, in the order wanted. Errors and limits are those of the 2-norm,
     relative to the truth's norm in the same step. Steps that were vacuous or inconclusive are marked along the foot.
     ValueError where a finding has no steps.
     """
@@ -147,13 +147,13 @@ def _nearest(finding: Finding) -> str:
     worst = int(np.argmax(ratio))
     if ratio[worst] < 0:
         return ""
-    where = "step" if finding.scope.name != "t" else "window" if _of_windows(finding) else "t ="
+    where = "step" if finding.scope != TIME else "window" if _of_windows(finding) else "t ="
     return f"worst {number(ratio[worst])} × limit at {where} {worst + _start(finding):,}"
 
 
 def _start(finding: Finding) -> int:
     """Time steps count from 0, steps of a training from 1."""
-    return int(finding.scope.name != "t")
+    return int(finding.scope != TIME)
 
 
 def _strip(axes: Axes, rows: Rows, bins: int, first: int) -> set[int]:
@@ -178,7 +178,7 @@ def _strip(axes: Axes, rows: Rows, bins: int, first: int) -> set[int]:
 def heat_map(findings: Sequence[Finding]) -> str:
     """Parameters by gates: the error of each block of a gradient in units of its limit, in the 2-norm; inline SVG.
 
-    findings: of the part "gate", of one lane. Shades are a log scale, from nothing at 1/1000 of the limit to the
+    findings: by gate, of one check. Shades are a log scale, from nothing at 1/1000 of the limit to the
     darkest at 1000 times the limit; a frame marks blocks that disagree. ValueError where a finding has no gates.
     """
     for finding in findings:

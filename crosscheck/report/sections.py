@@ -9,6 +9,7 @@ from crosscheck.core.finding import SEVERITY, Check, Finding, Outcome
 from crosscheck.core.slices import TIME
 from crosscheck.core.verdict import Verdict
 from crosscheck.core.verdict_text import check_text, finding_text, settled_text
+from crosscheck.lstm.gates import GATE
 from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
 from crosscheck.report.plots import BINS, curve, heat_map, number
 
@@ -43,12 +44,12 @@ def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True, opene
 
 
 def drawings(findings: Sequence[Finding], side: str = "", opened: bool = True) -> list[Fold]:
-    """Each quantity's error against t, then the gates of all gradients, in every lane; each behind a line.
+    """Each quantity's error against t, then the gates of all gradients, in every precision check. Each stands behind a line.
 
     Nothing for quantities without slices. That of the worst quantity stands open, if ``opened``.
     """
-    steps = [f for f in findings if f.rows is not None and f.scope.name == "t"]
-    gates = [f for f in findings if f.rows is not None and f.scope.name == "gate"]
+    steps = [f for f in findings if f.rows is not None and f.scope == TIME]
+    gates = [f for f in findings if f.rows is not None and f.scope == GATE]
     folds = {
         name: drawn_fold(_titled(side, f"{name}, error against t"), curves(own), own)
         for name in dict.fromkeys(f.quantity for f in steps)
@@ -64,7 +65,7 @@ def drawings(findings: Sequence[Finding], side: str = "", opened: bool = True) -
 
 
 def curves(findings: Sequence[Finding], notes: Mapping[Check, str] | None = None) -> list[Figure]:
-    """The error of one quantity in each lane; ``notes``: what is to be said below a lane's curve."""
+    """Return the error of one quantity in each precision check. ``notes`` stand below the curve of a check."""
     drawn = []
     for check, own in _by_check(findings):
         caption = "\n".join(filter(None, (_curve_caption(own), (notes or {}).get(check, ""))))
@@ -82,13 +83,13 @@ def drawn_fold(title: str, figures: Sequence[Figure], judged: Sequence[Finding])
 
 def worst_drawn(findings: Sequence[Finding]) -> Finding | None:
     """The finding farthest over its limit, or else nearest to it, of those quantities that have a drawing."""
-    names = {f.quantity for f in findings if f.rows is not None and f.scope in ("t", "gate")}
+    names = {f.quantity for f in findings if f.rows is not None and f.scope in (TIME, GATE)}
     judged = [f for f in findings if f.quantity in names]
     return max((f for f in judged if not f.own_limit), key=gravity, default=judged[0] if judged else None)
 
 
 def gravity(finding: Finding | None) -> tuple[int, bool, float]:
-    """Orders findings: by outcome, then by error / limit. What another lane has settled, and none, count least."""
+    """Orders findings: by outcome, then by error / limit. What another check settled, and None, count least."""
     if finding is None:
         return (-1, False, 0.0)
     return SEVERITY.index(finding.final), not finding.settled_by, finding.ratio
@@ -100,8 +101,8 @@ def _by_check(findings: Sequence[Finding]) -> list[tuple[Check, list[Finding]]]:
 
 
 def check_name(check: Check) -> str:
-    """ "float64 (lane A)", "float32 (lane B loss_scaled)"."""
-    return f"{check.dtype} (lane {check})" if check.dtype else f"lane {check}"
+    """Return the name of a check for headings."""
+    return str(check)
 
 
 def _heat_caption(findings: Sequence[Finding]) -> str:

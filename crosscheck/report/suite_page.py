@@ -13,16 +13,17 @@ from crosscheck.report.table import OURS, closing_line, reach_of, worst_in
 from crosscheck.suite.runs import CaseResult, overall
 
 LIMITS = """\
-Truth is the reference in float64. Criterion A runs a side in float64: an error over its limit means that the two compute \
-different things. Criterion B runs it in float32: an error over its limit means that precision is lost.
+Truth is the reference in float64. The float64 check runs an implementation in float64: \
+an error over its limit means that the two compute different things. The float32 check runs it in float32: an error \
+over its limit means that precision is lost.
 ‖port − truth‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth‖ + K · tiny · √n
-u is the rounding of the lane's dtype. κu is how much the truth moves when every weight, input and cotangent is moved \
-by one rounding, measured. e_ref is what the reference itself errs by, measured in float32 and scaled by 2^-29 in lane \
-A. K is 64 in lane A and 8 in lane B. Errors and limits on this page are divided by ‖truth‖. Each quantity is judged \
+u is the rounding of the check's dtype. κu is how much the truth moves when every weight, input and cotangent is moved \
+by one rounding, measured. e_ref is what the reference itself errs by, measured in float32 and scaled by 2^-29 in the \
+float64 check. K is 64 in the float64 check and 8 in the float32 check. Errors and limits on this page are divided by ‖truth‖. Each quantity is judged \
 as a whole and slice by slice, in the 2-norm and the max-norm: time steps of outputs and input gradients, gates i f g \
 o of weight gradients.
 Vacuous: there was nothing to compare. Inconclusive: the problem amplifies rounding past deciding. Neither is a \
-success, unless another lane settled it."""
+success, unless another check settled it."""
 
 
 def suite_page(

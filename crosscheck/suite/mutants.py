@@ -124,7 +124,7 @@ MUTANTS: dict[str, Mutant] = {
         "compares no gradient",
         judged=lambda finding: not is_gradient(finding.quantity),
     ),
-    "one-lane": Mutant(
+    "one-precision": Mutant(
         "compares in float32 alone",
         criteria=(criterion.CRITERIA["float32"],),
     ),

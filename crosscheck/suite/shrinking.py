@@ -66,7 +66,7 @@ def _fails(case: RecurrentCase, implementation: Implementation) -> bool:
 
 
 def reproduction(case: RecurrentCase, implementation: str) -> str:
-    """Three lines of Python that give the verdict again."""
+    """Return lines of Python that give the verdict again."""
     given = {f.name: getattr(case, f.name) for f in fields(case) if f.name not in ("name", "description", "weights")}
     defaults = {f.name: f.default for f in fields(case)}
     options = ", ".join(f"{n}={_shown(v)}" for n, v in given.items() if v != defaults[n] or n == "batch")

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.operations import by_kind, kind_of, main, operations
+from benchmarks.operations import by_kind, kind_of, main, profile_operations
 
 APP = typer.Typer()
 APP.command()(main)
@@ -44,7 +44,7 @@ def test_operations_are_those_that_ran_and_fill_the_call():
     compiled = jax.jit(lambda a: jnp.tanh(a @ a)).lower(a).compile()
     call = lambda: jax.block_until_ready(compiled(a))
     call()
-    found, took = operations(call, calls=1)
+    found, took = profile_operations(call, calls=1)
     total = by_kind(found)
     assert set(total) == {"matrix products", "gates and other pointwise"}  # which takes longer depends on the machine
     assert min(total.values()) > 0

@@ -53,8 +53,8 @@ def test_a_project_finds_the_fixture_without_any_set_up(session):
 
 def test_a_failure_prints_the_verdict_and_not_our_frames(session):
     done, _ = session
-    assert "disagree: 4 quantities in float64 (lane A) and float32 (lane B)" in done.stdout
-    assert "logits [A]; error " in done.stdout
+    assert "disagree: 4 quantities in float64 and float32" in done.stdout
+    assert "logits [float64]; error " in done.stdout
     assert "likely cause: " in done.stdout
     assert "def require_agreement" not in done.stdout
 

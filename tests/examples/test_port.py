@@ -81,7 +81,7 @@ def test_torch_training_goes_on_from_its_file_to_the_same_losses(tmp_path):
 def test_the_port_agrees_and_both_train_on_together(command, tmp_path):  # noqa: F811
     code, out, _ = command(main, *F64, "--out", tmp_path / "run")
     assert code == 0, out
-    assert "agree: 10 quantities in float64 (lane A) and float32 (lane B)" in out
+    assert "agree: 10 quantities in float64 and float32" in out
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     difference = found["largest difference from torch"]
     assert difference[report.CARRIED] < 1e-13 < found["limit"] * 10  # eps is 2e-16

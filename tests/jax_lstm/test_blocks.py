@@ -36,7 +36,7 @@ def in_small_blocks(monkeypatch):
     """Blocks of three steps, and of two for the gradients of weights. Returns the list of what was cut so."""
     cut = []
     for module in ("recurrence", "tangents"):
-        monkeypatch.setattr(f"jax_lstm.{module}.block_steps", lambda length, sums: min(3, length))
+        monkeypatch.setattr(f"jax_lstm._src.{module}.block_steps", lambda length, sums: min(3, length))
     monkeypatch.setattr(products, "one_device", lambda *trees: True)
     monkeypatch.setattr(products, "near_divisor", lambda length, wanted: cut.append(length) or min(2, length))
     jax.clear_caches()  # or what was traced before, in other blocks, is what runs

@@ -26,7 +26,7 @@ print(*schema["$defs"]["finding"]["required"][:6])
 
 ```text
 Files that crosscheck writes with --json
-quantity lane verdict error limit part
+quantity check scope verdict error limit
 ```
 
 With `pip install jsonschema`, `jsonschema.validate(content, schema)` raises an exception if the content of a file is

@@ -7,7 +7,7 @@ from crosscheck.core.finding import Check
 
 
 def reword(monkeypatch) -> None:
-    """Other names for the lanes and another note about a limit that cannot fail."""
+    """Other names for the checks and another note about a limit that cannot fail."""
     monkeypatch.setattr(Check, "__str__", lambda check: f"({check.steps}; {check.kind.name}; {check.dtype})")
     monkeypatch.setattr(criterion, "OWN_LIMIT", "another note")
 

@@ -22,19 +22,21 @@ def judge_training(run: Lockstep) -> tuple[Finding, ...]:
     Where the training amplifies the perturbations that measure its condition past 1e-3, a trajectory is INCONCLUSIVE
     from there on; each single step from the truth's state stays decidable.
     """
-    lanes: dict[str | None, Criterion] = {lane.dtype: lane for lane in run.lanes}
+    criteria: dict[str | None, Criterion] = {criterion.dtype: criterion for criterion in run.criteria}
     found = []
     for (check, quantity), records in run.records.items():
-        lane = replace(lanes[check.dtype], check=check)
+        criterion = replace(criteria[check.dtype], check=check)
         steps = [n for n in range(run.recipe.steps) if quantity != VALIDATION or run.recipe.evaluates(n)]
         label = lambda row, steps=steps: f"step={steps[row] + 1}"
         error = records.error.rows()
-        finding = judge_rows(quantity, TRAINING_STEP, label, error, records.known(), lane, run.recipe.length)
+        finding = judge_rows(
+            quantity, TRAINING_STEP, label, error, records.conditioning(), criterion, run.recipe.length
+        )
         if finding.verdict is Outcome.DISAGREE:
             finding = replace(finding, first_step=steps[first(finding, Outcome.DISAGREE)] + 1)
         found.append(finding)
     order: list[Quantity] = list(dict.fromkeys(quantity for _, quantity in run.records))
-    done = [f for dtype in lanes for f in settle([f for f in found if f.check.dtype == dtype])]
+    done = [f for dtype in criteria for f in settle([f for f in found if f.check.dtype == dtype])]
     return tuple(sorted(done, key=lambda f: order.index(f.quantity)))
 
 

@@ -73,7 +73,7 @@ class Records:
     response: Series = field(default_factory=Series)
     own_error: Series = field(default_factory=Series)
 
-    def known(self) -> Conditioning:
+    def conditioning(self) -> Conditioning:
         sizes, response = self.size.rows(), self.response.rows()
         condition, own = (
             np.divide(a, sizes, out=np.zeros_like(sizes), where=sizes > 0) for a in (response, self.own_error.rows())
@@ -95,13 +95,13 @@ class Moment:
 class Lockstep:
     """Runs a recipe; ``records`` by (check, quantity) and ``moments`` grow with each step that `advance` gives out."""
 
-    def __init__(self, recipe: Recipe, lanes: tuple[Criterion, ...] = TRAJECTORIES, port: Port = JaxTrainer):
-        self.recipe, self.lanes = recipe, lanes
+    def __init__(self, recipe: Recipe, criteria: tuple[Criterion, ...] = TRAJECTORIES, port: Port = JaxTrainer):
+        self.recipe, self.criteria = recipe, criteria
         self.truth = TorchTrainer(recipe, "float64")
         self.records: dict[tuple[Check, str], Records] = {}
         self.moments: list[Moment] = []
         self.quantities = recipe.algorithm.quantities(recipe.weights())
-        self._runs = [_CheckRuns(self, lane, port) for lane in lanes]
+        self._runs = [_CheckRuns(self, criterion, port) for criterion in criteria]
 
     def advance(self) -> Iterator[Moment]:
         recipe = self.recipe
@@ -128,19 +128,19 @@ class Lockstep:
 
 
 class _CheckRuns:
-    """What runs beside the truth in one lane."""
+    """What runs beside the truth in one criterion."""
 
-    def __init__(self, whole: Lockstep, lane: Criterion, port: Port):
+    def __init__(self, whole: Lockstep, criterion: Criterion, port: Port):
         recipe = whole.recipe
-        self.whole, self.lane, self.label = whole, lane, f"jax {lane.dtype}"
-        self.trainer = port(recipe, lane.dtype)
+        self.whole, self.criterion, self.label = whole, criterion, f"jax {criterion.dtype}"
+        self.trainer = port(recipe, criterion.dtype)
         self.paths: list[TorchTrainer] = []
-        if lane.dtype == "float32":
+        if criterion.dtype == "float32":
             self.paths = [TorchTrainer(recipe, "float32"), TorchTrainer(recipe, "float32", torch.nn.LSTM)]
         start = first_state(recipe.weights(), recipe.algorithm)
         self.port, self.own = start, [start for _ in self.paths]
         self.moved = [start for _ in range(DRAWS)]
-        self.rng = np.random.default_rng([recipe.seed, 3, STREAMS[lane.dtype]])
+        self.rng = np.random.default_rng([recipe.seed, 3, STREAMS[criterion.dtype]])
 
     def advance(self, before: State, now: State, tokens: np.ndarray, evaluate: bool) -> None:
         """One step of everything, free and from the truth's state ``before``; ``now`` is the truth after it."""
@@ -148,11 +148,11 @@ class _CheckRuns:
         self.port = self._stepped(self.trainer, self.port, tokens, evaluate)
         self.own = [self._stepped(p, state, tokens, evaluate) for p, state in zip(self.paths, self.own, strict=True)]
         self.moved = [self._stepped(truth, self._nudged(s), tokens, evaluate, *self._moves()) for s in self.moved]
-        self._record(self.lane.check, now, self.port, self.own, self.moved)
+        self._record(self.criterion.check, now, self.port, self.own, self.moved)
         single = self._stepped(self.trainer, before, tokens, evaluate)
         own = [self._stepped(path, before, tokens, evaluate) for path in self.paths]
         moved = [self._stepped(truth, self._nudged(before), tokens, evaluate, *self._moves()) for _ in range(DRAWS)]
-        self._record(single_step(self.lane.dtype), now, single, own, moved)
+        self._record(single_step(self.criterion.dtype), now, single, own, moved)
 
     def apart(self) -> float:
         """How far the two frameworks' float32 parameters are from one another, relative, at worst."""
@@ -162,22 +162,24 @@ class _CheckRuns:
     def _moves(self):
         """Of the loss; and in float32, which rounds them, of the optimizer's constants: in float64 both sides have
         the same."""
-        return self._off(1.0), self._off if self.lane.dtype == "float32" else None
+        return self._off(1.0), self._off if self.criterion.dtype == "float32" else None
 
     def _stepped(self, trainer, state, tokens, evaluate, *moves) -> State:
         new = trainer.step(state, tokens, *moves)
         return new | trainer.validation(new) if evaluate else new
 
     def _nudged(self, state):
-        return nudged(state, self.rng, PROBE[self.lane.dtype])
+        return nudged(state, self.rng, PROBE[self.criterion.dtype])
 
     def _off(self, value):
-        return value * (1 + PROBE[self.lane.dtype] * self.rng.choice((-1.0, 1.0)))
+        return value * (1 + PROBE[self.criterion.dtype] * self.rng.choice((-1.0, 1.0)))
 
     def _record(self, check, truth, port, own, moved) -> None:
         for name, value in self.whole.compared(truth):
             kept = self.whole.records.setdefault((check, name), Records(max(value.size, 1)))
             kept.size.append(size(value))
             kept.error.append(distance(port[name], value))
-            kept.response.append(np.max([distance(m[name], value) for m in moved], axis=0) / PROBE[self.lane.dtype])
+            kept.response.append(
+                np.max([distance(m[name], value) for m in moved], axis=0) / PROBE[self.criterion.dtype]
+            )
             kept.own_error.append(np.max([np.zeros(2), *(distance(o[name], value) for o in own)], axis=0))

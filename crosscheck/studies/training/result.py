@@ -86,11 +86,11 @@ class TrainingResult:
 def results_of(run: Lockstep, findings: Sequence[Finding]) -> list[TrainingResult]:
     """One a lane, of the findings of `judge_training`."""
     results = []
-    for lane in run.lanes:
-        judged = tuple(f for f in findings if f.check in JUDGED[lane.dtype])
-        reported = tuple(f for f in findings if f.check.dtype == lane.dtype and f not in judged)
-        undecided = undecided_from(findings, lane.check)
+    for criterion in run.criteria:
+        judged = tuple(f for f in findings if f.check in JUDGED[criterion.dtype])
+        reported = tuple(f for f in findings if f.check.dtype == criterion.dtype and f not in judged)
+        undecided = undecided_from(findings, criterion.check)
         leaves = departure(reported)
-        result = TrainingResult(run.recipe, lane.dtype, judged, reported, run.moments, undecided, leaves)
-        results.append(result if lane.dtype == "float64" else replace(result, parts=parting(run)))
+        result = TrainingResult(run.recipe, criterion.dtype, judged, reported, run.moments, undecided, leaves)
+        results.append(result if criterion.dtype == "float64" else replace(result, parts=parting(run)))
     return results

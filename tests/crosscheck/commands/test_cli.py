@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from crosscheck.core.problem import Gradient
 from tests.support.requirements import need
 
 need("torch")
@@ -41,15 +40,15 @@ def test_agreement(run, tmp_path):
     assert row.rstrip().endswith(" s")
     content = json.loads(file.read_text())
     assert (content["ok"], content["verdict"]) == (True, "agree")
-    assert [c["side"] for c in content["cases"]] == ["jax_lstm", "torch_ref", "torch.nn.LSTM"]
+    assert [c["implementation"] for c in content["cases"]] == ["jax_lstm", "torch_ref", "torch.nn.LSTM"]
     case = content["cases"][0]
-    assert {"name", "side", "ok", "verdict", "findings"} <= case.keys()
+    assert {"name", "implementation", "ok", "verdict", "findings"} <= case.keys()
     assert {f["quantity"] for f in case["findings"]} == {
-        "y", "h_n", "c_n", Gradient("x"), Gradient("h0"), Gradient("c0"),
-        Gradient("weight_ih_l0"), Gradient("weight_hh_l0"), Gradient("bias_ih_l0"), Gradient("bias_hh_l0"),
+        "y", "h_n", "c_n", "grad x", "grad h0", "grad c0",
+        "grad weight_ih_l0", "grad weight_hh_l0", "grad bias_ih_l0", "grad bias_hh_l0",
     }  # fmt: skip
     for finding in case["findings"]:
-        assert {"quantity", "lane", "verdict", "ok", "error", "limit"} <= finding.keys()
+        assert {"quantity", "check", "verdict", "ok", "error", "limit"} <= finding.keys()
         assert 0 <= finding["error"] <= finding["limit"] < 1e-4
     assert {"python", "jax", "torch", "jax device", "jax matmul precision", "torch threads"} <= content[
         "environment"
@@ -64,7 +63,7 @@ def test_a_wrong_port_exits_1_and_is_explained(name, run, monkeypatch, tmp_path)
     file = tmp_path / "out.json"
     result = run("--case", "small", "--json", str(file))
     assert result.exit_code == 1
-    assert f"first wrong quantity: {quantity} [A]; error " in result.stdout
+    assert f"first wrong quantity: {quantity} [float64]; error " in result.stdout
     for words in (
         ", limit ",
         "largest at index [",

@@ -93,7 +93,7 @@ def test_a_list_shows_its_names_and_takes_only_those(name, option):
     ):
         done = call(name, option, given)
         assert (done.exit_code, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"crosscheck: {option}: ")
+        assert done.stderr.startswith(f"{name if name == 'benchmarks' else 'crosscheck'}: {option}: ")
         assert words in done.stderr
     assert ", ".join(known) in done.stderr
 

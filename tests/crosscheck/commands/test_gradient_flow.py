@@ -158,7 +158,7 @@ def test_a_disagreement_exits_1_and_is_named(done, monkeypatch):
     result = run(*SMALL)
     assert result.exit_code == 1
     assert "RNN tanh:\ndisagree: " in result.stdout
-    assert "product_max [A]; error " in result.stdout
+    assert "product_max [float64]; error " in result.stdout
     assert "first time step that differs: 7" in result.stdout
     assert result.stdout.rstrip().endswith("disagree")
 

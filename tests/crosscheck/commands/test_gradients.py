@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from crosscheck.commands import cli
 from crosscheck.core.finding import FLOAT64, Finding, Outcome, Rows
+from crosscheck.core.slices import TIME
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.report.curves import curve_table, survival_text
 from crosscheck.suite import runs as suite
@@ -36,13 +37,13 @@ def test_the_default_names_what_is_vacuous_and_what_decides_it(tmp_path):
     assert result.stdout.rstrip().endswith(": agree")
     assert "below the smallest normal float32 at" in result.stdout
     for side in ("jax_lstm", "torch.nn.LSTM"):
-        assert f"{side}, grad x, lane B: " in result.stdout
+        assert f"{side}, grad x, float32 check: " in result.stdout
         for quantity in ("y", Gradient("x")):
             assert f"\n{side}, {quantity}\n" in "\n" + result.stdout
     content = json.loads(file.read_text())
-    assert [case["side"] for case in content["cases"]] == ["jax_lstm", "torch.nn.LSTM"]
-    steps = [f for f in content["cases"][0]["findings"] if (f["quantity"], f["part"]) == (Gradient("x"), "t")]
-    assert {f["lane"] for f in steps} == {"A", "B", "B shifted"}
+    assert [case["implementation"] for case in content["cases"]] == ["jax_lstm", "torch.nn.LSTM"]
+    steps = [f for f in content["cases"][0]["findings"] if (f["quantity"], f["scope"]) == (Gradient("x"), "t")]
+    assert {f["check"] for f in steps} == {"float64", "float32", "float32 loss-scaled"}
     assert content["cases"][0]["reproduce"] == "crosscheck gradients --length 400 --hidden 16 --loss last --seed 0"
 
 
@@ -112,7 +113,7 @@ def test_a_wrong_side_exits_1(monkeypatch):
 def finding(errors, limits, outcomes, sizes) -> Finding:
     outcomes = np.asarray(outcomes)
     rows = Rows(outcomes, np.asarray(errors), np.asarray(limits), np.asarray(sizes), outcomes != 0)
-    return Finding(Gradient("x"), FLOAT64, Outcome.AGREE, 0.0, 1.0, part="t", rows=rows)
+    return Finding(Gradient("x"), FLOAT64, Outcome.AGREE, 0.0, 1.0, scope=TIME, rows=rows)
 
 
 def test_a_stretch_shows_its_worst_step():
@@ -137,7 +138,7 @@ def test_survival_is_told_by_its_rate():
 
 @pytest.mark.slow
 def test_100000_steps_in_less_than_4_gb():
-    """Both frameworks, both lanes, and ours in chunks of about √T too."""
+    """Both frameworks, both precisions, and ours in chunks of about √T too."""
     command = [sys.executable, "-m", "crosscheck", "gradients", "--length", "100000", "--forget-bias", "chrono"]
     command += ["--checkpoint-every", "320"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

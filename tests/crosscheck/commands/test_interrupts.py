@@ -228,7 +228,7 @@ from pathlib import Path
 from crosscheck.commands.common import writing
 from crosscheck.commands.interrupts import end_on_signals
 from jax_lstm import files
-from jax_lstm.files import whole
+from jax_lstm._src.files import whole
 
 end_on_signals()
 with writing("--json", Path("out.json")), whole(Path("out.json")) as file:

@@ -44,7 +44,7 @@ def test_agreement_with_json_and_page(text, tmp_path):
     content = json.loads(file.read_text())
     assert (content["ok"], content["verdict"]) == (True, "agree")
     assert [case["name"] for case in content["cases"]] == ["train float64", "train float32"]
-    assert {"lane", "quantity", "error", "limit", "verdict", "ok"} <= content["cases"][0]["findings"][0].keys()
+    assert {"check", "quantity", "error", "limit", "verdict", "ok"} <= content["cases"][0]["findings"][0].keys()
     losses = content["training"]["float64"]["loss"]
     assert len(losses["torch"]) == len(losses["jax float64"]) == 3
     assert losses["torch"] == pytest.approx(losses["jax float64"], rel=1e-13)
@@ -52,7 +52,7 @@ def test_agreement_with_json_and_page(text, tmp_path):
     assert len(content["training"]["float32"]["parameters apart"]) == 3
     assert list(content["training"]["float64"]["validation loss"]["torch"]) == ["1", "2", "3"]
     page = (folder / "index.html").read_text(encoding="utf-8")
-    for words in ("Both losses", "float64 (lane A 1-step)", "held out", "eps: outside the root", "training step"):
+    for words in ("Both losses", "float64 1-step", "held out", "eps: outside the root", "training step"):
         assert words in page
     judged = [f for case in content["cases"] for f in case["findings"] if f["quantity"] != "validation loss"]
     nearest = max(judged, key=lambda f: f["error"] / f["limit"])["quantity"]

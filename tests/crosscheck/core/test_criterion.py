@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crosscheck.core.slices import WHOLE
 from tests.support.requirements import need
 
 need("torch")
@@ -15,11 +16,11 @@ from crosscheck.core.criterion import CRITERIA, compare
 from crosscheck.core.finding import FLOAT64, CouldNotRun, Finding, Outcome, worst
 from crosscheck.core.norms import norm, row_norms
 from crosscheck.core.problem import Gradient, Problem
-from crosscheck.core.reference import U32, Conditioning, Reference, finite
+from crosscheck.core.reference import U32, Conditioning, Reference, measure_reference
 from crosscheck.core.verdict import Verdict
 from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite.runs import assess_implementation, measure_case
+from crosscheck.suite.measured_case import assess_implementation, measure_case, truth_of
 from tests.support import wrong_ports
 from tests.support.rewording import decided, reword
 
@@ -31,24 +32,24 @@ def measured():
     return measure_case(CASE)
 
 
-def run_checks(measured, runner):
+def judge(measured, runner):
     return assess_implementation(measured, Implementation("port", runner))
 
 
 @pytest.mark.parametrize("name", wrong_ports.WRONG)
 def test_a_wrong_port_disagrees_and_its_first_wrong_quantity_is_named(name, measured):
     runner, quantity = wrong_ports.WRONG[name]
-    verdict = run_checks(measured, runner)
+    verdict = judge(measured, runner)
     assert verdict.outcome is Outcome.DISAGREE
-    assert (verdict.first.quantity, verdict.first.lane) == (quantity, "A")
+    assert (verdict.first.quantity, str(verdict.first.check)) == (quantity, "float64")
 
 
 def test_a_right_port_by_another_algorithm_agrees(measured):
-    assert run_checks(measured, wrong_ports.RIGHT_SCAN.runner).ok
+    assert judge(measured, wrong_ports.RIGHT_SCAN.runner).ok
 
 
 def test_causes_are_told_apart(measured):
-    cause = lambda runner: run_checks(measured, runner).cause
+    cause = lambda runner: judge(measured, runner).cause
     assert "from the first step on" in cause(wrong_ports.with_params(wrong_ports.igof))
     assert "no output is wrong and gradients are" in cause(wrong_ports.scanned(wrong_ports.stop_gradient_on_h))
     assert "computed in float32" in cause(wrong_ports.scanned(wrong_ports.float32_inside))
@@ -60,24 +61,24 @@ def test_causes_are_told_apart(measured):
 
 @pytest.mark.parametrize("step", [wrong_ports.float32_inside, wrong_ports.bfloat16_product])
 def test_names_and_notes_decide_nothing(step, measured, monkeypatch):
-    expected = run_checks(measured, wrong_ports.scanned(step))
+    expected = judge(measured, wrong_ports.scanned(step))
     reword(monkeypatch)
-    assert decided(run_checks(measured, wrong_ports.scanned(step))) == decided(expected)
+    assert decided(judge(measured, wrong_ports.scanned(step))) == decided(expected)
 
 
 def test_lanes_see_what_they_are_for(measured):
-    lanes = lambda step: {
-        f.lane for f in run_checks(measured, wrong_ports.scanned(step)).findings if f.verdict is Outcome.DISAGREE
+    checks = lambda step: {
+        str(f.check) for f in judge(measured, wrong_ports.scanned(step)).findings if f.verdict is Outcome.DISAGREE
     }
-    assert lanes(wrong_ports.float32_inside) == {"A"}
-    assert lanes(wrong_ports.bfloat16_product) == {"B"}
+    assert checks(wrong_ports.float32_inside) == {"float64"}
+    assert checks(wrong_ports.bfloat16_product) == {"float32"}
 
 
 def test_a_disagreement_says_where_and_what(measured):
-    first = run_checks(measured, wrong_ports.wrong_from_step_five).first
+    first = judge(measured, wrong_ports.wrong_from_step_five).first
     assert (first.quantity, first.index[0], first.index[2], first.first_step) == ("y", 1, 2, 5)
     assert abs(first.got - first.expected - 0.25) < 1e-12
-    nan = run_checks(measured, wrong_ports.one_nan).first
+    nan = judge(measured, wrong_ports.one_nan).first
     assert nan.index == (0, 1, 2)
     assert np.isnan(nan.got)
 
@@ -87,20 +88,20 @@ def test_the_first_step_of_a_gradient_is_counted_from_the_end(measured):
     result = {name: np.array(a) for name, a in reference.truth.items()}
     result[Gradient("x")][:, :4] *= 1.01
     whole, slices = [f for f in compare(CASE.problem, reference, result, CRITERIA["float64"]) if not f.ok]
-    assert (whole.label, slices.quantity, slices.first_step) == (Gradient("x"), Gradient("x"), 3)
+    assert (whole.label, slices.quantity, slices.first_step) == ("grad x", Gradient("x"), 3)
     assert slices.counts == {"agree": 5, "disagree": 4}
 
 
 def toy(truth, condition=1.0, steps=1, own_error=0.0, response=0.0) -> tuple[Problem, Reference]:
     problem = Problem({}, (), (), ("y",), (np.zeros(np.shape(truth)),), (), steps)
-    size = row_norms(finite(np.asarray(truth)).reshape(1, -1))
+    size = row_norms(np.nan_to_num(truth, nan=0.0, posinf=0.0, neginf=0.0).reshape(1, -1))
     known = Conditioning(size, *(np.full_like(size, a) for a in (condition, response, own_error)))
-    return problem, Reference({"y": np.asarray(truth)}, {"y": {"whole": known}}, {})
+    return problem, Reference({"y": np.asarray(truth)}, {"y": {WHOLE: known}}, {})
 
 
-def outcome(problem_and_reference, got, lane="A"):
-    dtype = CRITERIA[lane].dtype
-    (finding,) = compare(*problem_and_reference, {"y": np.asarray(got, dtype)}, CRITERIA[lane])
+def outcome(problem_and_reference, got, check="float64"):
+    dtype = CRITERIA[check].dtype
+    (finding,) = compare(*problem_and_reference, {"y": np.asarray(got, dtype)}, CRITERIA[check])
     return finding.verdict
 
 
@@ -108,10 +109,10 @@ def test_the_limit_is_the_formula():
     truth = np.array([1.0, 0.0])
     for condition, steps, own_error in ((5.0, 1, 0.0), (0.0, 400, 0.0), (1.0, 1, 1e-5)):
         known = toy(truth, condition, steps, own_error)
-        for lane, unit, factor in (("A", 2.0**-53, 64), ("B", 2.0**-24, 8)):
+        for check, unit, factor in (("float64", 2.0**-53, 64), ("float32", 2.0**-24, 8)):
             limit = factor * unit * max(condition, np.sqrt(steps) / 4, own_error / U32)
-            assert outcome(known, truth + np.array([0, 0.9 * limit]), lane) is Outcome.AGREE
-            assert outcome(known, truth + np.array([0, 1.1 * limit]), lane) is Outcome.DISAGREE
+            assert outcome(known, truth + np.array([0, 0.9 * limit]), check) is Outcome.AGREE
+            assert outcome(known, truth + np.array([0, 1.1 * limit]), check) is Outcome.DISAGREE
 
 
 def test_signs_do_not_cancel():
@@ -122,8 +123,8 @@ def test_nothing_to_compare_is_vacuous_unless_the_port_made_something_up():
     zero = toy(np.zeros(3))
     assert outcome(zero, np.zeros(3)) is Outcome.VACUOUS
     assert outcome(zero, [0, 0, 1e-3]) is Outcome.DISAGREE
-    assert outcome(toy(np.full(3, 1e-40)), np.zeros(3), "B") is Outcome.VACUOUS
-    assert outcome(toy(np.full(3, 1e-40)), np.zeros(3), "A") is Outcome.DISAGREE
+    assert outcome(toy(np.full(3, 1e-40)), np.zeros(3), "float32") is Outcome.VACUOUS
+    assert outcome(toy(np.full(3, 1e-40)), np.zeros(3), "float64") is Outcome.DISAGREE
 
 
 def test_an_ill_conditioned_problem_is_inconclusive_whatever_the_port_says():
@@ -140,11 +141,11 @@ def test_a_zero_that_rounding_moves_is_vacuous_within_that_rounding_alone():
 
 
 def test_a_limit_as_wide_as_the_quantity_decides_nothing():
-    assert outcome(toy([1.0], own_error=2e-3), [1.0], "B") is Outcome.INCONCLUSIVE
-    assert outcome(toy([1.0], own_error=2e-3), [1.0], "A") is Outcome.AGREE
-    assert outcome(toy([1.0], own_error=np.inf), [1.0], "B") is Outcome.INCONCLUSIVE
+    assert outcome(toy([1.0], own_error=2e-3), [1.0], "float32") is Outcome.INCONCLUSIVE
+    assert outcome(toy([1.0], own_error=2e-3), [1.0], "float64") is Outcome.AGREE
+    assert outcome(toy([1.0], own_error=np.inf), [1.0], "float32") is Outcome.INCONCLUSIVE
     assert outcome(toy([1.0], condition=np.inf), [1.0]) is Outcome.INCONCLUSIVE
-    assert outcome(toy(np.full(10_000, 1.5e-38)), np.zeros(10_000), "B") is Outcome.VACUOUS
+    assert outcome(toy(np.full(10_000, 1.5e-38)), np.zeros(10_000), "float32") is Outcome.VACUOUS
 
 
 def test_an_overflow_of_the_norm_never_agrees():
@@ -162,13 +163,13 @@ def test_nan_and_inf_must_sit_at_the_same_places():
 
 def test_names_and_shapes_are_matched_strictly():
     problem, reference = toy([1.0, 2.0])
-    lane = CRITERIA["float64"]
+    check = CRITERIA["float64"]
     for result, note in (
         ({}, "missing"),
         ({"y": np.ones(3)}, "shape"),
         ({"y": np.array([1.0, 2.0]), "z": np.ones(1)}, "no such quantity"),
     ):
-        bad = [f for f in compare(problem, reference, result, lane) if f.verdict is Outcome.DISAGREE]
+        bad = [f for f in compare(problem, reference, result, check) if f.verdict is Outcome.DISAGREE]
         assert len(bad) == 1
         assert note in bad[0].note
 
@@ -203,7 +204,7 @@ def test_the_condition_is_measured():
     problem = Problem({}, (np.full(100, 1.3),), ("x",), ("y", "k"), (np.zeros(100), np.zeros(1)), ())
     run = lambda p: {"y": p.inputs[0] ** 7, "k": np.ones(1)}
     reference = measure_reference(problem, run, [run])
-    known = {name: reference.conditioning[name]["whole"] for name in "yk"}
+    known = {name: reference.conditioning[name][WHOLE] for name in "yk"}
     np.testing.assert_allclose(known["y"].condition, 7, rtol=1e-3)
     assert not known["k"].condition.any()
     assert not known["y"].own_error.any()
@@ -217,7 +218,7 @@ def test_a_reference_that_is_not_in_float64_is_no_truth():
 
 def test_names_of_quantities_must_differ():
     """They are keys: a second "y" would hide the first."""
-    for names, wrt in ((("y", "y"), ()), ((Gradient("x"),), ("x",))):
+    for names, wrt in ((("y", "y"), ()), (("grad x",), ("x",))):
         with pytest.raises(ValueError, match="output_names must differ"):
             Problem({}, (np.ones(1),), ("x",), names, (np.zeros(1),) * len(names), wrt)
 
@@ -239,23 +240,23 @@ def test_both_of_torchs_float32_paths_enter_its_own_error():
     reference = measure_case(CASES["long-1000"]).reference
     for name, value in truth.items():
         worse = max(norm(path[name] - value) / norm(value) for path in paths)
-        assert reference.conditioning[name]["whole"].own_error[0, 0] == pytest.approx(worse, rel=1e-6)
+        assert reference.conditioning[name][WHOLE].own_error[0, 0] == pytest.approx(worse, rel=1e-6)
 
 
 def test_the_truth_is_not_compared_with_itself(measured):
     verdict = assess_implementation(measured, STANDARD["torch.nn.LSTM"])
-    assert {f.lane for f in verdict.findings} == {"B"}
+    assert {str(f.check) for f in verdict.findings} == {"float32"}
     assert all(f.own_limit and "cannot fail" in f.note for f in verdict.findings)
-    assert "this side is the truth of this case" in verdict.notes[0]
+    assert "this implementation is the truth of this case" in verdict.notes[0]
 
 
 def test_with_an_empty_row_the_reference_is_the_truth():
     measured = measure_case(CASES["lengths"])
-    assert measured.truth_name == "torch_ref"
-    assert {f.lane for f in assess_implementation(measured, STANDARD["torch.nn.LSTM"]).findings} == {
-        "A",
-        "A linear",
-        "B",
+    assert truth_of(measured.case) == "torch_ref"
+    assert {str(f.check) for f in assess_implementation(measured, STANDARD["torch.nn.LSTM"]).findings} == {
+        "float64",
+        "float64 linearity",
+        "float32",
     }
 
 

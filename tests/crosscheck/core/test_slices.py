@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from crosscheck.lstm.gates import gate_slicings
 from tests.support.requirements import need
 from tests.support.rewording import decided, reword
 
@@ -19,15 +18,18 @@ import torch
 
 import crosscheck
 from crosscheck.core.criterion import CRITERIA, compare
-from crosscheck.core.finding import Outcome
+from crosscheck.core.finding import FLOAT64, Outcome, Settlement
 from crosscheck.core.jax_runner import run_jax
+from crosscheck.core.judge import run_checks
 from crosscheck.core.problem import Gradient, Problem
-from crosscheck.core.reference import U32
-from crosscheck.core.slices import Slicing
+from crosscheck.core.reference import U32, measure_reference
+from crosscheck.core.slices import TIME, WHOLE, Slicing
 from crosscheck.libraries import STANDARD
 from crosscheck.libraries.jax_lstm import function
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite.runs import Implementation, assess_implementation, measure_case
+from crosscheck.lstm.gates import GATE, gate_slicings
+from crosscheck.suite.measured_case import assess_implementation, measure_case
+from crosscheck.suite.runs import Implementation
 
 CASE = RecurrentCase("small", "for tests", 3, 40, 4, 6)
 
@@ -37,8 +39,8 @@ def measured():
     return measure_case(CASE)
 
 
-def bad(problem, reference, result, lane="A"):
-    found = compare(problem, reference, result, CRITERIA[lane])
+def bad(problem, reference, result, check="float64"):
+    found = compare(problem, reference, result, CRITERIA[check])
     return {f.label for f in found if f.verdict is Outcome.DISAGREE}
 
 
@@ -55,8 +57,8 @@ def test_a_time_step_is_judged_by_its_own_size(measured):
     truth[Gradient("x")][:, 7] *= 1e-6
     small = replace(reference, truth=truth)
     known = dict(reference.conditioning[Gradient("x")])
-    known["t"] = replace(known["t"], size=known["t"].size * np.where(np.arange(40) == 7, 1e-6, 1.0))
-    small = replace(small, known={**reference.conditioning, Gradient("x"): known})
+    known[TIME] = replace(known[TIME], size=known[TIME].size * np.where(np.arange(40) == 7, 1e-6, 1.0))
+    small = replace(small, conditioning={**reference.conditioning, Gradient("x"): known})
     assert bad(problem, small, truth) == set()
     wrong = {n: np.array(a) for n, a in truth.items()}
     wrong[Gradient("x")][:, 7] *= 1 + 1e-9
@@ -67,7 +69,7 @@ def test_a_gate_is_judged_by_itself(measured):
     reference = measured.reference
     block = slice(2 * 6, 3 * 6)
     found = bad(CASE.problem, reference, changed(reference, Gradient("bias_ih_l0"), block, 1 + 1e-10))
-    assert found == {Gradient("bias_ih_l0"), "grad bias_ih_l0[gate g]"}
+    assert found == {"grad bias_ih_l0", "grad bias_ih_l0[gate g]"}
 
 
 def test_one_number_is_seen_in_the_max_norm():
@@ -100,7 +102,7 @@ def test_a_mask_does_not_hide_what_stands_beside_it():
     assert check(fn()).ok
     assert check(fn(off=1e-3)).outcome is Outcome.DISAGREE
     wrong = check(fn(mask=-1e29))
-    assert wrong.first.label == "y[apart]"
+    assert wrong.first.label == "y[outliers]"
 
 
 @pytest.mark.parametrize("threshold", [1e3, 1.0])
@@ -115,8 +117,8 @@ def test_a_hidden_clipping_is_no_pullback(threshold, measured):
     clips = lambda params, x, states: right(params, clipped(x), states)
     right = function(CASE)
     findings = run_checks(CASE.problem, measured.reference, partial(run_jax, clips))
-    lanes = {f.lane for f in findings if f.verdict is Outcome.DISAGREE}
-    assert ("A linear" in lanes, "A" in lanes) == (True, threshold == 1.0)
+    checks = {str(f.check) for f in findings if f.verdict is Outcome.DISAGREE}
+    assert ("float64 linearity" in checks, "float64" in checks) == (True, threshold == 1.0)
 
 
 def test_a_reference_that_clips_itself_asks_for_no_linearity():
@@ -149,12 +151,12 @@ def test_fading_gradients_are_lifted_and_then_left_to_float64(monkeypatch):
     assert measured.reference.power == 60
     verdict = assess_implementation(measured, STANDARD["jax_lstm"])
     assert verdict.ok, str(verdict)
-    steps = {f.lane: f for f in verdict.findings if f.quantity == Gradient("x") and f.scope.name == "t"}
-    vacuous = {lane: f.counts.get("vacuous", 0) for lane, f in steps.items()}
-    assert vacuous["A"] == 0
-    assert 700 < vacuous["B shifted"] < vacuous["B"] - 50 < 1_000
-    assert steps["B"].settled_by.endswith(f"{vacuous['B shifted']} of 1000 by lane A")
-    assert f"slices: {1_000 - vacuous['B']} agree, {vacuous['B']} vacuous" in str(verdict)
+    steps = {str(f.check): f for f in verdict.findings if f.quantity == Gradient("x") and f.scope.name == "t"}
+    vacuous = {name: f.counts.get("vacuous", 0) for name, f in steps.items()}
+    assert vacuous["float64"] == 0
+    assert 700 < vacuous["float32 loss-scaled"] < vacuous["float32"] - 50 < 1_000
+    assert steps["float32"].settled_by[-1] == Settlement(FLOAT64, vacuous["float32 loss-scaled"], 1_000)
+    assert f"slices: {1_000 - vacuous['float32']} agree, {vacuous['float32']} vacuous" in str(verdict)
 
     def wrong_far_back(case):
         right = STANDARD["jax_lstm"].runner(case)
@@ -172,7 +174,9 @@ def test_fading_gradients_are_lifted_and_then_left_to_float64(monkeypatch):
         assert decided(assess_implementation(measured, STANDARD["jax_lstm"])) == decided(verdict)
 
     verdict = assess_implementation(measured, Implementation("port", wrong_far_back))
-    assert {(f.label, f.lane) for f in verdict.findings if f.final is Outcome.DISAGREE} == {("grad x[t=3]", "A")}
+    assert {(f.label, str(f.check)) for f in verdict.findings if f.final is Outcome.DISAGREE} == {
+        ("grad x[t=3]", "float64")
+    }
 
 
 def test_what_no_lane_can_see_stays_vacuous():
@@ -207,9 +211,9 @@ def test_cuts_are_read_off_names_and_shapes():
 
 def test_a_steps_condition_is_its_neighbours_too():
     values = np.ones((50, 3))
-    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), steps=50, slicings={"y": Slicing(0, "t")})
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), steps=50, slicings={"y": Slicing(0, TIME)})
     steep = lambda p: {"y": np.where(np.arange(50)[:, None] == 20, p.inputs[0] ** 9, p.inputs[0])}
-    condition = measure_reference(problem, steep, []).known["y"]["t"].condition[0]
+    condition = measure_reference(problem, steep, []).conditioning["y"][TIME].condition[0]
     assert (np.flatnonzero(condition > 5) == np.arange(12, 29)).all()
     assert condition[20] == pytest.approx(9, rel=1e-3)
 
@@ -217,12 +221,12 @@ def test_a_steps_condition_is_its_neighbours_too():
 def test_the_references_own_error_is_none_where_float32_underflows():
     values = np.full((4, 3), 1e-42)
     values[:2] = 1.0
-    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, "t")})
+    problem = Problem({}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, TIME)})
     flushed = lambda p: {"y": np.where(p.inputs[0] < 1e-38, 0.0, p.inputs[0] * (1 + 3 * U32)).astype(np.float32)}
     reference = measure_reference(problem, lambda p: {"y": np.array(p.inputs[0])}, [flushed])
-    own = reference.conditioning["y"]["whole"].own_error[0, 0]
+    own = reference.conditioning["y"][WHOLE].own_error[0, 0]
     assert own == pytest.approx(4 * U32, rel=0.5)
-    assert np.all(reference.conditioning["y"]["t"].own_error < 10 * U32)
+    assert np.all(reference.conditioning["y"][TIME].own_error < 10 * U32)
 
 
 def scalar(torch_fn, fn, *inputs, **options):
@@ -292,7 +296,7 @@ def test_a_small_blocks_condition_is_its_siblings_too():
     """As a bias gradient's gates where there is one hidden unit: a single number in three draws is no sample."""
     values = np.ones(4)
     problem = Problem(
-        {}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, "gate", ("i", "f", "g", "o"))}
+        {}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, GATE, ("i", "f", "g", "o"))}
     )
     steep = lambda p: {"y": p.inputs[0] ** np.array([1, 9, 1, 1])}
-    np.testing.assert_allclose(measure_reference(problem, steep, []).known["y"]["gate"].condition[0], 9, rtol=1e-3)
+    np.testing.assert_allclose(measure_reference(problem, steep, []).conditioning["y"][GATE].condition[0], 9, rtol=1e-3)

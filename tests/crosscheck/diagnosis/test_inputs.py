@@ -67,7 +67,7 @@ def test_a_degenerate_case_is_vacuous_for_every_side():
     results = run_case(replace(CASE, weights=zero))
     assert {r.outcome for r in results} == {Outcome.VACUOUS}
     (finding,) = check_inputs(CASE, replace(CASE.problem, params=zero))
-    assert (finding.quantity, finding.lane) == ("inputs", "check_inputs")
+    assert (finding.quantity, str(finding.check)) == ("inputs", "inputs")
     assert "draw random weights, inputs and states" in finding.note
 
 

@@ -50,7 +50,7 @@ def right(case, dtype="float64", scale=1.0):
 
 @cache
 def wrong(name, case, dtype=None, scale=None):
-    """The fault's results in the lane that shows it, or elsewhere."""
+    """The fault's results in the check that shows it, or elsewhere."""
     fault = FAULTS[name]
     dtype, usual = dtype or lane_dtype(fault), 2.0**20 if fault.homogeneity else 1.0
     return faulty.runner(fault, case)(scaled(case, scale or usual), dtype)
@@ -61,7 +61,7 @@ def scaled(case, scale):
 
 
 def lane_dtype(fault):
-    return {"A": "float64", "B": "float32"}[fault.lane]
+    return {"float64": "float64", "float32": "float32"}[fault.precision]
 
 
 def same(a, b, names=None):

@@ -14,11 +14,12 @@ import pytest
 
 from crosscheck.core.finding import Outcome
 from crosscheck.core.problem import Gradient, is_gradient
-from crosscheck.libraries import OTHER_LIBRARIES, NotInstalled, NotSupported, choose
+from crosscheck.libraries import OTHER_LIBRARIES, NotInstalled, NotSupported, implementations_named
 from crosscheck.libraries import implementation as sides
 from crosscheck.lstm.cases import CASES, RecurrentCase, TextCase
 from crosscheck.suite import runs as suite
-from crosscheck.suite.runs import assess_implementation, measure_case, run_implementations
+from crosscheck.suite.measured_case import assess_implementation, measure_case
+from crosscheck.suite.runs import run_implementations
 from jax_lstm import convert
 from jax_lstm.convert import gates
 
@@ -36,7 +37,7 @@ def need_peer(name):
 
 def outputs_only(case):
     """The runner of jax_lstm without its gradients."""
-    run = choose(["jax_lstm"])[0].runner(case)
+    run = implementations_named(["jax_lstm"])[0].runner(case)
     return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
 
 
@@ -51,8 +52,8 @@ def test_a_right_library_agrees_in_outputs_and_gradients(name, measured):
     verdict = assess_implementation(measured, OTHER_LIBRARIES[name], explain=False)
     assert verdict.ok, str(verdict)
     assert {f.quantity for f in verdict.findings} == set(measured.reference.truth)
-    lanes = {f.lane for f in verdict.findings}
-    assert lanes == ({"B"} if name.startswith("torch") else {"A", "A linear", "B"})
+    checks = {str(f.check) for f in verdict.findings}
+    assert checks == ({"float32"} if name.startswith("torch") else {"float64", "float64 linearity", "float32"})
 
 
 CASE_OF = {
@@ -94,7 +95,7 @@ SLOW = [pytest.param(feature, marks=pytest.mark.slow) for feature in ("layers", 
 
 @pytest.mark.parametrize("feature", ["lengths", *SLOW])
 def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
-    """docs/findings has why: its tanh. So lane A disagrees, and by the size of one float32 rounding."""
+    """docs/findings has why: its tanh. So the float64 check disagrees, and by the size of one float32 rounding."""
     need_peer("keras")
     measured = measure_case(replace(CASE_OF[feature], name=feature))
     assert assess_implementation(measured, replace(OTHER_LIBRARIES["keras"], dtypes=("float32",)), explain=False).ok
@@ -144,7 +145,7 @@ def test_a_side_without_gradients_or_float64_says_so(measured):
     verdict = judged(outputs_only, dtypes=("float32",), gradients=False)
     assert verdict.ok
     assert {f.quantity for f in verdict.findings} == {"y", "h_n", "c_n"}
-    assert {f.lane for f in verdict.findings} == {"B"}
+    assert {str(f.check) for f in verdict.findings} == {"float32"}
     assert "no gradients" in " ".join(verdict.notes)
     assert "does not compute in float64" in " ".join(verdict.notes)
     assert judged(outputs_only).outcome is Outcome.DISAGREE  # it claims gradients and gives none
@@ -152,7 +153,7 @@ def test_a_side_without_gradients_or_float64_says_so(measured):
 
 def test_a_side_without_float64_is_not_said_to_agree_there(measured):
     """Its cause is not a lost precision in float32 alone: nothing is known of float64."""
-    run = choose(["jax_lstm"])[0].runner(PLAIN)
+    run = implementations_named(["jax_lstm"])[0].runner(PLAIN)
 
     def wrong(case):
         return lambda problem, dtype: {n: a + (n == "h_n") for n, a in run(problem, dtype).items()}
@@ -164,12 +165,12 @@ def test_a_side_without_float64_is_not_said_to_agree_there(measured):
 
 
 def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
-    """Only the truth itself may do without lane A."""
+    """Only the truth itself may do without the float64 check."""
     case = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last")
     measured = measure_case(case)
-    ours = choose(["jax_lstm"])[0]
+    ours = implementations_named(["jax_lstm"])[0]
     without_a = assess_implementation(measured, replace(ours, name="float32 alone", dtypes=("float32",)), explain=False)
-    truth = assess_implementation(measured, choose(["torch.nn.LSTM"])[0], explain=False)
+    truth = assess_implementation(measured, implementations_named(["torch.nn.LSTM"])[0], explain=False)
     rest = lambda verdict: sum(
         int(f.rows.rest.sum()) for f in verdict.findings if f.quantity == Gradient("x") and f.rows
     )
@@ -218,9 +219,9 @@ def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
 
 
 def test_sides_are_chosen_by_name_or_by_what_names_begin_with():
-    assert [side.name for side in choose(["flax"])] == FLAX
-    assert [side.name for side in choose(["keras", " haiku", "keras"])] == ["keras", "haiku"]
-    assert [side.name for side in choose(["torch"])] == ["torch.nn.LSTM", "torch.nn.LSTM/native"]
+    assert [side.name for side in implementations_named(["flax"])] == FLAX
+    assert [side.name for side in implementations_named(["keras", " haiku", "keras"])] == ["keras", "haiku"]
+    assert [side.name for side in implementations_named(["torch"])] == ["torch.nn.LSTM", "torch.nn.LSTM/native"]
     for wrong in ("tensorflow", "", "fla"):
-        with pytest.raises(ValueError, match=rf"unknown side '{wrong}'; known: jax_lstm, .*, onnxruntime"):
-            choose([wrong])
+        with pytest.raises(ValueError, match=rf"unknown implementation '{wrong}'; known: jax_lstm, .*, onnxruntime"):
+            implementations_named([wrong])

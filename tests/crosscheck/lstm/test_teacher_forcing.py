@@ -18,7 +18,7 @@ from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.teacher_forcing import teacher_forced
 from crosscheck.lstm.trajectory import trajectory
-from crosscheck.suite.runs import assess_implementation, measure_case
+from crosscheck.suite.measured_case import assess_implementation, measure_case
 from tests.support.ports import cell, port, sigmoid
 from tests.support.rewording import decided, reword
 
@@ -40,18 +40,18 @@ def measured():
 def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measured):
     verdict = assess_implementation(measured, STANDARD[side])
     assert verdict.ok, str(verdict)
-    end_to_end = [f for f in verdict.findings if f.lane in "AB"]
+    end_to_end = [f for f in verdict.findings if str(f.check) in ("float64", "float32")]
     assert {f.verdict for f in end_to_end if f.quantity in ("h_n", "c_n")} == {Outcome.INCONCLUSIVE}
-    assert "settled by windows from the reference's states" in str(verdict)
-    steps = {f.lane for f in verdict.findings if f.lane.endswith("-step")}
-    assert {"B 1-step", "B 4-step"} <= steps
-    assert side == "torch.nn.LSTM" or {"A 1-step", "A 4-step"} <= steps
+    assert "settled by teacher forcing" in str(verdict)
+    steps = {str(f.check) for f in verdict.findings if str(f.check).endswith("-step")}
+    assert {"float32 1-step", "float32 4-step"} <= steps
+    assert side == "torch.nn.LSTM" or {"float64 1-step", "float64 4-step"} <= steps
     # A gate's sum has 8 + 64 terms, so by chance its error is about the root of 72 roundings, which is 8.5. The limit
     # is four times that. Up to 6.9 roundings were measured, with SSE4, AVX2 and AVX-512. End to end the error is of
     # order 1.
     for finding in verdict.findings:
-        if finding.lane in ("A 1-step", "B 1-step") and finding.quantity in ("y", "h_n", "c_n"):
-            rounding = 2.0**-53 if finding.lane[0] == "A" else 2.0**-24
+        if str(finding.check) in ("float64 1-step", "float32 1-step") and finding.quantity in ("y", "h_n", "c_n"):
+            rounding = 2.0**-53 if str(finding.check)[0] == "float64" else 2.0**-24
             assert finding.error <= 4 * np.sqrt(8 + 64) * rounding, finding
 
 
@@ -71,8 +71,8 @@ def test_what_settles_a_doubt_is_not_its_name(measured, monkeypatch):
 def test_a_real_fault_in_a_chaotic_model_disagrees_by_one_step(wrong, measured):
     verdict = assess_implementation(measured, Implementation("port", port(wrong)))
     assert verdict.outcome is Outcome.DISAGREE
-    bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
-    assert "A 1-step" in bad
+    bad = {str(f.check) for f in verdict.findings if f.final is Outcome.DISAGREE}
+    assert "float64 1-step" in bad
     assert any("step" in line for line in verdict.diagnosis)
 
 
@@ -90,9 +90,9 @@ def test_windows_see_what_single_steps_cannot(measured):
         return run
 
     verdict = assess_implementation(measured, Implementation("port", late))
-    bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
-    assert "A 4-step" in bad
-    assert not bad & {"A 1-step", "B 1-step"}
+    bad = {str(f.check) for f in verdict.findings if f.final is Outcome.DISAGREE}
+    assert "float64 4-step" in bad
+    assert not bad & {"float64 1-step", "float32 1-step"}
 
 
 @pytest.mark.slow
@@ -106,8 +106,8 @@ def test_what_only_a_position_shows_is_seen_at_smaller_recurrent_weights(measure
         return port(step)(case)
 
     verdict = assess_implementation(measured, Implementation("port", cut))
-    bad = {f.lane for f in verdict.findings if f.final is Outcome.DISAGREE}
-    assert bad == {"A calm"}
+    bad = {str(f.check) for f in verdict.findings if f.final is Outcome.DISAGREE}
+    assert bad == {"float64 damped"}
 
 
 CASES = (

@@ -24,12 +24,13 @@ from crosscheck.commands import cli, faults
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
 from crosscheck.core.judge import LINEARITY, LOSS_SCALED
 from crosscheck.core.norms import NORMS
-from crosscheck.core.slices import OUTLIERS, WHOLE
+from crosscheck.core.slices import OUTLIERS, TIME, WHOLE
 from crosscheck.core.verdict import Verdict
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.libraries import OTHER_LIBRARIES
 from crosscheck.libraries.implementation import Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
+from crosscheck.lstm.gates import GATE, ROW
 from crosscheck.lstm.teacher_forcing import SIZES
 from crosscheck.report.content import as_dict
 from crosscheck.report.json import SCHEMA_VERSION, Command, read_json, write_json
@@ -37,7 +38,7 @@ from crosscheck.studies import notebook
 from crosscheck.studies.checkpoint import find
 from crosscheck.studies.gradient_flow import study, training
 from crosscheck.studies.gradient_flow.network import study_networks
-from crosscheck.studies.training.lockstep import single_step
+from crosscheck.studies.training.lockstep import TRAINING_STEP, single_step
 from crosscheck.studies.training.optimizers import OPTIMIZERS
 from crosscheck.suite import mutants
 from crosscheck.suite import mutation_score as score
@@ -123,7 +124,7 @@ def test_every_command_with_the_option_is_one_that_is_checked_here():
     group = typer.main.get_command(cli.app)
     having = {name for name, command in group.commands.items() if any("--json" in p.opts for p in command.params)}
     branches = [branch["$ref"].rpartition("/")[2] for branch in WHOLE_SCHEMA["oneOf"]]
-    assert having | {"suite"} == set(RUNS) == set(get_args(Command)) == set(branches)
+    assert having | {"suite", "bench"} == set(RUNS) == set(get_args(Command)) == set(branches)
     assert [DEFINITIONS[name]["properties"]["command"]["const"] for name in branches] == branches
 
 
@@ -250,13 +251,13 @@ def test_words_are_the_codes():
     assert words("outcome") == list(Outcome)
     assert words("reason") == list(Reason)
     assert words("norm") == [*NORMS, ""]
-    assert set(words("part")) == {WHOLE, OUTLIERS, *STEPS, "gate", "row"}
-    forced = [Check(lane.dtype, Kind.TEACHER_FORCED, n) for lane in (FLOAT64, FLOAT32) for n in SIZES]
-    single = [single_step(lane.dtype) for lane in (FLOAT64, FLOAT32)]
+    assert set(words("scope")) == set(map(str, (WHOLE, OUTLIERS, TIME, TRAINING_STEP, GATE, ROW)))
+    forced = [Check(check.dtype, Kind.TEACHER_FORCED, n) for check in (FLOAT64, FLOAT32) for n in SIZES]
+    single = [single_step(check.dtype) for check in (FLOAT64, FLOAT32)]
     others = [Check("float64", Kind.DAMPED), Check(None, Kind.INPUTS), Check(None, Kind.FAILED)]
-    lanes = [FLOAT64, FLOAT32, LINEARITY, LOSS_SCALED, *forced, *single, *others]
-    assert {lane.kind for lane in lanes} == set(Kind)
-    assert set(words("lane")) == set(map(str, lanes))
+    checks = [FLOAT64, FLOAT32, LINEARITY, LOSS_SCALED, *forced, *single, *others]
+    assert {check.kind for check in checks} == set(Kind)
+    assert set(words("check")) == set(map(str, checks))
     assert words("bench", "sweep") == ["", *shapes.SWEEPS]
     assert words("bench_row", "kind") == list(work.KINDS)
     assert words("bench_row", "feature") == list(work.FEATURES)
@@ -280,5 +281,5 @@ def test_a_number_that_is_not_finite_is_a_string(number, tmp_path, output):
     (shown,) = content["cases"][0]["findings"]
     assert shown["got"] == str(number)
     assert repr(float(shown["got"])) == repr(number)
-    assert (shown["index"], shown["lane"], shown["reason"], shown["ok"]) == ([1, 2], "A", "not finite", False)
+    assert (shown["index"], shown["check"], shown["reason"], shown["ok"]) == ([1, 2], "float64", "not finite", False)
     assert why_not(content | {"verdict": "nan"})

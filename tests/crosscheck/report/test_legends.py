@@ -17,6 +17,7 @@ from benchmarks.implementations import known
 from benchmarks.result import Result, Row
 from benchmarks.shapes import Shape
 from crosscheck.core.finding import SEVERITY
+from crosscheck.core.slices import TIME
 from crosscheck.report import plots
 from crosscheck.report.svg import drawing
 from crosscheck.studies.gradient_flow import plot as flow_plot
@@ -56,8 +57,8 @@ def test_the_check_sees_a_legend_over_axes():
 
 def test_of_a_curve_with_every_outcome(drawn):
     outcomes = np.arange(40) % len(SEVERITY)
-    plots.curve([samples.finding_of("y", "A", "t", samples.rows_of(np.full(40, 1e-15), 1e-14, outcomes))])
-    plots.heat_map(samples.gates("A"))
+    plots.curve([samples.finding_of("y", "float64", TIME, samples.rows_of(np.full(40, 1e-15), 1e-14, outcomes))])
+    plots.heat_map(samples.gates("float64"))
     assert drawn == [1, 0]
 
 

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from crosscheck.commands import cli
 from crosscheck.core.environment import processor
-from crosscheck.core.finding import Outcome
+from crosscheck.core.finding import FLOAT32, Outcome, Settlement
+from crosscheck.core.slices import WHOLE
 from crosscheck.core.verdict import Verdict
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.page import Cell, Fold, Page, Table, Words, render, write_page
@@ -127,17 +128,17 @@ def test_every_limit_stands_beside_its_error(read):
     for result in (r for case in samples.results() for r in case):
         for f in result.verdict.findings:
             numbers = ("", "") if f.error is None else (f"{f.error:.1e}", f"{f.limit:.1e}")
-            assert any(row[:5] == (f.label, f.lane, str(f.verdict), *numbers) for row in read.rows), f.label
+            assert any(row[:5] == (f.label, str(f.check), str(f.verdict), *numbers) for row in read.rows), f.label
 
 
 def test_a_case_is_told_in_full_and_the_worst_quantity_stands_open(read):
     summaries = {row[0]: row for row in read.rows if row[0] in ("fine", "late", "faded")}
     assert [row[1] for row in summaries.values()] == ["agree", "disagree", "vacuous (expected)"]
     assert read.opened == ["late", "jax_lstm: y, error against t"]
-    for words in ("a cause that was found", "crosscheck --case late", "a note on this side"):
+    for words in ("a cause that was found", "crosscheck --case late", "a note on this implementation"):
         assert words in read.text
     drawings = [attributes["aria-label"] for tag, attributes in read.tags if tag == "svg"]
-    assert len(drawings) == 2 * 6 + 4  # in each lane two curves and a map of jax_lstm; the faded case has no gates
+    assert len(drawings) == 2 * 6 + 4  # in each check two curves and a map of jax_lstm; the faded case has no gates
     assert sum("time step" in label for label in drawings) == 12
 
 
@@ -151,17 +152,17 @@ NEAR = 20.0  # makes a sample's error, at most 0.9/20 of its limit, the nearest 
 
 
 @pytest.mark.parametrize(
-    ("quantity", "lane", "case", "title"),
+    ("quantity", "check", "case", "title"),
     [
-        ("y", "A", 0, "jax_lstm: y, error against t"),
-        (Gradient("x"), "B", 1, "jax_lstm: grad x, error against t"),
-        (Gradient("weight_ih_l1"), "B", 1, "jax_lstm: gradients by gate"),
+        ("y", "float64", 0, "jax_lstm: y, error against t"),
+        (Gradient("x"), "float32", 1, "jax_lstm: grad x, error against t"),
+        (Gradient("weight_ih_l1"), "float32", 1, "jax_lstm: gradients by gate"),
     ],
 )
-def test_of_what_agrees_the_quantity_nearest_to_its_limit_stands_open(quantity, lane, case, title):
+def test_of_what_agrees_the_quantity_nearest_to_its_limit_stands_open(quantity, check, case, title):
     fine = samples.results()[0]
     cases = [[replace(result, name=name) for result in fine] for name in ("first", "second")]
-    moved = lambda f: scaled(f, NEAR) if (f.quantity, f.lane) == (quantity, lane) else f
+    moved = lambda f: scaled(f, NEAR) if (f.quantity, str(f.check)) == (quantity, check) else f
     ours = cases[case][0]
     findings = tuple(map(moved, ours.verdict.findings))
     cases[case][0] = replace(ours, verdict=replace(ours.verdict, findings=findings))
@@ -205,10 +206,10 @@ def test_what_cannot_fail_is_not_the_worst():
 def test_what_another_lane_settled_is_not_the_worst():
     """Nor does a quantity without slices, which has no drawing, keep the others closed."""
     ours = samples.results()[0][0]
-    whole = replace(ours.verdict.findings[0], quantity="loss", part="whole", rows=None, error=0.99, limit=1.0)
+    whole = replace(ours.verdict.findings[0], quantity="loss", scope=WHOLE, rows=None, error=0.99, limit=1.0)
     vacuous = [
-        replace(f, verdict=Outcome.VACUOUS, error=None, limit=None, settled="by lane B")
-        if (f.quantity, f.lane) == (Gradient("x"), "A")
+        replace(f, verdict=Outcome.VACUOUS, error=None, limit=None, settled_by=(Settlement(FLOAT32, 1, 1),))
+        if (f.quantity, str(f.check)) == (Gradient("x"), "float64")
         else scaled(f, NEAR)
         if f.quantity == "y"
         else f
@@ -258,8 +259,8 @@ def test_ids_are_unique_and_every_reference_finds_its_own(text, read):
 
 def test_names_cannot_smuggle_anything_in():
     name = samples.HOSTILE
-    findings = samples.gates("A", names=[name, f"grad {name} and a tail that is cut out of the middle"])
-    steps = [replace(f, quantity=name, note=name) for f in samples.steps("A")]
+    findings = samples.gates("float64", names=[name, f"grad {name} and a tail that is cut out of the middle"])
+    steps = [replace(f, quantity=name, note=name) for f in samples.steps("float64")]
     drawn = samples.result(name, findings + steps, cause=name)
     page = suite_page([[drawn, replace(drawn, implementation=name)]], {name: name}, name)
     read = Reader(render(replace(page, title=name)))
@@ -305,8 +306,8 @@ def test_a_wrong_port_gets_its_page_and_exit_code_1(run, monkeypatch, tmp_path):
     assert run("--report", tmp_path).exit_code == 1
     read = Reader((tmp_path / "index.html").read_text())
     assert "1 not as expected, disagree" in read.text
-    assert (Gradient("weight_ih_l0"), "A", "disagree") in {row[:3] for row in read.rows}
-    assert ("y", "A", "agree") in {row[:3] for row in read.rows}
+    assert ("grad weight_ih_l0", "float64", "disagree") in {row[:3] for row in read.rows}
+    assert ("y", "float64", "agree") in {row[:3] for row in read.rows}
 
 
 def test_an_unwritable_folder_is_refused_before_any_work(run, monkeypatch, tmp_path):

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from crosscheck.core.finding import Check, Kind
+from crosscheck.core.slices import TIME
+from crosscheck.lstm.gates import GATE
 from crosscheck.report.plots import BINS, curve, heat_map, ratios, thinned
 from tests.support import report_samples as samples
 
@@ -43,7 +45,7 @@ def points(svg, colour):
 def test_a_single_step_over_its_limit_is_seen_in_ten_thousand():
     error, limit = np.full(10_000, 1e-7), np.full(10_000, 1e-6)
     error[7_321] = 1e-2
-    finding = samples.finding_of("y", "B", "t", samples.rows_of(error, limit))
+    finding = samples.finding_of("y", "float32", TIME, samples.rows_of(error, limit))
     svg = curve([finding])
     line = points(svg, "accent")[0]  # the last one is the legend's
     top = line[np.argmin(line[:, 1])]
@@ -52,30 +54,34 @@ def test_a_single_step_over_its_limit_is_seen_in_ten_thousand():
     assert (top[0] - line[0, 0]) / span == pytest.approx(0.7321, abs=0.001)
     assert "worst 1e4 × limit at t = 7,321" in svg
     assert ">disagree<" in svg
-    assert ">disagree<" not in curve([samples.finding_of("y", "B", "t", samples.rows_of(error[:7_000], limit[:7_000]))])
+    assert ">disagree<" not in curve(
+        [samples.finding_of("y", "float32", TIME, samples.rows_of(error[:7_000], limit[:7_000]))]
+    )
 
 
 def test_vacuous_steps_are_marked_and_not_drawn():
-    faded = samples.steps("A", total=1_000, vacuous_until=800)
+    faded = samples.steps("float64", total=1_000, vacuous_until=800)
     svg = curve(faded)
     assert ">vacuous<" in svg
     assert ">inconclusive<" not in svg
     whole, part, _ = points(svg, "accent")
     assert np.ptp(part[:, 0]) == pytest.approx(0.2 * np.ptp(whole[:, 0]), rel=0.05)
-    nothing = curve([samples.finding_of("y", "A", "t", samples.rows_of(np.zeros(9), np.ones(9), np.ones(9, int)))])
+    nothing = curve(
+        [samples.finding_of("y", "float64", TIME, samples.rows_of(np.zeros(9), np.ones(9), np.ones(9, int)))]
+    )
     assert "nothing to compare in any step" in nothing
 
 
 def test_windows_are_not_called_time_steps():
-    forced = [replace(f, check=Check("float64", Kind.TEACHER_FORCED, 4)) for f in samples.steps("A", total=20)]
-    assert "4-step window, in order" in curve(forced)
+    forced = [replace(f, check=Check("float64", Kind.TEACHER_FORCED, 4)) for f in samples.steps("float64", total=20)]
+    assert "4-step stretch, in order" in curve(forced)
     assert "time step t" not in curve(forced)
 
 
 def test_the_heat_map_darkens_with_the_error_and_frames_what_disagrees():
     ladder = 10.0 ** np.arange(-4, 4)
     findings = [
-        samples.finding_of(f"grad p{k}", "A", "gate", samples.rows_of(part, np.ones(4)))
+        samples.finding_of(Gradient(f"p{k}"), "float64", GATE, samples.rows_of(part, np.ones(4)))
         for k, part in enumerate((ladder[:4], ladder[4:]))
     ]
     svg = heat_map(findings)
@@ -86,16 +92,16 @@ def test_the_heat_map_darkens_with_the_error_and_frames_what_disagrees():
     for number in ("&lt; 0.001", ">0.1<", ">1<", ">10<", ">1000<"):
         assert number in svg
     unknown = samples.rows_of([np.nan, 1, 1, np.inf], np.ones(4), [1, 2, 0, 3])
-    shown = heat_map([samples.finding_of(Gradient("p"), "A", "gate", unknown)])
+    shown = heat_map([samples.finding_of(Gradient("p"), "float64", GATE, unknown)])
     for word in (">vacuous<", ">inconclusive<", ">∞<"):
         assert word in shown
 
 
 def test_drawings_refuse_what_has_no_slices():
-    (y, _), gate = samples.steps("A"), samples.gates("A")[0]
-    with pytest.raises(ValueError, match="a curve needs findings of the part 't'"):
+    (y, _), gate = samples.steps("float64"), samples.gates("float64")[0]
+    with pytest.raises(ValueError, match="a curve needs findings by time or training step"):
         curve([gate])
-    with pytest.raises(ValueError, match="a heat map needs findings of the part 'gate'"):
+    with pytest.raises(ValueError, match="a heat map needs findings by gate"):
         heat_map([y])
     with pytest.raises(ValueError, match="with their rows"):
         curve([replace(y, rows=None)])
@@ -103,5 +109,8 @@ def test_drawings_refuse_what_has_no_slices():
 
 def test_a_name_is_drawn_to_the_letter():
     name = "<b>$x$</b>"
-    for svg in (heat_map(samples.gates("A", names=[name])), curve([replace(samples.steps("A")[0], quantity=name)])):
+    for svg in (
+        heat_map(samples.gates("float64", names=[name])),
+        curve([replace(samples.steps("float64")[0], quantity=name)]),
+    ):
         assert "&lt;b&gt;$x$&lt;/b&gt;" in re.sub(r'aria-label="[^"]*"', "", svg)

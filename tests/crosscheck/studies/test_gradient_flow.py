@@ -78,7 +78,7 @@ def test_a_zero_that_is_none_is_seen_and_so_is_a_nan():
 
 def test_a_wrong_cell_is_seen(monkeypatch):
     """A derivative of tanh that is off by a millionth, in the JAX side alone."""
-    module = sys.modules["jax_lstm.gradient_flow"]
+    module = sys.modules["jax_lstm._src.gradient_flow"]
     cell = module.NONLINEARITIES["tanh"]
     wrong = cell._replace(slopes=lambda gates, c_prev, c: (1 - (1 + 1e-6) * gates[0] ** 2,))
     monkeypatch.setattr(module, "NONLINEARITIES", {**module.NONLINEARITIES, "tanh": wrong})

@@ -41,8 +41,8 @@ def recipe(optimizer: str, steps: int = 4, **options) -> Recipe:
     return Recipe(CORPUS, optimizer, steps, **SIZES, **options)
 
 
-def trained(of: Recipe, lanes=FLOAT64, **options) -> list[TrainingResult]:
-    run = Lockstep(of, lanes, **options)
+def trained(of: Recipe, checks=FLOAT64, **options) -> list[TrainingResult]:
+    run = Lockstep(of, checks, **options)
     for _ in run.advance():
         pass
     return results_of(run, judge_training(run))
@@ -109,7 +109,7 @@ def test_another_algorithm_does_not(name, make, monkeypatch):
     assert result.outcome is Outcome.DISAGREE
     wrong = [f for f in result.findings if f.verdict is Outcome.DISAGREE]
     assert min(f.first_step for f in wrong) <= 2
-    assert {"A", "A 1-step"} == {f.lane for f in wrong}
+    assert {"float64", "float64 1-step"} == {str(f.check) for f in wrong}
     assert "training step that differs" in str(result.verdict)
 
 
@@ -148,7 +148,7 @@ class Drifting(JaxTrainer):
 def test_a_state_that_is_wrong_in_one_number_at_one_step_is_named():
     (result,) = trained(recipe("adam", steps=5), port=Drifting)
     assert result.outcome is Outcome.DISAGREE
-    single = [f for f in result.findings if f.lane == "A 1-step" and f.verdict is Outcome.DISAGREE]
+    single = [f for f in result.findings if str(f.check) == "float64 1-step" and f.verdict is Outcome.DISAGREE]
     assert [(f.quantity, f.first_step, f.counts["disagree"]) for f in single] == [("exp_avg_sq fc.bias", 3, 1)]
 
 
@@ -161,11 +161,11 @@ def test_a_chaotic_training_is_inconclusive_from_a_step_on_and_single_steps_deci
     assert result.outcome is Outcome.AGREE
     step, _ = result.undecided
     assert 20 < step < 70
-    doubtful = [f for f in result.findings if f.lane == "A" and f.verdict is Outcome.INCONCLUSIVE]
+    doubtful = [f for f in result.findings if str(f.check) == "float64" and f.verdict is Outcome.INCONCLUSIVE]
     assert doubtful
     assert all(f.settled_by for f in doubtful)
     assert any("past deciding" in note and f"from step {step} on" in note for note in result.notes)
-    singles = [f for f in result.findings if f.lane == "A 1-step"]
+    singles = [f for f in result.findings if str(f.check) == "float64 1-step"]
     assert all(f.ok and f.limit < 1e-9 for f in singles)
 
 
@@ -178,7 +178,7 @@ class WrongLate(JaxTrainer):
 def test_a_mistake_inside_the_chaos_is_seen_by_single_steps():
     (result,) = trained(CHAOTIC, port=WrongLate)
     assert result.outcome is Outcome.DISAGREE
-    wrong = [(f.quantity, f.first_step) for f in result.findings if f.lane == "A 1-step" and not f.ok]
+    wrong = [(f.quantity, f.first_step) for f in result.findings if str(f.check) == "float64 1-step" and not f.ok]
     assert ("fc.bias", 61) in wrong
     assert {quantity for quantity, _ in wrong} <= {"fc.bias", "validation loss"}
     assert not any(f.settled_by for f in result.findings)
@@ -322,12 +322,12 @@ def test_the_same_recipe_gives_the_same_numbers():
 
 
 def test_a_single_stretch_decides_from_any_state_alone():
-    """``undecided_from`` looks at trajectories, lane by lane."""
+    """``undecided_from`` looks at trajectories, check by check."""
     run = Lockstep(recipe("sgd"), FLOAT64)
     list(run.advance())
     findings = judge_training(run)
-    assert undecided_from(findings, "A") is None
-    assert undecided_from(findings, "B") is None
+    assert undecided_from(findings, "float64") is None
+    assert undecided_from(findings, "float32") is None
 
 
 def test_the_validation_text_is_never_trained_on():
@@ -365,7 +365,7 @@ def test_what_optax_alone_keeps_is_carried_and_so_seen(name, make, monkeypatch):
     monkeypatch.setitem(OPTIMIZERS, name, dataclasses.replace(OPTIMIZERS[name], optax=make))
     (result,) = trained(recipe(name))
     assert result.outcome is Outcome.DISAGREE
-    assert {f.first_step for f in result.findings if f.lane == "A" and f.quantity == "fc.bias"} == {2}
+    assert {f.first_step for f in result.findings if str(f.check) == "float64" and f.quantity == "fc.bias"} == {2}
 
 
 class Lost(JaxTrainer):
@@ -386,12 +386,12 @@ class LostFree(Lost):
 
 
 @pytest.mark.parametrize("port", [Lost, LostFree])
-@pytest.mark.parametrize("lanes", [FLOAT64, FLOAT32])
-def test_a_port_that_loses_a_number_where_the_truth_has_one_disagrees(port, lanes):
-    (result,) = trained(recipe("sgd", steps=6), lanes, port=port)
-    if lanes is FLOAT64 or port is Lost:
+@pytest.mark.parametrize("checks", [FLOAT64, FLOAT32])
+def test_a_port_that_loses_a_number_where_the_truth_has_one_disagrees(port, checks):
+    (result,) = trained(recipe("sgd", steps=6), checks, port=port)
+    if checks is FLOAT64 or port is Lost:
         assert result.outcome is Outcome.DISAGREE
         assert "training step that differs: 3" in str(result.verdict)
     assert result.undecided is None
-    if lanes is FLOAT32:
+    if checks is FLOAT32:
         assert result.parts == 3

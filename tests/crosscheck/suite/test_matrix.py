@@ -18,7 +18,7 @@ from crosscheck.core.problem import is_gradient
 from crosscheck.libraries import OTHER_LIBRARIES, STANDARD
 from crosscheck.libraries import implementation as sides
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite.matrix import ALL, matrix_cases, outputs, part
+from crosscheck.suite.matrix import ALL, is_output, matrix_cases, part
 from crosscheck.suite.runs import run_implementations
 from tests import ROOT
 from tests.support import wrong_ports
@@ -68,12 +68,12 @@ def test_the_matrix(run, tmp_path):
         assert words in result.stdout
     content = json.loads(file.read_text())
     assert (content["ok"], content["verdict"]) == (True, "agree")
-    commands = {case["reproduce"] for case in content["cases"] if case["side"] == "wrong"}
+    commands = {case["reproduce"] for case in content["cases"] if case["implementation"] == "wrong"}
     assert commands == {f"crosscheck matrix --only wrong --case {name}" for name in ("small", "both")}
-    verdicts = {(case["name"], case["side"]): case["verdict"] for case in content["cases"]}
+    verdicts = {(case["name"], case["implementation"]): case["verdict"] for case in content["cases"]}
     assert verdicts["small", "wrong"] == "disagree"
     assert ("both", "equinox") not in verdicts
-    assert {(e["name"], e["side"], e["what"]) for e in content["without"]} == {
+    assert {(e["name"], e["implementation"], e["what"]) for e in content["without"]} == {
         ("both", "equinox", "not supported"), ("small", "absent", "not installed"), ("both", "absent", "not installed"),
     }  # fmt: skip
 
@@ -88,10 +88,10 @@ def test_the_matrix_fails_where_ours_is_wrong(run, monkeypatch):
 def test_figures_are_the_largest_error_in_units_of_its_limit():
     (result,) = run_implementations(CASE, ["jax_lstm"]).judged
     for check in (FLOAT64, FLOAT32):
-        for of in (outputs, is_gradient):
+        for of in (is_output, is_gradient):
             found = [f for f in result.verdict.findings if f.check == check and of(f.quantity)]
             assert part(result, check, of).ratio == max(f.error / f.limit for f in found)
-    assert part(result, Check(None, Kind.INPUTS), outputs) is None
+    assert part(result, Check(None, Kind.INPUTS), is_output) is None
 
 
 def test_its_cases_are_the_standard_ones_and_lengths_without_an_empty_row():
@@ -105,7 +105,7 @@ def test_against_judges_ours_and_the_named_sides(run, tmp_path):
     file = tmp_path / "out.json"
     result = run("--case", "small", "--case", "both", "--against", "torch_ref", "--json", str(file))
     assert result.exit_code == 0, result.output
-    assert [case["side"] for case in json.loads(file.read_text())["cases"]] == ["jax_lstm", "torch_ref"] * 2
+    assert [case["implementation"] for case in json.loads(file.read_text())["cases"]] == ["jax_lstm", "torch_ref"] * 2
     result = run("--case", "small", "--against", "wrong", "--json", str(file))
     assert result.exit_code == 1
     assert "reproduce: crosscheck --case small --against wrong" in result.stdout
@@ -126,7 +126,7 @@ def test_against_names_what_a_library_has_not_and_stops_where_it_is_not_there(ru
 def test_an_unknown_side_is_an_error_that_lists_them(run, arguments):
     result = run(*arguments)
     assert result.exit_code == 2
-    assert "unknown side 'nothing'; known: jax_lstm, torch_ref, torch.nn.LSTM" in result.stderr
+    assert "unknown implementation 'nothing'; known: jax_lstm, torch_ref, torch.nn.LSTM" in result.stderr
     assert run("matrix", "--case", "nothing").stderr.startswith(
         "crosscheck: --case: unknown case 'nothing'; known: small, both"
     )

@@ -61,8 +61,8 @@ def test_the_lines_give_the_verdict_again(monkeypatch, capsys):
     monkeypatch.setitem(CASES, "wide", CASE)
     result = CliRunner().invoke(cli.app, ["--case", "wide", "--shrink"])
     assert result.exit_code == 1
-    lines = result.stdout.rstrip().splitlines()[-3:]
-    assert "smallest case that still fails (wide, side jax_lstm):" in result.stdout
+    lines = result.stdout.rstrip().splitlines()[-5:]
+    assert "smallest case that still fails (wide, jax_lstm):" in result.stdout
     assert lines[0].startswith("from crosscheck.")
     exec("\n".join(lines), {})
     said = capsys.readouterr().out
@@ -73,8 +73,15 @@ def test_the_lines_give_the_verdict_again(monkeypatch, capsys):
 def test_every_option_is_in_the_lines():
     case = RecurrentCase("shrunk", "", None, 3, 2, 4, kind="rnn", nonlinearity="relu", loss="last")
     text = reproduction(case, "torch_ref")
-    assert len(text.splitlines()) == 3
-    for words in ("batch=None", "steps=3", "kind='rnn'", "nonlinearity='relu'", "loss='last'", 'choose(["torch_ref"])'):
+    assert len(text.splitlines()) == 5
+    for words in (
+        "batch=None",
+        "steps=3",
+        "kind='rnn'",
+        "nonlinearity='relu'",
+        "loss='last'",
+        'implementations_named(["torch_ref"])',
+    ):
         assert words in text
 
 

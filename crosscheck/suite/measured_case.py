@@ -1,0 +1,164 @@
+"""A named case with its reference, and the verdict on any implementation of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+from crosscheck.core.criterion import CRITERIA, Criterion
+from crosscheck.core.finding import Finding
+from crosscheck.core.judge import StandIn, StandIns, no_stand_ins, run_checks
+from crosscheck.core.problem import Problem, Quantity
+from crosscheck.core.reference import Reference, ReferenceRun, measure_reference
+from crosscheck.core.verdict import Verdict
+from crosscheck.diagnosis import Port, diagnose
+from crosscheck.diagnosis.inputs import check_inputs
+from crosscheck.libraries import STANDARD, Implementation
+from crosscheck.lstm.cases import Case, RecurrentCase
+from crosscheck.suite.assess import Substitutes, assess, no_explanation
+
+OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")  # one program in float64, which oneDNN does not have
+
+
+@dataclass(frozen=True)
+class MeasuredCase:
+    """A case and its reference. What several implementations need is computed once, when it is first needed."""
+
+    case: Case
+    reference: Reference
+
+    @cached_property
+    def input_findings(self) -> tuple[Finding, ...]:
+        """What the check of the inputs found."""
+        return check_inputs(self.case, self.case.problem)
+
+    @cached_property
+    def substitutes(self) -> Substitutes | None:
+        """What stands in for the case if it cannot be decided."""
+        if not isinstance(self.case, RecurrentCase):
+            return None
+        return Substitutes(self.case, self.case.problem, measure_problem)
+
+    def stand_ins(self, implementation: Implementation, chaotic: bool) -> Sequence[StandIn]:
+        """Return the stand-ins for one implementation."""
+        if self.substitutes is None:
+            return []
+        return self.substitutes.stand_ins(implementation.runner, chaotic, partial(criteria_of, implementation))
+
+
+def truth_of(case: Case) -> str:
+    """Return the name of the implementation whose float64 results are the truth of a case.
+
+    It is torch.nn.LSTM. torch refuses a row of length 0; for such cases it is torch_ref.
+    """
+    empty_row = isinstance(case, RecurrentCase) and case.lengths is not None and 0 in case.lengths
+    return "torch_ref" if empty_row else "torch.nn.LSTM"
+
+
+def is_truth(implementation: Implementation, case: Case) -> bool:
+    """Return whether an implementation is the truth of a case, or another name of the same program."""
+    names = OF_TORCH if truth_of(case) in OF_TORCH else (truth_of(case),)
+    return implementation.name in names
+
+
+def criteria_of(implementation: Implementation, case: Case) -> tuple[Criterion, ...]:
+    """Return the precision checks of an implementation. The truth is not compared with itself."""
+    known = [criterion for criterion in CRITERIA.values() if criterion.dtype in implementation.dtypes]
+    return tuple(c for c in known if not (c.dtype == "float64" and is_truth(implementation, case)))
+
+
+def measure_problem(case: Case, problem: Problem) -> Reference:
+    """Return the reference of a problem of a case's network.
+
+    e_ref is the larger error of torch.nn.LSTM's two float32 paths on CPU: oneDNN's and torch's native one.
+    """
+    truth, torch_nn = STANDARD[truth_of(case)].runner(case), STANDARD["torch.nn.LSTM"].runner(case)
+    paths: list[ReferenceRun] = [partial(torch_nn, dtype="float32", onednn=onednn) for onednn in (True, False)]
+    return measure_reference(problem, partial(truth, dtype="float64"), paths, seed=case.seed)
+
+
+def measure_case(case: Case) -> MeasuredCase:
+    """Return a case with its reference."""
+    return MeasuredCase(case, measure_problem(case, case.problem))
+
+
+def assess_implementation(measured: MeasuredCase, implementation: Implementation, explain: bool = True) -> Verdict:
+    """Return the verdict on one implementation.
+
+    Args:
+      measured: the case.
+      implementation: what is judged.
+      explain: look for the mistake if it disagrees. This takes a while.
+
+    Raises:
+      NotSupported, NotInstalled: the implementation has no answer to the case.
+    """
+    case = measured.case
+    look = explain and implementation.gradients and isinstance(case, RecurrentCase)
+    return assess(
+        *_subject(measured, implementation),
+        implementation.runner(case),
+        criteria=_own_criteria(implementation, case),
+        stand_ins=_stand_ins(measured, implementation),
+        is_truth=is_truth(implementation, case),
+        input_findings=measured.input_findings,
+        explain=partial(_explain, case, implementation) if look and isinstance(case, RecurrentCase) else no_explanation,
+        notes=_notes(implementation, case),
+    )
+
+
+def check_implementation(measured: MeasuredCase, implementation: Implementation) -> tuple[Finding, ...]:
+    """Return only the findings of all precision checks.
+
+    Raises:
+      NotSupported, NotInstalled: the implementation has no answer to the case.
+    """
+    return run_checks(
+        *_subject(measured, implementation),
+        implementation.runner(measured.case),
+        _own_criteria(implementation, measured.case),
+        _stand_ins(measured, implementation),
+        is_truth(implementation, measured.case),
+    )
+
+
+def _subject(measured: MeasuredCase, implementation: Implementation) -> tuple[Problem, Reference]:
+    problem, reference = measured.case.problem, measured.reference
+    return (problem, reference) if implementation.gradients else only_outputs(problem, reference)
+
+
+def _own_criteria(implementation: Implementation, case: Case) -> tuple[Criterion, ...]:
+    """Mark the float32 check of torch.nn.LSTM, on which e_ref is measured."""
+    of_torch = implementation.name in OF_TORCH
+    criteria = criteria_of(implementation, case)
+    return tuple(replace(c, own_limit=of_torch and c.dtype == "float32") for c in criteria)
+
+
+def _stand_ins(measured: MeasuredCase, implementation: Implementation) -> StandIns:
+    return partial(measured.stand_ins, implementation) if implementation.gradients else no_stand_ins
+
+
+def _explain(case: RecurrentCase, implementation: Implementation, findings: Sequence[Finding]) -> tuple[str, ...]:
+    diagnosis = diagnose(Port(case, case.problem, implementation.runner), findings)
+    return diagnosis.lines if diagnosis is not None else ()
+
+
+def _notes(implementation: Implementation, case: Case) -> list[str]:
+    notes = []
+    if is_truth(implementation, case):
+        notes.append("in float64 this implementation is the truth of this case; the float64 check has nothing to judge")
+    if "float64" not in implementation.dtypes:
+        notes.append(f"{implementation.name} does not compute in float64: only the float32 check ran")
+    if not implementation.gradients:
+        notes.append(f"{implementation.name} has no gradients: only outputs are compared")
+    return notes
+
+
+def only_outputs(problem: Problem, reference: Reference) -> tuple[Problem, Reference]:
+    """Return a problem and its reference without gradients."""
+    outputs: set[Quantity] = set(problem.output_names)
+    truth = {name: value for name, value in reference.truth.items() if name in outputs}
+    conditioning = {name: scopes for name, scopes in reference.conditioning.items() if name in outputs}
+    without = replace(reference, truth=truth, conditioning=conditioning, loss_scaled=None)
+    return replace(problem, wrt=()), without
