@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crosscheck.commands.common import check_json_file, check_report_folder, write_json_file, write_report, writing
-from crosscheck.commands.failures import fail, failures_in_one_line
+from crosscheck.commands.failures import Failure, fail, failures_in_one_line
 from crosscheck.commands.progress import progress
 from crosscheck.core.environment import describe_environment
 from crosscheck.report.content import as_dict
@@ -117,7 +117,7 @@ def _write(found: list[Found], out: Path | None, json_file: Path | None, content
                 fail(f"--export {error}")
     try:
         write_json_file(json_file, "checkpoint", content)
-    except typer.Exit:
+    except Failure:
         if out is not None:
             shutil.rmtree(out)
         raise

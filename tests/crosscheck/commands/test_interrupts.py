@@ -227,7 +227,7 @@ import sys, time
 from pathlib import Path
 from crosscheck.commands.common import writing
 from crosscheck.commands.interrupts import end_on_signals
-from jax_lstm import files
+
 from jax_lstm._src.files import whole
 
 end_on_signals()
