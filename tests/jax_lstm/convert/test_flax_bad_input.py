@@ -55,7 +55,7 @@ def test_wrong_ranks_and_sizes_are_named(kind):
         if kind == "nnx, fused":
             told = rf"by torch's names: .*weight_ih.* {np.zeros(shape).T.shape}".replace("(", r"\(").replace(")", r"\)")
         else:
-            told = rf"{argument} must have one kernel \[in, H\] a gate, all of one shape; got ii \{str(shape)[:-1]}\)"
+            told = rf"{argument} must have one kernel \[in, H\] per gate, all of one shape; got ii \{str(shape)[:-1]}\)"
         with pytest.raises(ValueError, match=told):
             read(tree)
     tree = write(our_params(NETWORKS["one"]))

@@ -45,10 +45,10 @@ MISTAKES = {
         (LINEN,), SQUARE, EITHER,
     ),
     "gates by name: nnx's if_ as the output gate": (
-        "flax_nnx", '{"f": ("if_", "hf")}', '{"f": ("io", "hf"), "o": ("if_", "ho")}', (NNX,), SQUARE, EITHER,
+        "flax_nnx", '"f": ("if_", "hf")', '"f": ("io", "hf"), "o": ("if_", "ho")', (NNX,), SQUARE, EITHER,
     ),
     "transposition: none on reading": (
-        "flax_linen", "gates.fused([block.T for block in blocks])", "gates.fused(blocks)", (LINEN, NNX), SQUARE, READS,
+        "flax_linen", "join_gates([block.T for block in blocks])", "join_gates(blocks)", (LINEN, NNX), SQUARE, READS,
     ),
     "transposition: none of inputs on writing": (
         "flax_linen", "inputs[gate].T", "inputs[gate]", (LINEN, NNX), SQUARE, WRITES,
@@ -57,13 +57,14 @@ MISTAKES = {
         "flax_linen", "recurrent[gate].T", "recurrent[gate]", (LINEN, NNX), SQUARE, WRITES,
     ),
     "transposition: a reshape on reading": (
-        "flax_nnx", 'read("dense_h", "kernel").T', 'read("dense_h", "kernel").reshape(-1, 5)', (FUSED,), SQUARE, READS,
+        "flax_nnx", "tree[name][leaf], dtype).T", "a := tree[name][leaf], dtype).reshape(-1, *a.shape[:-1])",
+        (FUSED,), SQUARE, READS,
     ),
     "transposition: a reshape on writing": (
-        "flax_nnx", 'cell["weight_hh"].T', 'cell["weight_hh"].reshape(5, -1)', (FUSED,), SQUARE, WRITES,
+        "flax_nnx", 'order(cell["weight_hh"]).T', 'order(cell["weight_hh"]).reshape(5, -1)', (FUSED,), SQUARE, WRITES,
     ),
     "transposition: a reshape of the joint matrix": (
-        "joint", "reordered(w.T,", "reordered(w.reshape(w.T.shape),", ("haiku",), SQUARE, READS,
+        "joint", "reorder(w.T,", "reorder(w.reshape(w.T.shape),", ("haiku",), SQUARE, READS,
     ),
     "joint matrix: [h, x] on reading": (
         "joint", "weights[:, :-hidden], weights[:, -hidden:]", "weights[:, hidden:], weights[:, :hidden]",
@@ -104,21 +105,22 @@ MISTAKES = {
     ),
     "directions: swapped on reading": ("layers", '("", "_reverse")', '("_reverse", "")', TWO_WAYS, BOTH, READS),
     "directions: swapped on writing": (
-        "layers", "tuple(cells[n : n + read.directions])", "tuple(cells[n : n + read.directions][::-1])",
+        "layers", "group_directions(cells, network.directions)",
+        "group_directions(cells[::-1], network.directions)[::-1]",
         TWO_WAYS, BOTH, WRITES,
     ),
     "directions: Flax's names swapped": (
         "nesting", '("forward_rnn", "backward_rnn")', '("backward_rnn", "forward_rnn")', (LINEN, NNX), BOTH, EITHER,
     ),
     "directions: pairs the other way round": (
-        "nesting", "forward + reverse for", "reverse + forward for", ("equinox",), BOTH, READS,
+        "nesting", "for layer in layers], 2)", "for layer in layers][::-1], 2)[::-1]", ("equinox",), BOTH, READS,
     ),
     "layers: numbers downwards on reading": (
         "nesting", "for n in range(len(tree))]", "for n in reversed(range(len(tree)))]", (LINEN, NNX), SQUARE, READS,
     ),
     "layers: numbers downwards in Haiku's names": (
-        "haiku", "sorted((int(match[2] or 0), name) for name, match in found.items() if match)",
-        "sorted(((int(match[2] or 0), name) for name, match in found.items() if match), reverse=True)",
+        "haiku", "sorted((int(match[2] or 0), name) for name, match in matches.items() if match)",
+        "sorted(((int(match[2] or 0), name) for name, match in matches.items() if match), reverse=True)",
         ("haiku",), SQUARE, READS,
     ),
     "layers: numbers downwards on writing": (

@@ -92,7 +92,7 @@ def test_what_cannot_be_read(tmp_path):
 def test_what_cannot_be_written(tmp_path):
     file = tmp_path / "a.safetensors"
     for params, kind, words in (
-        ({"a": {"b": 3}}, TypeError, r"params\['a\.b'\] must be an array or a dict of them; got int"),
+        ({"a": {"b": 3}}, TypeError, r"params\['a\.b'\] must be an array or a dict of arrays; got int"),
         ({"a": {"b": jnp.ones(1)}, "a.b": jnp.ones(1)}, ValueError, r"two entries 'a\.b': names are joined by dots"),
     ):
         with pytest.raises(kind, match=words):

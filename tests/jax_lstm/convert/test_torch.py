@@ -139,7 +139,7 @@ def test_bad_state_dicts():
         ValueError, match=r"state_dict must be a torch.nn.LSTM state dict, .*; got a/weight_ih_l0 \(20, 3\)"
     ):
         convert.from_torch({"a": {"weight_ih_l0": np.ones((20, 3))}})
-    with pytest.raises(TypeError, match=r"params\['a'\] must be an array or a dict of them; got str"):
+    with pytest.raises(TypeError, match=r"params\['a'\] must be an array or a dict of arrays; got str"):
         convert.to_torch({"a": "b"})
     with pytest.raises(TypeError, match="params must be a dict of arrays by torch's names; got list"):
         convert.to_torch([np.ones(1)])

@@ -8,7 +8,7 @@ import pytest
 
 import jax_lstm
 from jax_lstm import convert
-from tests.jax_lstm.convert.test_keras_files import same
+from tests.jax_lstm.convert.keras.test_files import same
 from tests.project.test_architecture import run_without
 from tests.support.keras_files import h5py, load_old, save_old
 from tests.support.keras_peer import EXACT, QUIET, drawn, keras

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import jax_lstm
 from jax_lstm import convert
 from jax_lstm._src.network import Network
-from jax_lstm.convert.onnx import nodes
+from jax_lstm.convert.onnx import node_data
 from tests.support.onnx_models import B, D, H, T, arrays, built, helper, narrow, node_of, onnx, two_layers
 from tests.support.requirements import need
 
@@ -63,7 +63,7 @@ def test_a_nodes_arrays_are_the_operator(dirs):
 @pytest.mark.parametrize("order", [o for o in map("".join, itertools.permutations("ifgo")) if o != "iofg"])
 def test_another_gate_order_is_another_function(order, monkeypatch):
     node, x = node_of(), np.random.default_rng(1).normal(size=(T, B, D))
-    monkeypatch.setattr(nodes, "ORDER", order)
+    monkeypatch.setattr(node_data, "ORDER", order)
     got, expected = ours(convert.from_onnx(node), x), operator(x, **node)
     assert np.abs(got[1] - expected[1]).max() > 1e-3
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jax_lstm import convert
-from jax_lstm.convert.onnx import constants
+from jax_lstm.convert.onnx import constants as folding
 from tests.support.onnx_models import B, D, H, T, body, helper, lstm, model, onnx, value
 
 F32, F64 = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
@@ -62,7 +62,7 @@ def test_a_small_file_makes_no_huge_array(bomb):
     peak, said = peak_of(lambda: convert.from_onnx(made))
     last = r"node 'd\d\d'" if bomb == "doubling" else "node 'W'"
     assert re.search(rf"{last} cannot be read as a constant: folding would make \d+ bytes of \d+", said)
-    assert peak < 2.5 * constants.FREE
+    assert peak < 2.5 * folding.FREE
 
 
 def test_the_limit_is_for_all_constants_of_a_model_together():
@@ -75,12 +75,12 @@ def test_the_limit_is_for_all_constants_of_a_model_together():
     )
     peak, said = peak_of(lambda: convert.from_onnx(made))
     assert "folding would make" in said
-    assert peak < 2 * constants.FREE
+    assert peak < 2 * folding.FREE
 
 
 def test_the_limit_grows_with_what_the_file_holds(monkeypatch):
     given, _, (weights, *_) = lstm("a")
-    monkeypatch.setattr(constants, "FREE", 0)
+    monkeypatch.setattr(folding, "FREE", 0)
     chain = [helper.make_node("Transpose", ["W0"], ["T"]), op("Transpose", "T")]
     read = convert.from_onnx(weights_by(*chain, W0=onnx.numpy_helper.to_array(weights)))
     np.testing.assert_array_equal(read.params["weight_ih_l0"][:H], given["W"][0, :H])
@@ -121,7 +121,7 @@ def test_a_long_chain_is_read_without_recursion(monkeypatch):
     chain = [helper.make_node("Identity", [f"w{n}"], [f"w{n + 1}"]) for n in range(5000)]
     made = weights_by(*chain, helper.make_node("Identity", ["w5000"], ["W"]), w0=onnx.numpy_helper.to_array(weights))
     assert convert.from_onnx(made).params
-    monkeypatch.setattr(constants, "STEPS", 5000)
+    monkeypatch.setattr(folding, "STEPS", 5000)
     with pytest.raises(ValueError, match=r"the Identity node 'w\d+' is not read: .* more than 5000 steps"):
         convert.from_onnx(made)
 

@@ -1,41 +1,46 @@
-"""Writes an LSTM as an ONNX model of one node a layer, which ONNX Runtime runs."""
+"""An LSTM as an ONNX model of one node per layer, which ONNX Runtime runs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jax_lstm._src.files import whole
-from jax_lstm.convert.layers import Layer, known, split
-from jax_lstm.convert.onnx.nodes import write_layer
+from jax_lstm.convert.arrays import Array, concrete
+from jax_lstm.convert.layers import LayerWeights, split_layers
+from jax_lstm.convert.onnx.graphs import Proto
+from jax_lstm.convert.onnx.node_data import write_layer
 from jax_lstm.convert.onnx.operators import require_onnx
 
-OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 read
+OPSET, IR_VERSION = 17, 8  # runtimes of 2022 read these
+Shape: TypeAlias = list[str | int]  # sizes, or names of sizes that are free
 
 
 def to_onnx(
-    params: Mapping[str, Any],
+    params: Mapping[str, Array],
     path: str | os.PathLike[str] | None = None,
     *,
     states: bool = False,
     lengths: bool = False,
     time_major: bool = False,
-) -> Any:
-    """Writes an LSTM as an ONNX model; the other way of :func:`jax_lstm.convert.from_onnx`, and lossless.
+) -> Proto:
+    """Write an LSTM as an ONNX model; the inverse of :func:`from_onnx`. Lossless.
 
-    The model's inputs are ``x [batch, time, D]`` and what is asked for below, its outputs ``y [batch, time, dirs * H]``
-    and ``h_n``, ``c_n`` ``[R, batch, H]``, rows in torch's order; batch and time are free. Its dtype is that of the
-    weights. Opset 17. ONNX Runtime's CPU kernel computes in float32 alone: give it float32 weights.
+    The model's inputs are ``x [batch, time, D]`` and what the arguments ask for. Its outputs are
+    ``y [batch, time, dirs * H]`` and ``h_n``, ``c_n`` ``[R, batch, H]``, rows in torch's order. batch and time are
+    free. The dtype is the weights'. The opset is 17. ONNX Runtime's CPU kernel computes in float32 only: give it
+    float32 weights.
 
     Args:
       params: a torch.nn.LSTM state dict without projection, or a torch.nn.LSTMCell's, which becomes one layer.
-      path: where to write the model as well, whole or not at all; a file that is there is replaced.
-      states: whether initial states are inputs, ``h0`` and ``c0`` ``[R, batch, H]``; else they are zero.
-      lengths: whether each row's length is an input, ``lengths`` int32 ``[batch]``; outputs after it are zero.
+      path: file to which the model is written as well, whole or not at all. A file that is there is replaced.
+      states: whether initial states are inputs, ``h0`` and ``c0`` ``[R, batch, H]``; otherwise they are zero.
+      lengths: whether each row's length is an input, ``lengths`` int32 ``[batch]``. Outputs after it are zero.
       time_major: whether x and y have time as their first axis.
 
     Returns:
@@ -43,14 +48,18 @@ def to_onnx(
 
     Raises:
       ImportError: onnx is not installed (extra "files").
-      ValueError, TypeError: ``params`` are no LSTM's, have a projection or differ in dtype. OSError: writing failed.
+      ValueError, TypeError: ``params`` are no LSTM's, have a projection or differ in dtype.
+      OSError: writing failed.
+
+    Example:
+      >>> convert.to_onnx(params, "lstm.onnx", states=True)
     """
     onnx = require_onnx()
-    layers = split({name: known(a, "to_onnx") for name, a in params.items()}, "ONNX")
+    layers = split_layers({name: concrete(a, "to_onnx") for name, a in params.items()}, "ONNX")
     dtypes = {str(a.dtype) for layer in layers for cell in layer for a in cell.values()}
     if len(dtypes) > 1:
         raise ValueError(f"params must have one dtype; got {', '.join(sorted(dtypes))}. Cast them first.")
-    model = _Graph(onnx, layers, states, lengths, time_major).model()
+    model = _Builder(onnx, layers, states, lengths, time_major).model()
     onnx.checker.check_model(model, full_check=True)
     if path is not None:
         with whole(Path(path)) as file:
@@ -58,24 +67,24 @@ def to_onnx(
     return model
 
 
-class _Graph:
-    """Nodes and constants as they are put together; every method adds what its value needs."""
+class _Builder:
+    """The nodes and constants of a graph while it is built. Every method adds what its value needs."""
 
-    def __init__(self, onnx: Any, layers: list[Layer], states: bool, lengths: bool, time_major: bool):
+    def __init__(self, onnx: ModuleType, layers: list[LayerWeights], states: bool, lengths: bool, time_major: bool):
         self.onnx, self.layers, self.states, self.lengths, self.time_major = onnx, layers, states, lengths, time_major
         first = layers[0][0]
         self.hidden, self.inputs = first["weight_hh"].shape[1], first["weight_ih"].shape[1]
         self.directions = len(layers[0])
         self.kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(first["weight_ih"].dtype))
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.nodes: list[Proto] = []
+        self.constants: list[Proto] = []
 
-    def model(self) -> Any:
-        given = self._split_states()
+    def model(self) -> Proto:
+        initial = self._split_states()
         x = "x" if self.time_major else self._add("Transpose", ["x"], "x_by_time", perm=[1, 0, 2])
         last: list[tuple[str, str]] = []
         for number, layer in enumerate(self.layers):
-            x, *state = self._layer(number, layer, x, given[number])
+            x, *state = self._layer(number, layer, x, initial[number])
             last.append((state[0], state[1]))
         if self.time_major:
             self._add("Identity", [x], "y")
@@ -88,7 +97,7 @@ class _Graph:
         opset = helper.make_opsetid("", OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="jax-lstm")
 
-    def _layer(self, number: int, layer: Layer, x: str, state: tuple[str, str]) -> tuple[str, str, str]:
+    def _layer(self, number: int, layer: LayerWeights, x: str, state: tuple[str, str]) -> tuple[str, str, str]:
         arrays = write_layer(layer)
         weights = [
             self._constant(f"{name}_l{number}", arrays[name]) if name in arrays else "" for name in ("W", "R", "B")
@@ -105,7 +114,7 @@ class _Graph:
         return self._add("Reshape", [rows, shape], f"y_l{number}"), outputs[1], outputs[2]
 
     def _split_states(self) -> list[tuple[str, str]]:
-        """The names of each layer's initial states; empty where there are none."""
+        """Return the names of each layer's initial states, which are empty if there are none."""
         count = len(self.layers)
         if not self.states:
             return [("", "")] * count
@@ -125,23 +134,23 @@ class _Graph:
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def _inputs(self) -> list[Any]:
-        found = [self._value("x", self.kind, self._sequence(self.inputs))]
+    def _inputs(self) -> list[Proto]:
+        inputs = [self._value("x", self.kind, self._sequence(self.inputs))]
         if self.states:
-            found += [self._value(name, self.kind, self._rows()) for name in ("h0", "c0")]
+            inputs += [self._value(name, self.kind, self._rows()) for name in ("h0", "c0")]
         if self.lengths:
-            found.append(self._value("lengths", self.onnx.TensorProto.INT32, ["batch"]))
-        return found
+            inputs.append(self._value("lengths", self.onnx.TensorProto.INT32, ["batch"]))
+        return inputs
 
-    def _outputs(self) -> list[Any]:
+    def _outputs(self) -> list[Proto]:
         y = self._value("y", self.kind, self._sequence(self.directions * self.hidden))
         return [y, *(self._value(name, self.kind, self._rows()) for name in ("h_n", "c_n"))]
 
-    def _sequence(self, width: int) -> list[str | int]:
+    def _sequence(self, width: int) -> Shape:
         return ["time", "batch", width] if self.time_major else ["batch", "time", width]
 
-    def _rows(self) -> list[str | int]:
+    def _rows(self) -> Shape:
         return [self.directions * len(self.layers), "batch", self.hidden]
 
-    def _value(self, name: str, kind: int, shape: list[Any]) -> Any:
+    def _value(self, name: str, kind: int, shape: Shape) -> Proto:
         return self.onnx.helper.make_tensor_value_info(name, kind, shape)
