@@ -20,8 +20,8 @@ from tests.support.checkpoint_kinds import KINDS, REFUSED
 READ_DAMAGED = """
 import json, resource, sys, time
 from pathlib import Path
-from crosscheck.studies.checkpoint import BadFile, look, read_checkpoint
-from tests.test_checkpoint_damage import damaged
+from crosscheck.studies.checkpoint import BadFile, find_networks, read_checkpoint
+from tests.crosscheck.studies.checkpoint.test_damage import damaged
 
 def memory():  # bytes; the most so far, of this process or of one that it started
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -33,7 +33,7 @@ for path in damaged(whole, int(sys.argv[1])):
     start = time.process_time()
     try:
         read = read_checkpoint(path)
-        look(read)
+        find_networks(read)
     except BadFile as error:
         refused += 1
         assert len(str(error).splitlines()) == 1

@@ -24,7 +24,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscheck.studies.checkpoint import BadFile, Skipped, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, Skipped, find_networks, read_checkpoint
 from crosscheck.studies.checkpoint.pickles import BadPickle, read_pickle
 from crosscheck.studies.checkpoint.records import set_state
 from crosscheck.studies.checkpoint.torch_files import MAGIC
@@ -436,7 +436,7 @@ def bombs() -> dict[str, bytes]:
 READ_ALL = """
 import json, resource, sys, time
 from pathlib import Path
-from crosscheck.studies.checkpoint import BadFile, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, find_networks, read_checkpoint
 
 def memory():  # bytes; the most so far
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -446,7 +446,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     start = time.process_time()
     try:
         read = read_checkpoint(path)
-        look(read)
+        find_networks(read)
         result = "read"
     except BadFile as error:
         result = str(error)
@@ -518,7 +518,7 @@ def test_no_bytes_become_anything_but_numbers(dtype, tmp_path):
 )
 def test_nothing_is_computed_with_what_is_no_weight(parts, tmp_path):
     np.savez(tmp_path / "a.npz", **{f"weight_hh_{form}": array for form, array in parts.items()})
-    assert all(isinstance(entry, Skipped) for entry in look(read_checkpoint(tmp_path / "a.npz")))
+    assert all(isinstance(entry, Skipped) for entry in find_networks(read_checkpoint(tmp_path / "a.npz")))
 
 
 def with_members(*names: str, flags: int = 0) -> bytes:

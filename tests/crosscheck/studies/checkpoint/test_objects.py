@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from crosscheck.studies.checkpoint import Found, Skipped, find_lstms, look, read_checkpoint
+from crosscheck.studies.checkpoint import FoundLSTM, Skipped, find_lstms, find_networks, read_checkpoint
 
 
 class NormedCell(nn.LSTMCell):
@@ -43,16 +43,16 @@ def script(module, path):
 
 def test_another_class_is_named_and_not_checked(tmp_path):
     torch.save(nn.ModuleDict({"cell": NormedCell(3, 5), "plain": nn.LSTMCell(3, 5)}), tmp_path / "a.pt")
-    left, found = look(read_checkpoint(tmp_path / "a.pt"))
+    left, found = find_networks(read_checkpoint(tmp_path / "a.pt"))
     assert isinstance(left, Skipped)
     assert left.is_lstm
     assert f"this is no plain nn.LSTMCell: its class is {__name__}.NormedCell" in left.reason
-    assert (found.prefix, isinstance(found, Found)) == ("plain", True)
+    assert (found.prefix, isinstance(found, FoundLSTM)) == ("plain", True)
 
 
 def test_another_class_of_torchscript_is_named_and_torchs_own_is_read(tmp_path):
     script(Scripted(), tmp_path / "a.pt")
-    (left,) = look(read_checkpoint(tmp_path / "a.pt"))
+    (left,) = find_networks(read_checkpoint(tmp_path / "a.pt"))
     assert f"its class is {__name__}.Scripted" in left.reason
     script(nn.ModuleDict({"a": nn.LSTM(3, 5), "b": nn.LSTM(3, 5, 2), "c": nn.LSTM(3, 5, 3)}), tmp_path / "b.pt")
     assert "___torch_mangle_" in (tmp_path / "b.pt").read_bytes().decode("latin1")  # classes of one name are numbered
@@ -63,7 +63,7 @@ def test_a_hook_may_change_what_is_computed(tmp_path):
     lstm = nn.LSTM(3, 5)
     lstm.register_forward_hook(print)
     torch.save(nn.ModuleList([lstm, nn.LSTM(3, 5)]), tmp_path / "a.pt")
-    left, found = look(read_checkpoint(tmp_path / "a.pt"))
+    left, found = find_networks(read_checkpoint(tmp_path / "a.pt"))
     assert "its class is torch.nn.modules.rnn.LSTM with a hook" in left.reason
     assert found.prefix == "1"
 

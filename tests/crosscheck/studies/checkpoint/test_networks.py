@@ -16,7 +16,7 @@ from flax.traverse_util import unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscheck.studies.checkpoint import Skipped, case_of, find_lstms, look, read_arrays
+from crosscheck.studies.checkpoint import Skipped, case_of, find_lstms, find_networks, read_checkpoint
 from crosscheck.studies.checkpoint.torch_arrays import from_torch
 
 
@@ -45,7 +45,7 @@ def training_checkpoint(path: Path) -> torch.nn.ModuleDict:
 
 def test_a_training_checkpoint_has_its_models_lstms_and_not_its_optimizers(tmp_path):
     model = training_checkpoint(tmp_path / "a.pt")
-    arrays = read_arrays(tmp_path / "a.pt")
+    arrays = read_checkpoint(tmp_path / "a.pt").arrays
     assert "optim.0.state.0.exp_avg" in arrays
     assert not {"epoch", "name"} & set(arrays)
     lstm, cell = find_lstms(arrays)
@@ -55,7 +55,7 @@ def test_a_training_checkpoint_has_its_models_lstms_and_not_its_optimizers(tmp_p
         assert list(found.params) == list(module.state_dict())
         for name, tensor in module.state_dict().items():
             np.testing.assert_array_equal(found.params[name], tensor)
-    skipped = [entry for entry in look(arrays) if isinstance(entry, Skipped)]
+    skipped = [entry for entry in find_networks(arrays) if isinstance(entry, Skipped)]
     assert {s.kind for s in skipped} == {"optimizer state"}
     assert {s.prefix for s in skipped} == {
         f"optim.1.{m}.{part}" for m in ("exp_avg", "mu") for part in ("lstm", "cell")
@@ -98,8 +98,8 @@ def test_just_the_lstms_are_found_at_any_prefix_and_nesting(lstms, others, neste
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.pt")
         torch.save([unflatten_dict(flat, sep=".") if nested else flat], path)
-        arrays = {name.removeprefix("0."): array for name, array in read_arrays(path).items()}
-    entries = {entry.prefix: entry for entry in look(arrays, asked)}
+        arrays = {name.removeprefix("0."): array for name, array in read_checkpoint(path).arrays.items()}
+    entries = {entry.prefix: entry for entry in find_networks(arrays, asked)}
     found = {lstm.prefix: lstm for lstm in find_lstms(arrays, asked)}
     wanted = {p for p in lstms if not asked or p == asked or p.startswith(asked + ".")}
     plain = {p for p in wanted if not any(has_below(p, other) for other in chosen if other != p)}
@@ -160,7 +160,7 @@ NAN[3:5] = np.nan, np.inf
 )  # fmt: skip
 def test_what_cannot_be_run_is_said_and_its_neighbour_is_found(arrays, kind, words):
     neighbour = {name.replace("net.", "other."): array for name, array in lstm().items()}
-    left, found = look(arrays | neighbour)
+    left, found = find_networks(arrays | neighbour)
     assert isinstance(left, Skipped)
     assert (left.prefix, left.kind, left.is_lstm) == ("net", kind, kind == "nn.LSTM")
     assert words in left.reason
@@ -183,7 +183,7 @@ def cell(**more):
     ],
 )  # fmt: skip
 def test_what_lies_beside_a_cell_is_named_and_it_is_not_checked(arrays, named):
-    (left,) = look(arrays)
+    (left,) = find_networks(arrays)
     assert isinstance(left, Skipped)
     assert (left.kind, left.is_lstm) == ("nn.LSTMCell", True)
     assert left.reason.startswith("this is no plain nn.LSTMCell: under the same prefix lie ")
@@ -192,7 +192,7 @@ def test_what_lies_beside_a_cell_is_named_and_it_is_not_checked(arrays, named):
 
 @pytest.mark.parametrize("beside", ["option_gate.weight", "opt_bias", "optical", "step"])
 def test_what_only_begins_like_an_optimizer_is_beside_a_cell(beside):
-    (left,) = look(cell() | {f"net.cell.{beside}": np.ones(3)})
+    (left,) = find_networks(cell() | {f"net.cell.{beside}": np.ones(3)})
     assert isinstance(left, Skipped)
 
 
@@ -234,7 +234,7 @@ def test_the_raw_weight_of_weight_drop_is_the_weight():
 
 def test_a_folded_gru_is_a_gru():
     gru = torch.nn.utils.parametrizations.weight_norm(torch.nn.GRU(3, 5), "weight_hh_l0")
-    (left,) = look({f"net.{name}": tensor.numpy() for name, tensor in gru.state_dict().items()})
+    (left,) = find_networks({f"net.{name}": tensor.numpy() for name, tensor in gru.state_dict().items()})
     assert (left.kind, left.is_lstm) == ("nn.GRU", False)
 
 
@@ -269,7 +269,7 @@ LOW_RANK = {
 )  # fmt: skip
 def test_a_form_that_is_not_known_is_refused_by_name(forms, words):
     arrays = {name: array for name, array in cell().items() if name != "net.cell.weight_hh"}
-    (left,) = look(arrays | {f"net.cell.{name}": array for name, array in forms.items()})
+    (left,) = find_networks(arrays | {f"net.cell.{name}": array for name, array in forms.items()})
     assert isinstance(left, Skipped)
     assert left.kind == "nn.LSTMCell"
     assert words in left.reason
@@ -303,6 +303,6 @@ def test_the_cells_of_a_quantized_network_are_put_in_their_places(inputs, layers
     ],
 )
 def test_a_quantized_network_that_is_not_whole_is_refused(arrays, words):
-    (left,) = look(arrays)
+    (left,) = find_networks(arrays)
     assert isinstance(left, Skipped)
     assert words in left.reason

@@ -1,4 +1,4 @@
-"""The recurrent weights among named arrays, by network, with what training keeps in another form folded into one array.
+"""The recurrent weights among named arrays, by network. Weights that are stored in another form are folded.
 
 | stored as | the weight is | whose form |
 |---|---|---|
@@ -8,7 +8,7 @@
 | ``W_raw``, with or without ``W`` | ``W_raw`` | WeightDrop of awd-lstm-lm and fastai |
 | ``_all_weight_values.N.param``, ``_packed_weight_ih`` | dequantized on reading | torch.ao.nn.quantized.dynamic |
 
-A form that is none of these is refused by name. torch computes the weight norm here as in its own modules.
+Any other form is refused by name. torch computes the weight norm here as in its own modules.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from crosscheck.studies.checkpoint.errors import printable
 from crosscheck.studies.checkpoint.torch_arrays import from_torch, to_torch
 
 ENTRY = r"(?P<entry>(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?P<layer>_l(?:0|[1-9][0-9]{0,3})(?:_reverse)?)?)"
-STRETCHED = 2**16  # elements of a part that has fewer numbers than that
+STRETCHED = 2**16  # an array with a stride of 0 may have this many elements
 _BEFORE = r"(?P<before>(?:.*[._])?)"
 _STORED = (
     re.compile(_BEFORE + ENTRY, re.DOTALL),
@@ -41,11 +41,15 @@ _QUANTIZED = re.compile(
 
 
 @dataclass
-class Stored:
-    """One recurrent network as it is stored. ``is_stack`` says whether its names have layers, as nn.LSTM's do.
+class StoredNetwork:
+    """One recurrent network as it is stored.
 
-    ``forms`` has the arrays by entry, "weight_hh_l0", and by form: "" is the entry itself. ``cells`` are those of a
-    quantized stack. ``names`` are the file's names of all of them.
+    Attributes:
+      before: the text before the names, with its dot or underscore.
+      is_stack: whether the names have layers, as nn.LSTM's do.
+      forms: arrays by entry, such as "weight_hh_l0", and by form: "" is the entry itself.
+      cells: arrays of the cells of a quantized network.
+      names: the file's names of all these arrays.
     """
 
     before: str
@@ -56,50 +60,51 @@ class Stored:
 
     @property
     def prefix(self) -> str:
+        """The text before the names, without its dot or underscore."""
         return self.before[:-1]
 
 
 @dataclass(frozen=True)
-class Folded:
-    """The arrays of a network by torch's names, what was folded to get them, and why it was not possible."""
+class FoldedNetwork:
+    """A network's arrays by torch's names, notes on what was folded, and the reason if that was not possible."""
 
     params: Arrays
     notes: tuple[str, ...] = ()
     refused: str = ""
 
 
-def stored_networks(arrays: Mapping[str, np.ndarray]) -> list[Stored]:
+def stored_networks(arrays: Mapping[str, np.ndarray]) -> list[StoredNetwork]:
     """Return the recurrent networks in ``arrays``, in their order."""
-    found: dict[tuple[str, bool], Stored] = {}
+    networks: dict[tuple[str, bool], StoredNetwork] = {}
     for name, array in arrays.items():
         if match := next(filter(None, (pattern.fullmatch(name) for pattern in _STORED)), None):
             stack = match["layer"] is not None
-            network = found.setdefault((match["before"], stack), Stored(match["before"], stack))
+            network = networks.setdefault((match["before"], stack), StoredNetwork(match["before"], stack))
             network.forms.setdefault(match["entry"], {})[match.groupdict().get("form") or ""] = array
         elif match := _QUANTIZED.fullmatch(name):
             stack = match["cell"] is not None
-            network = found.setdefault((match["before"], stack), Stored(match["before"], stack))
+            network = networks.setdefault((match["before"], stack), StoredNetwork(match["before"], stack))
             network.cells.setdefault(int(match["cell"] or 0), {})[f"{match['array']}_{match['to']}"] = array
         else:
             continue
         network.names.add(name)
-    return _with_raw_of_wrappers(found)
+    return _with_raw_of_wrappers(networks)
 
 
-def _with_raw_of_wrappers(found: dict[tuple[str, bool], Stored]) -> list[Stored]:
-    """fastai keeps the raw weights in the module around the LSTM, and the LSTM is that one's ``module``."""
-    for (before, stack), outer in list(found.items()):
-        inner = found.get((f"{before}module.", stack))
+def _with_raw_of_wrappers(networks: dict[tuple[str, bool], StoredNetwork]) -> list[StoredNetwork]:
+    """Join networks that fastai stores in two modules: the outer has the raw weights, its ``module`` is the LSTM."""
+    for (before, stack), outer in list(networks.items()):
+        inner = networks.get((f"{before}module.", stack))
         if inner and outer.forms and all(set(forms) == {"raw"} for forms in outer.forms.values()):
             for entry, forms in outer.forms.items():
                 inner.forms.setdefault(entry, {}).update(forms)
             inner.names |= outer.names
-            del found[before, stack]
-    return list(found.values())
+            del networks[before, stack]
+    return list(networks.values())
 
 
-def fold(network: Stored) -> Folded:
-    """Return the network's arrays by torch's names; what was folded is said."""
+def fold(network: StoredNetwork) -> FoldedNetwork:
+    """Return the network's arrays by torch's names, with notes on what was folded."""
     if network.cells:
         return _dequantized_stack(network)
     params: Arrays = {}
@@ -108,7 +113,7 @@ def fold(network: Stored) -> Folded:
         kinds = frozenset(forms)
         wrong = next(filter(None, map(_no_numbers, forms.values())), "") if kinds != {""} else ""
         if wrong:
-            return Folded(params, tuple(notes), f"a part of {entry} {wrong}")
+            return FoldedNetwork(params, tuple(notes), f"a part of {entry} {wrong}")
         if kinds == {""}:
             params[entry] = forms[""]
         elif kinds in ({"raw"}, {"raw", ""}):
@@ -123,12 +128,12 @@ def fold(network: Stored) -> Folded:
             parts = " and ".join(f"{entry}_{kind}" if len(kind) == 1 else kind for kind in sorted(forms))
             notes.append(f"{entry} is computed from {parts} as weight_norm does")
         else:
-            return Folded(params, tuple(notes), _refusal(entry, kinds))
-    return Folded(params, tuple(notes))
+            return FoldedNetwork(params, tuple(notes), _refusal(entry, kinds))
+    return FoldedNetwork(params, tuple(notes))
 
 
 def _no_numbers(array: np.ndarray) -> str:
-    """Why nothing can be computed with an array, "" if something can. A hostile file may have any dtype and strides."""
+    """Return why an array cannot be computed with, or "". A hostile file may have any dtype and strides."""
     if array.dtype.kind not in "biuf" and not hasattr(ml_dtypes, array.dtype.name):
         return f"is {array.dtype}, which is no number"
     if not array.size or array.ndim > 2:
@@ -137,12 +142,12 @@ def _no_numbers(array: np.ndarray) -> str:
 
 
 def is_stretched(array: np.ndarray) -> bool:
-    """Whether an array has far more elements than numbers, so that a copy takes far more memory than the file."""
+    """Return whether an array has far more elements than numbers: a copy would take far more memory than the file."""
     return array.size > STRETCHED and 0 in array.strides
 
 
 def _weight_norm(forms: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The weight of weight_norm in its old or new form; None if the arrays are not of that."""
+    """Return the weight of weight_norm in its old or new form; None if the arrays are of another form."""
     names = {frozenset("gv"): ("g", "v"), frozenset({"original0", "original1"}): ("original0", "original1")}
     pair = names.get(frozenset(forms))
     if pair is None:
@@ -151,7 +156,7 @@ def _weight_norm(forms: Mapping[str, np.ndarray]) -> np.ndarray | None:
     if g.dtype != v.dtype or g.dtype not in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16):
         return None
     if g.ndim == 0 and v.ndim:
-        axis = -1  # one norm of all
+        axis = -1  # one norm of the whole weight
     elif g.ndim == v.ndim == 2 and g.shape in ((v.shape[0], 1), (1, v.shape[1])):
         axis = 0 if g.shape[0] == v.shape[0] else 1
     elif g.ndim == v.ndim == 1 and g.shape == v.shape:
@@ -166,7 +171,7 @@ def _refusal(entry: str, kinds: frozenset[str]) -> str:
     if "u" in kinds:
         return f"{entry} is under spectral_norm: call torch.nn.utils.remove_spectral_norm(module, {entry!r}) {before}"
     if any(kind.startswith("original") or "." in kind for kind in kinds):
-        what = next((known for mark, known in _PARAMETRIZATIONS.items() if mark in kinds), "a parametrization")
+        what = next((name for part, name in _PARAMETRIZATIONS.items() if part in kinds), "a parametrization")
         call = f"torch.nn.utils.parametrize.remove_parametrizations(module, {entry!r})"
         stored = f" that the file does not name (it has {', '.join(sorted(kinds))})" * (what == "a parametrization")
         return printable(f"{entry} is under {what}{stored}: call {call} {before}")
@@ -182,26 +187,27 @@ _PARAMETRIZATIONS = {
 }
 
 
-def _dequantized_stack(network: Stored) -> Folded:
-    """The cells of a quantized network, in torch's order: by layer, and forward before reverse."""
+def _dequantized_stack(network: StoredNetwork) -> FoldedNetwork:
+    """Return the arrays of a quantized network. Its cells are stored by layer, forward before reverse."""
     notes = ("its weights are those of a quantized module, dequantized; such a module also rounds when it runs",)
     cells = [network.cells[number] for number in sorted(network.cells)]
     if not network.is_stack:
-        return Folded(cells[0], notes)
+        return FoldedNetwork(cells[0], notes)
     if network.forms or sorted(network.cells) != list(range(len(cells))):
-        return Folded({}, notes, "it is quantized, and some of its layers are missing")
+        return FoldedNetwork({}, notes, "it is quantized, and some of its layers are missing")
     sizes = [cell["weight_ih"].shape[-1] for cell in cells if cell.get("weight_ih", np.zeros(0)).ndim == 2]
     hidden = [cell["weight_hh"].shape[-1] for cell in cells if cell.get("weight_hh", np.zeros(0)).ndim == 2]
     if len(sizes) != len(cells) or len(hidden) != len(cells):
-        return Folded({}, notes, "it is quantized, and its packed weights are not whole")
+        return FoldedNetwork({}, notes, "it is quantized, and its packed weights are not whole")
     fits = [directions for directions in (1, 2) if _fits(sizes, hidden[0], directions)]
     if len(fits) != 1:
-        told = "may be two layers or two directions" if fits else "fit neither one direction nor two"
-        return Folded({}, notes, f"it is quantized, and its {len(cells)} cells {told}: save it before the quantization")
+        which = "may be two layers or two directions" if fits else "fit neither one direction nor two"
+        reason = f"it is quantized, and its {len(cells)} cells {which}: save it before the quantization"
+        return FoldedNetwork({}, notes, reason)
     suffixes = ("", "_reverse")[: fits[0]]
     places = [f"_l{layer}{suffix}" for layer in range(len(cells) // fits[0]) for suffix in suffixes]
     params = {f"{name}{place}": a for place, cell in zip(places, cells, strict=True) for name, a in cell.items()}
-    return Folded(params, notes)
+    return FoldedNetwork(params, notes)
 
 
 def _fits(sizes: list[int], hidden: int, directions: int) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crosscheck.studies.checkpoint import BadFile, Skipped, foreign, look, read_checkpoint
-from crosscheck.studies.checkpoint.read import HDF5
+from crosscheck.studies.checkpoint import BadFile, Skipped, find_networks, keras_and_onnx, read_checkpoint
+from crosscheck.studies.checkpoint.files import HDF5
 from jax_lstm.convert import OnnxLSTM, OnnxRefusal
 
 
@@ -22,7 +22,7 @@ def as_python(tmp_path: Path, monkeypatch, script: str) -> Path:
     """A file that looks like Keras's, to be read by a process that runs ``script``."""
     (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "python").chmod(stat.S_IRWXU)
-    monkeypatch.setattr(foreign.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(keras_and_onnx.sys, "executable", str(tmp_path / "python"))
     (tmp_path / "a.h5").write_bytes(HDF5 + bytes(9))
     return tmp_path / "a.h5"
 
@@ -42,7 +42,7 @@ def as_python(tmp_path: Path, monkeypatch, script: str) -> Path:
 def test_a_process_that_ends_is_a_file_that_is_refused(script, words, tmp_path, monkeypatch):
     path = as_python(tmp_path, monkeypatch, script)
     if "sleep" in script:
-        monkeypatch.setattr(foreign, "SECONDS", 0.1)
+        monkeypatch.setattr(keras_and_onnx, "SECONDS", 0.1)
     with pytest.raises(BadFile, match=words):
         read_checkpoint(path)
 
@@ -66,17 +66,17 @@ def test_a_refused_layer_is_an_lstm_that_is_not_checked(tmp_path, monkeypatch):
     path = as_python(tmp_path, monkeypatch, f"cat {tmp_path / 'answer'}")
     answer = {"inner/a": ("a has clip.", True), "g": ("g is a GRU.", False)}
     (tmp_path / "answer").write_bytes(pickle.dumps(answer))
-    assert look(read_checkpoint(path)) == [
+    assert find_networks(read_checkpoint(path)) == [
         Skipped("inner.a", "nn.LSTM", "a has clip"), Skipped("g", "unknown", "g is a GRU")
     ]  # fmt: skip
-    assert look(read_checkpoint(path), "inner") == [Skipped("inner.a", "nn.LSTM", "a has clip")]
+    assert find_networks(read_checkpoint(path), "inner") == [Skipped("inner.a", "nn.LSTM", "a has clip")]
 
 
 def test_without_onnx_it_is_said_what_to_install(tmp_path, monkeypatch):
     def missing(path):
         raise ImportError("ONNX models need the package onnx.")
 
-    monkeypatch.setattr(foreign, "onnx_networks", missing)
+    monkeypatch.setattr(keras_and_onnx, "onnx_networks", missing)
     (tmp_path / "a").write_bytes(b"\x08\x08")
     with pytest.raises(
         BadFile, match=r"onnx is not installed\. Install what reads it: pip install 'jax-lstm\[files\]'"
@@ -87,7 +87,7 @@ def test_without_onnx_it_is_said_what_to_install(tmp_path, monkeypatch):
 def test_names_of_nodes_may_begin_with_a_slash(tmp_path, monkeypatch):
     lstm = OnnxLSTM({"weight_hh_l0": np.ones((4, 1))}, None, None, True)
     networks = {"/a/LSTM": lstm, "/b/LSTM": OnnxRefusal(("/b/LSTM",), "it has clip.")}
-    monkeypatch.setattr(foreign, "onnx_networks", lambda path: networks)
+    monkeypatch.setattr(keras_and_onnx, "onnx_networks", lambda path: networks)
     (tmp_path / "a").write_bytes(b"\x08\x08")
     read = read_checkpoint(tmp_path / "a")
     assert (list(read.arrays), list(read.refused)) == (["a.LSTM.weight_hh_l0"], ["b.LSTM"])

@@ -1,4 +1,4 @@
-"""A checkpoint file as a flat dict of arrays. The content of the file tells its format, and its name tells nothing."""
+"""A checkpoint file as a flat dict of arrays. The content of the file tells its format; its name is not used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-from crosscheck.core.problem import Arrays
 from crosscheck.studies.checkpoint.archives import EMPTY_ZIP, ZIP, Archive, open_archive
+from crosscheck.studies.checkpoint.contents import Checkpoint
 from crosscheck.studies.checkpoint.errors import BadFile, listed
-from crosscheck.studies.checkpoint.flat import Checkpoint
-from crosscheck.studies.checkpoint.foreign import read_keras, read_onnx
-from crosscheck.studies.checkpoint.formats import read_npz, read_pickle_file, read_safetensors, read_torch_zip, reading
+from crosscheck.studies.checkpoint.formats import (
+    read_npz,
+    read_pickle_file,
+    read_safetensors,
+    read_torch_zip,
+    reading_as,
+)
+from crosscheck.studies.checkpoint.keras_and_onnx import read_keras, read_onnx
 from crosscheck.studies.checkpoint.shards import read_index
 from crosscheck.studies.checkpoint.torch_files import is_torch_archive
 
@@ -28,8 +33,8 @@ KERAS = {"config.json", "model.weights.h5"}  # members of a .keras archive
 HEADER = 100_000_000  # bytes, the most that safetensors allows
 T = TypeVar("T")
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.\w+)")
-_PICKLES = (b"\x80", b"(", b"c", b"}", b"]")  # protocols from 2, and how those before begin
-_OTHERS = {  # what else people have under a checkpoint's name, by how it begins
+_PICKLES = (b"\x80", b"(", b"c", b"}", b"]")  # protocols from 2, and how earlier protocols begin
+_OTHERS = {  # other files that people call a checkpoint, by how they begin
     b"version https://git-lfs": ("it is a pointer of Git LFS and not the file itself", "Run git lfs pull"),
     b"<": ("it is a page of a web site (HTML or XML)", "Download the file itself"),
     b"\x93NUMPY": ("it is one array of NumPy's, without a name", "Write the arrays by name with numpy.savez"),
@@ -44,24 +49,28 @@ _OTHERS = {  # what else people have under a checkpoint's name, by how it begins
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read every array in a file.
 
-    Nested dicts, lists, tuples and objects are joined by dots ("model_state.lstm.weight_ih_l0"), and so are names with
-    slashes. Leaves that are no dense arrays (numbers, strings, sparse tensors) are left out. Narrow dtypes are those of
-    ml_dtypes (bfloat16, float8). Quantized tensors are dequantized. A Keras file and an ONNX model give only their LSTM
-    networks, by torch's names and in torch's layout.
+    The names of nested dicts, lists, tuples and objects are joined by dots ("model_state.lstm.weight_ih_l0"). Slashes
+    in names become dots. Leaves that are no dense arrays (numbers, strings, sparse tensors) are left out. Narrow
+    dtypes are those of ml_dtypes (bfloat16, float8). Quantized tensors are dequantized. From a Keras file or an ONNX
+    model only the LSTM networks are read, by torch's names and in torch's layout.
 
     Nothing of the file is imported or called: :mod:`crosscheck.studies.checkpoint.pickles` says how pickles are read.
 
     Raises:
-      BadFile: there is no such file, its content is of no known format, it is damaged, or it is one of several shards.
+      BadFile: there is no such file, its format is unknown, it is damaged, or it is one of several shards.
+
+    Example:
+      >>> for network in find_networks(read_checkpoint("last.ckpt")):
+      ...     print(network.prefix, network.kind)
     """
     path = Path(path)
     _check(path)
-    with _collector_at_rest():
-        flat = _read(path)
-    dotted = _dotted(flat.arrays)
-    if len(dotted) < len(flat.arrays):
+    with _without_collector():
+        read = _read(path)
+    arrays = _dotted(read.arrays)
+    if len(arrays) < len(read.arrays):
         raise BadFile(path, "it has names that differ only in slashes and dots", "Rename its arrays")
-    return Checkpoint(dotted, flat.skipped, _dotted(flat.notes), _dotted(flat.refused), _dotted(flat.holders))
+    return Checkpoint(arrays, read.skipped, _dotted(read.notes), _dotted(read.refused), _dotted(read.holders))
 
 
 def _dotted(by_name: Mapping[str, T]) -> dict[str, T]:
@@ -69,20 +78,15 @@ def _dotted(by_name: Mapping[str, T]) -> dict[str, T]:
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Python's collector goes over all objects again and again while a pickle makes millions, and finds nothing."""
-    ran = gc.isenabled()
+def _without_collector() -> Iterator[None]:
+    """Stop Python's garbage collector, which would visit millions of objects many times while a pickle makes them."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if ran:
+        if was_enabled:
             gc.enable()
-
-
-def read_arrays(path: str | os.PathLike[str]) -> Arrays:
-    """Return only the arrays of :func:`read_checkpoint`."""
-    return read_checkpoint(path).arrays
 
 
 def _read(path: Path) -> Checkpoint:
@@ -112,11 +116,11 @@ def _read_file(path: Path) -> Checkpoint:
             return read_keras(path)
         if begin.startswith(ONNX):
             return read_onnx(path)
-    raise BadFile(path, "its format is not known here", f"Conditioning are {KNOWN}")
+    raise BadFile(path, "its format is not known here", f"Known are {KNOWN}")
 
 
 def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Checkpoint:
-    with reading(path, "a zip archive"):
+    with reading_as("a zip archive", path):
         archive = open_archive(buffer, file)
     if is_torch_archive(archive):
         return read_torch_zip(path, archive)
@@ -129,28 +133,23 @@ def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Checkpoint:
 
 
 def _read_members(path: Path, archive: Archive, names: list[str]) -> Checkpoint:
-    """Files of torch's in an archive, as Stable-Baselines3 writes it, each below its own name without the ending."""
-    whole = Checkpoint()
+    """Return the torch files in an archive, as Stable-Baselines3 writes it, each below its name without the ending."""
+    checkpoint = Checkpoint()
     others = []
     for name in names:
-        with reading(path, "a zip archive"):
+        with reading_as("a zip archive", path):
             content = memoryview(archive.read(name))
             is_archive = bytes(content[:4]) == ZIP
             inner = open_archive(content, io.BytesIO(content), archive.unpacking) if is_archive else None
         if inner is None or not is_torch_archive(inner):
             others.append(name)
             continue
-        flat = read_torch_zip(path, inner)
-        stem = name.removesuffix(Path(name).suffix)
-        whole.arrays |= {f"{stem}.{entry}": array for entry, array in flat.arrays.items()}
-        whole.notes |= {f"{stem}.{entry}": note for entry, note in flat.notes.items()}
-        whole.skipped |= {kind: f"{stem}.{place}" for kind, place in flat.skipped.items()}
-        whole.holders |= {f"{stem}.{entry}": holder for entry, holder in flat.holders.items()}
+        checkpoint.add(read_torch_zip(path, inner), f"{name.removesuffix(Path(name).suffix)}.")
     if len(others) == len(names):
         raise BadFile(path, f"it is a zip archive of {listed(names)}", "Unpack it and give the file of weights")
     if others:
-        whole.skipped["members that are no torch files"] = listed(others)
-    return whole
+        checkpoint.skipped["members that are no torch files"] = listed(others)
+    return checkpoint
 
 
 def _refuse_others(path: Path, begin: bytes) -> None:
@@ -162,7 +161,7 @@ def _refuse_others(path: Path, begin: bytes) -> None:
 
 
 def _refuse_shard(path: Path) -> None:
-    """One file of several has a part of the layers, which would look like a smaller network."""
+    """Refuse one file of several. It has only some of the layers, which would look like a smaller network."""
     match = _SHARD.fullmatch(path.name)
     if match and int(match["count"]) > 1:
         index = f"{match['stem']}{match['ending']}.index.json"
@@ -183,7 +182,7 @@ def _cannot_open(path: Path, error: Exception) -> BadFile:
 
 
 def _check(path: Path) -> None:
-    """What is wrong with any file, whatever its format."""
+    """Raise BadFile for what is wrong with a file of any format."""
     try:
         if path.is_dir():
             raise BadFile(path, "it is a folder", "Give a file in it")
