@@ -1,4 +1,4 @@
-"""jax_lstm.convert with a mistake in it: a second copy of its modules, made of their files with one piece replaced."""
+"""jax_lstm.convert with a mistake: a second copy of its modules, compiled from their files with one text replaced."""
 
 from __future__ import annotations
 

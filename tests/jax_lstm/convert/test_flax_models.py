@@ -1,4 +1,4 @@
-"""Flax's cells replaced where they stand in the tree of a whole model, and the other way."""
+"""Trees of whole models: Flax's cells are replaced by this package's, and back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROJECTED = our_params(Network("lstm", D, H, proj_size=2))
 
 
 class Model(nn.Module):
-    """Cells at several depths beside other modules; a GRU shares no name, an MGU two."""
+    """A model with cells at several depths beside other modules. A GRU has no name of an LSTM's entries, an MGU two."""
 
     def setup(self):
         self.both = nn.Bidirectional(nn.RNN(nn.LSTMCell(H)), nn.RNN(nn.OptimizedLSTMCell(H)))

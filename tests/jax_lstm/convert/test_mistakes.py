@@ -1,4 +1,4 @@
-"""Every deliberate layout mistake in a converter fails the very comparisons that the tests of right ones make."""
+"""Every deliberate layout mistake in a converter fails the comparisons that the tests of correct converters make."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def round_trip(library, network):
 
 
 READS, WRITES, TRIP = (assert_reads,), (assert_writes,), (round_trip,)
-EITHER = READS + WRITES  # each of these sees it alone
+EITHER = READS + WRITES  # either comparison sees it
 
 # fmt: off
-# file, what is right, what is wrong, libraries, network, comparisons that see it
+# file, right text, wrong text, libraries, network, comparisons that see the mistake
 MISTAKES = {
     "gate order: as keras and torch have it": ("joint", '"igfo"', '"ifgo"', ("haiku",), SQUARE, EITHER),
     "gate order: as ONNX has it": ("joint", '"igfo"', '"iofg"', ("haiku",), SQUARE, EITHER),
@@ -150,7 +150,7 @@ CASES = [pytest.param(mistake, name, id=f"{mistake}-{name}") for mistake, case i
 
 
 def with_functions(name, functions):
-    """The library with the functions of a copy of the package in place of the right ones."""
+    """Return the library with the functions of a mutated copy of the package."""
     library = LIBRARIES[name]
     write = library.write
     if isinstance(write, partial):
@@ -180,7 +180,7 @@ def test_a_mistake_in_the_source_is_seen(mistake, name):
 
 
 def changed(kinds, change):
-    """A function of our params: ``change`` made to the four gates' blocks of the arrays of these kinds."""
+    """Return a function of params that makes a ``change`` to the four gates' blocks of the arrays of these kinds."""
 
     def make(params):
         blocks = {n: np.asarray(a).reshape(4, H, *a.shape[1:]) for n, a in params.items() if n.startswith(kinds)}
@@ -190,7 +190,7 @@ def changed(kinds, change):
 
 
 def wrong_layouts():
-    """All 23 wrong orders of the gates, each two neighbours swapped in one kind of array alone, blocks transposed."""
+    """Yield all 23 wrong gate orders, swaps of two neighbours in only one kind of array, and transposed blocks."""
     for order in list(permutations(range(4)))[1:]:
         yield f"order {order}", changed(("weight", "bias"), lambda b, order=order: b[list(order)])
     for kind in ("weight_ih", "weight_hh", "bias"):

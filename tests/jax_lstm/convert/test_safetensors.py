@@ -1,9 +1,8 @@
-"""safetensors: there and back bit for bit, torch's files and ours alike, and damaged ones refused by name."""
+"""safetensors: exact round trips, torch's files and this package's, and errors that name a damaged file."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jax_lstm import convert, init_lstm
+from tests.support.conversion import assert_whole_or_nothing
 from tests.support.requirements import need
 
 safetensors = need("safetensors")
@@ -58,18 +58,7 @@ def test_torch_reads_ours_and_we_read_torchs(tmp_path):
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "a.safetensors"
     convert.save_safetensors(tree(jnp.float32), file)
-    before = file.read_bytes()
-
-    def half(path, data):
-        with path.open("wb") as opened:
-            opened.write(data[:10])
-        raise OSError("no space left")
-
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(OSError, match="no space"):
-        convert.save_safetensors(tree(jnp.float64), file)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
-    assert file.read_bytes() == before
+    assert_whole_or_nothing(lambda: convert.save_safetensors(tree(jnp.float64), file), file, monkeypatch)
 
 
 def test_what_cannot_be_read(tmp_path):

@@ -1,4 +1,4 @@
-"""Reading checkpoint files: every format bit for bit, and bad ones refused in one line."""
+"""Checkpoint files: every format is read bit for bit, and bad files are refused in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from crosscheck.studies.checkpoint.archives import BadArchive, open_archive
 
 
 def save(path: Path, state) -> Path:
-    """One state dict in any of the formats, by ending; "old.pt" is torch's format from before 1.6."""
+    """Write a state dict in the format of the ending. "old.pt" is torch's format from before 1.6."""
     if path.suffix == ".safetensors":
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
     elif path.suffix == ".npz":
@@ -44,7 +44,7 @@ FORMATS = ("a.safetensors", "a.pt", "old.pt", "a.npz")
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_names_order_and_bits_under_any_name(name, given, tmp_path):
     state = torch.nn.LSTM(3, 5, 2, dtype=torch.float64).state_dict()
-    state["weight_ih_l0"] = state["weight_ih_l0"].T.contiguous().T  # strides that are not those of its shape
+    state["weight_ih_l0"] = state["weight_ih_l0"].T.contiguous().T  # strides that do not follow from its shape
     state["steps"] = torch.tensor(7)
     state["none"] = torch.zeros(3, 0)
     arrays = read_checkpoint(save(tmp_path / name, state).rename(tmp_path / given)).arrays
@@ -92,14 +92,14 @@ def test_a_tensor_is_its_window_on_its_storage(old, tmp_path):
 def test_a_file_of_a_big_endian_machine(dtype, tmp_path):
     tensor = torch.arange(6).reshape(2, 3).to(dtype)
     torch.save({"w": tensor}, tmp_path / "little.pt")
-    part = tensor.real.element_size()  # the real and the imaginary part have an order of bytes each
+    part = tensor.real.element_size()  # the real and the imaginary part are swapped separately
     with zipfile.ZipFile(tmp_path / "little.pt") as source, zipfile.ZipFile(tmp_path / "big.pt", "w") as target:
         for info in source.infolist():
             content = source.read(info)
             if info.filename.endswith("/data/0"):
                 content = np.frombuffer(content, np.uint8).reshape(-1, part)[:, ::-1].tobytes()
             target.writestr(info.filename, b"big" if info.filename.endswith("byteorder") else content)
-    assert torch.equal(torch.load(tmp_path / "big.pt")["w"], tensor)  # torch's own reader takes it for one
+    assert torch.equal(torch.load(tmp_path / "big.pt")["w"], tensor)  # torch's own reader takes the file as big-endian
     np.testing.assert_array_equal(
         read_checkpoint(tmp_path / "big.pt").arrays["w"],
         read_checkpoint(tmp_path / "little.pt").arrays["w"],
@@ -111,12 +111,12 @@ def test_a_file_of_a_big_endian_machine(dtype, tmp_path):
 def test_a_quantized_tensor_is_dequantized_and_said_to_be(per_channel, tmp_path):
     values = torch.linspace(-1, 1, 12).reshape(3, 4)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch moves quantized tensors to a package of its own
+        warnings.simplefilter("ignore")  # torch moves quantized tensors to another package
         if per_channel:
             scales, zeros = torch.tensor([0.01, 0.02, 0.3], dtype=torch.float64), torch.tensor([0, 3, 7])
             tensor = torch.quantize_per_channel(values, scales, zeros, 0, torch.quint8)
         else:
-            tensor = torch.quantize_per_tensor(values, 0.03125, 9, torch.quint8)  # a power of two, which never rounds
+            tensor = torch.quantize_per_tensor(values, 0.03125, 9, torch.quint8)  # a power of two never rounds
         torch.save({"w": tensor}, tmp_path / "a.pt")
         want = (tensor.int_repr().double() - (zeros[:, None] if per_channel else 9)) * (
             scales.double()[:, None] if per_channel else 0.03125
@@ -170,7 +170,7 @@ def test_a_packed_member_gives_no_more_than_it_claims():
 
 
 def test_a_tensor_stays_in_its_storage(tmp_path):
-    """The storage has 100 numbers, of which the tensor's says that it has 99."""
+    """The storage has 100 numbers, and the tensor's record says 99."""
     torch.save({"w": torch.ones(100)}, tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as source, zipfile.ZipFile(tmp_path / "b.pt", "w") as target:
         for info in source.infolist():
@@ -295,7 +295,7 @@ def deep(levels=101):
         ("a.json", b"{}", "it is JSON and no index of shards"),
         ("a.json", b"{", "it looks like JSON, and reading it failed"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",  # random weights are no names of tests
+    ids=lambda value: value if isinstance(value, str) else "",  # random weights would become names of tests
 )
 def test_bad_files_are_refused_in_one_line(name, content, words, tmp_path):
     path = tmp_path / f"l\n{name}"

@@ -1,4 +1,4 @@
-"""Keras files and ONNX models as checkpoints: the process that reads HDF5 may crash, and what is missing is said."""
+"""Keras files and ONNX models as checkpoints: the process that reads HDF5 may crash, and packages may be missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jax_lstm.convert import OnnxLSTM, OnnxRefusal
 
 
 def as_python(tmp_path: Path, monkeypatch, script: str) -> Path:
-    """A file that looks like Keras's, to be read by a process that runs ``script``."""
+    """Return a file that looks like Keras's. The process that reads it runs ``script``."""
     (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "python").chmod(stat.S_IRWXU)
     monkeypatch.setattr(keras_and_onnx.sys, "executable", str(tmp_path / "python"))

@@ -1,4 +1,4 @@
-"""What people's files give: the weights that their own framework loads, bit for bit, and its outputs."""
+"""All kinds of files: the weights are those that the framework itself loads, bit for bit, and so are the outputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KERAS = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't acce
 DOCUMENT = ROOT / "docs" / "checkpoints.md"
 
 
-# A handful of roundings over 7 steps; a wrong weight is decades over it.
+# A few roundings over 7 steps. A wrong weight differs by orders of magnitude more.
 ROUNDING = {"float64": {"rtol": 1e-12, "atol": 1e-14}, "float32": {"rtol": 1e-5, "atol": 1e-6}}
 
 

@@ -1,4 +1,4 @@
-"""Finding the LSTMs in a checkpoint: all of them, only them, and a reason for what is left out."""
+"""The LSTMs in a checkpoint: all of them are found, only they are, and the others have a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crosscheck.studies.checkpoint.torch_arrays import from_torch
 
 
 def training_checkpoint(path: Path) -> torch.nn.ModuleDict:
-    """As training scripts write them: a compiled model in DataParallel, two optimizers' states, numbers and strings."""
+    """Write what training scripts write: a compiled model in DataParallel, two optimizers, numbers and strings."""
     model = torch.nn.ModuleDict(
         {"lstm": torch.nn.LSTM(3, 5), "cell": torch.nn.LSTMCell(4, 6), "fc": torch.nn.Linear(5, 2)}
     )
@@ -68,7 +68,7 @@ SIZES = st.integers(1, 5)
 
 @st.composite
 def modules(draw):
-    """nn.LSTM or nn.LSTMCell with any options."""
+    """Draw an nn.LSTM or nn.LSTMCell with any options."""
     inputs, hidden, bias = draw(SIZES), draw(SIZES), draw(st.booleans())
     if draw(st.booleans()):
         return torch.nn.LSTMCell(inputs, hidden, bias)
@@ -125,12 +125,12 @@ def test_just_the_lstms_are_found_at_any_prefix_and_nesting(lstms, others, neste
 
 
 def has_below(prefix, other):
-    """Whether a module at ``other`` is a part of the one at ``prefix``."""
+    """Return whether a module at ``other`` is a part of the one at ``prefix``."""
     return not prefix or other.startswith(f"{prefix}.")
 
 
 def lstm(**changes):
-    """A small LSTM's arrays with some entries replaced, or dropped where None."""
+    """Return a small LSTM's arrays with some entries replaced; None drops an entry."""
     state = {name: tensor.numpy() for name, tensor in torch.nn.LSTM(3, 5, 2).state_dict().items()} | changes
     return {f"net.{name}": array for name, array in state.items() if array is not None}
 
@@ -202,7 +202,7 @@ def test_a_model_may_have_a_part_that_begins_like_an_optimizer():
 
 
 def test_what_is_found_is_a_copy():
-    """The file is mapped, and may change."""
+    """The file is mapped and may change."""
     arrays = cell()
     (found,) = find_lstms(arrays)
     assert not any(np.shares_memory(found.params[n.removeprefix("net.cell.")], a) for n, a in arrays.items())
@@ -217,7 +217,7 @@ def test_what_lies_elsewhere_is_not_beside_it(other):
 
 
 def test_two_networks_may_begin_alike():
-    """Without a dot before the names there is no module: "enc_" and "enc_2_" are two of one."""
+    """Without a dot before the names there is no module: "enc_" and "enc_2_" are two networks of one module."""
     arrays = {n.replace("net.cell.", before): a for before in ("enc_", "enc_2_") for n, a in cell().items()}
     assert [found.prefix for found in find_lstms(arrays)] == ["enc", "enc_2"]
 
@@ -276,7 +276,7 @@ def test_a_form_that_is_not_known_is_refused_by_name(forms, words):
 
 
 def quantized(*inputs):
-    """The cells of a quantized nn.LSTM with H = 5, as they are read."""
+    """Return the arrays of the cells of a quantized nn.LSTM with H = 5."""
     return {
         f"net._all_weight_values.{cell}.param.{to}.{name}": np.ones(shape, np.float32)
         for cell, size in enumerate(inputs)

@@ -1,4 +1,4 @@
-"""Modules and objects in checkpoint files: which class the file names, and that no array in them is lost."""
+"""Modules and objects in checkpoint files: the class that the file names is known, and no array is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crosscheck.studies.checkpoint import FoundLSTM, Skipped, find_lstms, find_n
 
 
 class NormedCell(nn.LSTMCell):
-    """It has the entries of an nn.LSTMCell, and computes something else."""
+    """A cell with the entries of an nn.LSTMCell that computes something else."""
 
     def forward(self, x, state):
         h, c = super().forward(x, state)
@@ -96,7 +96,7 @@ class Pair:
 
 
 class Items(dict):
-    """Items are attributes, as in EasyDict."""
+    """A dict whose items are attributes, as in EasyDict."""
 
     def __init__(self, **items):
         super().__init__(items)
@@ -120,7 +120,7 @@ def test_no_array_in_an_object_is_lost(content, names, protocol, tmp_path):
 
 
 def test_what_python_2_wrote_is_read(tmp_path):
-    """An OrderedDict of pairs, a subclass of dict, and Parameter as torch pickled it before 0.4."""
+    """The file has an OrderedDict of pairs, a subclass of dict, and Parameter as torch pickled it before 0.4."""
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
     array += b"(I1\n(I1\ntcnumpy\ndtype\n(S'f4'\nI0\nI1\ntRI00\nS'\\x00\\x00\\x00@'\ntb"
     pairs = b"(lp0\n(lp1\nI7\na" + array + b"aa(lp2\nI8\na" + array + b"aa"
@@ -143,7 +143,7 @@ def test_a_place_that_holds_itself_is_told_once(tmp_path):
 
 def test_four_bit_tensors_are_skipped(tmp_path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch moves quantized tensors to a package of its own
+        warnings.simplefilter("ignore")  # torch moves quantized tensors to another package
         values = (torch.ones(3, 4), torch.ones(3), torch.zeros(3), 0, torch.quint4x2)
         torch.save({"q": torch.quantize_per_channel(*values), "w": torch.ones(2)}, tmp_path / "a.pt")
     read = read_checkpoint(tmp_path / "a.pt")
@@ -162,7 +162,7 @@ def test_two_archives_one_after_the_other_are_refused(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
 def test_a_quantized_module_that_was_saved_whole_is_read(dtype, tmp_path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch moves quantization to a package of its own
+        warnings.simplefilter("ignore")  # torch moves quantization to another package
         plain = nn.ModuleDict({"lstm": nn.LSTM(3, 5), "cell": nn.LSTMCell(3, 5)}).eval()
         model = torch.ao.quantization.quantize_dynamic(plain, {nn.LSTM, nn.LSTMCell}, dtype=dtype)
         torch.save(model, tmp_path / "a.pt")

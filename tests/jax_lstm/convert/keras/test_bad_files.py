@@ -1,4 +1,4 @@
-"""Files that are damaged, not Keras's or made to harm: one clear error, and nothing of theirs is run or followed."""
+"""Files that are damaged, not Keras's or made to harm: one clear error, and nothing in them is run or followed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from jax_lstm import convert
 from jax_lstm.convert.keras import hdf5
 from tests.support.keras_files import put_external, put_link, put_virtual
-from tests.support.keras_peer import QUIET, drawn, keras
+from tests.support.keras_layers import QUIET, drawn, keras
 from tests.support.requirements import need
 
 pytestmark = QUIET
@@ -33,7 +33,7 @@ def files(tmp_path_factory):
 
 
 def rewritten(archive, path, change):
-    """The archive with its members, a dict of bytes, changed."""
+    """Write the archive with changed members, which are a dict of bytes."""
     with zipfile.ZipFile(archive) as old:
         members = {name: old.read(name) for name in old.namelist()}
     change(members)
@@ -106,7 +106,7 @@ def test_files_cut_short(files, kind, tmp_path):
 
 
 def test_overwritten_bytes_of_an_archive_are_seen_or_harmless(files, tmp_path):
-    """Its members have checksums. Those of a .weights.h5 have none, and HDF5's own reader may crash on one."""
+    """An archive's members have checksums. A .weights.h5 file has none, and HDF5's own reader may crash on one."""
     wanted, bad = convert.from_keras(files[0]), tmp_path / files[0].name
     draw = random.Random(0)
     refused = 0
@@ -162,13 +162,13 @@ def test_hostile_weights(name, files, tmp_path):
     with pytest.raises(ValueError, match=match):
         convert.from_keras(path)
     archive = rewritten(files[0], tmp_path / "a.keras", lambda m: m.update({"model.weights.h5": path.read_bytes()}))
-    if name != "a group within itself":  # which is not walked along, where a configuration says what there is
+    if name != "a group within itself":  # which is not read if there is a configuration
         with pytest.raises(ValueError, match=match):
             convert.from_keras(archive)
 
 
 def test_an_archive_that_unpacks_to_more_than_it_holds(files, tmp_path, monkeypatch):
-    """To over a gigabyte; here to over a megabyte, for speed."""
+    """The limit is lowered to a megabyte, for speed."""
     monkeypatch.setattr(hdf5, "LARGE", 2**20)
     path = tmp_path / "a.keras"
     with zipfile.ZipFile(files[0]) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
@@ -197,7 +197,7 @@ def test_a_configuration_that_runs_in_circles(files, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
 def test_code_in_a_file_is_not_run(tmp_path):
-    """A Lambda layer that makes a folder. Keras runs it when it is told to trust the file; that is the control."""
+    """A Lambda layer makes a folder. The control: Keras runs it if it is told to trust the file."""
     trap = str(tmp_path / "trap")
     evil = L.Lambda(lambda x: (__import__("os").makedirs(trap, exist_ok=True), x)[1], output_shape=(None, D))
     keras.Sequential([keras.Input((None, D)), evil, L.LSTM(H, name="a")]).save(tmp_path / "a.keras")

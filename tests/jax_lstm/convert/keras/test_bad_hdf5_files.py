@@ -1,4 +1,4 @@
-"""Keras's old HDF5 files that are damaged or made to harm: one clear error, and nothing of theirs is followed."""
+"""Keras's old HDF5 files that are damaged or made to harm: one clear error, and no link in them is followed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = pytest.mark.parametrize("kind", [0, 1], ids=["whole model", "weights"])
 
 @pytest.fixture
 def files(tmp_path):
-    """A whole model and weights only, of the LSTM layers a and b."""
+    """Return the files of a whole model and of its weights only, with the LSTM layers a and b."""
     layers = {"a": named("a/lstm_cell", drawn_cell(D, H, 1)), "b": named("b/lstm_cell", drawn_cell(H, H, 2))}
     whole = write_model(tmp_path / "m.h5", sequential(lstm_config("a"), lstm_config("b")), layers)
     return whole, write_weights(tmp_path / "w.h5", layers)
@@ -88,7 +88,7 @@ def test_hostile_weights(name, kind, files):
 
 
 def test_what_is_wrong_beside_the_lstm_layers(tmp_path):
-    """It is no matter of theirs, and is told."""
+    """Other layers are still read, and the refusal says what is wrong."""
     layers = {"a": named("a/lstm_cell", drawn_cell(D, H, 1)), "d": {"d/kernel:0": np.ones((H, 2))}}
     dense = {"class_name": "Dense", "config": {"name": "d", "units": 2}}
     path = write_model(tmp_path / "m.h5", sequential(lstm_config("a"), dense), layers)
@@ -107,7 +107,7 @@ def config(file, content):
 
 
 def nested(depth):
-    """A model within a model within a model ..., in text: json itself has no such depth."""
+    """Write models within models as text: json's own writer does not go so deep."""
     return '{"class_name": "Sequential", "config": {"name": "a", "layers": [' * depth + "]}}" * depth
 
 
@@ -147,7 +147,7 @@ def test_hostile_whole_models(name, files):
 
 
 def test_a_file_that_asks_for_a_link_is_not_asked_elsewhere(files, tmp_path):
-    """w.h5 is there, and has what the link leads to. HDF5 itself follows it; that is the control."""
+    """w.h5 has what the link leads to. The control: HDF5 itself follows it."""
     with h5py.File(files[0], "r+") as file:
         put_link(file["model_weights"], KERNEL, h5py.ExternalLink("w.h5", f"/{KERNEL}"))
     with h5py.File(files[0]) as file:
@@ -157,7 +157,7 @@ def test_a_file_that_asks_for_a_link_is_not_asked_elsewhere(files, tmp_path):
 
 
 def test_more_names_than_keras_writes(files):
-    """References to one long string: each would be a copy of it."""
+    """The attribute has many references to one long string, each of which would become a copy."""
     with h5py.File(files[1], "r+", libver="latest") as file:
         names = np.full(hdf5.STRINGS + 1, "x" * 1000, dtype=object)
         below = file.create_group("c", track_order=True)
@@ -199,9 +199,9 @@ for path in sys.argv[1:]:
 
 @KINDS
 def test_overwritten_bytes(kind, files, tmp_path):
-    """HDF5 has no checksums here: some files read as other numbers, and HDF5's own reader may crash on one.
+    """HDF5 has no checksums here: some files are read as other numbers, and HDF5's own reader may crash on one.
 
-    So each is read in another process, and what is not a crash is an error of ours, or numbers.
+    Therefore each is read in another process. If that does not crash, the result is a ValueError or numbers.
     """
     whole = files[kind].read_bytes()
     draw, paths = random.Random(0), []
@@ -218,7 +218,7 @@ def test_overwritten_bytes(kind, files, tmp_path):
         for line in run.stdout.splitlines():
             path, _, what = line.partition(" ")
             told[path] = what or f"crash {run.returncode}"
-        assert run.returncode <= 0, run.stderr  # 0, or a signal; 1 would be another exception than a ValueError
+        assert run.returncode <= 0, run.stderr  # 0 or a signal; 1 would mean another exception than a ValueError
         assert any(path in told for path in left), run.stderr
         left = [path for path in left if path not in told]
     kinds = [what.split()[0] for what in told.values()]

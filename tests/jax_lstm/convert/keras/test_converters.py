@@ -1,4 +1,4 @@
-"""Keras's LSTM there and back: the same function, the same bits, and everything else refused by name."""
+"""Keras's LSTM read and written: the same function and the same bits. Everything else is refused by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import jax_lstm
 from jax_lstm import convert
-from tests.support.keras_peer import EXACT, QUIET, built, keras, ours, run
+from tests.support.keras_layers import EXACT, QUIET, built, keras, ours, run
 
 pytestmark = QUIET
 L = keras.layers
@@ -20,7 +20,7 @@ FULL = {"return_sequences": True, "return_state": True}
 
 
 def both(layer):
-    """Bidirectional in the layer's dtype: its own is float32 else, to which it would round the output."""
+    """Return a Bidirectional in the layer's dtype. Its default is float32, to which it would round the output."""
     return L.Bidirectional(layer, dtype=layer.compute_dtype)
 
 
@@ -66,7 +66,7 @@ def same(a, b):
 
 
 def test_the_layout_is_keras_s_to_1e_12(stack):
-    """With activations that compute in float64, so does Keras."""
+    """Keras computes in float64 if its activations do."""
     layers = stack(**EXACT)
     params = convert.from_keras([layer.get_weights() for layer in layers])
     x, h, c = problem(params)
@@ -75,7 +75,7 @@ def test_the_layout_is_keras_s_to_1e_12(stack):
 
 
 def test_layers_as_they_are_to_their_own_precision(stack):
-    """Keras 3.15 rounds tanh to float32 in float64 layers too; half a dozen steps of that stay below 2e-6."""
+    """Keras 3.15 rounds tanh to float32 also in float64 layers. Six steps of that differ by less than 2e-6."""
     layers = stack()
     params = convert.from_keras(layers[0] if len(layers) == 1 else layers)
     same(params, convert.from_keras([array for layer in layers for array in layer.get_weights()]))
@@ -85,7 +85,7 @@ def test_layers_as_they_are_to_their_own_precision(stack):
 
 
 def test_written_weights_run_in_keras(stack):
-    """Two biases that differ go over as their sum."""
+    """Two different biases become their sum."""
     layers = stack(**EXACT)
     rng = np.random.default_rng(3)
     shapes = convert.from_keras([layer.get_weights() for layer in layers])
@@ -151,7 +151,7 @@ def test_round_trips_bit_for_bit(network, seed, as_numpy):
     if two_cells and network["input_size"] == network["hidden_size"]:
         with pytest.raises(ValueError, match="pass bidirectional="):
             convert.from_keras(written)
-    else:  # shapes say it
+    else:  # shapes decide it
         same(convert.from_keras(written), back)
 
 

@@ -1,4 +1,4 @@
-"""Models built, trained and saved by Keras, read from their files without Keras; damaged and hostile files refused."""
+"""Models that Keras built, trained and saved, read from their files without Keras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import jax_lstm
 from jax_lstm import convert
 from tests.project.test_architecture import run_without
-from tests.support.keras_peer import QUIET, drawn, keras
+from tests.support.keras_layers import QUIET, drawn, keras
 from tests.support.requirements import need
 
 pytestmark = QUIET
@@ -31,7 +31,7 @@ def same(params, layers):
 
 
 def save(model, folder):
-    """Both kinds of file."""
+    """Save both kinds of files."""
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
     return folder / "model.keras", folder / "model.weights.h5"
@@ -39,7 +39,7 @@ def save(model, folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A classifier of token sequences after a few steps of training, its two files, tokens and its outputs."""
+    """Train a classifier of token sequences for a few steps. Return its two files, tokens and its outputs."""
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
 @pytest.mark.isa
 @pytest.mark.parametrize("kind", [0, 1], ids=["keras", "weights.h5"])
 def test_a_trained_model_gives_the_same_outputs(trained, kind):
-    """Both in float32, on outputs of order 1: some dozen roundings of 6e-8, in another order."""
+    """Both run in float32 on outputs of order 1: a dozen roundings of 6e-8, in another order."""
     model, files, tokens, wanted = trained
     both = convert.from_keras(files[kind], layers="both_ways")
     upper = convert.from_keras(str(files[kind]), layers=("middle", "last"))
@@ -92,7 +92,7 @@ def test_without_a_choice_the_layers_must_be_one_stack(trained):
         with pytest.raises(
             ValueError, match="there is no layer 'lstm'; the LSTM layers are: 'both_ways', 'middle', 'l"
         ):
-            convert.from_keras(file, layers=["lstm"])  # which is the group of the layer 'middle'
+            convert.from_keras(file, layers=["lstm"])  # the group of the layer 'middle'
         with pytest.raises(ValueError, match=r"layer 0 has 2.*choose.*: 'both_ways', 'middle', 'last'"):
             convert.from_keras(file, layers=["both_ways", "middle"])
         with pytest.raises(ValueError, match="layers is empty"):
@@ -115,7 +115,7 @@ def deep(count):
 
 
 def test_more_layers_than_ten_come_in_order(tmp_path):
-    """Their groups lie in the file as lstm, lstm_1, lstm_10, lstm_11, lstm_2, ...; the names go down: z, y, ..."""
+    """In the file, the groups are in the order lstm, lstm_1, lstm_10, lstm_11, lstm_2, ...; names descend: z, y, ..."""
     model = drawn(deep(12))
     for file in save(model, tmp_path):
         same(convert.from_keras(file), model.layers)
@@ -179,7 +179,7 @@ NO_STACK = {
 
 @pytest.mark.parametrize("name", NO_STACK)
 def test_layers_that_do_not_follow_one_another_are_no_stack(name, tmp_path):
-    """All sizes are equal: shapes alone would let each of them pass."""
+    """All sizes are equal, so that shapes cannot tell a wrong order."""
     make, match = NO_STACK[name]
     model = make()
     model.save(tmp_path / "a.keras")
@@ -213,7 +213,7 @@ def test_configurations_in_files_are_held_to_ours(name, tmp_path):
 
 
 class Own(keras.Model):
-    """Layers by attribute, which a file has in the order of the alphabet."""
+    """A model whose layers are attributes. A file has them in alphabetical order."""
 
     def __init__(self):
         super().__init__()
@@ -241,7 +241,7 @@ def test_a_model_of_the_user_s_own_class(tmp_path):
 
 
 def test_files_from_before_keras_wrote_names(trained, tmp_path):
-    """As Keras 3.3 writes them: layers of a .weights.h5 go by their groups, of a .keras by the configuration."""
+    """Keras 3.3 writes no names: a .weights.h5's layers are named by their groups, a .keras's by the configuration."""
     model, (archive, weights), _, _ = trained
 
     def forget(path):
@@ -259,7 +259,7 @@ def test_files_from_before_keras_wrote_names(trained, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_other_dtypes_come_as_they_are(dtype, tmp_path):
-    layer = L.LSTM(H, dtype=dtype, recurrent_initializer="glorot_uniform")  # Keras's own needs a QR, not in bfloat16
+    layer = L.LSTM(H, dtype=dtype, recurrent_initializer="glorot_uniform")  # the default needs a QR
     model = drawn(keras.Sequential([keras.Input((None, D)), layer]))
     for file in save(model, tmp_path):
         same(convert.from_keras(file), [layer])

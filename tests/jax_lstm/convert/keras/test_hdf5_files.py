@@ -1,4 +1,4 @@
-"""Keras's old HDF5 files, whole models and weights only, written by Keras 3: what Keras itself loads from them."""
+"""Old HDF5 files that Keras 3 wrote, of whole models and of weights: compared with what Keras itself loads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jax_lstm import convert
 from tests.jax_lstm.convert.keras.test_files import same
 from tests.project.test_architecture import run_without
 from tests.support.keras_files import h5py, load_old, save_old
-from tests.support.keras_peer import EXACT, QUIET, drawn, keras
+from tests.support.keras_layers import EXACT, QUIET, drawn, keras
 
 pytestmark = QUIET
 L = keras.layers
@@ -65,7 +65,7 @@ def ours(params, x):
 
 
 def weights_of(model):
-    """Of all cells of a model of LSTM layers, as get_weights gives them, but in the order of the layers."""
+    """Return the weights of all cells of a model of LSTM layers as get_weights does, but in the order of the layers."""
     layers = [layer for layer in model.layers if layer.get_weights()]
     return [a for layer in layers for a in (weights_of(layer) if hasattr(layer, "layers") else layer.get_weights())]
 
@@ -74,7 +74,7 @@ def weights_of(model):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", STACKS)
 def test_weights_are_those_that_keras_loads_and_outputs_its_own(name, dtype, kind, tmp_path):
-    """Keras rounds tanh to float32 in float64 layers too; a dozen steps of that stay below 5e-6."""
+    """Keras rounds tanh to float32 also in float64 layers. A dozen steps of that differ by less than 5e-6."""
     model = STACKS[name]({"dtype": dtype})
     files = save_old(model, tmp_path)
     loaded = load_old(files, model)[kind]
@@ -90,7 +90,7 @@ def test_weights_are_those_that_keras_loads_and_outputs_its_own(name, dtype, kin
 
 @pytest.mark.parametrize("name", STACKS)
 def test_outputs_to_rounding_in_float64(name, tmp_path):
-    """With activations that compute in float64, which a file of weights does not mention."""
+    """The activations compute in float64. A file of weights does not mention them."""
     model = STACKS[name]({"dtype": "float64", **EXACT})
     _, weights = save_old(model, tmp_path)
     x = np.random.default_rng(1).normal(size=(B, T, D))
@@ -131,13 +131,13 @@ def test_layers_are_chosen_by_name(kind, tmp_path):
         convert.from_keras(file, layers="gru")
     with pytest.raises(ValueError, match=f"'dense' is a (Dense|group of other weights), no LSTM; {listed}"):
         convert.from_keras(file, layers="dense")
-    if kind == 0:  # a file of weights does not say what stands between
+    if kind == 0:  # a file of weights does not name the layers between
         with pytest.raises(ValueError, match=r"'inner/two' reads inner/dense.*, and not 'inner/one'"):
             convert.from_keras(file, layers=["inner/one", "inner/two"])
 
 
 def test_models_two_deep_with_layers_of_one_name(tmp_path):
-    """Keras 3's names of weights have the model's before the layer's, here "one/one" beside "one/two"."""
+    """In Keras 3, a weight's name has the model's name before the layer's: "one/one" and "one/two" here."""
     deep = keras.Sequential([keras.Input((None, H)), lstm("one"), lstm("two")], name="one")
     middle = keras.Sequential([keras.Input((None, H)), lstm("two"), deep], name="middle")
     model = sequential(lstm("one"), middle)
@@ -149,7 +149,7 @@ def test_models_two_deep_with_layers_of_one_name(tmp_path):
 
 
 def test_a_backward_layer_with_a_name_of_its_own(tmp_path):
-    """A file of weights does not say that two cells of other names are one layer."""
+    """A file of weights does not say that two cells with other names are one layer."""
     forward, backward = lstm("f"), lstm("other", go_backwards=True)
     model = sequential(L.Bidirectional(forward, backward_layer=backward, name="ways"), name="top")
     whole, weights = save_old(model, tmp_path)
@@ -158,7 +158,7 @@ def test_a_backward_layer_with_a_name_of_its_own(tmp_path):
 
 
 def test_a_frozen_half_changes_the_order_in_the_file(tmp_path):
-    """Weights that are not trained come last in it."""
+    """Weights that are not trained come last in the file."""
     model = sequential(both("ways"))
     model.layers[0].forward_layer.trainable = False
     files = save_old(model, tmp_path)

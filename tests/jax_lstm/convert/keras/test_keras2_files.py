@@ -21,7 +21,7 @@ from tests.support.keras_files import (
     write_model,
     write_weights,
 )
-from tests.support.keras_peer import QUIET, keras
+from tests.support.keras_layers import QUIET, keras
 
 pytestmark = QUIET
 B, T, D, H = 2, 5, 3, 4
@@ -36,7 +36,7 @@ def same(params, *cells, bidirectional=False):
 
 
 def same_outputs(path, params, *layers):
-    """As those of Keras 3's layers, into which it loads the file; float32, on outputs of order 1."""
+    """Compare outputs with Keras 3's layers, into which it loads the file. Both are float32 and of order 1."""
     from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
 
     model = keras.Sequential([keras.Input((None, D)), *layers])
@@ -50,7 +50,7 @@ def lstm():
     return keras.layers.LSTM(H, return_sequences=True)
 
 
-SCOPES = {  # of the layers lstm_1 and lstm_2
+SCOPES = {  # the weights of the layers lstm_1 and lstm_2
     "Keras 2.0 to 2.3": ("lstm_1", "lstm_2"),
     "tf.keras": ("lstm_1/lstm_cell", "lstm_2/lstm_cell_1"),
     "a model loaded into a graph that had one": ("lstm_1_1", "lstm_2_1"),
@@ -80,7 +80,7 @@ def test_names_of_weights(name, tmp_path):
 
 @pytest.mark.parametrize("version", ["2.0.6", "2.2.4-tf", "2.15.0", "3.0.0"])
 def test_a_sequential_whose_configuration_is_a_list(version, tmp_path):
-    """Until Keras 2.2.2. Keras 3 reads that no more."""
+    """Keras wrote this until 2.2.2. Keras 3 does not read it."""
     config = {"class_name": "Sequential", "config": [lstm_config("lstm_1"), lstm_config("lstm_2")]}
     path = write_model(tmp_path / "m.h5", config, two_layers(SCOPES["Keras 2.0 to 2.3"]), version)
     same(convert.from_keras(path), LOW, HIGH)
@@ -116,7 +116,7 @@ def test_bidirectional(name, written, tmp_path):
 
 
 def layer(kind, name, *calls, **options):
-    """A layer of a functional model; every call reads the named layers."""
+    """Return a layer of a functional model. Each of its calls reads the named layers."""
     nodes = [[[below, 0, 0, {}] for below in call] for call in calls]
     return {"class_name": kind, "name": name, "config": {**options, "name": name}, "inbound_nodes": nodes}
 
@@ -134,7 +134,7 @@ def cell(name, *calls):
 
 
 def test_calls_in_other_forms(tmp_path):
-    """Of operations, TFOpLambda, a tensor without a list around it; of layers that take a dict, tensors by name."""
+    """A TFOpLambda's call is a tensor without a list around it. A layer that takes a dict has tensors by name."""
     layers = {"x": {}, "add": {}, "both": {}, "a": named("a/lstm_cell", HIGH), "b": named("b/lstm_cell", TOP)}
     add = layer("TFOpLambda", "add") | {"inbound_nodes": [["x", 0, 0, {"y": 2.0}]]}
     both = layer("Own", "both") | {"inbound_nodes": [{"left": ["a", 0, 0], "right": ["x", 0, 0]}]}
@@ -171,7 +171,7 @@ def test_which_layer_reads_which_in_a_functional_model(kind, tmp_path):
 
 
 def test_models_within_models(tmp_path):
-    """Their weights lie in one group, by names without the model's own: a layer's name is all there is."""
+    """The weights lie in one group and have names without the model's: only the layer's name identifies them."""
     inner = [lstm_config("one"), lstm_config("two")]
     weights = named("one/lstm_cell", LOW) | named("two/lstm_cell_1", HIGH) | {"dense/kernel:0": np.ones((H, 2), "f4")}
     for model in (
@@ -188,7 +188,7 @@ def test_models_within_models(tmp_path):
 
 
 def test_a_model_within_the_model_whose_weights_have_other_names(tmp_path):
-    """As of a model that was loaded into a graph that had one. Keras goes by the order of all weights."""
+    """A model that was loaded into a graph with another model has such names. Keras uses the order of all weights."""
     inner = {
         "class_name": "Sequential",
         "config": {"name": "inner", "layers": [lstm_config("one"), lstm_config("two")]},
@@ -228,7 +228,7 @@ def test_cells_in_an_rnn(tmp_path):
 
 
 def test_stacks_of_cells_in_both_directions(tmp_path):
-    """No layer of ours: the upper cells of one direction do not see the other. Unequal stacks are no pair at all."""
+    """Neither is a bidirectional LSTM: upper cells see only their own direction, and unequal stacks are no pair."""
     forward = named("ways/forward_rnn/lstm_cell", LOW) | named("ways/forward_rnn/lstm_cell_1", HIGH)
     one = named("ways/backward_rnn/lstm_cell", LOW)
     two = one | named("ways/backward_rnn/lstm_cell_1", HIGH)
@@ -257,7 +257,7 @@ def wrapper(inner, kind="TimeDistributed"):
 
 
 def test_wrappers_around_an_lstm(tmp_path):
-    """A whole model says that the LSTM runs within another layer. A file of weights does not."""
+    """A whole model says that the LSTM runs within another layer. A file of weights does not say it."""
     within = {"class_name": "Sequential", "config": {"name": "inner", "layers": [lstm_config("lstm")]}}
     layers = {"a": named("a/lstm_cell", LOW), "wrapped": named("wrapped/lstm_cell", HIGH)}
     for inner in (lstm_config("lstm"), bidirectional_config("ways", lstm_config("lstm")), within):
@@ -296,7 +296,7 @@ def test_options_that_do_not_matter(tmp_path):
 
 
 def test_classes_of_the_user_s(tmp_path):
-    """A registered class has its package before its name. Others have bare names, as Keras's have."""
+    """A registered class has its package before its name. Other classes have bare names, as Keras's own do."""
     nodes = [lstm_config("a"), lstm_config("b") | {"class_name": "me>LSTM"}, lstm_config("c") | {"class_name": "Own"}]
     layers = {"a": named("a", LOW), "b": named("b", HIGH), "c": named("c", TOP)}
     path = write_model(tmp_path / "m.h5", sequential(*nodes), layers)
@@ -319,7 +319,7 @@ def test_classes_of_the_user_s(tmp_path):
 
 @pytest.mark.parametrize("version", [None, "1", "1.2.2"])
 def test_keras_1_is_refused(version, tmp_path):
-    """It had twelve arrays per cell. A file without a version is taken for its, as Keras 2 takes it."""
+    """Keras 1 had twelve arrays per cell. A file without a version is taken for Keras 1's, as Keras 2 does."""
     weights = {f"lstm_1_{kind}_{gate}": np.ones((D, H)) for gate in "icfo" for kind in "WU"}
     layers = {"lstm_1": weights}
     whole = write_model(tmp_path / "m.h5", sequential(lstm_config("lstm_1")), layers, version)
@@ -355,7 +355,7 @@ def test_layers_whose_names_have_slashes(tmp_path):
 
 
 def test_two_cells_that_a_user_named_forward_and_backward(tmp_path):
-    """In groups of their own they are two layers."""
+    """If each direction has a group, they are two layers."""
     layers = {name: named(f"{name}/lstm_cell", w) for name, w in (("forward_a", LOW), ("backward_a", HIGH))}
     whole = write_model(tmp_path / "m.h5", sequential(lstm_config("forward_a"), lstm_config("backward_a")), layers)
     for path in (whole, write_weights(tmp_path / "w.h5", layers)):

@@ -1,4 +1,4 @@
-"""keras_networks: every LSTM layer of a model or file by its name, and why another one is not read."""
+"""keras_networks: every LSTM layer of a model or file by its name, or the reason why it is not read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from jax_lstm import convert
 from tests.support.keras_files import h5py, save_old
-from tests.support.keras_peer import QUIET, drawn, keras
+from tests.support.keras_layers import QUIET, drawn, keras
 
 pytestmark = QUIET
 L = keras.layers
@@ -16,7 +16,7 @@ D, H = 3, 4
 
 @keras.saving.register_keras_serializable("me")
 class Own(L.Layer):
-    """A layer of the user's with an LSTM in it."""
+    """A layer of the user's own class with an LSTM in it."""
 
     def build(self, shape):
         self.inner = L.LSTM(H, return_sequences=True)
@@ -95,7 +95,7 @@ def test_every_lstm_layer_is_there(sources, model, kind):
         ):
             assert reasons.pop(name).startswith(told)
         assert not reasons
-    else:  # a file of weights does not say what a layer computes, and has the names of layers within others
+    else:  # a file of weights does not say what a layer computes, and names the layers within another layer
         inside = {"wrapped", "own"}
         assert {name.split("/")[0] if name.split("/")[0] in inside else name for name in found} == {
             *READ, *inside, "hard", "gru", "cells"
@@ -149,7 +149,7 @@ def test_a_damaged_layer_leaves_the_others_readable(sources, model, kind, tmp_pa
         kernel = next(n for n in names if n.endswith(("plain/lstm_cell/kernel", "layers/lstm/cell/vars/0")))
         del file[kernel]
         file[kernel] = h5py.SoftLink("/elsewhere")
-    if kind == "weights.h5":  # layers are found by their arrays there: which one this was is not known
+    if kind == "weights.h5":  # there, layers are found by their arrays: the layer of these is not known
         with pytest.raises(ValueError, match="as a SoftLink: it is no file of Keras's"):
             convert.keras_networks(path)
         return

@@ -1,4 +1,4 @@
-"""ONNX: what is not computed here is refused by name, and files that are none are one clear error."""
+"""ONNX: what is not computed here is refused by name. A file that is no model is one clear error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(ImportError, match=r"pip install 'jax-lstm\[files\]'"):
         convert.from_onnx(b"")
-    assert convert.from_onnx(node_of()).params  # arrays alone need no package
+    assert convert.from_onnx(node_of()).params  # arrays need no package
 
 
 def test_a_state_that_is_half_constant_is_refused():

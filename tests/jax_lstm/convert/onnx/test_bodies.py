@@ -15,7 +15,7 @@ STEP = (1, B, H)
 
 
 def holds(read, given, layer=0):
-    """Whether each gate of the network has the bits that were put in: i, o, f, c there; i, f, g, o here."""
+    """Check that each gate of the network has the bits that were put in: i, o, f, c there; i, f, g, o here."""
     for name, there in (
         ("weight_ih", given["W"][0]),
         ("weight_hh", given["R"][0]),
@@ -26,7 +26,7 @@ def holds(read, given, layer=0):
 
 
 def by_rate(then, otherwise, tensors=(), first=()):
-    """A model that takes one branch at 16 kHz and the other at 8 kHz."""
+    """Return a model that takes one branch at 16 kHz and the other at 8 kHz."""
     equal = helper.make_node("Equal", ["rate", "16000"], ["is_16k"])
     rate = onnx.numpy_helper.from_array(np.array(16000), "16000")
     choice = helper.make_node("If", ["is_16k"], ["Y"], name="rate", then_branch=then, else_branch=otherwise)
@@ -44,7 +44,7 @@ Y = value("y", None, 1, B, None)
 @pytest.mark.isa
 @pytest.mark.parametrize("place", ["initializers of the body", "constant nodes of the body", "outer", "outer nodes"])
 def test_one_network_per_branch_as_voice_activity_models_have(place):
-    """Two sampling rates, two networks; their sizes differ."""
+    """There are two networks for two sampling rates. Their sizes differ."""
     weights = "Constant" if "nodes" in place else "initializer"
     wide, wide_nodes, wide_tensors = lstm("decoder", weights=weights)
     slim, slim_nodes, slim_tensors = lstm("decoder8k", hidden=7, seed=8, weights=weights)
@@ -77,7 +77,7 @@ def test_the_names_in_an_error_choose():
 
 
 def test_names_are_unique_whatever_a_file_says():
-    """Two nodes of one name in one graph, one more in a body, and one that has a numbered name already."""
+    """One graph has two nodes of one name, a body has a third, and another node already has a numbered name."""
     nodes, tensors = [], []
     for number, name in enumerate(["a", "a", "a#1", "rate"]):
         _, made, given = lstm(name, seed=number, y=f"y{number}")
@@ -95,7 +95,7 @@ def test_names_are_unique_whatever_a_file_says():
 
 
 def looped(name, states=("h", "c"), **changed):
-    """A body that gives one step of X to an LSTM with the states of the step before, at every iteration."""
+    """Return a body that, in every iteration, runs an LSTM on one step of X from the states of the step before."""
     given, nodes, tensors = lstm(name, x="step", y="y_step", states=states, **changed)
     squeezed = helper.make_node("Squeeze", ["y_step", "zero"], ["y_now"])
     zero = onnx.numpy_helper.from_array(np.array([0]), "zero")
@@ -142,7 +142,7 @@ def test_a_node_that_is_called_once_per_step_has_its_states_from_the_graph(made)
 
 @pytest.mark.parametrize("kind", ["Loop", "Scan"])
 def test_weights_that_the_node_around_a_body_gives_are_refused(kind):
-    """Also if an outer graph, or the body, has a constant by that name: the input of the body is what is meant."""
+    """The body's input is meant, also if an outer graph or the body has a constant of that name."""
     _, made = {"Loop": a_loop, "Scan": a_scan}[kind]()
     (node,) = made.graph.node
     inner = node.attribute[0].g
@@ -159,7 +159,7 @@ def test_weights_that_the_node_around_a_body_gives_are_refused(kind):
 
 @pytest.mark.isa
 def test_a_body_in_a_body_sees_all_graphs_around_it():
-    """W in the model, R in the body between, B behind an Identity; both bodies between have an R of their own."""
+    """W is in the model, R in the body between, B behind an Identity. Both bodies between have an R."""
     given, (node,), (w, r, b) = lstm("deep")
     other, _, (_, other_r, _) = lstm("deep", seed=3)
     inner = body([helper.make_node("Identity", ["deep.B"], ["bias"]), node], [Y])
@@ -177,7 +177,7 @@ def test_a_body_in_a_body_sees_all_graphs_around_it():
 
 
 def test_the_innermost_value_of_a_name_is_meant():
-    """ONNX forbids to use a name twice; a file that does so still means the nearer one."""
+    """ONNX forbids using a name twice. In a file that does so, the nearer value is meant."""
     given, nodes, tensors = lstm("a")
     _, _, others = lstm("a", seed=5)
     made = by_rate(body(nodes, [Y], tensors), body(nodes, [Y]), others)
@@ -202,7 +202,7 @@ def test_a_stack_in_a_body_is_one_network():
 
 
 def layered(*nodes):
-    """Nodes of (name, hidden size, seed, the node below), with a Squeeze between each two."""
+    """Return nodes of (name, hidden size, seed, the node below), with a Squeeze between each two."""
     made, tensors, sizes = [], [onnx.numpy_helper.from_array(np.array([1]), "one")], {"x": D}
     for name, hidden, below, changed in nodes:
         sizes[name] = hidden
@@ -215,7 +215,7 @@ def layered(*nodes):
 
 
 def test_layers_that_are_no_one_lstm_are_networks_of_their_own():
-    """Keras's models often halve the hidden size from layer to layer."""
+    """Keras models often halve the hidden size from layer to layer."""
     made = layered(("a", 5, "x", {}), ("b", 5, "a", {}), ("c", 7, "b", {}))
     networks = convert.onnx_networks(made)
     assert {name: read.nodes for name, read in networks.items()} == {"a": ("a", "b"), "c": ("c",)}
@@ -227,7 +227,7 @@ def test_layers_that_are_no_one_lstm_are_networks_of_their_own():
 
 
 def test_the_order_of_layers_is_that_of_the_values():
-    """ONNX wants nodes in the order of their values; a file that has them in another order is read alike."""
+    """ONNX requires nodes in the order of their values. A file with another order is read in the same way."""
     made = layered(("a", 5, "x", {}), ("b", 5, "a", {}), ("c", 7, "b", {}))
     turned = list(made.graph.node)[::-1]
     del made.graph.node[:]
@@ -238,7 +238,7 @@ def test_the_order_of_layers_is_that_of_the_values():
 
 def test_operators_of_another_domain_are_not_onnx_s():
     made = layered(("a", 5, "x", {}), ("b", 5, "a", {}))
-    made.graph.node[1].domain = "mine"  # a Squeeze that may compute anything
+    made.graph.node[1].domain = "mine"  # of another domain, so that it may compute anything
     assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",), ("b",)]
     made.graph.node[2].domain = "mine"
     assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",)]

@@ -1,4 +1,4 @@
-"""ONNX: what stands between a constant and an LSTM node gives the bits that ONNX Runtime computes, in every opset."""
+"""ONNX: nodes between a constant and an LSTM node give the bits that ONNX Runtime computes, in every opset."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.onnx_models import D, H, X, agrees, arrays, built, helper, na
 from tests.support.requirements import need
 
 F32, F16, F64, I64 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "DOUBLE", "INT64"))
-OPSETS = (9, 11, 17, 23)  # 23 is the newest that the oldest ONNX Runtime of pyproject.toml runs
+OPSETS = (9, 11, 17, 23)  # the oldest ONNX Runtime of pyproject.toml runs opsets up to 23
 A = np.random.default_rng(0).normal(size=(4, 6, 1)).astype("f")
 
 
 class Chain:
-    """Nodes of one opset that end in "v", and the constants that they read."""
+    """Nodes of one opset, whose last output is "v", and the constants that they read."""
 
     def __init__(self, opset):
         self.opset, self.nodes, self.constants = opset, [], {}
@@ -28,11 +28,11 @@ class Chain:
         return name
 
     def node(self, kind, *inputs, outputs=("v",), since=0, named=None, **attributes):
-        """Append a node. ``named`` are attributes that became inputs in opset ``since``, by position, or None."""
+        """Append a node. ``named`` are attributes that became inputs in opset ``since``, by position."""
         given = {name: value for name, value in (named or {}).items() if value is not None}
         if self.opset < since:
             attributes |= given
-        elif given:  # one that is missing before the last is an input without a name
+        elif given:  # a missing input before the last has the name ""
             last = list(named).index(list(given)[-1])
             inputs += tuple(self.constant(given[n]) if n in given else "" for n in list(named)[: last + 1])
         self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
@@ -77,7 +77,7 @@ def split(data, axis, parts, which):
 
 def evenly_split(chain):
     more = {"num_outputs": 3} if chain.opset >= 18 else {}
-    size = 5 if more else 6  # older opsets have no smaller last part
+    size = 5 if more else 6  # in older opsets, the last part must have the same size
     chain.node("Split", chain.constant(A.reshape(6, 4)[:size]), outputs=["a", "b", "v"], **more)
 
 
@@ -145,7 +145,7 @@ def test_constant_nodes_of_numbers(case):
     ("starts", "ends", "steps"),
     [
         ([-1], [-(2**63)], [-1]),
-        ([-9], [-9], [-1]),  # from the first element, where NumPy takes nothing
+        ([-9], [-9], [-1]),  # ONNX begins at the first element, and NumPy takes nothing
         ([9], [-9], [-1]),
         ([-9], [9], [2]),
         ([5, 3], [0, 0], [-2, -1]),
@@ -161,7 +161,7 @@ def test_slices_with_steps(starts, ends, steps, opset):
 
 @pytest.mark.parametrize(("source", "kind"), [("float64", "FLOAT"), ("float32", "FLOAT16")])
 def test_a_cast_rounds_as_in_onnx_runtime(source, kind):
-    """Ties, subnormals, overflow to infinity, and bits at random."""
+    """Return ties, subnormals, values that overflow to infinity, and random bits."""
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2 ** (63 if source == "float64" else 31), 10000).astype(source.replace("float", "uint"))
     bits = bits.view(source)
@@ -200,7 +200,7 @@ def test_a_cast_that_keeps_all_values(given, kind, back):
         (np.array([2**24 + 1]), F32, "it rounds int64 to float32"),
         (np.array([0.5]), I64, "it rounds float64 to int64"),
         (np.array([np.nan]), I64, "it rounds float64 to int64"),
-        (np.array([0.1]), F16, "it rounds float64 to float16"),  # ONNX Runtime rounds twice, by way of float32
+        (np.array([0.1]), F16, "it rounds float64 to float16"),  # ONNX Runtime rounds twice: first to float32
         (np.array([0.1], "f"), onnx.TensorProto.BFLOAT16, "it rounds float32 to bfloat16"),
         (np.array([1.0]), onnx.TensorProto.STRING, "it makes object; supported: real numbers"),
         (np.array([1.0]), 99, "cannot be read as a constant"),
@@ -257,7 +257,7 @@ def test_weights_as_exporters_leave_them_without_constant_folding(opset):
 
 
 def test_half_precision_weights_behind_casts():
-    """As converters to float16 leave them before an operator that is to compute in float32."""
+    """Converters to float16 leave such Casts before an operator that must compute in float32."""
     node = narrow(arrays())
     half = {name: node[name].astype(np.float16) for name in "WRB"}
     casts = [helper.make_node("Cast", [f"{name}.half"], [name], to=F32) for name in "WRB"]
@@ -287,7 +287,7 @@ def test_states_and_lengths_that_are_folded():
     assert read.from_graph == {}
 
 
-@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about itself
 @pytest.mark.parametrize("folding", [True, False])
 @pytest.mark.parametrize("opset", [11, 17])
 def test_what_torch_exports_with_and_without_constant_folding(folding, opset, tmp_path):

@@ -1,4 +1,4 @@
-"""ONNX: files that are made to cost time or memory, or to crash a reader, are an error that names the node."""
+"""ONNX: a file that is made to cost time or memory, or to crash a reader, is an error that names the node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ tensor = onnx.numpy_helper.from_array
 
 
 def weights_by(*nodes, **constants):
-    """A model whose W is what these nodes give."""
+    """Return a model whose W is the output of these nodes."""
     _, made, tensors = lstm("a")
     made[-1].input[1] = "W"
     tensors += [a if hasattr(a, "raw_data") else tensor(np.asarray(a), name) for name, a in constants.items()]
@@ -25,7 +25,7 @@ def weights_by(*nodes, **constants):
 
 
 def peak_of(read):
-    """Bytes of memory at most, and what the call raised."""
+    """Return the peak memory in bytes, and the message that the call raised."""
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="W of LSTM node") as caught:
@@ -55,7 +55,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_small_file_makes_no_huge_array(bomb):
-    wide = [10**5 if bomb == "gathered" else 31000, 256]  # of bytes or float32 less than the limit, of twice that more
+    wide = [10**5 if bomb == "gathered" else 31000, 256]  # below the limit in bytes or float32, above it in twice that
     constants = {"d0": np.ones(256, "f"), "large": [2**31, 256], "zero": np.zeros(1, np.uint8), "wide": wide}
     constants["row"] = np.ones((1, 256), "f")
     made = weights_by(*BOMBS[bomb], **constants)
@@ -66,7 +66,7 @@ def test_a_small_file_makes_no_huge_array(bomb):
 
 
 def test_the_limit_is_for_all_constants_of_a_model_together():
-    """Each node makes little, and what they make is never together in one array."""
+    """Each node makes little, and no single array has all of it."""
     casts = [helper.make_node("Cast", ["c"], [f"c{n}"], to=F64) for n in range(100)]
     slices = [helper.make_node("Slice", [f"c{n}", "zero", "one"], [f"s{n}"]) for n in range(100)]
     join = op("Concat", *(f"s{n}" for n in range(100)), axis=0)
@@ -87,7 +87,7 @@ def test_the_limit_grows_with_what_the_file_holds(monkeypatch):
 
 
 def test_a_negative_size_gives_no_credit():
-    """A network that is refused leaves the limits of the next one as they were."""
+    """A refused network does not change the limits of the next one."""
     made = weights_by(helper.make_node("ConstantOfShape", ["large"], ["W"]), less=[-1, 2**40], large=[2**12, 2**13])
     _, nodes, tensors = lstm("first")
     nodes[-1].input[1] = "negative"
@@ -127,7 +127,7 @@ def test_a_long_chain_is_read_without_recursion(monkeypatch):
 
 
 def nested(depth, innermost):
-    """A model of bodies within bodies, and the innermost graph filled by ``innermost``."""
+    """Return a model of bodies within bodies. ``innermost`` fills the innermost graph."""
     made = model([], [value("x", T, B, D)], [value("y", T, 1, B, H)])
     graph = made.graph
     for _ in range(depth):
@@ -149,7 +149,7 @@ def test_bodies_a_thousand_deep():
 
 
 def test_long_names_are_cut():
-    """A hundred nodes in a body of a node with a name of a megabyte would have names of 100 MB."""
+    """A node with a name of a megabyte has a body of a hundred nodes: their full names would take 100 MB."""
     _, (node,), tensors = lstm("l" * 10**5)
     inner = body([node] * 100, [value("y", T, 1, B, H)], tensors)
     choice = helper.make_node("If", ["yes"], ["y"], name="n" * 10**6, then_branch=inner, else_branch=inner)
@@ -270,7 +270,7 @@ def test_weights_that_are_no_floating_point_numbers_are_a_refusal_too():
 
 
 def test_names_that_are_no_utf_8():
-    """protobuf gives them as bytes, which do not sort among texts."""
+    """protobuf returns them as bytes, which cannot be sorted with texts."""
     data = model(lstm("a")[1], [value("x", T, B, D)], [value("y", T, 1, B, H)], lstm("a")[2]).SerializeToString()
     for old, new, words in (
         (b"LSTM", b"\xffSTM", r"has no LSTM node; it has b'\\xffSTM'"),
@@ -281,7 +281,7 @@ def test_names_that_are_no_utf_8():
 
 
 def test_a_model_without_a_path_has_no_files_beside_it(tmp_path, monkeypatch):
-    """Else its weights would be those of any file by that name in the folder where the process happens to be."""
+    """If not, its weights would come from any file of that name in the current folder of the process."""
     _, nodes, tensors = lstm("a")
     (tmp_path / "weights.bin").write_bytes(tensors[0].raw_data)
     tensors[0].ClearField("raw_data")

@@ -1,4 +1,4 @@
-"""Keras on its JAX backend, for the tests of its converter: layers with weights drawn, and run with states."""
+"""Keras on its JAX backend, for the tests of its converter: layers with random weights, which run from states."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ keras = need("keras")
 QUIET = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 
 
-# Keras's own tanh gives float32 for float64, so that its layers do not compute in float64. These two do.
-# They are registered, since Bidirectional makes its layers anew from their configurations.
+# Keras's own tanh returns float32 for float64, so that its layers do not compute in float64. These two do.
+# They are registered, since Bidirectional makes its layers again from their configurations.
 @keras.saving.register_keras_serializable("exact", "tanh")
 def tanh(x):
     return jnp.tanh(x)
@@ -35,7 +35,7 @@ EXACT = {"activation": tanh, "recurrent_activation": sigmoid}
 
 
 def drawn(layer, seed=0):
-    """``layer`` with weights that are all different, and none of them zero."""
+    """Return ``layer`` with weights that are all different and not zero."""
     rng = np.random.default_rng(seed)
     layer.set_weights([rng.normal(size=a.shape, scale=0.5).astype(a.dtype) for a in layer.get_weights()])
     return layer
@@ -47,7 +47,7 @@ def built(layer, *shape, seed=0):
 
 
 def run(layers, x, h, c):
-    """A stack of layers from states h, c [R, B, H], as jax_lstm.lstm: y, and the states after the last step."""
+    """Run a stack of layers from states h, c [R, B, H] as jax_lstm.lstm does: return y and the last states."""
 
     @jax.jit
     def forward(x, h, c):

@@ -1,4 +1,4 @@
-"""What a test of a checkpoint file holds what is read against."""
+"""The expected content of a checkpoint file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A file, and the networks in it by prefix. ``refused`` are words of the reason if there is none to be read."""
+class Example:
+    """A file, and the networks in it by prefix. ``refused`` is a part of the reason if there is no readable one."""
 
     path: Path
     networks: dict[str, Network]

@@ -1,4 +1,4 @@
-"""Files of Keras's and ONNX models, for the table of kinds in tests/support/checkpoint_kinds.py."""
+"""Keras files and ONNX models, for the table of kinds in tests/support/checkpoint_kinds.py."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 
 import jax_lstm
 from jax_lstm import convert
-from tests.support.checkpoint_made import Made, Network
+from tests.support.checkpoint_example import Example, Network
 
 
 def keras_model(**options: Any) -> Any:
-    """Both directions, and a layer above them. Keras's own tanh computes in float32 only, so all of it does."""
-    from tests.support.keras_peer import drawn, keras
+    """Return both directions and a layer above them. Keras's own tanh computes in float32 only: so does all of it."""
+    from tests.support.keras_layers import drawn, keras
 
     layers = keras.layers
     parts = [
@@ -38,36 +38,36 @@ def of_keras(model: Any) -> dict[str, Network]:
     return networks
 
 
-def keras_archive(folder: Path) -> Made:
-    from tests.support.keras_peer import keras
+def keras_archive(folder: Path) -> Example:
+    from tests.support.keras_layers import keras
 
     keras_model().save(folder / "model.keras")
-    return Made(folder / "model.keras", of_keras(keras.saving.load_model(folder / "model.keras")))
+    return Example(folder / "model.keras", of_keras(keras.saving.load_model(folder / "model.keras")))
 
 
-def keras_weights(folder: Path) -> Made:
-    from tests.support.keras_peer import keras
+def keras_weights(folder: Path) -> Example:
+    from tests.support.keras_layers import keras
 
     model = keras_model()
     model.save_weights(folder / "model.weights.h5")
     loaded = keras.models.clone_model(model)
     loaded.load_weights(folder / "model.weights.h5")
-    return Made(folder / "model.weights.h5", of_keras(loaded))
+    return Example(folder / "model.weights.h5", of_keras(loaded))
 
 
-def keras_old(folder: Path, number: int) -> Made:
-    """A file as Keras 2 wrote it: 0 is a whole model, and 1 has weights only."""
+def keras_old(folder: Path, number: int) -> Example:
+    """Write a file as Keras 2 wrote it: number 0 is a whole model, and 1 has only weights."""
     from tests.support.keras_files import load_old, save_old
 
     model = keras_model()
     files = save_old(model, folder)
-    return Made(files[number], of_keras(load_old(files, model)[number]))
+    return Example(files[number], of_keras(load_old(files, model)[number]))
 
 
-def cudnn_lstm(folder: Path) -> Made:
-    """Keras 2's CuDNNLSTM, which runs nowhere here: Keras's LSTM runs what Keras 2 converts its weights to."""
+def cudnn_lstm(folder: Path) -> Example:
+    """Write Keras 2's CuDNNLSTM, which does not run here. Keras's LSTM runs the weights as Keras 2 converts them."""
     from tests.support.keras_files import cudnn_config, drawn_cell, named, sequential, write_model
-    from tests.support.keras_peer import keras
+    from tests.support.keras_layers import keras
 
     kernel, recurrent, bias = stored = drawn_cell(3, 5, bias=8)
     write_model(folder / "model.h5", sequential(cudnn_config("fast")), {"fast": named("fast", stored)})
@@ -79,12 +79,14 @@ def cudnn_lstm(folder: Path) -> Made:
     params = {"weight_ih_l0": kernels[0], "weight_hh_l0": kernels[1]}
     params = {name: np.hstack(gates).T for name, gates in params.items()}
     params |= {"bias_ih_l0": biases[0], "bias_hh_l0": biases[1]}
-    return Made(folder / "model.h5", {"fast": Network(params, jax.jit(lambda x: layer(x)))})
+    return Example(folder / "model.h5", {"fast": Network(params, jax.jit(lambda x: layer(x)))})
 
 
-def keras_other_activation(folder: Path) -> Made:
+def keras_other_activation(folder: Path) -> Example:
     keras_model(recurrent_activation="hard_sigmoid").save(folder / "model.keras")
-    return Made(folder / "model.keras", {}, "top has recurrent_activation='hard_sigmoid', where 'sigmoid' is supported")
+    return Example(
+        folder / "model.keras", {}, "top has recurrent_activation='hard_sigmoid', where 'sigmoid' is supported"
+    )
 
 
 def drawn_params(seed: int, inputs: int, hidden: int) -> dict[str, np.ndarray]:
@@ -99,15 +101,15 @@ def session(path: Path) -> Callable[..., list[np.ndarray]]:
     return lambda outputs, **given: made.run(outputs, given)
 
 
-def onnx_model(folder: Path) -> Made:
+def onnx_model(folder: Path) -> Example:
     params = drawn_params(0, 3, 5)
     convert.to_onnx(params, folder / "model.onnx")
     run = session(folder / "model.onnx")
-    return Made(folder / "model.onnx", {"lstm_l0": Network(params, lambda x: run(["y"], x=x)[0])})
+    return Example(folder / "model.onnx", {"lstm_l0": Network(params, lambda x: run(["y"], x=x)[0])})
 
 
-def onnx_branches(folder: Path) -> Made:
-    """One network per sampling rate, as models for voice activity have."""
+def onnx_branches(folder: Path) -> Example:
+    """Write one network per sampling rate, as models for voice activity have."""
     from tests.support.onnx_models import helper, onnx
 
     params = {"then_branch": drawn_params(1, 3, 5), "else_branch": drawn_params(2, 3, 4)}
@@ -128,14 +130,14 @@ def onnx_branches(folder: Path) -> Made:
         )
         for branch in params
     }
-    return Made(folder / "model.onnx", networks)
+    return Example(folder / "model.onnx", networks)
 
 
-def onnx_refused(folder: Path) -> Made:
+def onnx_refused(folder: Path) -> Example:
     from tests.support.onnx_models import helper
 
     model = convert.to_onnx(drawn_params(0, 3, 5))
     lstm = next(node for node in model.graph.node if node.op_type == "LSTM")
     lstm.attribute.append(helper.make_attribute("clip", 3.0))
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    return Made(folder / "model.onnx", {}, "LSTM node 'lstm_l0' has clip=3.0, which is not supported")
+    return Example(folder / "model.onnx", {}, "LSTM node 'lstm_l0' has clip=3.0, which is not supported")
