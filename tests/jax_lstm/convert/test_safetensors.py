@@ -55,6 +55,18 @@ def test_torch_reads_ours_and_we_read_torchs(tmp_path):
     np.testing.assert_array_equal(module["lstm"].weight_hh_l1.detach(), 2 * params["lstm"]["weight_hh_l1"])
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "float8_e4m3fn", "float8_e5m2", "int16", "bool"])
+def test_other_dtypes_of_torch_are_read(dtype, tmp_path):
+    torch = need("torch")
+    from safetensors.torch import save_file
+
+    tensor = torch.linspace(-2, 2, 12).reshape(3, 4).to(getattr(torch, dtype))
+    save_file({"lstm.a": tensor, "lstm.b": torch.zeros(0, 3)}, tmp_path / "a.safetensors")
+    read = convert.load_safetensors(tmp_path / "a.safetensors", prefix="lstm.")
+    assert (read["a"].dtype, read["a"].shape, read["b"].shape) == (dtype, (3, 4), (0, 3))
+    assert np.asarray(read["a"]).tobytes() == tensor.view(torch.uint8).numpy().tobytes()
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "a.safetensors"
     convert.save_safetensors(tree(jnp.float32), file)
