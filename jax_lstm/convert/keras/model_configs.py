@@ -24,13 +24,8 @@ from jax_lstm.convert.keras.layer_configs import (
 from jax_lstm.convert.layers import LayerWeights
 
 TRANSPARENT = (  # layers whose output at inference is their input
-    "Dropout",
-    "SpatialDropout1D",
-    "AlphaDropout",
-    "GaussianDropout",
-    "GaussianNoise",
-    "ActivityRegularization",
-    "Identity",
+    *("Dropout", "SpatialDropout1D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
+    *("ActivityRegularization", "Identity"),
 )
 INPUT = "the model's input"
 # Both look for weights only when they are called: layers that are not chosen may lack theirs.
