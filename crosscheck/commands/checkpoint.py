@@ -25,15 +25,15 @@ from crosscheck.studies.checkpoint import (
     BadFile,
     CannotExport,
     Checkpoint,
-    Found,
+    FoundLSTM,
     Skipped,
     case_of,
     export,
-    look,
+    find_networks,
     read_checkpoint,
 )
 from crosscheck.studies.checkpoint.errors import listed, printable
-from crosscheck.studies.checkpoint.export import check_out
+from crosscheck.studies.checkpoint.flax_export import check_out
 from crosscheck.suite.runs import CaseResult, run_case
 
 
@@ -75,14 +75,14 @@ def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None
             fail(f"--export {error}")
 
 
-def _read(file: Path, prefix: str) -> tuple[Checkpoint, list[Found], list[Skipped]]:
+def _read(file: Path, prefix: str) -> tuple[Checkpoint, list[FoundLSTM], list[Skipped]]:
     """What can be checked and what cannot; ends the command if there is nothing to check."""
     try:
         read = read_checkpoint(file)
     except BadFile as error:
         fail(str(error))
-    entries = look(read, prefix)
-    found = [entry for entry in entries if isinstance(entry, Found)]
+    entries = find_networks(read, prefix)
+    found = [entry for entry in entries if isinstance(entry, FoundLSTM)]
     skipped = [entry for entry in entries if isinstance(entry, Skipped)]
     if not found:
         fail(_nothing(file, prefix, read, skipped))
@@ -95,7 +95,7 @@ def _nothing(file: Path, prefix: str, read: Checkpoint, skipped: list[Skipped]) 
         others = "; ".join(f"{s.kind} at {s.name!r}: {s.reason}" for s in skipped[:4])
         more = f"; and {len(skipped) - 4} more" if len(skipped) > 4 else ""
         return f"{printable(str(file))}: no LSTM that can be checked. {others}{more}"
-    known = [entry.name for entry in look(read)]
+    known = [entry.name for entry in find_networks(read)]
     if prefix and known:
         return f"--prefix {printable(prefix)}: there is no LSTM at or below it; known prefixes: {listed(known)}"
     shapes = [f"{name or '(no name)'} {list(array.shape)}" for name, array in read.arrays.items()]
@@ -107,7 +107,7 @@ def _not_made(read: Checkpoint) -> str:
     return listed([f"{kind} at {place or 'the top level'}" for kind, place in read.skipped.items()])
 
 
-def _write(found: list[Found], out: Path | None, json_file: Path | None, content: dict[str, Any]) -> None:
+def _write(found: list[FoundLSTM], out: Path | None, json_file: Path | None, content: dict[str, Any]) -> None:
     """Both or neither."""
     if out is not None:
         with writing("--export", out):
@@ -125,7 +125,7 @@ def _write(found: list[Found], out: Path | None, json_file: Path | None, content
 
 def _print(
     read: Checkpoint,
-    found: list[Found],
+    found: list[FoundLSTM],
     skipped: list[Skipped],
     results: Sequence[Sequence[CaseResult]],
     content: dict[str, Any],
@@ -157,7 +157,7 @@ def _print(
     say(console, closing_line(results) + missing, "green" if content["ok"] else "red")
 
 
-def _table(found: Sequence[Found]) -> Table:
+def _table(found: Sequence[FoundLSTM]) -> Table:
     numbers = ("inputs", "hidden", "projection", "layers", "directions")
     columns = ("LSTM", "kind", *numbers, "bias", "dtype", "weight_ih", "weight_hh", "parameters")
     table = new_table(columns, numeric=(*numbers, "parameters"))
@@ -172,12 +172,12 @@ def _table(found: Sequence[Found]) -> Table:
     return table
 
 
-def _dtypes(lstm: Found) -> str:
+def _dtypes(lstm: FoundLSTM) -> str:
     return ", ".join(dict.fromkeys(str(array.dtype) for array in lstm.params.values()))
 
 
 def _as_dict(
-    file: Path, read: Checkpoint, found: Sequence[Found], skipped: Sequence[Skipped], out: Path | None
+    file: Path, read: Checkpoint, found: Sequence[FoundLSTM], skipped: Sequence[Skipped], out: Path | None
 ) -> dict[str, Any]:
     return {
         "file": printable(str(file)),

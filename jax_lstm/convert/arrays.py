@@ -1,16 +1,25 @@
-"""Foreign arrays: read without losing a bit in silence, and computed on in the namespace that they came from."""
+"""Arrays of any framework as jax arrays, without a silent loss of bits, and the names of types in this package."""
 
 from __future__ import annotations
 
 import re
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-DLPACK_ONLY = "torch.bfloat16"  # numpy has no such dtype; JAX reads it from torch's memory
+Array: TypeAlias = jax.Array | np.ndarray
+Params: TypeAlias = dict[str, Array]
+"""A torch.nn.LSTM state dict: ``weight_ih_l0 [4H, D]``, ``weight_hh_l0 [4H, H]``, ``bias_ih_l0 [4H]``, ..."""
+AnyArray: TypeAlias = Any
+"""An array, tensor or variable of JAX, NumPy, torch, Keras or Flax, or a tracer. ``read_array`` checks it."""
+AnyTree: TypeAlias = Any
+"""A library's own structure of :data:`AnyArray`: a mapping, a sequence, a module or a single array."""
+
+DLPACK_ONLY = "torch.bfloat16"  # NumPy has no such dtype; JAX reads it from torch's memory
 # torch tensors that cannot be read, by "dtype layout device", and what to pass instead: the first that fits.
 _UNREADABLE = (
     (r" meta", "the tensor is on the meta device and has no values yet: load the checkpoint into the module first"),
@@ -22,18 +31,19 @@ _UNREADABLE = (
 )
 
 
-def read_array(name: str, value: Any, dtype: Any = None) -> jax.Array:
-    """A jax array, copied, of any framework's array or tensor; ``name`` says in errors which one it is.
+def read_array(name: str, value: AnyArray, dtype: DTypeLike | None = None) -> jax.Array:
+    """Return a copy of an array of any framework as a jax array.
 
     Args:
+      name: what the array is called in errors.
       value: a jax, NumPy, torch, Keras or Flax nnx array, or a tracer.
-      dtype: dtype to cast to where it is floating point; None keeps its own.
+      dtype: dtype to cast a floating-point array to; None keeps its own.
 
     Raises:
       TypeError: it is no array, or a tensor in a form that neither NumPy nor JAX has, such as a quantized one.
       ValueError: JAX would round it, because it has 64 bits (a complex one 128) and x64 is off.
     """
-    value = unwrapped(value, name)
+    value = unwrap(value, name)
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
         raise TypeError(f"{name} must be a tensor or array; got {type(value).__name__}.")
     floating = jnp.issubdtype(value.dtype, jnp.floating)
@@ -53,8 +63,8 @@ def read_array(name: str, value: Any, dtype: Any = None) -> jax.Array:
     return jnp.array(value, dtype=wanted if floating else None, copy=True)
 
 
-def unwrapped(value: Any, name: str = "the value") -> Any:
-    """The array inside a torch tensor, a Keras variable or a Flax nnx variable, known by their methods."""
+def unwrap(value: AnyArray, name: str = "the value") -> Any:
+    """Return the array in a torch tensor, a Keras variable or a Flax nnx variable; their methods tell which it is."""
     if hasattr(value, "detach"):
         return _from_tensor(value, name)
     if hasattr(value, "get_value"):  # flax.nnx.Variable
@@ -64,17 +74,26 @@ def unwrapped(value: Any, name: str = "the value") -> Any:
     return value
 
 
-def _from_tensor(tensor: Any, name: str) -> Any:
-    """TypeError with advice if NumPy has no such thing as this tensor."""
+def _from_tensor(tensor: Any, name: str) -> Array:
+    """Return a torch tensor's values. TypeError with advice if NumPy has no such array."""
     try:
-        here = tensor.detach().cpu()
-        return jnp.from_dlpack(here.contiguous()) if str(here.dtype) == DLPACK_ONLY else here.numpy()
+        on_cpu = tensor.detach().cpu()
+        return jnp.from_dlpack(on_cpu.contiguous()) if str(on_cpu.dtype) == DLPACK_ONLY else on_cpu.numpy()
     except (TypeError, NotImplementedError, RuntimeError) as error:
-        described = f"{tensor.dtype} {tensor.layout} {tensor.device}"
-        told = next(told for pattern, told in _UNREADABLE if re.search(pattern, described))
-        raise TypeError(f"{name} must be a tensor that NumPy can read; got {described}: {told}.") from error
+        description = f"{tensor.dtype} {tensor.layout} {tensor.device}"
+        advice = next(advice for pattern, advice in _UNREADABLE if re.search(pattern, description))
+        raise TypeError(f"{name} must be a tensor that NumPy can read; got {description}: {advice}.") from error
 
 
-def namespace(*arrays: Any) -> ModuleType:
-    """numpy where all arrays are NumPy's, so that no bit depends on x64; else jax.numpy, which also traces."""
+def namespace(*arrays: Array) -> ModuleType:
+    """Return numpy if all arrays are NumPy's, so that no bit depends on x64; else jax.numpy, which also traces."""
     return np if all(isinstance(a, np.ndarray) for a in arrays) else jnp  # type: ignore[return-value]
+
+
+def concrete(value: Array, purpose: str) -> np.ndarray:
+    """Return an array's values. ValueError in a transformation, which does not know them yet."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(
+            f"{purpose} looks at values, which are not known inside jax.jit, grad or vmap: call it outside."
+        )
+    return np.asarray(value)

@@ -1,4 +1,4 @@
-"""flax.linen's LSTMCell and OptimizedLSTMCell, alone, under RNN and Bidirectional, and in stacks.
+"""flax.linen's LSTMCell and OptimizedLSTMCell: single cells, under RNN and Bidirectional, and in stacks.
 
     i{gate}/kernel [D, H]     h{gate}/kernel [H, H]     h{gate}/bias [H]     gate = i, f, g, o
 
@@ -10,105 +10,117 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
+
+from jax.typing import DTypeLike
 
 from jax_lstm._src.recognize import refuse_tree
 from jax_lstm.convert import gates
-from jax_lstm.convert.arrays import read_array
-from jax_lstm.convert.layers import Cell, each, is_cell, joined, split, with_one_bias, with_two_biases
+from jax_lstm.convert.arrays import AnyTree, Array, Params, read_array
+from jax_lstm.convert.layers import CellWeights, is_cell, join_layers, make_cell, map_cells, required_bias, split_layers
 from jax_lstm.convert.nesting import DIRECTIONS, find_layers
 
-Names = Mapping[str, tuple[str, str]]
-GATES = {gate: (f"i{gate}", f"h{gate}") for gate in gates.TORCH}  # entries of the input side and the recurrent one
+GateNames: TypeAlias = Mapping[str, tuple[str, str]]  # by gate, its entries of the input side and the recurrent one
+GATES: GateNames = {gate: (f"i{gate}", f"h{gate}") for gate in gates.TORCH}
 EXPECTED = (
     "the params of flax.linen's LSTMCell or OptimizedLSTMCell, of an RNN or Bidirectional, or a stack of them by "
     "numbers 0, 1, ..."
 )
 
 
-def from_flax(tree: Any, *, bidirectional: bool = False, dtype: Any = None) -> dict[str, Any]:
-    """Reads the params of flax.linen's LSTM cells as a parameter tree of this package.
+def from_flax(tree: AnyTree, *, bidirectional: bool = False, dtype: DTypeLike | None = None) -> Params:
+    """Read the params of flax.linen's LSTM cells as a parameter tree of this package.
 
     Args:
       tree: the params of a cell, of RNN or of Bidirectional; or of a stack: a mapping with numbered names, as
-        Sequential's layers_0, layers_1 or a compact module's OptimizedLSTMCell_0, ..., or a list of layers. A variables
-        dict is taken for its "params".
-      bidirectional: the numbered cells are forward and reverse of a layer in turn, as a compact module names them.
+        Sequential's layers_0, layers_1 or a compact module's OptimizedLSTMCell_0, ..., or a list of layers. Of a
+        variables dict, the entry "params" is read.
+      bidirectional: whether the numbered cells are each layer's forward cell and then its reverse one, as a compact
+        module names them.
       dtype: dtype to cast to; None keeps each array's own.
 
     Returns:
-      A torch.nn.LSTM state dict as jax arrays; one cell without RNN gives the names of layer 0 too. The bias becomes
-      bias_ih, and bias_hh is zero. Lossless: :func:`to_flax` gives the same bits back.
+      A torch.nn.LSTM state dict as jax arrays. A single cell without RNN becomes layer 0 too. The bias becomes
+      bias_ih, and bias_hh is zero. Lossless: :func:`to_flax` returns the same bits.
 
     Raises:
       ValueError, TypeError: the tree is another library's, lacks a gate, or its layers do not fit one another.
+
+    Example:
+      >>> params = convert.from_flax(variables["params"]["OptimizedLSTMCell_0"])
     """
     read = partial(read_gates, argument="tree", expected=EXPECTED, names=GATES, dtype=dtype)
-    return joined(find_layers(tree, read, partial(refuse_tree, "tree", EXPECTED), bidirectional))
+    return join_layers(find_layers(tree, read, partial(refuse_tree, "tree", EXPECTED), bidirectional))
 
 
-def to_flax(params: Mapping[str, Any], *, strict: bool = False) -> dict[str, Any]:
-    """Writes an LSTM as flax.linen's params; the other way of :func:`from_flax`.
+def to_flax(params: Mapping[str, Array], *, strict: bool = False) -> dict[str, Any]:
+    """Write an LSTM as flax.linen's params; the inverse of :func:`from_flax`.
 
     Args:
       params: a torch.nn.LSTM state dict with biases and without projection, or a torch.nn.LSTMCell's.
       strict: refuse a bias_hh that is not zero, which Flax has no place for.
 
     Returns:
-      For a cell's names the params of LSTMCell or OptimizedLSTMCell; for one layer those of RNN, {"cell": ...}, or of
+      For a cell the params of LSTMCell or OptimizedLSTMCell; for one layer those of RNN, {"cell": ...}, or of
       Bidirectional, {"forward_rnn": ..., "backward_rnn": ...}; for several those of Sequential, {"layers_0": ..., ...}.
-      Arrays of the kind that came. Lossless where bias_hh is zero; else Flax's one bias is the sum of both, rounded.
+      Arrays are of the kind that came. Lossless if bias_hh is zero; otherwise Flax's one bias is the sum of both,
+      rounded.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection or no biases, or ``strict``, as above.
+      ValueError, TypeError: ``params`` have a projection or no biases; or ``strict``, as above.
+
+    Example:
+      >>> variables = {"params": convert.to_flax(convert.cell(params), strict=True)}
     """
-    layers = each(split(params, "Flax"), partial(write_gates, names=GATES, strict=strict))
+    layers = map_cells(split_layers(params, "Flax"), partial(write_gates, names=GATES, strict=strict))
     if is_cell(params):
         return layers[0][0]
     wrapped = [wrap(layer) for layer in layers]
     return wrapped[0] if len(wrapped) == 1 else {f"layers_{n}": layer for n, layer in enumerate(wrapped)}
 
 
-def wrap(layer: tuple[Any, ...]) -> dict[str, Any]:
-    """One direction as RNN nests it, two as Bidirectional does."""
+def wrap(layer: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """Return one direction as RNN nests it, or two as Bidirectional does."""
     directions = [{"cell": cell} for cell in layer]
     return directions[0] if len(directions) == 1 else dict(zip(DIRECTIONS, directions, strict=True))
 
 
-def read_gates(tree: Any, argument: str, expected: str, names: Names, dtype: Any) -> Cell | None:
-    """A cell whose entries are one a gate and side, by their ``names``; None where the tree has none of them."""
+def read_gates(
+    tree: AnyTree, argument: str, expected: str, names: GateNames, dtype: DTypeLike | None
+) -> CellWeights | None:
+    """Return a cell that has one entry per gate and side, by their ``names``; None if the tree has none of them."""
     if not isinstance(tree, Mapping) or not {name for pair in names.values() for name in pair} & set(tree):
         return None
     leaves = {leaf for x, h in names.values() for leaf in (f"{x}/kernel", f"{h}/kernel", f"{h}/bias")}
     check_leaves(tree, leaves, argument, expected)
 
-    def read(side: int, leaf: str, rank: int) -> Any:
+    def read(side: int, leaf: str, rank: int) -> Array:
         entries = [names[gate][side] for gate in gates.TORCH]
         blocks = [read_array(f"{argument}[{entry!r}][{leaf!r}]", tree[entry][leaf], dtype) for entry in entries]
         shapes = [tuple(block.shape) for block in blocks]
         if len(set(shapes)) > 1 or len(shapes[0]) != rank:
             came = ", ".join(f"{entry} {shape}" for entry, shape in zip(entries, shapes, strict=True))
             layout = "[in, H]" if rank == 2 else "[H]"
-            raise ValueError(f"{argument} must have one {leaf} {layout} a gate, all of one shape; got {came}.")
-        return gates.fused([block.T for block in blocks])
+            raise ValueError(f"{argument} must have one {leaf} {layout} per gate, all of one shape; got {came}.")
+        return gates.join_gates([block.T for block in blocks])
 
-    return with_two_biases(read(0, "kernel", 2), read(1, "kernel", 2), read(1, "bias", 1))
+    return make_cell(read(0, "kernel", 2), read(1, "kernel", 2), read(1, "bias", 1))
 
 
-def check_leaves(tree: Mapping[Any, Any], leaves: set[str], argument: str, expected: str) -> None:
-    """Refuses a tree of two levels that lacks one of these leaves, such as "ii/kernel", or has another."""
-    found = {
+def check_leaves(tree: Mapping[Any, AnyTree], leaves: set[str], argument: str, expected: str) -> None:
+    """Refuse a tree of two levels that lacks one of these leaves, such as "ii/kernel", or has another."""
+    present = {
         f"{name}/{leaf}" for name, entry in tree.items() for leaf in (entry if isinstance(entry, Mapping) else ("",))
     }
-    if lacking := sorted(leaves - found):
-        refuse_tree(argument, f"{expected}, with {', '.join(lacking)}", tree)
-    if surplus := sorted(found - leaves):
+    if missing := sorted(leaves - present):
+        refuse_tree(argument, f"{expected}, with {', '.join(missing)}", tree)
+    if surplus := sorted(present - leaves):
         refuse_tree(argument, f"{expected}, without {', '.join(surplus)}", tree)
 
 
-def write_gates(cell: Cell, names: Names, strict: bool) -> dict[str, Any]:
-    """A cell as entries of one gate and side each, by their ``names``."""
-    inputs, recurrent = (gates.by_gate(cell[name]) for name in ("weight_ih", "weight_hh"))
-    bias = gates.by_gate(with_one_bias(cell, "Flax", strict))
+def write_gates(cell: CellWeights, names: GateNames, strict: bool) -> dict[str, Any]:
+    """Return a cell as one entry per gate and side, by their ``names``."""
+    inputs, recurrent = (gates.split_gates(cell[name]) for name in ("weight_ih", "weight_hh"))
+    bias = gates.split_gates(required_bias(cell, "Flax", strict))
     tree: dict[str, Any] = {names[gate][0]: {"kernel": inputs[gate].T} for gate in gates.TORCH}
     return tree | {names[gate][1]: {"kernel": recurrent[gate].T, "bias": bias[gate]} for gate in gates.TORCH}

@@ -1,4 +1,4 @@
-"""flax.nnx's LSTMCell and OptimizedLSTMCell, alone, under RNN and Bidirectional, and in stacks.
+"""flax.nnx's LSTMCell and OptimizedLSTMCell: single cells, under RNN and Bidirectional, and in stacks.
 
     LSTMCell            i{gate}.kernel [D, H]     h{gate}.kernel [H, H]     h{gate}.bias [H]     the forget gate's: if_
     OptimizedLSTMCell   dense_i.kernel [D, 4H]    dense_h.kernel [H, 4H]    dense_h.bias [4H]    gates i f g o
@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, get_args
 
+from jax.typing import DTypeLike
+
 from jax_lstm._src.recognize import refuse_tree
-from jax_lstm.convert import flax_linen
-from jax_lstm.convert.arrays import read_array
-from jax_lstm.convert.layers import Cell, each, is_cell, joined, split, with_one_bias, with_two_biases
+from jax_lstm.convert import flax_linen, gates
+from jax_lstm.convert.arrays import AnyTree, Array, Params, read_array
+from jax_lstm.convert.layers import CellWeights, is_cell, join_layers, make_cell, map_cells, required_bias, split_layers
 from jax_lstm.convert.nesting import find_layers
 
 EXPECTED = (
@@ -24,65 +26,75 @@ EXPECTED = (
 )
 CellName = Literal["LSTMCell", "OptimizedLSTMCell"]
 CELLS: tuple[CellName, ...] = get_args(CellName)
-GATES = flax_linen.GATES | {"f": ("if_", "hf")}  # `if` is no name for an attribute
+GATES = {**flax_linen.GATES, "f": ("if_", "hf")}  # `if` is no name for an attribute
 FUSED = {"dense_i/kernel", "dense_h/kernel", "dense_h/bias"}
+ORDER = "ifgo"  # OptimizedLSTMCell's
 
 
-def from_nnx(state: Any, *, bidirectional: bool = False, dtype: Any = None) -> dict[str, Any]:
-    """Reads the state of flax.nnx's LSTM cells as a parameter tree of this package.
+def from_nnx(state: AnyTree, *, bidirectional: bool = False, dtype: DTypeLike | None = None) -> Params:
+    """Read the state of flax.nnx's LSTM cells as a parameter tree of this package.
 
     Args:
       state: ``nnx.state(module, nnx.Param)``, or the same as plain dicts, of a cell, an RNN, a Bidirectional, or a
-        stack of them with numbered entries (nnx.List, nnx.Sequential); or a list of such, one a layer.
-      bidirectional, dtype: as in :func:`from_flax`.
+        stack of them with numbered entries (nnx.List, nnx.Sequential); or a list of such states, one per layer.
+      bidirectional: whether the numbered cells are each layer's forward cell and then its reverse one.
+      dtype: dtype to cast to; None keeps each array's own.
 
     Returns:
       As :func:`from_flax`.
 
     Raises:
       ValueError, TypeError: as :func:`from_flax`. A state with random keys beside the weights is refused.
+
+    Example:
+      >>> params = convert.from_nnx(nnx.state(module, nnx.Param))
     """
-    layers = find_layers(
-        state, partial(_read_cell, dtype=dtype), partial(refuse_tree, "state", EXPECTED), bidirectional
-    )
-    return joined(layers)
+    refuse = partial(refuse_tree, "state", EXPECTED)
+    return join_layers(find_layers(state, partial(_read_cell, dtype=dtype), refuse, bidirectional))
 
 
-def to_nnx(params: Mapping[str, Any], cell: CellName = "OptimizedLSTMCell", *, strict: bool = False) -> dict[str, Any]:
-    """Writes an LSTM as flax.nnx's state; the other way of :func:`from_nnx`.
-
-    ``nnx.update(module, written)`` puts it into an RNN or a Bidirectional.
+def to_nnx(
+    params: Mapping[str, Array], cell: CellName = "OptimizedLSTMCell", *, strict: bool = False
+) -> dict[str, Any]:
+    """Write an LSTM as flax.nnx's state; the inverse of :func:`from_nnx`.
 
     Args:
       params: a torch.nn.LSTM state dict with biases and without projection, or a torch.nn.LSTMCell's.
-      cell: "LSTMCell" or "OptimizedLSTMCell": they keep their weights differently.
+      cell: "LSTMCell" or "OptimizedLSTMCell", which have different layouts.
       strict: refuse a bias_hh that is not zero, which Flax has no place for.
 
     Returns:
-      Plain dicts, nested as :func:`to_flax` nests them; several layers as nnx.Sequential has them,
+      Plain dicts, nested as :func:`to_flax` nests them. Several layers are nested as in nnx.Sequential,
       {"layers": {0: ..., 1: ...}}. Lossless or not as :func:`to_flax`.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection or no biases, ``strict``, as above, or unknown ``cell``.
+      ValueError, TypeError: ``params`` have a projection or no biases; ``strict``, as above; or unknown ``cell``.
+
+    Example:
+      >>> nnx.update(module, convert.to_nnx(params))  # an RNN or a Bidirectional
     """
     if cell not in CELLS:
         raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}; got {cell!r}.")
     write = _write_fused if cell == "OptimizedLSTMCell" else partial(flax_linen.write_gates, names=GATES)
-    layers = each(split(params, "Flax"), partial(write, strict=strict))
+    layers = map_cells(split_layers(params, "Flax"), partial(write, strict=strict))
     if is_cell(params):
         return layers[0][0]
     wrapped = [flax_linen.wrap(layer) for layer in layers]
     return wrapped[0] if len(wrapped) == 1 else {"layers": dict(enumerate(wrapped))}
 
 
-def _read_cell(tree: Any, dtype: Any) -> Cell | None:
+def _read_cell(tree: AnyTree, dtype: DTypeLike | None) -> CellWeights | None:
     if not isinstance(tree, Mapping) or not {"dense_i", "dense_h"} & set(tree):
         return flax_linen.read_gates(tree, "state", EXPECTED, GATES, dtype)
     flax_linen.check_leaves(tree, FUSED, "state", EXPECTED)
-    read = lambda name, leaf: read_array(f"state[{name!r}][{leaf!r}]", tree[name][leaf], dtype)
-    return with_two_biases(read("dense_i", "kernel").T, read("dense_h", "kernel").T, read("dense_h", "bias"))
+
+    def read(name: str, leaf: str) -> Array:
+        return gates.reorder(read_array(f"state[{name!r}][{leaf!r}]", tree[name][leaf], dtype).T, ORDER, gates.TORCH)
+
+    return make_cell(read("dense_i", "kernel"), read("dense_h", "kernel"), read("dense_h", "bias"))
 
 
-def _write_fused(cell: Cell, strict: bool) -> dict[str, Any]:
-    dense_h = {"kernel": cell["weight_hh"].T, "bias": with_one_bias(cell, "Flax", strict)}
-    return {"dense_i": {"kernel": cell["weight_ih"].T}, "dense_h": dense_h}
+def _write_fused(cell: CellWeights, strict: bool) -> dict[str, Any]:
+    order = partial(gates.reorder, stored=gates.TORCH, wanted=ORDER)
+    dense_h = {"kernel": order(cell["weight_hh"]).T, "bias": order(required_bias(cell, "Flax", strict))}
+    return {"dense_i": {"kernel": order(cell["weight_ih"]).T}, "dense_h": dense_h}

@@ -1,18 +1,17 @@
-"""The gates of a fused array, in another library's order. Orders are strings of i, f, g and o; g is the candidate."""
+"""The gates of a fused array in another library's order. An order is a string of i, f, g and o; g is the candidate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from jax_lstm._src.cell import GATE_ORDER
-from jax_lstm.convert.arrays import namespace
+from jax_lstm.convert.arrays import Array, namespace
 
 TORCH = "".join(GATE_ORDER)
 
 
-def reordered(a: Any, stored: str, wanted: str, axis: int = 0) -> Any:
-    """``a`` with its four blocks along ``axis``, which are in the order ``stored``, in the order ``wanted``."""
+def reorder(a: Array, stored: str, wanted: str, axis: int = 0) -> Array:
+    """Return ``a`` with its four blocks along ``axis`` in the order ``wanted``; ``stored`` is the order they have."""
     if stored == wanted:
         return a
     xp = namespace(a)
@@ -20,11 +19,11 @@ def reordered(a: Any, stored: str, wanted: str, axis: int = 0) -> Any:
     return xp.concatenate([blocks[gate] for gate in wanted], axis)
 
 
-def by_gate(a: Any) -> dict[str, Any]:
-    """The blocks of an array in torch's order along its first axis, by gate."""
+def split_gates(a: Array) -> dict[str, Array]:
+    """Return the blocks along the first axis of an array in torch's order, by gate."""
     return dict(zip(TORCH, namespace(a).split(a, len(TORCH)), strict=True))
 
 
-def fused(blocks: Sequence[Any]) -> Any:
-    """One array of the blocks of i, f, g and o."""
+def join_gates(blocks: Sequence[Array]) -> Array:
+    """Return one array of four blocks, which come in torch's order."""
     return namespace(*blocks).concatenate(blocks)

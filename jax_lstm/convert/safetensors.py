@@ -1,99 +1,126 @@
-"""Parameter trees as safetensors files: by dotted names, as torch writes and reads them, and lossless."""
+"""Parameter trees as safetensors files, by dotted names, as torch writes and reads them. Lossless."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jax_lstm._src.files import whole
-from jax_lstm.convert.layers import known
-from jax_lstm.convert.torch import from_torch
+from jax_lstm.convert.arrays import concrete
+from jax_lstm.convert.torch import flatten, from_torch
 
 ENDING = ".safetensors"
-DTYPES = {
-    "F64": jnp.float64, "F32": jnp.float32, "F16": jnp.float16, "BF16": jnp.bfloat16, "BOOL": jnp.bool_,
-    "I64": jnp.int64, "I32": jnp.int32, "I16": jnp.int16, "I8": jnp.int8,
-    "U64": jnp.uint64, "U32": jnp.uint32, "U16": jnp.uint16, "U8": jnp.uint8,
+DTYPES = {  # the format's codes; JAX registers the names that NumPy itself does not have
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool", "C64": "complex64",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
+    "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz", "F8_E8M0": "float8_e8m0fnu",
 }  # fmt: skip
 
 
 def save_safetensors(
     params: Mapping[str, Any], path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a parameter tree to a file, whole or not at all; a file that is there is replaced.
+    """Write a parameter tree to a file, whole or not at all. A file that is there is replaced.
 
     Args:
-      params: arrays by name, nested dicts joined by dots: "lstm.weight_ih_l0". torch's load_state_dict takes what
-        safetensors.torch.load_file reads. Each array keeps its dtype, bfloat16 too.
-      path: the file; its name ends in ".safetensors".
+      params: arrays by name, or nested dicts, whose names are joined by dots: "lstm.weight_ih_l0". torch's
+        load_state_dict takes what safetensors.torch.load_file reads. Each array keeps its dtype, bfloat16 too.
+      path: the file. Its name ends in ".safetensors".
       metadata: text by name, for the file's header.
 
     Raises:
       ImportError: safetensors is not installed (extra "files").
-      TypeError: a leaf is no array, or ``metadata`` no text. ValueError: the name's ending; two leaves of one name;
-        values under a transformation. OSError: writing failed.
+      TypeError: a leaf is no array, or ``metadata`` is no text.
+      ValueError: the name has another ending, two leaves have one name, or values are not known because of a
+        transformation.
+      OSError: writing failed.
+
+    Example:
+      >>> convert.save_safetensors(variables["params"], "model.safetensors")
     """
-    package, file = _package(), _checked(path)
-    flat = _flat(params)
+    package, file = _require_safetensors(), _check_ending(path)
+    arrays = {name: np.ascontiguousarray(concrete(a, "save_safetensors")) for name, a in flatten(params).items()}
     if metadata is not None and any(not isinstance(text, str) for item in metadata.items() for text in item):
         raise TypeError(f"metadata must map text to text; got {dict(metadata)!r}.")
-    content = package.numpy.save(flat, metadata=None if metadata is None else dict(metadata))
+    content = package.numpy.save(arrays, metadata=None if metadata is None else dict(metadata))
     with whole(file) as aside:
         aside.write_bytes(content)
 
 
-def load_safetensors(path: str | os.PathLike[str], prefix: str = "", *, dtype: Any = None) -> dict[str, Any]:
-    """Reads a file of arrays as a parameter tree; the other way of :func:`save_safetensors`.
+def load_safetensors(
+    path: str | os.PathLike[str], prefix: str = "", *, dtype: DTypeLike | None = None
+) -> dict[str, Any]:
+    """Read a file of arrays as a parameter tree; the inverse of :func:`save_safetensors`.
 
     Args:
-      path: the file; its name ends in ".safetensors".
-      prefix, dtype: as in :func:`from_torch`.
+      path: the file. Its name ends in ".safetensors".
+      prefix: take only the entries under this prefix, as :func:`from_torch` does.
+      dtype: dtype to cast floating-point entries to; None keeps each entry's own.
 
     Returns:
-      As :func:`from_torch`: jax arrays, dots in names become nested dicts. Lossless unless ``dtype`` is narrower.
+      As :func:`from_torch`: jax arrays, and dots in names become nested dicts. Lossless unless ``dtype`` is narrower.
 
     Raises:
       ImportError: safetensors is not installed (extra "files").
-      ValueError: the file is not there, damaged or of another format, or has a dtype that JAX has not; and as
+      ValueError: the file is not there, is damaged or of another format, or has a dtype that JAX does not have; and as
         :func:`from_torch`.
+
+    Example:
+      >>> params = convert.load_safetensors("model.safetensors", prefix="lstm.")
     """
-    package, file = _package(), _checked(path)
+    file = _check_ending(path)
+    _require_safetensors()
     if not file.is_file():
         raise ValueError(f"{file} is no file; expected one that save_safetensors or torch's safetensors wrote.")
     try:
-        entries = package.deserialize(file.read_bytes())
-    except package.SafetensorError as error:
+        arrays, unknown = map_safetensors(file)
+    except ValueError as error:
         raise ValueError(f"{file} cannot be read as safetensors: {error}. Is it whole? Save it again.") from error
-    arrays = {}
-    for name, entry in entries:
-        if entry["dtype"] not in DTYPES:
-            raise ValueError(f"{file}: {name!r} has dtype {entry['dtype']}; supported: {', '.join(DTYPES)}.")
-        arrays[name] = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    for name, code in unknown.items():
+        raise ValueError(f"{file}: {name!r} has dtype {code}; supported: {', '.join(DTYPES)}.")
     return from_torch(arrays, prefix, dtype=dtype)
 
 
-def _flat(params: Mapping[str, Any], above: str = "") -> dict[str, np.ndarray]:
-    flat: dict[str, np.ndarray] = {}
-    for name, value in params.items():
-        full = f"{above}{name}"
-        if isinstance(value, Mapping):
-            found = _flat(value, full + ".")
-        elif hasattr(value, "shape") and hasattr(value, "dtype"):
-            found = {full: np.ascontiguousarray(known(value, "save_safetensors"))}
+def map_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays of a file by name, as read-only views of the file, and the other entries' dtype codes by name.
+
+    safetensors itself checks the header: its size, and that the entries lie in the file one after another. Its own
+    arrays are not used: for NumPy it has no float8.
+
+    Raises:
+      ImportError: safetensors is not installed.
+      ValueError: the file is damaged or of another format.
+    """
+    package = _require_safetensors()
+    try:
+        with package.safe_open(path, framework="np") as file:
+            names = list(file.keys())
+    except package.SafetensorError as error:
+        raise ValueError(str(error)) from error
+    content = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:start]))
+    arrays: dict[str, np.ndarray] = {}
+    unknown: dict[str, str] = {}
+    for name in names:
+        code, shape, (begin, end) = (header[name][key] for key in ("dtype", "shape", "data_offsets"))
+        if code in DTYPES:
+            arrays[name] = content[start + begin : start + end].view(np.dtype(DTYPES[code])).reshape(shape)
         else:
-            raise TypeError(f"params[{full!r}] must be an array or a dict of them; got {type(value).__name__}.")
-        if twice := flat.keys() & found.keys():
-            raise ValueError(f"params has two entries {sorted(twice)[0]!r}: names are joined by dots.")
-        flat |= found
-    return flat
+            unknown[name] = code
+    return arrays, unknown
 
 
-def _package() -> Any:
+def _require_safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:
@@ -101,7 +128,7 @@ def _package() -> Any:
     return safetensors
 
 
-def _checked(path: str | os.PathLike[str]) -> Path:
+def _check_ending(path: str | os.PathLike[str]) -> Path:
     if Path(path).suffix != ENDING:
         raise ValueError(f"path must end in {ENDING!r}; got {os.fspath(path)!r}.")
     return Path(path)

@@ -1,4 +1,4 @@
-"""torch state dicts. The layout is ours, so nothing is permuted: only names are split at dots and arrays copied."""
+"""torch state dicts. The layout is that of this package: names are split at dots, arrays are copied, nothing else."""
 
 from __future__ import annotations
 
@@ -7,31 +7,38 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jax_lstm._src.checks import refuse_torch
 from jax_lstm._src.recognize import elsewhere, listed, refuse_tree, stored_form
-from jax_lstm.convert.arrays import read_array
+from jax_lstm.convert.arrays import AnyArray, read_array
 
 EXPECTED = "a torch.nn.LSTM state dict, or any module's: names to tensors, none within another"
 
 
-def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = None) -> dict[str, Any]:
-    """Reads a torch state dict into a parameter tree of this package.
+def from_torch(
+    state_dict: Mapping[str, AnyArray], prefix: str = "", *, dtype: DTypeLike | None = None
+) -> dict[str, Any]:
+    """Read a torch state dict as a parameter tree of this package.
 
     Args:
-      state_dict: names to torch tensors (any device) or arrays.
+      state_dict: names to torch tensors on any device, or to arrays.
       prefix: take only the entries under this prefix, such as "encoder.lstm.", and strip it.
       dtype: dtype to cast floating-point entries to; None keeps each entry's own.
 
     Returns:
-      A dict of jax arrays, copied and never sharing torch's memory. Dotted names become nested dicts:
+      A dict of jax arrays, which are copies and never share torch's memory. Dotted names become nested dicts:
       "lstm.weight_ih_l0" is ``tree["lstm"]["weight_ih_l0"]``. Lossless unless ``dtype`` is narrower.
 
     Raises:
-      TypeError: ``state_dict`` is no mapping of names to arrays; or an entry, which is named, is a tensor that NumPy
-        has no form for: quantized, float8, sparse or without values (on torch's meta device).
-      ValueError: it is nested, as other libraries' trees are; nothing is under ``prefix``, or it lacks its dot; a
-        64-bit entry would lose bits with x64 off.
+      TypeError: ``state_dict`` is no mapping of names to arrays; or an entry, which the error names, is a tensor that
+        NumPy has no form for: quantized, float8, sparse or without values (on torch's meta device).
+      ValueError: ``state_dict`` is nested, as other libraries' trees are; nothing is under ``prefix``, or ``prefix``
+        lacks its dot; or a 64-bit entry would lose bits with x64 off.
+
+    Example:
+      >>> params = convert.from_torch(model.state_dict(), prefix="encoder.lstm.")
+      >>> y, state = jax_lstm.lstm(params, x)
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(
@@ -39,16 +46,17 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
         )
     taken = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
     if not taken:
-        told = elsewhere("state_dict", state_dict, "lstm")
-        raise ValueError(f"prefix {prefix!r} matches no entry of state_dict; it has {listed(list(state_dict))}.{told}")
+        advice = elsewhere("state_dict", state_dict, "lstm")
+        names = listed(list(state_dict))
+        raise ValueError(f"prefix {prefix!r} matches no entry of state_dict; it has {names}.{advice}")
     if any(not name or name.startswith(".") for name in taken):
         raise ValueError(
             f"prefix {prefix!r} ends within a name; write it with its dot, such as {prefix.rstrip('.') + '.'!r}."
         )
     if any(isinstance(value, (Mapping, list, tuple)) for value in taken.values()):
         refuse_tree("state_dict", EXPECTED, taken, elsewhere("state_dict", state_dict, "lstm"))
-    if any(not hasattr(value, "shape") for value in taken.values()) and (told := stored_form(taken)):
-        raise TypeError(f"state_dict must map names to tensors; got other values too.{told}")
+    if any(not hasattr(value, "shape") for value in taken.values()) and (advice := stored_form(taken)):
+        raise TypeError(f"state_dict must map names to tensors; got other values too.{advice}")
     tree: dict[str, Any] = {}
     for name, value in taken.items():
         *path, leaf = name.split(".")
@@ -62,24 +70,49 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "", *, dtype: Any = 
 
 
 def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Writes a parameter tree as numpy arrays by torch's names, nested dicts joined by dots.
+    """Write a parameter tree as NumPy arrays by torch's names; the inverse of :func:`from_torch`.
 
-    ``{name: torch.from_numpy(a) for name, a in to_torch(params).items()}`` is a state dict. Every array is a writable
-    copy. Lossless, except that bfloat16, which numpy and torch do not share, comes out as float32 (exact).
+    Args:
+      params: arrays by name, or nested dicts of arrays, whose names are joined by dots.
+
+    Returns:
+      A writable copy of every array. Lossless. bfloat16, which NumPy and torch do not share, becomes float32 (exact).
 
     Raises:
       TypeError: ``params`` are no mapping, or a leaf is no array of JAX or NumPy.
+      ValueError: two leaves have one name.
+
+    Example:
+      >>> module.load_state_dict({name: torch.from_numpy(a) for name, a in convert.to_torch(params).items()})
     """
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a dict of arrays by torch's names; got {type(params).__name__}.")
-    flat: dict[str, np.ndarray] = {}
+    return {name: _to_numpy(value) for name, value in flatten(params).items()}
+
+
+def flatten(params: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the arrays of a tree by dotted name, in order.
+
+    Raises:
+      TypeError: a leaf is no array.
+      ValueError: two leaves have one name.
+    """
+    flat: dict[str, Any] = {}
     for name, value in params.items():
+        full = f"{above}{name}"
         if isinstance(value, Mapping):
-            flat |= {f"{name}.{rest}": array for rest, array in to_torch(value).items()}
+            entries = flatten(value, f"{full}.")
         elif hasattr(value, "shape") and hasattr(value, "dtype"):
-            refuse_torch(value)
-            wide = jnp.float32 if value.dtype == jnp.bfloat16 else value.dtype
-            flat[name] = np.array(jnp.asarray(value) if not isinstance(value, np.ndarray) else value, dtype=wide)
+            entries = {full: value}
         else:
-            raise TypeError(f"params[{name!r}] must be an array or a dict of them; got {type(value).__name__}.")
+            raise TypeError(f"params[{full!r}] must be an array or a dict of arrays; got {type(value).__name__}.")
+        if twice := flat.keys() & entries.keys():
+            raise ValueError(f"params has two entries {sorted(twice)[0]!r}: names are joined by dots.")
+        flat |= entries
     return flat
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+    refuse_torch(value)
+    wide = jnp.float32 if value.dtype == jnp.bfloat16 else value.dtype
+    return np.array(value if isinstance(value, np.ndarray) else jnp.asarray(value), dtype=wide)

@@ -122,7 +122,7 @@ def test_torch_on_the_compacted_rows(network):
 @pytest.mark.parametrize("kind", ["left", "hole", "right"])
 def test_keras_masks(kind):
     """Keras carries the state through a masked step. Its output there repeats the last one, or is zero if asked."""
-    from tests.support.keras_peer import EXACT, drawn, keras
+    from tests.support.keras_layers import EXACT, drawn, keras
 
     mask = MASK[{"left": 1, "hole": 2, "right": 3}[kind]][None]
     x = np.asarray(X[:1])

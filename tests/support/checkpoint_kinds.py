@@ -1,6 +1,6 @@
-"""The kinds of files that `crosscheck checkpoint` meets: how each is made, and what is to be read from it.
+"""The kinds of files that `crosscheck checkpoint` reads: how each is made, and what must be read from it.
 
-docs/checkpoints.md has a row for each of them, and a test holds both to each other.
+docs/checkpoints.md has a row for each of them, and a test compares both.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
-from tests.support import checkpoint_foreign as foreign
-from tests.support.checkpoint_made import Made, Network
+from tests.support import checkpoint_keras_onnx as foreign
+from tests.support.checkpoint_example import Example, Network
 
 READ, FOLDED, REFUSED = "read", "folded", "refused"
 SIZES = {"input_size": 3, "hidden_size": 5}
@@ -33,19 +33,19 @@ SIZES = {"input_size": 3, "hidden_size": 5}
 
 @dataclass(frozen=True)
 class Kind:
-    """One row: what the file is, as the document calls it, what is done with it, and how one is made in a folder.
+    """One row: the name of the file in the document, what is done with it, and the function that makes one in a folder.
 
-    ``in_a_process`` says that a process of its own reads it, which takes a second or two.
+    ``in_a_process`` says that a separate process reads it, which takes a second or two.
     """
 
     row: str
     outcome: str
-    make: Callable[[Path], Made]
+    make: Callable[[Path], Example]
     in_a_process: bool = False
 
 
 class Model(nn.Module):
-    """A model around an LSTM, in float64, so that outputs can be compared to the last digits."""
+    """A model around an LSTM in float64, so that the last digits of outputs can be compared."""
 
     def __init__(self, num_layers: int = 2, bidirectional: bool = False):
         super().__init__()
@@ -69,7 +69,7 @@ class CellModel(nn.Module):
 
 
 def of_torch(module: nn.Module) -> Network:
-    """The weights that a module computes with, whatever it keeps them as."""
+    """Return the weights with which a module computes, in whatever form it stores them."""
     names = [f"{a}_{to}" for a in ("weight", "bias") for to in ("ih", "hh")]
     if isinstance(module, nn.LSTM):
         suffixes = ("", "_reverse")[: 1 + module.bidirectional]
@@ -90,22 +90,22 @@ def of_torch(module: nn.Module) -> Network:
     return Network(params, run)
 
 
-def _saved(path: Path, content: object, prefix: str, module: nn.Module, **options: bool) -> Made:
+def _saved(path: Path, content: object, prefix: str, module: nn.Module, **options: bool) -> Example:
     torch.save(content, path, **options)
-    return Made(path, {prefix: of_torch(module)})
+    return Example(path, {prefix: of_torch(module)})
 
 
-def _state_dict(folder: Path) -> Made:
+def _state_dict(folder: Path) -> Example:
     model = Model(bidirectional=True)
     return _saved(folder / "checkpoint.pth.tar", model.state_dict(), "lstm", model.lstm)
 
 
-def _old_format(folder: Path) -> Made:
+def _old_format(folder: Path) -> Example:
     model = Model()
     return _saved(folder / "model", model.state_dict(), "lstm", model.lstm, _use_new_zipfile_serialization=False)
 
 
-def _training(folder: Path) -> Made:
+def _training(folder: Path) -> Example:
     model = nn.DataParallel(Model())
     optimizer = torch.optim.Adam(model.parameters())
     for parameter in model.parameters():
@@ -115,7 +115,7 @@ def _training(folder: Path) -> Made:
     return _saved(folder / "last.chkpt", content, "model.module.lstm", model.module.lstm)
 
 
-def _lightning(folder: Path) -> Made:
+def _lightning(folder: Path) -> Example:
     model = Model()
     content = {
         "epoch": 3,
@@ -130,43 +130,43 @@ def _lightning(folder: Path) -> Made:
     return _saved(folder / "epoch=3.ckpt", content, "state_dict.model.lstm", model.lstm)
 
 
-def _whole_module(folder: Path) -> Made:
+def _whole_module(folder: Path) -> Example:
     model = Model()
     return _saved(folder / "model.pt", model, "lstm", model.lstm)
 
 
-def _script(folder: Path) -> Made:
+def _script(folder: Path) -> Example:
     model = Model()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.script(model).save(str(folder / "model.pt"))
-    return Made(folder / "model.pt", {"lstm": of_torch(model.lstm)})
+    return Example(folder / "model.pt", {"lstm": of_torch(model.lstm)})
 
 
-def _pickle_of_tensors(folder: Path) -> Made:
+def _pickle_of_tensors(folder: Path) -> Example:
     model = Model()
     (folder / "model.pkl").write_bytes(pickle.dumps(model.state_dict()))
-    return Made(folder / "model.pkl", {"lstm": of_torch(model.lstm)})
+    return Example(folder / "model.pkl", {"lstm": of_torch(model.lstm)})
 
 
-def _pickle_of_arrays(folder: Path) -> Made:
+def _pickle_of_arrays(folder: Path) -> Example:
     model = Model()
     content = {"model": {name: tensor.numpy() for name, tensor in model.state_dict().items()}, "iteration": 7}
     (folder / "model.pkl").write_bytes(pickle.dumps(content, protocol=5))
-    return Made(folder / "model.pkl", {"model.lstm": of_torch(model.lstm)})
+    return Example(folder / "model.pkl", {"model.lstm": of_torch(model.lstm)})
 
 
-def _baselines(folder: Path) -> Made:
+def _baselines(folder: Path) -> Example:
     model, buffer = Model(), BytesIO()
     torch.save({f"lstm_actor.{name}": a for name, a in model.lstm.state_dict().items()}, buffer)
     with zipfile.ZipFile(folder / "agent.zip", "w") as archive:
         archive.writestr("data", "{}")
         archive.writestr("system_info.txt", "Python")
         archive.writestr("policy.pth", buffer.getvalue())
-    return Made(folder / "agent.zip", {"policy.lstm_actor": of_torch(model.lstm)})
+    return Example(folder / "agent.zip", {"policy.lstm_actor": of_torch(model.lstm)})
 
 
-def _weight_norm_old(folder: Path) -> Made:
+def _weight_norm_old(folder: Path) -> Example:
     model = Model()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -177,22 +177,22 @@ def _weight_norm_old(folder: Path) -> Made:
     return _saved(folder / "model.pt", model.state_dict(), "lstm", model.lstm)
 
 
-def _weight_norm_new(folder: Path) -> Made:
+def _weight_norm_new(folder: Path) -> Example:
     model = CellModel()
     parametrizations.weight_norm(model.cell, "weight_hh")
     parametrizations.weight_norm(model.cell, "weight_ih", dim=1)
     return _saved(folder / "model.pt", model.state_dict(), "cell", model.cell)
 
 
-def _pruned(folder: Path) -> Made:
+def _pruned(folder: Path) -> Example:
     model = CellModel()
     prune.l1_unstructured(model.cell, "weight_hh", 0.3)
     prune.random_unstructured(model.cell, "weight_hh", 0.2)
     return _saved(folder / "model.pt", model.state_dict(), "cell", model.cell)
 
 
-def _weight_drop(folder: Path) -> Made:
-    """awd-lstm-lm's WeightDrop: the wrapped LSTM has the raw weight, and a copy of which half is dropped."""
+def _weight_drop(folder: Path) -> Example:
+    """Write awd-lstm-lm's WeightDrop: the wrapped LSTM has the raw weight, and a copy with half of it dropped."""
     model = Model()
     state = {f"rnns.0.module.{name}": a for name, a in model.lstm.state_dict().items()}
     name = "rnns.0.module.weight_hh_l0"
@@ -200,19 +200,19 @@ def _weight_drop(folder: Path) -> Made:
     return _saved(folder / "model.pt", state, "rnns.0.module", model.lstm)
 
 
-def _weight_drop_fastai(folder: Path) -> Made:
-    """fastai's: the module around the LSTM has the raw weight."""
+def _weight_drop_fastai(folder: Path) -> Example:
+    """Write fastai's WeightDropout: the module around the LSTM has the raw weight."""
     model = Model()
     state = {f"0.rnns.0.module.{name}": a for name, a in model.lstm.state_dict().items()}
     state["0.rnns.0.weight_hh_l0_raw"] = state.pop("0.rnns.0.module.weight_hh_l0")
     return _saved(folder / "model.pth", {"model": state, "opt": {}}, "model.0.rnns.0.module", model.lstm)
 
 
-def _quantized(folder: Path) -> Made:
-    """torch's dynamic quantization: integers, packed by layer and direction."""
+def _quantized(folder: Path) -> Example:
+    """Write torch's dynamic quantization: integers, packed by layer and direction."""
     torch.manual_seed(5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch moves it to a package of its own
+        warnings.simplefilter("ignore")  # torch moves it to another package
         plain = nn.ModuleDict({"lstm": nn.LSTM(**SIZES, num_layers=2, bidirectional=True, batch_first=True)})
         model = torch.ao.quantization.quantize_dynamic(plain.eval(), {nn.LSTM}, dtype=torch.qint8)
         torch.save(model.state_dict(), folder / "model.pt")
@@ -226,27 +226,27 @@ def _quantized(folder: Path) -> Made:
             for array in ("weight", "bias")
         }
     plain["lstm"].load_state_dict(state)
-    return Made(folder / "model.pt", {"lstm": of_torch(plain["lstm"])})
+    return Example(folder / "model.pt", {"lstm": of_torch(plain["lstm"])})
 
 
-def _refused(folder: Path, state: dict[str, torch.Tensor], words: str) -> Made:
+def _refused(folder: Path, state: dict[str, torch.Tensor], words: str) -> Example:
     torch.save(state, folder / "model.pt")
-    return Made(folder / "model.pt", {}, words)
+    return Example(folder / "model.pt", {}, words)
 
 
-def _orthogonal(folder: Path) -> Made:
+def _orthogonal(folder: Path) -> Example:
     model = Model()
     parametrizations.orthogonal(model.lstm, "weight_hh_l0")
     return _refused(folder, model.state_dict(), "weight_hh_l0 is under torch.nn.utils.parametrizations.orthogonal")
 
 
-def _spectral(folder: Path) -> Made:
+def _spectral(folder: Path) -> Example:
     model = CellModel()
     parametrizations.spectral_norm(model.cell, "weight_hh")
     return _refused(folder, model.state_dict(), "weight_hh is under torch.nn.utils.parametrizations.spectral_norm")
 
 
-def _spectral_old(folder: Path) -> Made:
+def _spectral_old(folder: Path) -> Example:
     model = CellModel()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -259,13 +259,13 @@ class _Double(nn.Module):
         return 2 * x
 
 
-def _own_parametrization(folder: Path) -> Made:
+def _own_parametrization(folder: Path) -> Example:
     model = Model()
     torch.nn.utils.parametrize.register_parametrization(model.lstm, "weight_ih_l1", _Double(), unsafe=True)
     return _refused(folder, model.state_dict(), "a parametrization that the file does not name (it has original)")
 
 
-def _more_in_a_cell(folder: Path) -> Made:
+def _more_in_a_cell(folder: Path) -> Example:
     model = CellModel(ln_ih=nn.LayerNorm(20), ln_hh=nn.LayerNorm(20))
     words = (
         "this is no plain nn.LSTMCell: under the same prefix lie cell.ln_hh.bias, cell.ln_hh.weight, cell.ln_ih.bias"
@@ -273,54 +273,54 @@ def _more_in_a_cell(folder: Path) -> Made:
     return _refused(folder, model.state_dict(), words)
 
 
-def _gru(folder: Path) -> Made:
+def _gru(folder: Path) -> Example:
     return _refused(folder, nn.GRU(3, 5).state_dict(), "only LSTMs are checked here")
 
 
-def _safetensors(folder: Path) -> Made:
+def _safetensors(folder: Path) -> Example:
     model = Model()
     save_file(dict(model.state_dict()), folder / "weights.bin")
-    return Made(folder / "weights.bin", {"lstm": of_torch(model.lstm)})
+    return Example(folder / "weights.bin", {"lstm": of_torch(model.lstm)})
 
 
-def _shards(folder: Path, name: str, ending: str, save: Callable) -> Made:
+def _shards(folder: Path, name: str, ending: str, save: Callable) -> Example:
     model = Model()
     state = dict(model.state_dict())
     places = {entry: f"{name}-0000{1 + n % 2}-of-00002.{ending}" for n, entry in enumerate(state)}
     for place in set(places.values()):
         save({entry: state[entry] for entry in state if places[entry] == place}, folder / place)
     (folder / f"{name}.{ending}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    return Made(folder / f"{name}.{ending}.index.json", {"lstm": of_torch(model.lstm)})
+    return Example(folder / f"{name}.{ending}.index.json", {"lstm": of_torch(model.lstm)})
 
 
-def _one_shard(folder: Path) -> Made:
+def _one_shard(folder: Path) -> Example:
     _shards(folder, "model", "safetensors", save_file)
     words = "this is shard 2 of 2. Give the index, model.safetensors.index.json"
-    return Made(folder / "model-00002-of-00002.safetensors", {}, words)
+    return Example(folder / "model-00002-of-00002.safetensors", {}, words)
 
 
-def _npz(folder: Path) -> Made:
+def _npz(folder: Path) -> Example:
     model = Model()
     np.savez_compressed(
         folder / "a.npz", **{name.replace(".", "/"): a.numpy() for name, a in model.state_dict().items()}
     )
-    return Made(folder / "a.npz", {"lstm": of_torch(model.lstm)})
+    return Example(folder / "a.npz", {"lstm": of_torch(model.lstm)})
 
 
-def _npz_of_objects(folder: Path) -> Made:
+def _npz_of_objects(folder: Path) -> Example:
     np.savez(folder / "a.npz", x=np.array([{}], dtype=object))
-    return Made(folder / "a.npz", {}, "its array 'x' holds Python objects")
+    return Example(folder / "a.npz", {}, "its array 'x' holds Python objects")
 
 
-def _bytes(folder: Path, name: str, content: bytes, words: str) -> Made:
+def _bytes(folder: Path, name: str, content: bytes, words: str) -> Example:
     (folder / name).write_bytes(content)
-    return Made(folder / name, {}, words)
+    return Example(folder / name, {}, words)
 
 
-def _tar(folder: Path) -> Made:
+def _tar(folder: Path) -> Example:
     with tarfile.open(folder / "model.pth.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("model.pt"))
-    return Made(folder / "model.pth.tar", {}, "it is a tar archive")
+    return Example(folder / "model.pth.tar", {}, "it is a tar archive")
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"

@@ -1,18 +1,20 @@
-"""What the tests of converters compare; those of right ones and those of deliberate mistakes make the same comparisons.
+"""The comparisons of the tests of converters. Correct converters and deliberate mistakes go through the same ones.
 
-All weights, states and biases are different and not zero, and D is not H where shapes may tell a mistake.
+All weights, states and biases are different and not zero. D is not H if shapes may show a mistake.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import pytest
 
 import jax_lstm
 from jax_lstm import LSTMState
@@ -20,23 +22,23 @@ from jax_lstm._src.network import Network
 from tests.support.libraries import Built, Library, inputs
 
 KINDS = [np.dtype(kind) for kind in (np.float32, np.float64, ml_dtypes.bfloat16)]
-ATOL = 1e-12  # the issue's figure, in float64, on outputs of about 0.5
+ATOL = 1e-12  # in float64, on outputs of about 0.5
 
 
 def drawn(like: Any) -> Any:
-    """A tree of these shapes in float64; no two entries are equal."""
+    """Return a tree of these shapes in float64. No two entries are equal."""
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.5, size=a.shape)), like)
 
 
 def our_params(network: Network) -> dict[str, np.ndarray]:
-    """Weights of ours as float64 NumPy, both biases different and not zero."""
+    """Return jax_lstm's weights as float64 NumPy arrays. Both biases are different and not zero."""
     rng = np.random.default_rng(2)
     return {name: rng.normal(scale=0.5, size=shape) for name, shape in network.shapes().items()}
 
 
 def one_bias(params: dict[str, Any]) -> dict[str, Any]:
-    """The same with bias_hh zero, which every library can keep."""
+    """Return the same weights with a zero bias_hh, which every library can represent."""
     return {name: np.zeros_like(a) if name.startswith("bias_hh") else a for name, a in params.items()}
 
 
@@ -47,7 +49,7 @@ def ours(params, x, h0, c0):
 
 
 def assert_reads(library: Library, network: Network):
-    """The library's own forward on weights of its own is ours on what `from_x` makes of them."""
+    """Check that jax_lstm on what `from_x` returns agrees with the library's own forward on its weights."""
     library.need()
     built = build(library, network)
     weights, (x, h0, c0) = drawn(built.like), inputs(network)
@@ -55,7 +57,7 @@ def assert_reads(library: Library, network: Network):
 
 
 def assert_writes(library: Library, network: Network):
-    """Ours on weights of ours is the library's own forward on what `to_x` makes of them."""
+    """Check that the library's own forward on what `to_x` returns agrees with jax_lstm on its weights."""
     library.need()
     built = build(library, network)
     params, (x, h0, c0) = our_params(network), inputs(network)
@@ -68,7 +70,7 @@ def assert_same(found, expected):
 
 
 def build(library: Library, network: Network) -> Built:
-    """The same for a library with another converter, so that a mistake is compared without compiling anew."""
+    """Return the library's forward, the same one for another converter, so that a mistake compiles nothing again."""
     return _built(library.build, network)
 
 
@@ -78,7 +80,7 @@ def _built(how: Callable[[Network], Built], network: Network) -> Built:
 
 
 def any_bits(network: Network, kind: np.dtype, number: int) -> dict[str, np.ndarray]:
-    """Weights of all sizes that the dtype has, with subnormal numbers and both zeros."""
+    """Return weights of all magnitudes that the dtype has, with subnormal numbers and both zeros."""
     rng = np.random.default_rng(number)
     info = ml_dtypes.finfo(kind)
     powers = (np.log2(float(info.smallest_subnormal)), np.log2(float(info.max)) - 1)
@@ -99,13 +101,29 @@ def assert_same_bits(found, expected):
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), jax.tree_util.keystr(path)
 
 
+def assert_whole_or_nothing(write: Callable[[], object], file: Path, monkeypatch: pytest.MonkeyPatch):
+    """Check that ``write`` changes neither ``file`` nor its folder if the disk becomes full."""
+
+    def half(path, data):
+        with path.open("wb") as opened:
+            opened.write(data[:10])
+        raise OSError("no space left")
+
+    before = file.read_bytes()
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="no space"):
+        write()
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert file.read_bytes() == before
+
+
 def assert_round_trip(library: Library, network: Network, kind: np.dtype, number: int):
-    """Bit for bit: ours -> theirs -> ours, where their one bias can hold ours; and theirs -> ours -> theirs."""
+    """Check that ours -> theirs -> ours is exact, with a bias that they can have, and theirs -> ours -> theirs too."""
     params = any_bits(network, kind, number)
     if not library.two_biases:
         params = one_bias(params)
     read = library.read_for(network)
-    if library.name == "torch" and kind == ml_dtypes.bfloat16:  # which to_torch says that it widens
+    if library.name == "torch" and kind == ml_dtypes.bfloat16:  # to_torch says that it widens this dtype
         read = partial(read, dtype=kind)
     back = read(library.write(params))
     assert_same_bits(back, params)

@@ -1,4 +1,4 @@
-"""jax_lstm.convert with a mistake in it: a second copy of its modules, made of their files with one piece replaced."""
+"""jax_lstm.convert with a mistake: a second copy of its modules, compiled from their files with one text replaced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES = (
 
 @contextmanager
 def mutant(file: str, right: str, wrong: str):
-    """The copy's public functions by name. AssertionError where ``right`` is not in the file just once."""
+    """Yield the copy's public functions by name. AssertionError if ``right`` is not in the file exactly once."""
     package = ModuleType(COPY)
     sys.modules[COPY] = package
     try:

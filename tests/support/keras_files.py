@@ -1,6 +1,6 @@
 """Keras's old HDF5 files for tests: written by Keras 3's own writer, or by hand as Keras 2 wrote them.
 
-Keras 2 does not run here. What only it wrote is put together from its documented structure: ``save_model`` and
+Keras 2 does not run here. Its files are built from their documented structure: ``save_model`` and
 ``save_weights_to_hdf5_group`` of keras/engine/saving.py (Keras 2.2), the same of
 tensorflow/python/keras/saving/hdf5_format.py (tf.keras), and the ``get_config`` of their layers.
 """
@@ -18,7 +18,7 @@ NAMES = ("kernel", "recurrent_kernel", "bias")
 
 
 def save_old(model, folder):
-    """Both kinds of file, by Keras 3: a whole model, and weights only."""
+    """Write both kinds of files with Keras 3: a whole model, and only weights."""
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     model.save(folder / "model.h5")
@@ -28,10 +28,10 @@ def save_old(model, folder):
 
 
 def load_old(files, model):
-    """The models that Keras 3 makes of both files, the second with ``model``'s configuration."""
+    """Return the models that Keras 3 loads from both files, the second with ``model``'s configuration."""
     from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
 
-    from tests.support.keras_peer import keras
+    from tests.support.keras_layers import keras
 
     whole = keras.saving.load_model(files[0], compile=False)
     filled = keras.models.clone_model(model)
@@ -41,7 +41,7 @@ def load_old(files, model):
 
 
 def write_layers(group, layers, version="2.2.4"):
-    """A group of layers as Keras 2 writes it; ``layers`` are the arrays of each, by their names with ":0"."""
+    """Write a group of layers as Keras 2 does. ``layers`` has the arrays of each, by their names with ":0"."""
     group.attrs["layer_names"] = [name.encode() for name in layers]
     group.attrs["backend"] = b"tensorflow"
     if version:
@@ -60,7 +60,7 @@ def write_weights(path, layers, version="2.2.4"):
 
 
 def write_model(path, config, layers, version="2.2.4"):
-    """A whole model as Keras 2 writes it."""
+    """Write a whole model as Keras 2 does."""
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config).encode()
         file.attrs["backend"] = b"tensorflow"
@@ -71,17 +71,17 @@ def write_model(path, config, layers, version="2.2.4"):
 
 
 def named(scope, arrays):
-    """A cell's arrays by Keras 2's names in a scope."""
+    """Return a cell's arrays by Keras 2's names in a scope."""
     return {f"{scope}/{name}:0": a for name, a in zip(NAMES, arrays, strict=False)}
 
 
 def sequential(*layers):
-    """A Sequential's configuration since Keras 2.2.3."""
+    """Return a Sequential's configuration since Keras 2.2.3."""
     return {"class_name": "Sequential", "config": {"name": "sequential_1", "layers": list(layers)}}
 
 
 def lstm_config(name, **options):
-    """What Keras 2 says of an LSTM, as far as it is read."""
+    """Return Keras 2's configuration of an LSTM, as far as it is read."""
     config = {
         "name": name, "trainable": True, "return_sequences": True, "return_state": False, "go_backwards": False,
         "stateful": False, "unroll": False, "units": 4, "activation": "tanh", "recurrent_activation": "sigmoid",
@@ -92,7 +92,7 @@ def lstm_config(name, **options):
 
 
 def cudnn_config(name, **options):
-    """What Keras 2 says of a CuDNNLSTM, which has no activations and no use_bias."""
+    """Return Keras 2's configuration of a CuDNNLSTM, which has no activations and no use_bias."""
     config = {
         "name": name, "trainable": True, "return_sequences": True, "return_state": False, "go_backwards": False,
         "stateful": False, "units": 4, "unit_forget_bias": True,
@@ -106,7 +106,7 @@ def bidirectional_config(name, layer, **options):
 
 
 def drawn_cell(inputs, hidden, seed=0, dtype="float32", bias=4):
-    """kernel, recurrent_kernel and a bias of ``bias`` times H, of numbers that are all different."""
+    """Return kernel, recurrent_kernel and a bias of ``bias`` times H numbers, all of them different."""
     rng = np.random.default_rng(seed)
     shapes = [(inputs, 4 * hidden), (hidden, 4 * hidden), (bias * hidden,)]
     return [rng.normal(size=shape, scale=0.5).astype(dtype) for shape in shapes]
@@ -119,13 +119,13 @@ def put_link(group, path, link):
 
 
 def put_external(group, path, shape):
-    """Put an array in the place of what is at ``path``, whose numbers lie in another file."""
+    """Put an array whose numbers lie in another file in the place of what is at ``path``."""
     del group[path]
     group.create_dataset(path, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
 
 
 def put_virtual(group, path, shape):
-    """Put an array in the place of what is at ``path``, which is a view of another file's."""
+    """Put an array that is a view of another file's in the place of what is at ``path``."""
     del group[path]
     layout = h5py.VirtualLayout(shape, "f4")
     layout[:] = h5py.VirtualSource("other.h5", "a", shape)

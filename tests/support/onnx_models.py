@@ -1,4 +1,4 @@
-"""ONNX nodes and models to convert, drawn with distinct values everywhere."""
+"""ONNX nodes and models to convert, whose random values are all different."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def node_of(**changed):
 
 
 def built(node, opset=17, layout=None, kind="LSTM", more=(), first=(), **attributes):
-    """A model with one node: constants as initializers, x as its input."""
+    """Return a model with one node: constants are initializers, and x is its input."""
     given = {name: a for name, a in node.items() if name not in ("direction",)}
     names = [name if name in given else "" for name in ("W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")]
     while names and not names[-1]:
@@ -51,7 +51,7 @@ def narrow(node):
 
 
 def two_layers(between=()):
-    """Two bidirectional nodes, and what stands between them."""
+    """Return the params and the model of two bidirectional nodes, with nodes of these kinds between them."""
     params = jax_lstm.init_lstm(jax.random.key(0), D, H, 2, bidirectional=True, dtype=jnp.float32)
     model = convert.to_onnx(params, time_major=True)
     for kind in between:
@@ -64,7 +64,7 @@ def two_layers(between=()):
 
 
 def without(model, *names):
-    """The model without these initializers."""
+    """Return the model without these initializers."""
     kept = [tensor for tensor in model.graph.initializer if tensor.name not in names]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
@@ -76,8 +76,10 @@ def value(name, *shape, kind=onnx.TensorProto.FLOAT):
 
 
 def lstm(name, dirs=1, inputs=D, hidden=H, seed=0, x="x", y="y", weights="initializer", states=(), **attributes):
-    """A node with its own weights: (its arrays, nodes that end in it, initializers). Its weights are constants of the
-    graph by ``weights``, "initializer" or "Constant"; ``states`` are values of the graph."""
+    """Return a node with its own weights: (its arrays, nodes that end in it, initializers).
+
+    ``weights`` says how the graph has its weights, as "initializer" or "Constant". ``states`` are values of the graph.
+    """
     given = {n: a.astype("f") for n, a in arrays(dirs, inputs, hidden, seed).items() if n in "WRB"}
     tensors = [onnx.numpy_helper.from_array(a, f"{name}.{n}") for n, a in given.items()]
     constants = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors]
@@ -104,7 +106,7 @@ def run(made, outputs, **inputs):
 
 
 def agrees(read, theirs, x=X, state=None):
-    """theirs: Y [T, 1, B, H]."""
+    """Check that a network's outputs agree with ``theirs``, Y [T, 1, B, H]."""
     wide = {name: a.astype(jnp.float64) for name, a in read.params.items()}
     ours, _ = jax.jit(lambda p, x, s: jax_lstm.lstm(p, x, s, time_major=True))(wide, x.astype(np.float64), state)
     np.testing.assert_allclose(ours, theirs[:, 0], rtol=0, atol=ROUNDING)

@@ -1,26 +1,27 @@
 """LSTMs in checkpoint files: read the arrays, find the networks, make a case of each, export them for Flax.
 
-``read_checkpoint`` (formats, pickles, tensors) -> ``look`` / ``find_lstms`` (fold) -> ``case_of``, ``export``. Nothing
-here imports or calls what a file names.
+``files`` tells the format of a file by its content. ``formats``, ``torch_files`` and ``keras_and_onnx`` read the
+formats to a :class:`Checkpoint`, ``networks`` finds the LSTMs in it (``stored_forms`` folds weights that are stored in
+another form), and ``case`` and ``flax_export`` use what was found. No file here may import or call what a checkpoint
+names, or take memory that a checkpoint only claims.
 """
 
 from crosscheck.studies.checkpoint.case import case_of
+from crosscheck.studies.checkpoint.contents import Checkpoint
 from crosscheck.studies.checkpoint.errors import BadFile, CannotExport
-from crosscheck.studies.checkpoint.export import export
-from crosscheck.studies.checkpoint.find import Found, Skipped, find_lstms, look
-from crosscheck.studies.checkpoint.flat import Checkpoint
-from crosscheck.studies.checkpoint.read import read_arrays, read_checkpoint
+from crosscheck.studies.checkpoint.files import read_checkpoint
+from crosscheck.studies.checkpoint.flax_export import export
+from crosscheck.studies.checkpoint.networks import FoundLSTM, Skipped, find_lstms, find_networks
 
 __all__ = [
     "BadFile",
     "CannotExport",
     "Checkpoint",
-    "Found",
+    "FoundLSTM",
     "Skipped",
     "case_of",
     "export",
     "find_lstms",
-    "look",
-    "read_arrays",
+    "find_networks",
     "read_checkpoint",
 ]

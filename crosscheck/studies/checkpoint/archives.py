@@ -1,4 +1,4 @@
-"""Members of a zip archive, as views of the file if they are stored as they are. Nothing is believed that it claims."""
+"""Members of a zip archive, as views of the file if they are not compressed. Every size that it claims is checked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, TypeAlias
 
+Buffer: TypeAlias = bytes | memoryview
 ZIP, EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
-SMALL, DENSE = 2**26, 20  # bytes that a file may always have in all, and how many times its own size beyond that
+SMALL, DENSE = 2**26, 20  # members may have SMALL bytes together, or DENSE times the bytes of the file
 _LOCAL = struct.Struct("<4s22xHH")
 
 
@@ -19,12 +20,13 @@ class BadArchive(ValueError):
 
 @dataclass
 class Unpacking:
-    """How many bytes all archives in a file of ``size`` bytes claim to have, which is bounded."""
+    """The number of bytes that all archives in a file of ``size`` bytes claim to have, which is bounded."""
 
     size: int
     total: int = 0
 
     def claim(self, more: int) -> None:
+        """Count ``more`` bytes. BadArchive if these are too many."""
         self.total += more
         if self.total > max(SMALL, DENSE * self.size):
             raise BadArchive(f"its members claim {self.total:,} bytes, and the file has {self.size:,}")
@@ -32,34 +34,34 @@ class Unpacking:
 
 @dataclass
 class Archive:
-    """A zip archive in a buffer. ``members`` are by name, and ``held`` is what was read of them."""
+    """A zip archive in a buffer. ``contents`` has the members that were read."""
 
     buffer: memoryview
     members: dict[str, zipfile.ZipInfo]
     unpacking: Unpacking
-    held: dict[str, Any] = field(default_factory=dict)
+    contents: dict[str, Buffer] = field(default_factory=dict)
 
-    def read(self, name: str) -> Any:
-        """Return the bytes of a member: a view if it is stored as it is, as torch does, else unpacked.
+    def read(self, name: str) -> Buffer:
+        """Return the bytes of a member: a view of the file if it is not compressed, as torch's are not.
 
         Raises:
-          BadArchive: there is no such member, it is cut, encrypted or packed by another method than deflate, its
-            checksum is another, or all members together claim more than an archive of this size can hold.
+          BadArchive: there is no such member; it is truncated, encrypted or compressed by another method than deflate;
+            its checksum does not match; or all members together claim more than an archive of this size can hold.
         """
-        if name in self.held:
-            return self.held[name]
+        if name in self.contents:
+            return self.contents[name]
         info = self.members.get(name)
         if info is None:
             raise BadArchive(f"it has no member {name!r}")
         packed = self._packed(info)
         self.unpacking.claim(info.file_size)
-        content = packed if info.compress_type == zipfile.ZIP_STORED else _unpacked(info, packed)
+        content = packed if info.compress_type == zipfile.ZIP_STORED else _unpack(info, packed)
         if len(content) != info.file_size:
             raise BadArchive(f"its member {name!r} has {len(content)} bytes and claims {info.file_size}")
         # torch writes 0 for all checksums after torch.serialization.set_crc32_options(False).
         if info.CRC and zlib.crc32(content) != info.CRC:
             raise BadArchive(f"its member {name!r} is damaged: the checksum is another")
-        self.held[name] = content
+        self.contents[name] = content
         return content
 
     def _packed(self, info: zipfile.ZipInfo) -> memoryview:
@@ -75,18 +77,23 @@ class Archive:
         return self.buffer[start : start + info.compress_size]
 
 
-def _unpacked(info: zipfile.ZipInfo, packed: memoryview) -> bytes:
+def _unpack(info: zipfile.ZipInfo, packed: memoryview) -> bytes:
     if info.compress_type != zipfile.ZIP_DEFLATED:
         raise BadArchive(f"its member {info.filename!r} is packed by method {info.compress_type}")
     return zlib.decompressobj(-15).decompress(packed, info.file_size + 1)
 
 
-def open_archive(buffer: memoryview, file: Any, unpacking: Unpacking | None = None) -> Archive:
-    """Return the archive that ``file``, open for reading, holds; ``buffer`` is its content.
+def open_archive(buffer: memoryview, file: IO[bytes], unpacking: Unpacking | None = None) -> Archive:
+    """Return the archive in a file.
 
-    ``unpacking`` counts for the file that this one is within; None if it is in no other.
+    Args:
+      buffer: the content of the file.
+      file: the file, open for reading.
+      unpacking: counts the bytes of the file around this one; None if there is none.
 
-    Raises BadArchive, or what zipfile raises for a file that is no archive.
+    Raises:
+      BadArchive: two members have one name, or the archive does not begin at the start of the file. A file that is no
+        archive makes zipfile raise its own errors.
     """
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()

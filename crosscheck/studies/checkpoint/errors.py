@@ -1,4 +1,4 @@
-"""What stops a checkpoint command, in one line of printable text."""
+"""Errors that end a checkpoint command, each in one line of printable text."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ class BadFile(ValueError):
 
 
 class CannotExport(ValueError):
-    """The LSTMs cannot be written where, or as, they were to be. The message names the place and what to do."""
+    """LSTMs that cannot be written as requested. The message names the place and what to do."""
 
     def __init__(self, out: str | os.PathLike[str], wrong: str):
         super().__init__(printable(f"{os.fspath(out)}: {wrong}"))
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters and lone surrogates escaped: names in a file are anybody's to choose."""
+    """Return ``text`` with control characters and lone surrogates escaped: a file may have any names."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error that has text, without its full stop; else the name of its type."""
+    """Return the first line of an error that has text, without its full stop; else the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def listed(names: list[str], shown: int = 8) -> str:
-    """The first few names, and how many there are."""
+    """Return the first few names, and how many there are."""
     more = f", ... ({len(names)} in all)" if len(names) > shown else ""
     return printable(", ".join(names[:shown]) + more)

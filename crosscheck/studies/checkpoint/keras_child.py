@@ -1,7 +1,7 @@
-"""Reads a file of Keras's in a process of its own: HDF5's library can crash on a file whose bytes were overwritten.
+"""Reads a Keras file in a process of its own: HDF5's library can crash on a file whose bytes were overwritten.
 
-Run by its path, with the file as its argument. It writes a pickle of its own making to stdout: by layer, the arrays by
-torch's names, or (reason, whether it is an LSTM). If the file is refused as a whole, it is (reason, whether a package
+The file's path is the only argument. The process writes a pickle to stdout. It has, by layer, the arrays by torch's
+names, or (reason, whether it is an LSTM). If the file is refused as a whole, the pickle is (reason, whether a package
 is missing).
 """
 
@@ -18,7 +18,8 @@ from jax_lstm.convert import KerasRefusal, keras_networks
 
 
 def main(path: str) -> dict[str, object] | tuple[str, bool]:
-    jax.config.update("jax_enable_x64", True)  # else float64 weights would be refused
+    """Return what is to be written."""
+    jax.config.update("jax_enable_x64", True)  # without it, float64 weights would be refused
     _limit_memory(2**31 + 8 * os.stat(path).st_size)
     try:
         networks = keras_networks(path)
@@ -29,20 +30,20 @@ def main(path: str) -> dict[str, object] | tuple[str, bool]:
     except MemoryError:
         return f"{path}: it declares more numbers than a file of its size has", False
     return {
-        name: (found.reason, found.is_lstm)
-        if isinstance(found, KerasRefusal)
-        else {entry: np.asarray(array) for entry, array in found.items()}
-        for name, found in networks.items()
+        name: (network.reason, network.is_lstm)
+        if isinstance(network, KerasRefusal)
+        else {entry: np.asarray(array) for entry, array in network.items()}
+        for name, network in networks.items()
     }
 
 
-def _limit_memory(most: int) -> None:
-    """A small file may declare many large arrays. What asks for more than ``most`` bytes is a MemoryError."""
+def _limit_memory(limit: int) -> None:
+    """Make a request for more than ``limit`` bytes a MemoryError. A small file may declare many large arrays."""
     try:
         import resource
     except ImportError:  # not on this system
         return
-    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Reads a pickle without running it: a machine for the opcodes of pickle that can only make plain values.
+"""A reader of pickles that does not run them: a machine for the opcodes of pickle that makes only plain values.
 
-A pickle is a program. Python's own unpickler imports what the program names and calls it. This machine has neither an
-import nor a call: a name becomes a :class:`Global`, and what the program would build of it an :class:`Inert`. A caller
-gives a table of the few names that stand for data, such as torch's tensors, each with a function of ours.
+A pickle is a program. Python's own unpickler imports what the program names and calls it. This machine can neither
+import nor call: a name becomes a :class:`Global`, and what the program would build of it becomes an :class:`Inert`. The
+caller passes a table of the few names that stand for data, such as torch's tensors, each with a function that makes it.
 
-Source of the opcodes: ``pickletools``, which also takes the bytes apart. Values that the file shares are shared here.
-What is made anew, such as a copy of a list or a text, is paid from a :class:`Budget`. Dictionary keys are flat, since
-hashing nested tuples has no end.
+Source of the opcodes: ``pickletools``, which also splits the bytes into opcodes. Values that the file shares are shared
+here. Copies, such as that of a list or a text, are paid from a :class:`Budget`. Dictionary keys are flat, since hashing
+nested tuples can take endless time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any, TypeAlias
 
+Value: TypeAlias = Any  # of a pickle: numbers, texts, containers, Global, Inert, and what the makers of the caller make
+Maker: TypeAlias = Callable[[Sequence[Value]], Value]
+SetState: TypeAlias = Callable[[Value, Value], None]
 OPCODES = 3_000_000
-MADE, ITEM = 2**27, 16  # bytes, of which an item of a container takes so many
-KEY_LENGTH = 16  # of a tuple that is a dictionary's key
-NAME_LENGTH, INTEGER_BITS = 1000, 256  # the longest class that is a class, and the largest state of a random generator
+COPIES, ITEM = 2**27, 16  # bytes of all copies, and of one item of a container
+KEY_LENGTH = 16  # items of a tuple that is a dictionary's key
+NAME_LENGTH, INTEGER_BITS = 1000, 256  # no class has a longer name; no random generator has a larger state
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
 
@@ -28,78 +31,81 @@ class BadPickle(ValueError):
 
 
 class TooLarge(BadPickle):
-    """The pickle is more than is read here."""
+    """The pickle exceeds a limit of this reader."""
 
 
 @dataclass
 class Budget:
-    """What all pickles of one file may take: so many opcodes, and so many bytes of copies."""
+    """What all pickles of one file may still take: opcodes, and bytes of copies."""
 
     opcodes: int = OPCODES
-    made: int = MADE
+    copies: int = COPIES
 
-    def step(self) -> None:
+    def pay_opcode(self) -> None:
+        """Pay for one opcode. Raises TooLarge."""
         self.opcodes -= 1
         if self.opcodes < 0:
             raise TooLarge(f"it has over {OPCODES:,} opcodes")
 
-    def make(self, size: int) -> None:
-        """Pay for ``size`` bytes. Raises TooLarge."""
-        self.made -= size
-        if self.made < 0:
-            raise TooLarge(f"it makes copies of over {MADE:,} bytes")
+    def pay_copy(self, size: int) -> None:
+        """Pay for a copy of ``size`` bytes. Raises TooLarge."""
+        self.copies -= size
+        if self.copies < 0:
+            raise TooLarge(f"it makes copies of over {COPIES:,} bytes")
 
 
 @dataclass(frozen=True)
 class Global:
-    """A class or function by its name, "collections.OrderedDict". It was not imported."""
+    """The name of a class or function, such as "collections.OrderedDict", which was not imported."""
 
     name: str
 
 
 @dataclass(eq=False)
 class Inert:
-    """What a pickle would have made of a class or function. It was not made: this holds what it would be made of.
+    """An object that a pickle would have made and that was not made.
 
-    ``args`` were to be passed to ``name``, ``state`` to be set, and ``items`` and ``entries`` to be added.
+    Attributes:
+      name: the class or function.
+      args: what would be passed to it.
+      state: what would be set as the object's state.
+      items: what would be appended.
+      entries: what would be set by key.
     """
 
     name: str
-    args: Sequence[Any] = ()
-    state: Any = None
-    items: list[Any] = field(default_factory=list)
-    entries: dict[Any, Any] = field(default_factory=dict)
-
-
-Make = Callable[[Sequence[Any]], Any]
-SetState = Callable[[Any, Any], None]
+    args: Sequence[Value] = ()
+    state: Value = None
+    items: list[Value] = field(default_factory=list)
+    entries: dict[Value, Value] = field(default_factory=dict)
 
 
 def read_pickle(
-    data: Any,
-    known: Mapping[str, Make],
-    persistent: Callable[[Any], Any],
+    data: bytes | IO[bytes],
+    makers: Mapping[str, Maker],
+    persistent: Callable[[Value], Value],
     set_state: SetState,
     budget: Budget | None = None,
-) -> tuple[Any, int]:
-    """Return what the first pickle in ``data`` would give, and the number of bytes that it takes.
+) -> tuple[Value, int]:
+    """Return the value of the first pickle in ``data``, and the number of bytes that this pickle takes.
 
     Args:
       data: bytes, or a file that is open for reading.
-      known: by name, functions that make a value of the arguments that the pickle would call that name with.
-      persistent: makes a value of a persistent id.
-      set_state: sets the state of a value that ``known`` or ``persistent`` made and that is no plain container. It
-        raises TypeError for any other.
-      budget: what the file may still take; None is a whole one.
+      makers: functions by the name for which they stand. Each gets the arguments of the pickle's call and returns a
+        value.
+      persistent: returns the value of a persistent id.
+      set_state: sets the state of a value that ``makers`` or ``persistent`` made and that is no plain container. It
+        raises TypeError for any other value.
+      budget: what the file may still take; None means a new budget.
 
     Raises:
-      BadPickle: an opcode does not fit what came before it, the pickle is cut, or it takes more than the budget.
-      ValueError: ``pickletools`` cannot take the bytes apart.
+      BadPickle: an opcode does not fit what came before it, the pickle is truncated, or it exceeds the budget.
+      ValueError: ``pickletools`` cannot split the bytes.
     """
     budget = budget or Budget()
-    machine = _Machine(known, persistent, set_state, budget)
+    machine = _Machine(makers, persistent, set_state, budget)
     for opcode, argument, position in pickletools.genops(data):
-        budget.step()
+        budget.pay_opcode()
         if opcode.name == "STOP":
             return machine.pop(), (position or 0) + 1
         try:
@@ -110,15 +116,17 @@ def read_pickle(
 
 
 class _Machine:
-    def __init__(
-        self, known: Mapping[str, Make], persistent: Callable[[Any], Any], set_state: SetState, budget: Budget
-    ):
-        self.known, self.persistent, self.set_state, self.budget = known, persistent, set_state, budget
-        self.stack: list[Any] = []
-        self.marked: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+    """The stack, the marks and the memo of a pickle while it is read."""
 
-    def step(self, name: str, argument: Any) -> None:
+    def __init__(
+        self, makers: Mapping[str, Maker], persistent: Callable[[Value], Value], set_state: SetState, budget: Budget
+    ):
+        self.makers, self.persistent, self.set_state, self.budget = makers, persistent, set_state, budget
+        self.stack: list[Value] = []
+        self.marked: list[list[Value]] = []
+        self.memo: dict[int, Value] = {}
+
+    def step(self, name: str, argument: Value) -> None:
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _LITERALS:
@@ -130,18 +138,18 @@ class _Machine:
         elif name not in _IGNORED:
             _STEPS[name](self, argument)
 
-    def push(self, value: Any) -> None:
+    def push(self, value: Value) -> None:
         self.stack.append(value)
 
-    def pop(self) -> Any:
+    def pop(self) -> Value:
         return self.stack.pop()
 
-    def pop_mark(self) -> list[Any]:
-        """Return what came since the last mark."""
+    def pop_mark(self) -> list[Value]:
+        """Return the values since the last mark."""
         above, self.stack = self.stack, self.marked.pop()
         return above
 
-    def mark(self, _: Any) -> None:
+    def mark(self, _: Value) -> None:
         self.marked.append(self.stack)
         self.stack = []
 
@@ -158,11 +166,11 @@ class _Machine:
         del self.stack[len(self.stack) - size :]
         self.stack.append(values)
 
-    def extend(self, values: Sequence[Any]) -> None:
+    def extend(self, values: Sequence[Value]) -> None:
         target = self.stack[-1]
         (target.items if isinstance(target, Inert) else _checked(target, list)).extend(values)
 
-    def set_items(self, values: Sequence[Any]) -> None:
+    def set_items(self, values: Sequence[Value]) -> None:
         if len(values) % 2:
             raise IndexError
         target = self.stack[-1]
@@ -170,57 +178,57 @@ class _Machine:
         for key, value in zip(values[::2], values[1::2], strict=True):
             entries[flat_key(key, len(entries))] = value
 
-    def dict_of(self, _: Any) -> None:
+    def dict_of(self, _: Value) -> None:
         values = self.pop_mark()
         self.stack.append({})
         self.set_items(values)
 
-    def global_from_stack(self, _: Any) -> None:
+    def global_from_stack(self, _: Value) -> None:
         name, module = self.pop(), self.pop()
         self.stack.append(_global(_checked(module, str), _checked(name, str)))
 
-    def make(self, target: Any, args: Any) -> None:
+    def make(self, target: Value, args: Value) -> None:
         if not isinstance(target, (Global, Inert)):
             raise TypeError
-        maker = self.known.get(target.name) if isinstance(target, Global) else None
-        if maker:  # which may copy what it is given
-            self.budget.make(sum(map(_size, _checked(args, tuple))))
+        maker = self.makers.get(target.name) if isinstance(target, Global) else None
+        if maker:  # it may copy its arguments
+            self.budget.pay_copy(sum(map(_size, _checked(args, tuple))))
         self.stack.append(maker(args) if maker else Inert(target.name, _checked(args, tuple)))
 
-    def reduce(self, _: Any) -> None:
+    def reduce(self, _: Value) -> None:
         args, target = self.pop(), self.pop()
         self.make(target, args)
 
-    def new_with_keywords(self, _: Any) -> None:
+    def new_with_keywords(self, _: Value) -> None:
         keywords, args, target = self.pop(), self.pop(), self.pop()
         self.make(target, args)
-        if isinstance(made := self.stack[-1], Inert):
-            made.state = keywords
+        if isinstance(result := self.stack[-1], Inert):
+            result.state = keywords
 
-    def object_of(self, _: Any) -> None:
+    def object_of(self, _: Value) -> None:
         target, *args = self.pop_mark()
         self.make(target, tuple(args))
 
-    def build(self, _: Any) -> None:
+    def build(self, _: Value) -> None:
         state = self.pop()
         target = self.stack[-1]
         if isinstance(target, Inert):
             target.state = state
-        elif not isinstance(target, (dict, list)):  # what Python would set on those is no content of theirs
+        elif not isinstance(target, (dict, list)):  # of those, the state is no content
             self.set_state(target, state)
 
-    def by_id(self, identity: Any) -> None:
+    def by_id(self, identity: Value) -> None:
         self.stack.append(self.persistent(identity))
 
 
-def _checked(value: Any, kind: type) -> Any:
+def _checked(value: Value, kind: type) -> Value:
     if not isinstance(value, kind):
         raise TypeError
     return value
 
 
-def _size(value: Any) -> int:
-    """About the bytes of a copy."""
+def _size(value: Value) -> int:
+    """Return about how many bytes a copy takes."""
     if isinstance(value, (list, tuple, dict)):
         return ITEM * len(value)
     return len(value) if isinstance(value, (str, bytes, bytearray)) else 0
@@ -232,8 +240,8 @@ def _global(module: str, name: str) -> Global:
     return Global(f"{module}.{name}")
 
 
-def flat_key(value: Any, number: int) -> Any:
-    """Return a key that hashes in constant time: the value if it is a scalar or a short tuple of such."""
+def flat_key(value: Value, number: int) -> Value:
+    """Return a key that hashes in constant time: the value itself if it is a scalar or a short tuple of scalars."""
     if isinstance(value, _SCALARS):
         return value
     if isinstance(value, tuple) and len(value) <= KEY_LENGTH and all(isinstance(item, _SCALARS) for item in value):
@@ -247,9 +255,9 @@ _LITERALS = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
-_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
+_EMPTY: dict[str, Callable[[], Value]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
 _IGNORED = {"PROTO", "FRAME", "READONLY_BUFFER"}
-_STEPS: dict[str, Callable[[_Machine, Any], object]] = {
+_STEPS: dict[str, Callable[[_Machine, Value], object]] = {
     "MARK": _Machine.mark,
     "POP": lambda m, _: m.pop() if m.stack else m.pop_mark(),
     "POP_MARK": lambda m, _: m.pop_mark(),

@@ -1,4 +1,4 @@
-"""Tensors and arrays as a pickle describes them, and the names that stand for them in a pickle.
+"""Tensors and arrays as a pickle describes them, and the functions that make them of a pickle's calls.
 
 A :class:`Tensor` is a window on a storage, whose bytes lie elsewhere in the file. Nothing is copied until
 :mod:`crosscheck.studies.checkpoint.tensors` makes an array of it.
@@ -11,16 +11,17 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import ml_dtypes
 import numpy as np
 
-from crosscheck.studies.checkpoint.pickles import NAME_LENGTH, BadPickle, Global, Inert, Make, flat_key
+from crosscheck.studies.checkpoint.archives import Buffer
+from crosscheck.studies.checkpoint.pickles import NAME_LENGTH, BadPickle, Global, Inert, Maker, Value, flat_key
 
-Fetch = Callable[[], Any]  # the bytes of a storage, as a buffer
+Fetch: TypeAlias = Callable[[], Buffer]  # returns the bytes of a storage
 
-# torch's names of storages, and of dtypes, with the dtype that NumPy or ml_dtypes has for them
+# torch's classes of storages, with the dtype of NumPy or ml_dtypes
 STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
@@ -34,14 +35,12 @@ _DTYPES = {
     **{name: np.dtype(name) for name in ("uint16", "uint32", "uint64")},
     **{name: np.dtype(getattr(ml_dtypes, name)) for name in _NARROW},
 }
-
-
-AXES = 32  # the most that NumPy's arrays had for long
+AXES = 32  # the most that arrays had before NumPy 2
 
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """``count`` numbers of one dtype in a row."""
+    """``count`` numbers of one dtype, one after another."""
 
     dtype: np.dtype
     fetch: Fetch
@@ -54,10 +53,13 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """The numbers of a quantized tensor are ``(integer - zero_point) * scale``, both along ``axis`` if it is given."""
+    """How a tensor is quantized: its numbers are ``(integer - zero_point) * scale``.
 
-    scale: Any
-    zero_point: Any
+    With an ``axis``, the scale and the zero point are tensors along it; without one, they are numbers.
+    """
+
+    scale: Value
+    zero_point: Value
     axis: int | None = None
 
 
@@ -89,10 +91,10 @@ class Tensor:
 
 
 class PickledArray:
-    """A NumPy array, which a pickle makes empty first and fills with a state afterwards."""
+    """A NumPy array. A pickle makes it empty and fills it with a state afterwards."""
 
     array: np.ndarray | None = None
-    kind: str = "objects"  # of what it is an array, if not of numbers
+    kind: str = "objects"  # what it holds, if it holds no numbers
 
 
 _NUMBERS = re.compile(r"[biufc]\d{1,2}")
@@ -100,13 +102,13 @@ _NUMBERS = re.compile(r"[biufc]\d{1,2}")
 
 @dataclass
 class PickledDtype:
-    """NumPy's dtype, "f4", which gets its byte order as a state."""
+    """A dtype of NumPy by its name, such as "f4". A pickle sets its byte order as a state."""
 
     name: str
     order: str = "="
 
     def resolve(self) -> np.dtype | None:
-        """Return the dtype if it is one of numbers, which NumPy may make of any bytes."""
+        """Return the dtype if it is one of numbers: of these, NumPy can make an array from any bytes."""
         if not isinstance(self.name, str) or not _NUMBERS.fullmatch(self.name):
             return None
         try:
@@ -115,12 +117,11 @@ class PickledDtype:
             return None
 
 
-def storage_of(identity: Any, fetch: Callable[[str, int], Fetch]) -> Storage | Inert:
+def storage_of(identity: Value, fetch: Callable[[str, int], Fetch]) -> Storage | Inert:
     """Return the storage of torch's persistent id, ("storage", class, key, location, count, ...).
 
-    One of a class without a dtype here, such as four-bit integers, is an :class:`Inert`.
-
-    ``fetch(key, size)`` gives a function that returns the storage's bytes.
+    A storage whose class has no dtype here, such as four-bit integers, becomes an :class:`Inert`. ``fetch(key, size)``
+    returns a function that returns the storage's bytes.
     """
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
         raise BadPickle("a persistent id is not a storage of torch's")
@@ -134,12 +135,12 @@ def storage_of(identity: Any, fetch: Callable[[str, int], Fetch]) -> Storage | I
     return Storage(dtype, fetch(str(key), count * dtype.itemsize), count)
 
 
-def is_key(key: Any) -> bool:
-    """Whether this may be the key of a storage. Nothing else of a file is made text."""
+def is_key(key: Value) -> bool:
+    """Return whether this may be the key of a storage. Nothing else of a file is converted to text."""
     return (type(key) is str and len(key) <= NAME_LENGTH) or type(key) is int
 
 
-def _tensor(args: Sequence[Any]) -> Any:
+def _tensor(args: Sequence[Value]) -> Value:
     storage, offset, shape, strides = args[:4]
     metadata = args[6] if len(args) > 6 and isinstance(args[6], dict) else {}
     if not isinstance(storage, Storage):
@@ -150,8 +151,8 @@ def _tensor(args: Sequence[Any]) -> Any:
     return Tensor(storage, offset, tuple(shape), tuple(strides), conj, neg)
 
 
-def _tensor_with_dtype(args: Sequence[Any]) -> Any:
-    """``_rebuild_tensor_v3``: the storage is bytes, and the dtype stands beside it."""
+def _tensor_with_dtype(args: Sequence[Value]) -> Value:
+    """Make a tensor as ``_rebuild_tensor_v3``: the storage is bytes, and the dtype is an argument."""
     dtype = _DTYPES.get(args[6].name.removeprefix("torch.")) if isinstance(args[6], Global) else None
     storage = args[0]
     if dtype is None or not isinstance(storage, Storage):
@@ -160,8 +161,8 @@ def _tensor_with_dtype(args: Sequence[Any]) -> Any:
     return _tensor((typed, *args[1:6], *args[7:]))
 
 
-def _quantized(args: Sequence[Any]) -> Any:
-    """``_rebuild_qtensor(storage, offset, size, stride, (kind, scale, zero_point[, axis]), ...)``."""
+def _quantized(args: Sequence[Value]) -> Value:
+    """Make a tensor as ``_rebuild_qtensor(storage, offset, size, stride, (kind, scale, zero_point[, axis]), ...)``."""
     kind, *values = args[4]
     name = kind.name if isinstance(kind, Global) else ""
     if name == "torch.per_tensor_affine" and all(isinstance(value, (int, float)) for value in values):
@@ -174,13 +175,13 @@ def _quantized(args: Sequence[Any]) -> Any:
     return replace(tensor, scheme=scheme) if isinstance(tensor, Tensor) else tensor
 
 
-def _of_subclass(args: Sequence[Any]) -> Any:
-    """``_rebuild_from_type_v2(function, type, args, state)``: what the function gives, in a subclass of Tensor."""
-    maker = KNOWN.get(args[0].name) if isinstance(args[0], Global) else None
+def _of_subclass(args: Sequence[Value]) -> Value:
+    """Make what the function of ``_rebuild_from_type_v2(function, type, args, state)`` makes, without the subclass."""
+    maker = MAKERS.get(args[0].name) if isinstance(args[0], Global) else None
     return maker(args[2]) if maker else Inert(args[1].name if isinstance(args[1], Global) else "a tensor", args)
 
 
-def _mapping(args: Sequence[Any]) -> Any:
+def _mapping(args: Sequence[Value]) -> Value:
     given = args[-1] if args else ()
     if isinstance(given, dict):
         return dict(given)
@@ -189,43 +190,43 @@ def _mapping(args: Sequence[Any]) -> Any:
     return {}
 
 
-def _sequence(args: Sequence[Any]) -> list[Any]:
+def _sequence(args: Sequence[Value]) -> list[Value]:
     return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
 
 
-def _object(args: Sequence[Any]) -> Inert:
-    """``copyreg._reconstructor(class, base, state)``. The state of a subclass of dict or list is its content."""
-    made = Inert(args[0].name if isinstance(args[0], Global) else "an object")
+def _object(args: Sequence[Value]) -> Inert:
+    """Keep ``copyreg._reconstructor(class, base, state)``. The state of a subclass of dict or list is its content."""
+    result = Inert(args[0].name if isinstance(args[0], Global) else "an object")
     if isinstance(args[2], dict):
-        made.entries.update(args[2])
+        result.entries.update(args[2])
     elif isinstance(args[2], (list, tuple)):
-        made.items.extend(args[2])
-    return made
+        result.items.extend(args[2])
+    return result
 
 
-def _encoded(args: Sequence[Any]) -> bytes:
-    """``_codecs.encode(text, "latin1")``: bytes, as protocol 2 writes them."""
+def _encoded(args: Sequence[Value]) -> bytes:
+    """Make bytes as ``_codecs.encode(text, "latin1")``: protocol 2 writes them so."""
     if len(args) != 2 or not isinstance(args[1], str) or args[1] not in ("latin1", "latin-1"):
         raise BadPickle("bytes are in another encoding than latin1")
     return codecs.encode(args[0], "latin-1")
 
 
-def _no_bytes(args: Sequence[Any]) -> bytes:
-    """``bytes()``, as protocol 2 writes them if there are none."""
+def _no_bytes(args: Sequence[Value]) -> bytes:
+    """Make ``bytes()``: protocol 2 writes empty bytes so."""
     if args:
         raise BadPickle("bytes are made of something else than text")
     return b""
 
 
-def _numpy_scalar(args: Sequence[Any]) -> Any:
+def _numpy_scalar(args: Sequence[Value]) -> PickledArray:
     dtype = args[0].resolve() if isinstance(args[0], PickledDtype) else None
-    made = PickledArray()
+    result = PickledArray()
     if dtype is not None and len(args) > 1:
-        made.array = _from_bytes(args[1], dtype, ())
-    return made
+        result.array = _from_bytes(args[1], dtype, ())
+    return result
 
 
-def _from_bytes(data: Any, dtype: np.dtype, shape: tuple[int, ...], *, by_columns: bool = False) -> np.ndarray:
+def _from_bytes(data: Value, dtype: np.dtype, shape: tuple[int, ...], *, by_columns: bool = False) -> np.ndarray:
     if isinstance(data, str):  # Python 2 had no bytes
         data = data.encode("latin-1")
     if len(shape) > AXES or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
@@ -235,18 +236,21 @@ def _from_bytes(data: Any, dtype: np.dtype, shape: tuple[int, ...], *, by_column
     return np.ndarray(shape, dtype, data, order="F" if by_columns else "C")
 
 
-def _numpy_array(args: Sequence[Any]) -> PickledArray:
-    """``_frombuffer(bytes, dtype, shape, order)``, as protocol 5 writes arrays."""
+def _numpy_array(args: Sequence[Value]) -> PickledArray:
+    """Make an array as ``_frombuffer(bytes, dtype, shape, order)``: protocol 5 writes arrays so."""
     data, dtype, shape, order = args
-    made = PickledArray()
+    result = PickledArray()
     resolved = dtype.resolve() if isinstance(dtype, PickledDtype) else None
     if resolved is not None and isinstance(data, (bytes, bytearray)):
-        made.array = _from_bytes(data, resolved, tuple(shape), by_columns=order == "F")
-    return made
+        result.array = _from_bytes(data, resolved, tuple(shape), by_columns=order == "F")
+    return result
 
 
-def set_state(value: Any, state: Any) -> None:
-    """Fill what NumPy makes empty first: (version, shape, dtype, by columns, bytes), and (version, byte order, ...)."""
+def set_state(value: Value, state: Value) -> None:
+    """Set the state of an array, (version, shape, dtype, by columns, bytes), or a dtype, (version, byte order, ...).
+
+    The state of a tensor, which is Python attributes, is ignored. TypeError for any other value.
+    """
     if isinstance(value, PickledArray):
         _, shape, dtype, by_columns, data = state
         resolved = dtype.resolve() if isinstance(dtype, PickledDtype) else None
@@ -256,41 +260,39 @@ def set_state(value: Any, state: Any) -> None:
             value.array = _from_bytes(data, resolved, tuple(shape), by_columns=bool(by_columns))
     elif isinstance(value, PickledDtype) and isinstance(state, tuple) and len(state) > 1:
         value.order = state[1] if state[1] in (">", "<") else "="
-    elif not isinstance(value, Tensor):  # whose state is Python's attributes
+    elif not isinstance(value, Tensor):
         raise TypeError
 
 
-_LISTS = (
-    "restore_type_tag",
-    "build_tensorlist",
-    "build_intlist",
-    "build_doublelist",
-    "build_boollist",
-)  # TorchScript's
+def _first(args: Sequence[Value]) -> Value:
+    return args[0]
+
+
+_FIRST = (
+    "torch._utils._rebuild_device_tensor_from_numpy",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch.nn.parameter.Parameter",
+    "torch.jit._pickle.restore_type_tag",
+    *(f"torch.jit._pickle.build_{kind}list" for kind in ("tensor", "int", "double", "bool")),
+)
 _NUMPY = ("numpy.core", "numpy._core")
-KNOWN: dict[str, Make] = {
+_BUILTINS = ("builtins", "__builtin__")
+MAKERS: dict[str, Maker] = {
+    **dict.fromkeys(_FIRST, _first),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,
     "torch._utils._rebuild_qtensor": _quantized,
-    "torch._utils._rebuild_device_tensor_from_numpy": lambda args: args[0],
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": lambda args: args[0],
-    "torch._utils._rebuild_parameter": lambda args: args[0],
-    "torch.nn.parameter.Parameter": lambda args: args[0],
-    "torch._utils._rebuild_parameter_with_state": lambda args: args[0],
     "torch._tensor._rebuild_from_type": _of_subclass,
     "torch._tensor._rebuild_from_type_v2": _of_subclass,
     "torch.Size": lambda args: tuple(_sequence(args)),
-    **{f"torch.jit._pickle.{name}": lambda args: args[0] for name in _LISTS},
-    "collections.OrderedDict": _mapping,
-    "collections.defaultdict": _mapping,
-    "collections.Counter": _mapping,
-    **{f"{home}.set": _sequence for home in ("builtins", "__builtin__")},
-    **{f"{home}.frozenset": _sequence for home in ("builtins", "__builtin__")},
+    **{f"collections.{name}": _mapping for name in ("OrderedDict", "defaultdict", "Counter")},
+    **{f"{home}.{name}": _sequence for home in _BUILTINS for name in ("set", "frozenset")},
+    **{f"{home}.bytes": _no_bytes for home in _BUILTINS},
+    **{f"{home}._reconstructor": _object for home in ("copyreg", "copy_reg")},
     "_codecs.encode": _encoded,
-    **{f"{home}.bytes": _no_bytes for home in ("builtins", "__builtin__")},
-    "copyreg._reconstructor": _object,
-    "copy_reg._reconstructor": _object,
     "numpy.dtype": lambda args: PickledDtype(args[0]),
     **{f"{home}.multiarray._reconstruct": lambda args: PickledArray() for home in _NUMPY},
     **{f"{home}.multiarray.scalar": _numpy_scalar for home in _NUMPY},

@@ -7,41 +7,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crosscheck.core.problem import Arrays
+from crosscheck.studies.checkpoint.contents import Checkpoint
 from crosscheck.studies.checkpoint.errors import BadFile, first_line, listed
-from crosscheck.studies.checkpoint.flat import Checkpoint
 
 LARGEST = 2**26  # bytes of an index
 
 
 def read_index(path: Path, read: Callable[[Path], Checkpoint]) -> Checkpoint:
-    """Return the arrays of all shards that the index names, in its order; ``read`` reads one of them.
+    """Return the arrays of all shards that the index names, in its order; ``read`` reads one shard.
 
     Raises:
       BadFile: the file is no such index, a shard is not beside it, or one lacks what the index says it has.
     """
-    shards: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     weight_map = _weight_map(path)
     for name, file in weight_map.items():
         if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
             raise BadFile(path, f"it puts {name!r} into {file!r}, which is no file beside it", "Check the index")
-        shards.setdefault(file, []).append(name)
-    whole = Checkpoint()
-    more: Arrays = {}
-    for file, names in shards.items():
+        names_of.setdefault(file, []).append(name)
+    checkpoint = Checkpoint()
+    indexed: Arrays = {}
+    for file, names in names_of.items():
         shard = path.with_name(file)
         if not shard.is_file():
-            raise BadFile(path, f"its shard {file!r} is not beside it", f"Download all {len(shards)} shards")
-        flat = read(shard)
-        if missing := [name for name in names if name not in flat.arrays]:
+            raise BadFile(path, f"its shard {file!r} is not beside it", f"Download all {len(names_of)} shards")
+        part = read(shard)
+        if missing := [name for name in names if name not in part.arrays]:
             raise BadFile(path, f"its shard {file!r} lacks {listed(missing)}", "Download it again")
-        whole.arrays |= {name: flat.arrays[name] for name in names}
-        more |= flat.arrays  # what the index does not name is in the file all the same
-        whole.notes |= flat.notes
-        whole.skipped |= flat.skipped
-        whole.holders |= flat.holders
-    whole.arrays = {name: whole.arrays[name] for name in weight_map}
-    whole.arrays |= {name: array for name, array in more.items() if name not in whole.arrays}
-    return whole
+        indexed |= {name: part.arrays[name] for name in names}
+        checkpoint.add(part)
+    others = {name: array for name, array in checkpoint.arrays.items() if name not in indexed}
+    checkpoint.arrays = {name: indexed[name] for name in weight_map} | others  # the shards may hold more than is listed
+    return checkpoint
 
 
 def _weight_map(path: Path) -> dict[str, object]:

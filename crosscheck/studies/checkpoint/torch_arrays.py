@@ -1,4 +1,4 @@
-"""NumPy arrays to torch tensors and back, with the dtypes that NumPy has no name for as ml_dtypes'."""
+"""NumPy arrays to torch tensors and back. ml_dtypes has the dtypes that NumPy does not have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _INTEGERS = {1: (np.uint8, torch.uint8), 2: (np.int16, torch.int16)}
 
 
 def to_torch(array: np.ndarray) -> torch.Tensor:
-    """Return a copy of ``array``."""
+    """Return a copy of ``array`` as a tensor."""
     copy = np.array(array)
     if hasattr(ml_dtypes, copy.dtype.name):
         integers, _ = _INTEGERS[copy.dtype.itemsize]

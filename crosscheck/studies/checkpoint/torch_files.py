@@ -1,34 +1,35 @@
 """torch's files: the archive that torch.save and torch.jit.save write, torch's format from before 1.6, and a pickle.
 
-Each gives its content as plain containers of tensors, by :mod:`crosscheck.studies.checkpoint.pickles`, and nothing of
-the file is run. Storages are views of the file. Source of the formats: ``torch/serialization.py``.
+:mod:`crosscheck.studies.checkpoint.pickles` reads each of them as plain containers of tensors. Nothing of the file is
+run. Storages are views of the file. Source of the formats: ``torch/serialization.py``.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, NoReturn
 
 from crosscheck.studies.checkpoint.archives import ZIP, Archive, BadArchive, Unpacking, open_archive
-from crosscheck.studies.checkpoint.pickles import BadPickle, Budget, Make, read_pickle
-from crosscheck.studies.checkpoint.records import KNOWN, Fetch, Storage, is_key, set_state, storage_of
+from crosscheck.studies.checkpoint.pickles import BadPickle, Budget, Maker, Value, read_pickle
+from crosscheck.studies.checkpoint.records import MAKERS, Fetch, Storage, is_key, set_state, storage_of
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file from before 1.6
-NESTED = 4  # pickles within storages
+NESTED = 4  # pickles within storages, at most
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a file gives, and whether its numbers are in the order of bytes of big-endian machines."""
+class TorchContent:
+    """The value of a file, and whether its numbers have the byte order of big-endian machines."""
 
-    value: Any
+    value: Value
     is_big_endian: bool = False
 
 
 def is_torch_archive(archive: Archive) -> bool:
+    """Return whether an archive has a pickle where torch puts it."""
     return bool(_pickles(archive))
 
 
@@ -36,8 +37,12 @@ def _pickles(archive: Archive) -> list[str]:
     return [name for name in archive.members if name.endswith("/data.pkl") or name == "data.pkl"]
 
 
-def read_torch_archive(archive: Archive, budget: Budget | None = None, depth: int = 0) -> Content:
-    """``NAME/data.pkl`` is a pickle, and ``NAME/data/KEY`` are the storages. So are TorchScript's, beside its code."""
+def read_torch_archive(archive: Archive, budget: Budget | None = None, depth: int = 0) -> TorchContent:
+    """Return the content of a file by torch.save or torch.jit.save, whose code is not read.
+
+    ``NAME/data.pkl`` is a pickle, and ``NAME/data/KEY`` are the storages. ``budget`` and ``depth`` are those of
+    :func:`read_pickled`.
+    """
     pickles = _pickles(archive)
     if len(pickles) != 1:
         raise BadArchive(f"it has {len(pickles)} members data.pkl")
@@ -52,12 +57,12 @@ def read_torch_archive(archive: Archive, budget: Budget | None = None, depth: in
         return lambda: archive.read(name)
 
     budget = budget or Budget()
-    known = _known(budget, archive.unpacking, depth)
+    makers = _makers(budget, archive.unpacking, depth)
     value, _ = read_pickle(
-        bytes(archive.read(pickles[0])), known, lambda identity: storage_of(identity, fetch), set_state, budget
+        bytes(archive.read(pickles[0])), makers, lambda identity: storage_of(identity, fetch), set_state, budget
     )
     order = bytes(archive.read(f"{folder}byteorder")) if f"{folder}byteorder" in archive.members else b"little"
-    return Content(value, is_big_endian=order == b"big")
+    return TorchContent(value, is_big_endian=order == b"big")
 
 
 def read_pickled(
@@ -66,28 +71,34 @@ def read_pickled(
     budget: Budget | None = None,
     unpacking: Unpacking | None = None,
     depth: int = 0,
-) -> Content:
-    """A file from before torch 1.6 (``_use_new_zipfile_serialization=False``), or a pickle by itself.
+) -> TorchContent:
+    """Return the content of a file from before torch 1.6, or of a single pickle.
 
-    ``file`` is open for reading and ``buffer`` is its content. ``depth`` counts the pickles around this one, which
-    have the same ``budget`` and ``unpacking``.
+    torch still writes the former with ``_use_new_zipfile_serialization=False``.
+
+    Args:
+      buffer: the content of the file.
+      file: the file, open for reading.
+      budget: what the pickles of the file may take, also those around this one.
+      unpacking: counts the bytes of archives, also those around this file.
+      depth: number of pickles around this one.
     """
     budget = budget or Budget()
-    known = _known(budget, unpacking or Unpacking(len(buffer)), depth)
-    first, _ = read_pickle(file, known, _no_storage, set_state, budget)
+    makers = _makers(budget, unpacking or Unpacking(len(buffer)), depth)
+    first, _ = read_pickle(file, makers, _no_storage, set_state, budget)
     if type(first) is not int or first != MAGIC:
         if file.read(1):
             raise BadPickle("it goes on after the end of its pickle")
-        return Content(first)
-    version, _ = read_pickle(file, known, _no_storage, set_state, budget)
-    system, _ = read_pickle(file, known, _no_storage, set_state, budget)
+        return TorchContent(first)
+    version, _ = read_pickle(file, makers, _no_storage, set_state, budget)
+    system, _ = read_pickle(file, makers, _no_storage, set_state, budget)
     if version != 1001 or not isinstance(system, dict):
         raise BadPickle("it is not of torch's protocol 1001")
     storages = _Storages()
-    value, _ = read_pickle(file, known, storages.by_id, set_state, budget)
-    keys, _ = read_pickle(file, known, _no_storage, set_state, budget)
+    value, _ = read_pickle(file, makers, storages.by_id, set_state, budget)
+    keys, _ = read_pickle(file, makers, _no_storage, set_state, budget)
     storages.locate(buffer, file.tell(), keys)
-    return Content(value, is_big_endian=system.get("little_endian") is False)
+    return TorchContent(value, is_big_endian=system.get("little_endian") is False)
 
 
 @dataclass
@@ -95,9 +106,10 @@ class _Storages:
     """The storages that stand in a file after the pickle that names them."""
 
     item_sizes: dict[str, int] = field(default_factory=dict)
-    found: dict[str, memoryview] = field(default_factory=dict)
+    contents: dict[str, memoryview] = field(default_factory=dict)
 
-    def by_id(self, identity: Any) -> Any:
+    def by_id(self, identity: Value) -> Value:
+        """Return the storage of a persistent id. Its bytes are known after :meth:`locate`."""
         if isinstance(identity, tuple) and identity[:1] == ("module",):  # a class, with its source beside it
             return identity[1]
         storage = storage_of(identity, self._fetch)
@@ -109,14 +121,14 @@ class _Storages:
 
     def _fetch(self, key: str, size: int) -> Fetch:
         def content() -> memoryview:
-            if len(self.found.get(key, b"")) < size:
+            if len(self.contents.get(key, b"")) < size:
                 raise BadPickle(f"a tensor wants {size:,} bytes of the storage {key!r}, which is not whole")
-            return self.found[key]
+            return self.contents[key]
 
         return content
 
-    def locate(self, buffer: memoryview, start: int, keys: Any) -> None:
-        """Each storage is a count, int64, and so many numbers."""
+    def locate(self, buffer: memoryview, start: int, keys: Value) -> None:
+        """Find the storages in ``buffer``. Each is a count n, int64, and n numbers."""
         if not isinstance(keys, list) or not all(map(is_key, keys)):
             raise BadPickle("the list of its storages is no list of keys")
         for key in map(str, keys):
@@ -126,15 +138,15 @@ class _Storages:
             start += _COUNT.size
             if size < 0:
                 return
-            self.found[key] = buffer[start : start + size]
+            self.contents[key] = buffer[start : start + size]
             start += size
 
 
 _COUNT = struct.Struct("<q")
 
 
-def _window(storage: Storage, view: Any) -> Storage:
-    """A part of a storage: (key, offset, count)."""
+def _window(storage: Storage, view: Value) -> Storage:
+    """Return a part of a storage; ``view`` is (key, offset, count)."""
     _, offset, count = view
     if type(offset) is not int or type(count) is not int or min(offset, count) < 0 or offset + count > storage.count:
         raise BadPickle("a window on a storage reaches beyond it")
@@ -142,26 +154,26 @@ def _window(storage: Storage, view: Any) -> Storage:
     return Storage(storage.dtype, lambda: storage.fetch()[offset * size : (offset + count) * size], count)
 
 
-def _no_storage(identity: Any) -> Any:
+def _no_storage(identity: Value) -> NoReturn:
     raise BadPickle("it has a persistent id, and no storages")
 
 
-def _known(budget: Budget, unpacking: Unpacking, depth: int) -> Mapping[str, Make]:
-    """The names that stand for data. A storage that was pickled by itself holds a file of torch's in its bytes."""
+def _makers(budget: Budget, unpacking: Unpacking, depth: int) -> Mapping[str, Maker]:
+    """Return the makers of torch's files. The bytes of a storage that was pickled separately are another torch file."""
 
-    def storage_in(args: Any) -> Any:
+    def load_storage(args: Sequence[Value]) -> Value:
         if depth >= NESTED or not isinstance(args[0], (bytes, bytearray)):
             raise BadPickle(f"it has files of torch's in files of torch's, over {NESTED} deep")
-        inner = _read_within(memoryview(args[0]), io.BytesIO(args[0]), budget, unpacking, depth + 1)
+        inner = _read_inner(memoryview(args[0]), io.BytesIO(args[0]), budget, unpacking, depth + 1)
         if inner.is_big_endian:
             raise BadPickle("it has storages from a big-endian machine in a pickle")
         return inner.value
 
-    return KNOWN | {"torch.storage._load_from_bytes": storage_in}
+    return MAKERS | {"torch.storage._load_from_bytes": load_storage}
 
 
-def _read_within(buffer: memoryview, file: IO[bytes], budget: Budget, unpacking: Unpacking, depth: int) -> Content:
-    """A file of torch's within another, which pays for both."""
+def _read_inner(buffer: memoryview, file: IO[bytes], budget: Budget, unpacking: Unpacking, depth: int) -> TorchContent:
+    """Return the content of a torch file within another one. Both use the same budget."""
     if bytes(buffer[:4]) == ZIP:
         return read_torch_archive(open_archive(buffer, file, unpacking), budget, depth)
     return read_pickled(buffer, file, budget, unpacking, depth)

@@ -1,14 +1,14 @@
-"""Keras's files: .keras and .weights.h5 of Keras 3, and the HDF5 files of Keras 2, known by their content.
+"""Keras's files: .keras and .weights.h5 of Keras 3, and the HDF5 files of Keras 2. Their content tells which one it is.
 
     .keras         a zip archive of a configuration and of a file of weights like the next
     .weights.h5    HDF5 with a group per layer, ``layers/lstm/cell/vars/0``, ``1`` and ``2`` for the kernel, the
                    recurrent kernel and the bias
-    .h5, .hdf5     HDF5 with arrays by name, with or without a configuration: see legacy.py
+    .h5, .hdf5     HDF5 with arrays by name, with or without a configuration: see keras2_files.py
 
-Groups of Keras 3's files have names of their own, the class in snake case and a number; Keras's name of the layer is
-the attribute "name" of its ``vars``, which Keras 3.3 does not write yet and 3.6 does. Nothing of a file is run: no
-configuration is deserialised, and what lies outside of the file is not followed. An archive has checksums, held to
-before HDF5's library sees its weights. HDF5 files have none, and overwritten bytes can crash that library.
+In Keras 3's files, the name of a group is the class in snake case and a number. Keras's name of the layer is the
+attribute "name" of its ``vars``; Keras 3.6 writes it and Keras 3.3 does not. Nothing of a file is run: no configuration
+is deserialised, and nothing outside of the file is followed. An archive has checksums, which are checked before HDF5's
+library reads its weights. HDF5 files have none, and overwritten bytes can crash that library.
 """
 
 from __future__ import annotations
@@ -18,37 +18,41 @@ import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-from jax_lstm.convert.keras import legacy, weights
-from jax_lstm.convert.keras.hdf5 import array, check_size, child, text
-from jax_lstm.convert.keras.inventory import DAMAGE, Inventory, reason
-from jax_lstm.convert.keras.layers import Store
-from jax_lstm.convert.keras.models import inventory
+import numpy as np
 
-ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"  # what these files begin with
+from jax_lstm.convert.keras import keras2_files, weights_files
+from jax_lstm.convert.keras.cell_arrays import Shape
+from jax_lstm.convert.keras.hdf5 import Node, check_size, child, read_dataset, read_text
+from jax_lstm.convert.keras.inventory import DAMAGE, Inventory, reason_of
+from jax_lstm.convert.keras.layer_configs import WeightStore
+from jax_lstm.convert.keras.model_configs import inventory_of_model
+
+ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"  # how these files begin
 CONFIG_MEMBER, WEIGHTS_MEMBER = "config.json", "model.weights.h5"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Inventory]:
-    """Yield what a file has, to be read while it is open. ValueError, with the path, for whatever is wrong in it."""
-    h5py = _h5py(path)
-    with path.open("rb") as file, _naming(path):
+def open_inventory(path: Path) -> Iterator[Inventory]:
+    """Yield the layers of a file, which are read while it is open. ValueError, with the path, for all that is wrong."""
+    h5py = _require_h5py(path)
+    with path.open("rb") as file, _errors_with(path):
         start = file.read(len(HDF5))
         file.seek(0)
         if start == HDF5:
             with h5py.File(file, "r") as hdf5:
-                yield legacy.inventory(hdf5) or weights.inventory(Groups(hdf5))
+                yield keras2_files.inventory_of_file(hdf5) or weights_files.inventory_of_file(GroupWeights(hdf5))
         elif start.startswith(ZIP):
             with zipfile.ZipFile(file) as archive:
                 missing = {CONFIG_MEMBER, WEIGHTS_MEMBER} - set(archive.namelist())
                 if missing:
                     raise ValueError(f"must be a .keras file, and lacks {' and '.join(sorted(missing))}.")
-                config = json.loads(_member(archive, CONFIG_MEMBER))
-                with h5py.File(io.BytesIO(_member(archive, WEIGHTS_MEMBER)), "r") as hdf5:
-                    yield inventory(config, lambda: Groups(hdf5))
+                config = json.loads(_read_member(archive, CONFIG_MEMBER))
+                with h5py.File(io.BytesIO(_read_member(archive, WEIGHTS_MEMBER)), "r") as hdf5:
+                    yield inventory_of_model(config, partial(GroupWeights(hdf5).entry, "layers"))
         else:
             raise ValueError(
                 "must be a .keras, .weights.h5, .h5 or .hdf5 file of Keras's, and begins like neither a zip archive "
@@ -56,7 +60,7 @@ def opened(path: Path) -> Iterator[Inventory]:
             )
 
 
-def _h5py(path: Path) -> Any:
+def _require_h5py(path: Path) -> ModuleType:
     try:
         import h5py
     except ImportError as error:
@@ -65,55 +69,55 @@ def _h5py(path: Path) -> Any:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Errors with the path before them, as ValueErrors."""
+def _errors_with(path: Path) -> Iterator[None]:
+    """Turn errors into ValueErrors that begin with the path."""
     try:
         yield
     except DAMAGE as error:
-        raise ValueError(f"{path} {reason(error)}") from error
+        raise ValueError(f"{path} {reason_of(error)}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     info = archive.getinfo(name)
     check_size(name, info.file_size, info.compress_size)
     return archive.read(info)
 
 
-class Groups(Store):
-    """The weights of a layer, or of all, as a group of an HDF5 file of Keras 3."""
+class GroupWeights(WeightStore):
+    """The weights of a layer, or of all layers, in a group of a Keras 3 file."""
 
-    def __init__(self, group: Any):
+    def __init__(self, group: Node):
         self.group = group
 
-    def attribute(self, name: str) -> Groups:
-        return Groups(child(self.group, name))
+    def attribute(self, name: str) -> GroupWeights:
+        return GroupWeights(child(self.group, name))
 
-    def entry(self, container: str, name: str, group: str) -> Groups:
-        found = self.attribute(container).attribute(group)
-        if found.name not in (None, name):
+    def entry(self, container: str, name: str, group: str) -> GroupWeights:
+        weights = self.attribute(container).attribute(group)
+        if weights.name not in (None, name):
             raise ValueError(
-                f"{found.group.name} has the weights of {found.name!r}, where the configuration has {name!r}: the file "
-                "was changed, or its configuration and weights are of two models."
+                f"{weights.group.name} has the weights of {weights.name!r}, where the configuration has {name!r}: the "
+                "file was changed, or its configuration and weights are of two models."
             )
-        return found
+        return weights
 
-    def weights(self) -> list[Any]:
+    def arrays(self) -> list[np.ndarray]:
         values = child(self.group, "vars")
-        return [array(child(values, name)) for name in sorted(values, key=int)]
+        return [read_dataset(child(values, name)) for name in sorted(values, key=int)]
 
     @property
     def name(self) -> str | None:
-        """Keras's name of the layer, where the file has it."""
-        return text(child(self.group, "vars"), "name") if "vars" in self.group else None
+        """Keras's name of the layer, if the file has it."""
+        return read_text(child(self.group, "vars"), "name") if "vars" in self.group else None
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of its own arrays, by their numbers; none where it has no vars."""
+    def shapes(self) -> dict[str, Shape]:
+        """Return the shapes of the group's own arrays, by their numbers."""
         values = child(self.group, "vars") if "vars" in self.group else {}
         return {name: getattr(child(values, name), "shape", ()) for name in sorted(values)}
 
-    def groups(self) -> dict[str, Groups]:
-        """The groups below, but for vars."""
-        found = {name: child(self.group, name) for name in self.group if name != "vars"}
-        return {name: Groups(group) for name, group in found.items() if hasattr(group, "keys")}
+    def groups(self) -> dict[str, GroupWeights]:
+        """Return the groups below, without vars."""
+        nodes = {name: child(self.group, name) for name in self.group if name != "vars"}
+        return {name: GroupWeights(node) for name, node in nodes.items() if hasattr(node, "keys")}

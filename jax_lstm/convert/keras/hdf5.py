@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import count, takewhile
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 
+Node: TypeAlias = Any  # h5py's Group, File or Dataset. h5py is imported only if a file is read.
 LARGE, DENSE = 2**24, 20  # a file that declares more bytes than this, and this times what it holds, is a trap
 STRINGS = 2**12  # what fits in an attribute that Keras writes: 64 KiB of references of 16 bytes
 FOREIGN = "it is no file of Keras's."
@@ -18,8 +20,8 @@ def check_size(name: str, declared: int, held: int) -> None:
         raise ValueError(f"{name} declares {declared} bytes and holds {held}: {FOREIGN}")
 
 
-def child(group: Any, path: str) -> Any:
-    """Return what is at ``path`` below a group, part by part; never what a link points to, which may be another file.
+def child(group: Node, path: str) -> Node:
+    """Return what is at ``path`` below a group. Links are never followed, since they may point to another file.
 
     ValueError if there is no such entry, or if it is a link.
     """
@@ -35,41 +37,37 @@ def child(group: Any, path: str) -> Any:
     return group
 
 
-def array(stored: Any) -> np.ndarray:
-    """Return the numbers of a dataset. ValueError if they lie elsewhere, are no numbers or declare a size to harm."""
-    if stored.external or stored.is_virtual:
-        raise ValueError(f"{stored.name} lies in another file: {FOREIGN}")
-    bfloat16 = text(stored, "dtype") == "bfloat16"  # which HDF5 has no name for
-    if stored.dtype.kind not in ("V" if bfloat16 else "fiu"):
-        raise ValueError(f"{stored.name} has dtype {stored.dtype}, where numbers are expected: {FOREIGN}")
-    check_size(stored.name, stored.nbytes, stored.id.get_storage_size())
-    read = stored[()]
-    return read.view(jnp.bfloat16) if bfloat16 else read.astype(read.dtype.newbyteorder("="), copy=False)
+def read_dataset(dataset: Node) -> np.ndarray:
+    """Return the numbers of a dataset. ValueError if they lie elsewhere, are no numbers or declare a harmful size."""
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{dataset.name} lies in another file: {FOREIGN}")
+    bfloat16 = read_text(dataset, "dtype") == "bfloat16"  # HDF5 has no name for it
+    if dataset.dtype.kind not in ("V" if bfloat16 else "fiu"):
+        raise ValueError(f"{dataset.name} has dtype {dataset.dtype}, where numbers are expected: {FOREIGN}")
+    check_size(dataset.name, dataset.nbytes, dataset.id.get_storage_size())
+    numbers = dataset[()]
+    return numbers.view(jnp.bfloat16) if bfloat16 else numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
 
 
-def text(node: Any, name: str) -> str | None:
+def read_text(node: Node, name: str) -> str | None:
     """Return an attribute that is one string, or None if there is no such attribute."""
     if name not in node.attrs:
         return None
-    found = _strings(node, name)
-    if len(found) != 1:
-        raise ValueError(f"{node.name} has {len(found)} strings in its attribute {name!r}, where one is expected.")
-    return found[0]
+    strings = _strings(node, name)
+    if len(strings) != 1:
+        raise ValueError(f"{node.name} has {len(strings)} strings in its attribute {name!r}, where one is expected.")
+    return strings[0]
 
 
-def texts(node: Any, name: str) -> list[str] | None:
+def read_texts(node: Node, name: str) -> list[str] | None:
     """Return an attribute that is a list of strings, or None. Keras splits a large one into name0, name1, ..."""
     if name in node.attrs:
         return _strings(node, name)
-    found: list[str] = []
-    number = 0
-    while f"{name}{number}" in node.attrs:
-        found += _strings(node, f"{name}{number}")
-        number += 1
-    return found if number else None
+    parts = list(takewhile(node.attrs.__contains__, (f"{name}{number}" for number in count())))
+    return [string for part in parts for string in _strings(node, part)] if parts else None
 
 
-def _strings(node: Any, name: str) -> list[str]:
+def _strings(node: Node, name: str) -> list[str]:
     declared = node.attrs.get_id(name)
     kind, size = declared.dtype.kind, int(np.prod(declared.shape, dtype=object))
     if size == 0:  # Keras's empty list, which NumPy makes one of float64

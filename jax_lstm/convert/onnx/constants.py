@@ -1,53 +1,52 @@
-"""The constants of an ONNX model as arrays, through the nodes that only move, copy or cast them.
+"""The constants of an ONNX model as arrays, also if nodes that only move, copy or cast values stand before them.
 
-A small file could ask for huge arrays, or for endless work: both have limits, and cycles are found.
+A small file could ask for huge arrays or for endless work. Both have limits, and cycles are found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 import numpy as np
 
-from jax_lstm.convert.onnx.graphs import Value, kind_of
+from jax_lstm.convert.onnx.graphs import Proto, Value, kind_of
 from jax_lstm.convert.onnx.operators import NUMBERS, OPERATORS, Call, require_onnx
 
-FREE, RATIO = 2**26, 32  # bytes that folding may make: so many, and so many times what the file holds
+FREE, RATIO = 2**26, 32  # folding may make FREE bytes, and RATIO times the bytes that the file holds
 STEPS = 10**6  # values that folding may look at
-_WRONG = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
-_NUMBER = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
+_DTYPES = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
 class Constants:
-    """The constants of one model. Each is computed once."""
+    """The constants of one model, each of which is computed once."""
 
     def __init__(self) -> None:
         self._arrays: dict[Value, np.ndarray] = {}
         self._held = self._made = self._steps = 0
 
     def read(self, value: Value) -> np.ndarray | Value:
-        """Return the array of ``value``; or, if it is no constant, one of the values that it is computed from.
+        """Return the array of ``value``; or, if it is no constant, one of the values from which it is computed.
 
         Raises:
-          ValueError: it is a constant that cannot be computed here: a limit is passed, nodes form a cycle, a tensor is
-            damaged or sparse, a Cast rounds.
+          ValueError: it is a constant that cannot be computed here: a limit is exceeded, nodes form a cycle, a tensor
+            is damaged or sparse, or a Cast rounds.
         """
         needed: dict[Value, list[Value]] = {}
         work = [value]
         while work:
-            one = work.pop()
-            if one in needed:
+            current = work.pop()
+            if current in needed:
                 continue
-            if not self._is_constant(one):
-                return one
-            self._count(one)
-            needed[one] = [] if one in self._arrays else one.inputs
-            work += needed[one]
-        for one in _in_order(needed):
-            if one not in self._arrays:
-                self._compute(one)
+            if not self._is_constant(current):
+                return current
+            self._count(current)
+            needed[current] = [] if current in self._arrays else current.inputs
+            work += needed[current]
+        for current in _in_order(needed):
+            if current not in self._arrays:
+                self._compute(current)
         return self._arrays[value]
 
     def _is_constant(self, value: Value) -> bool:
@@ -67,26 +66,26 @@ class Constants:
                 self._held += arrays[value].nbytes
             else:
                 arrays = self._call(value)
-        except _WRONG as error:
-            said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            raise ValueError(f"{value} cannot be read as a constant: {said}.") from error
+        except _ERRORS as error:
+            message = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise ValueError(f"{value} cannot be read as a constant: {message}.") from error
         self._arrays |= arrays
 
     def _call(self, value: Value) -> dict[Value, np.ndarray]:
         node, graph = value.node, value.graph
         operator = OPERATORS[kind_of(node)]
         call = Call(node, [self._arrays[graph.find(name)] if name else None for name in node.input])
-        size, most = operator.size(call), FREE + RATIO * self._held
-        if self._made + size > most:
-            raise ValueError(f"folding would make {self._made + size} bytes of {self._held}; the limit is {most}")
-        made = operator.apply(call)
+        size, limit = operator.size(call), FREE + RATIO * self._held
+        if self._made + size > limit:
+            raise ValueError(f"folding would make {self._made + size} bytes of {self._held}; the limit is {limit}")
+        result = operator.apply(call)
         self._made += size
-        outputs = made if isinstance(made, list) else [made]
+        outputs = result if isinstance(result, list) else [result]
         return {Value(graph, name): a for name, a in zip(node.output, outputs, strict=True) if name}
 
 
 def _in_order(needed: Mapping[Value, list[Value]]) -> list[Value]:
-    """The values, each after those that it is computed from."""
+    """Return the values, each after those from which it is computed."""
     try:
         return list(TopologicalSorter(needed).static_order())
     except CycleError as error:
@@ -94,22 +93,22 @@ def _in_order(needed: Mapping[Value, list[Value]]) -> list[Value]:
 
 
 def _leaf(value: Value) -> np.ndarray:
-    """The array of an initializer or of a Constant node."""
+    """Return the array of an initializer or of a Constant node."""
     if value.node is None:
         return _dense(value.source)
     given = {attribute.name: attribute for attribute in value.node.attribute}
     if "value" in given:
         return _dense(given["value"].t)
-    for name, dtype in _NUMBER.items():
+    for name, dtype in _DTYPES.items():
         if name in given:
             return np.array(require_onnx().helper.get_attribute_value(given[name]), dtype)
-    raise ValueError(f"supported: value, {', '.join(_NUMBER)}; got {', '.join(given) or 'none'}")
+    raise ValueError(f"supported: value, {', '.join(_DTYPES)}; got {', '.join(given) or 'none'}")
 
 
-def _dense(tensor: Any) -> np.ndarray:
+def _dense(tensor: Proto) -> np.ndarray:
     if hasattr(tensor, "indices"):
         raise ValueError("it is sparse; supported: dense tensors")
-    if tensor.data_location == tensor.EXTERNAL:  # onnx.load has read those of a model that came as a path
+    if tensor.data_location == tensor.EXTERNAL:  # if the model came as a path, onnx.load has read it already
         raise ValueError("it is in another file; pass the path of the model, so that it is found beside it")
     array = require_onnx().numpy_helper.to_array(tensor)
     if array.dtype.kind not in NUMBERS:

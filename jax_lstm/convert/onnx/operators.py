@@ -1,7 +1,7 @@
 """The ONNX operators that move, copy or cast values without arithmetic, on NumPy arrays.
 
-What older opsets have as an attribute and newer ones as an input is taken from where it stands. onnx's own
-ReferenceEvaluator is not used: its Unsqueeze of opset 11 puts the axes [1, 0] elsewhere than ONNX Runtime.
+Older opsets have as an attribute what newer ones have as an input: both are read. onnx's own ReferenceEvaluator is not
+used: its Unsqueeze of opset 11 puts the axes [1, 0] elsewhere than ONNX Runtime.
 Source: the operators' documentation, opset 7 to 27.
 """
 
@@ -10,18 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from jax_lstm.convert.onnx.graphs import Proto
+
 ROUNDED = (("float64", "float32"), ("float32", "float16"))  # IEEE 754's nearest, ties to even, in ONNX Runtime as here
-NUMBERS = "biufV"  # kinds of dtype; V are those of ml_dtypes, such as bfloat16
-MOST_INTEGERS = 1000  # of a shape, axes or sizes of parts
+NUMBERS = "biufV"  # kinds of dtype; V is the kind of ml_dtypes, such as bfloat16
+MOST_INTEGERS = 1000  # in a shape, axes or sizes of parts
 
 
-def require_onnx() -> Any:
-    """The onnx package. ImportError that says how to get it."""
+def require_onnx() -> ModuleType:
+    """Return the onnx package. ImportError, which says how to install it, if it is not there."""
     try:
         import onnx
     except ImportError as error:
@@ -33,7 +36,7 @@ def require_onnx() -> Any:
 class Call:
     """A node and its inputs by position, None for one that is left out."""
 
-    node: Any
+    node: Proto
     inputs: Sequence[np.ndarray | None]
 
     @property
@@ -41,32 +44,31 @@ class Call:
         return self.input(0)
 
     def input(self, position: int) -> np.ndarray:
-        if position >= len(self.inputs) or (found := self.inputs[position]) is None:
+        if position >= len(self.inputs) or (array := self.inputs[position]) is None:
             raise ValueError(f"input {position} is missing")
-        return found
+        return array
 
     def attribute(self, name: str, default: Any = None) -> Any:
         helper = require_onnx().helper
-        found = (helper.get_attribute_value(a) for a in self.node.attribute if a.name == name)
-        return next(found, default)
+        return next((helper.get_attribute_value(a) for a in self.node.attribute if a.name == name), default)
 
     def integers(self, name: str, position: int) -> list[int] | None:
-        """The attribute ``name``, or the input at ``position``; None if neither is given."""
+        """Return the attribute ``name``, or the input at ``position``; None if neither is given."""
         given = self.attribute(name)
         if given is None and position < len(self.inputs):
             given = self.inputs[position]
         if given is None:
             return None
         array = np.asarray(given)
-        if array.size > MOST_INTEGERS:  # before they become Python's, which take more memory
+        if array.size > MOST_INTEGERS:  # Python's integers take more memory
             raise ValueError(f"{name} must be at most {MOST_INTEGERS} integers; got {array.size}")
         return array.ravel().tolist()
 
     def required(self, name: str, position: int) -> list[int]:
-        found = self.integers(name, position)
-        if found is None:
+        integers = self.integers(name, position)
+        if integers is None:
             raise ValueError(f"{name} is missing")
-        return found
+        return integers
 
 
 def _unsqueeze(call: Call) -> np.ndarray:
@@ -95,7 +97,9 @@ def _slice(call: Call) -> np.ndarray:
     steps = call.integers("steps", 4) or [1] * len(starts)
     parts = [slice(None)] * call.data.ndim
     for axis, start, end, step in zip(normalize_axis_tuple(axes, call.data.ndim), starts, ends, steps, strict=True):
-        before = step < 0 and start < -call.data.shape[axis]  # from the first element, where NumPy takes nothing
+        before = (
+            step < 0 and start < -call.data.shape[axis]
+        )  # then ONNX begins at the first element, and NumPy takes nothing
         parts[axis] = slice(0 if before else start, end, step)
     return call.data[tuple(parts)]
 
@@ -104,8 +108,8 @@ def _split(call: Call) -> list[np.ndarray]:
     (axis,) = normalize_axis_tuple(call.attribute("axis", 0), call.data.ndim)
     length, parts, sizes = call.data.shape[axis], len(call.node.output), call.integers("split", 1)
     if sizes is None:
-        each = -(-length // parts)
-        sizes = [each] * (parts - 1) + [length - each * (parts - 1)]
+        size = -(-length // parts)
+        sizes = [size] * (parts - 1) + [length - size * (parts - 1)]
     if len(sizes) != parts or min(sizes) < 0 or sum(sizes) != length:
         raise ValueError(f"{length} is not divided by parts of {sizes}")
     return np.split(call.data, np.cumsum(sizes)[:-1], axis)
@@ -132,7 +136,7 @@ def _cast_dtype(call: Call) -> np.dtype[Any]:
 
 
 def _concat(call: Call) -> np.ndarray:
-    (axis,) = call.required("axis", len(call.inputs))  # NumPy flattens without one
+    (axis,) = call.required("axis", len(call.inputs))  # without an axis, NumPy would flatten
     return np.concatenate(_all_inputs(call), axis)
 
 
@@ -144,30 +148,35 @@ def _gather(call: Call) -> np.ndarray:
     return np.take(call.data, call.input(1), call.attribute("axis", 0))
 
 
-def _gathered(call: Call) -> int:
+def _gather_size(call: Call) -> int:
     return call.input(1).size * (call.data.nbytes // call.data.shape[call.attribute("axis", 0)])
 
 
 def _expand(call: Call) -> np.ndarray:
-    return np.broadcast_to(call.data, _expanded(call))
+    return np.broadcast_to(call.data, _expanded_shape(call))
 
 
-def _expanded(call: Call) -> tuple[int, ...]:
+def _expanded_shape(call: Call) -> tuple[int, ...]:
     return np.broadcast_shapes(call.data.shape, tuple(call.required("shape", 1)))
 
 
 def _fill(call: Call) -> np.ndarray:
-    return np.broadcast_to(_filling(call).reshape(()), call.required("input", 0))
+    return np.broadcast_to(_fill_value(call).reshape(()), call.required("input", 0))
 
 
-def _filling(call: Call) -> np.ndarray:
+def _fill_value(call: Call) -> np.ndarray:
     given = call.attribute("value")
     return np.zeros(1, np.float32) if given is None else require_onnx().numpy_helper.to_array(given)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """apply: the output, or a list of them. size: its bytes, known before any is allocated."""
+    """An operator.
+
+    Attributes:
+      apply: returns the output, or a list of outputs.
+      size: returns the bytes of the output before any memory is taken.
+    """
 
     apply: Callable[[Call], np.ndarray | list[np.ndarray]]
     size: Callable[[Call], int] = lambda call: call.data.nbytes
@@ -183,9 +192,9 @@ OPERATORS = {
     "Split": Operator(_split),
     "Cast": Operator(_cast, lambda call: call.data.size * _cast_dtype(call).itemsize),
     "Concat": Operator(_concat, lambda call: sum(a.nbytes for a in _all_inputs(call))),
-    "Gather": Operator(_gather, _gathered),
-    "Expand": Operator(_expand, lambda call: math.prod(_expanded(call)) * call.data.itemsize),
+    "Gather": Operator(_gather, _gather_size),
+    "Expand": Operator(_expand, lambda call: math.prod(_expanded_shape(call)) * call.data.itemsize),
     "ConstantOfShape": Operator(
-        _fill, lambda call: math.prod(call.required("input", 0)) * _filling(call).dtype.itemsize
+        _fill, lambda call: math.prod(call.required("input", 0)) * _fill_value(call).dtype.itemsize
     ),
 }

@@ -30,7 +30,7 @@ def test_the_weight_vector_unpacks_to_the_state_dict(network):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_jax_reads_the_vector_as_the_same_network(network):
-    """The whole network, lengths too, by JAX's own reference of cuDNN's call; its lengths are at least 1."""
+    """Run the whole network, with lengths, by JAX's own reference of cuDNN's call. Its lengths are at least 1."""
     params, x, state = problem(**NETWORKS[network])
     sizes = (D, H, NETWORKS[network].get("num_layers", 1), NETWORKS[network].get("bidirectional", False))
     lengths = jnp.array([3, 6, 2, 1], jnp.int32)

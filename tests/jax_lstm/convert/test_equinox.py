@@ -48,7 +48,7 @@ def test_modules_mappings_and_lists_are_the_same(bias):
 def test_written_weights_go_into_a_cell_as_the_docstring_says():
     cell = eqx.nn.LSTMCell(D, H, dtype=jnp.float64, key=KEY)
     params = one_bias(our_params(NETWORKS["one"]))
-    for written in (convert.to_equinox(params), jax.jit(convert.to_equinox)(params)):  # whose keys JAX sorts
+    for written in (convert.to_equinox(params), jax.jit(convert.to_equinox)(params)):  # JAX sorts the keys of a dict
         filled = eqx.tree_at(lambda c: [getattr(c, name) for name in written], cell, list(written.values()))  # noqa: B023
         assert_same_bits(convert.from_equinox(filled), params)
 

@@ -1,4 +1,4 @@
-"""flax.linen and flax.nnx: the names under which they keep cells, read and written."""
+"""flax.linen and flax.nnx: the names of their cells are read and written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def x_of(width=D):
 
 
 def assert_ours(params, y, x):
-    """Ours from zero states, since these modules take no others."""
+    """Run jax_lstm from zero states, since these modules take no others."""
     np.testing.assert_allclose(jax.jit(jax_lstm.lstm)(params, x)[0], y, rtol=0, atol=1e-12)
 
 
@@ -42,7 +42,7 @@ def nnx_rnn(width=D):
 
 
 class Compact(linen.Module):
-    """Cells made in a compact module belong to it and are numbered in one row, directions and all."""
+    """Cells that a compact module makes belong to it. They have consecutive numbers, also those of two directions."""
 
     bidirectional: bool = False
 
@@ -165,7 +165,7 @@ def test_update_puts_written_weights_into_a_module(network, cell):
 
 
 def test_layers_are_in_the_order_of_numbers_and_not_of_letters():
-    """JAX sorts keys, so that layers_10 comes before layers_2."""
+    """JAX sorts keys: layers_10 comes before layers_2."""
     params = one_bias(our_params(Network("lstm", D, H, 12)))
     for write, read in ((convert.to_flax, convert.from_flax), (convert.to_nnx, convert.from_nnx)):
         assert_same_bits(read(jax.tree.map(np.copy, write(params))), params)

@@ -1,4 +1,4 @@
-"""What from_flax and from_nnx refuse: missing and surplus leaves, wrong shapes, layers that do not fit, no stack."""
+"""What from_flax and from_nnx refuse: missing and surplus leaves, wrong shapes, layers that are no stack."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_missing_and_surplus_leaves_are_named(kind):
             ValueError, match=rf"{argument} must be .* {library} .*, with {entry}/{leaf}; got"
         ) as caught:
             read(tree)
-        assert "looks like" not in str(caught.value)  # it is this library's
+        assert "looks like" not in str(caught.value)  # the tree is of this library
     tree = write(our_params(NETWORKS["one"]))
     tree["cell"][entry]["scale"] = np.ones(H)
     with pytest.raises(ValueError, match=rf", without {entry}/scale; got"):
@@ -55,7 +55,7 @@ def test_wrong_ranks_and_sizes_are_named(kind):
         if kind == "nnx, fused":
             told = rf"by torch's names: .*weight_ih.* {np.zeros(shape).T.shape}".replace("(", r"\(").replace(")", r"\)")
         else:
-            told = rf"{argument} must have one kernel \[in, H\] a gate, all of one shape; got ii \{str(shape)[:-1]}\)"
+            told = rf"{argument} must have one kernel \[in, H\] per gate, all of one shape; got ii \{str(shape)[:-1]}\)"
         with pytest.raises(ValueError, match=told):
             read(tree)
     tree = write(our_params(NETWORKS["one"]))
@@ -100,7 +100,7 @@ def test_what_is_no_stack(kind):
         [1, 2],
         np.ones(3),
         {"params": {}},
-        {"layers_0": cell, "layers_2": cell},  # what was between them?
+        {"layers_0": cell, "layers_2": cell},  # a layer between them may be missing
         {"layers_1": cell, "layers_2": cell},
         {"a_0": cell, "b_1": cell},
         {"lstm": cell, "head": {"kernel": np.ones((5, 2))}},

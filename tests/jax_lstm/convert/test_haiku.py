@@ -22,7 +22,7 @@ def unrolled(core, x):
 
 
 class Net(hk.Module):
-    """Cores made in the constructor, which Haiku names by '~'."""
+    """A module that makes its cores in the constructor. Haiku puts '~' into their names."""
 
     def __init__(self):
         super().__init__()
@@ -139,7 +139,7 @@ def test_missing_and_surplus_leaves_are_named():
     ("w", "b"), [((9, 20), (19,)), ((5, 20), (20,)), ((9, 16), (20,)), ((180,), (20,)), ((9, 20), (1, 20)), ((), ())]
 )
 def test_wrong_ranks_and_sizes_are_named(w, b):
-    """(5, 20) leaves no row to x."""
+    """In a matrix (5, 20), no row is left for x."""
     with pytest.raises(ValueError, match=r"\['lstm/linear'\] must have w \[D \+ H, 4H\] and b \[4H\]; got w \("):
         convert.from_haiku({"lstm/linear": {"w": np.ones(w), "b": np.ones(b)}})
 

@@ -1,4 +1,4 @@
-"""Every library's own forward on converted weights is ours, both ways; converters trace, and give the kind they got."""
+"""Each library's own forward agrees with jax_lstm on converted weights, both ways. Converters also trace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.conversion import assert_reads, assert_writes, build, drawn, 
 from tests.support.libraries import LIBRARIES, NETWORKS, PAIRS, inputs
 from tests.support.requirements import need
 
-JAX = [name for name in LIBRARIES if name != "torch"]  # to_torch gives NumPy, and is tested in test_convert.py
+JAX = [name for name in LIBRARIES if name != "torch"]  # to_torch returns NumPy arrays and is tested in test_torch.py
 TREES = [name for name in JAX if name != "cudnn"]
 
 WHERE = {
@@ -27,7 +27,7 @@ WHERE = {
 
 
 def network_of(library):
-    """Two layers, in both directions where the library has them."""
+    """Two layers, in both directions if the library has them."""
     both = NETWORKS["two layers, both directions"]
     return both if library.has(both) else NETWORKS["three layers"]
 
@@ -57,7 +57,7 @@ def test_both_ways_trace(name):
 
 @pytest.mark.parametrize("name", JAX)
 def test_gradients_flow_back_to_torchs_names(name):
-    """A converter is affine, so a difference of weights weighed by cotangents is the same before and after it."""
+    """A converter is affine: a difference of weights times cotangents is the same before and after it."""
     library = LIBRARIES[name]
     network = network_of(library)
     params = jax.tree.map(jnp.asarray, our_params(network))
@@ -69,11 +69,11 @@ def test_gradients_flow_back_to_torchs_names(name):
         row = f"_l{layer}{suffix}"
         np.testing.assert_array_equal(gradient[f"bias_ih{row}"], gradient[f"bias_hh{row}"])
     other = drawn(params)
-    for changed in params:  # each array alone, or one error could hide another
+    for changed in params:  # one array at a time: one error could hide another
         moved = params | {changed: other[changed]}
         change = jax.tree.map(jnp.subtract, library.write(moved), library.write(params))
         by_gradient = jnp.vdot(gradient[changed], moved[changed] - params[changed])
-        np.testing.assert_allclose(weigh(change), by_gradient, rtol=0, atol=1e-12)  # sums of some 100 terms
+        np.testing.assert_allclose(weigh(change), by_gradient, rtol=0, atol=1e-12)  # sums of about 100 terms
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_cell_by_its_own_names_is_written_like_layer_0(name):
     params = our_params(NETWORKS["one"])
     cell = {n.removesuffix("_l0"): a for n, a in params.items()}
     unwrapped = library.write(params)
-    if name.startswith(("linen", "nnx")):  # which keep a layer's cell inside an RNN
+    if name.startswith(("linen", "nnx")):  # these have a layer's cell inside an RNN
         unwrapped = unwrapped["cell"]
     assert_equal(library.write(cell), unwrapped)
     assert set(library.read(library.write(cell))) == set(params)

@@ -1,4 +1,4 @@
-"""Every deliberate layout mistake in a converter fails the very comparisons that the tests of right ones make."""
+"""Every deliberate layout mistake in a converter fails the comparisons that the tests of correct converters make."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def round_trip(library, network):
 
 
 READS, WRITES, TRIP = (assert_reads,), (assert_writes,), (round_trip,)
-EITHER = READS + WRITES  # each of these sees it alone
+EITHER = READS + WRITES  # either comparison sees it
 
 # fmt: off
-# file, what is right, what is wrong, libraries, network, comparisons that see it
+# file, right text, wrong text, libraries, network, comparisons that see the mistake
 MISTAKES = {
     "gate order: as keras and torch have it": ("joint", '"igfo"', '"ifgo"', ("haiku",), SQUARE, EITHER),
     "gate order: as ONNX has it": ("joint", '"igfo"', '"iofg"', ("haiku",), SQUARE, EITHER),
@@ -45,10 +45,10 @@ MISTAKES = {
         (LINEN,), SQUARE, EITHER,
     ),
     "gates by name: nnx's if_ as the output gate": (
-        "flax_nnx", '{"f": ("if_", "hf")}', '{"f": ("io", "hf"), "o": ("if_", "ho")}', (NNX,), SQUARE, EITHER,
+        "flax_nnx", '"f": ("if_", "hf")', '"f": ("io", "hf"), "o": ("if_", "ho")', (NNX,), SQUARE, EITHER,
     ),
     "transposition: none on reading": (
-        "flax_linen", "gates.fused([block.T for block in blocks])", "gates.fused(blocks)", (LINEN, NNX), SQUARE, READS,
+        "flax_linen", "join_gates([block.T for block in blocks])", "join_gates(blocks)", (LINEN, NNX), SQUARE, READS,
     ),
     "transposition: none of inputs on writing": (
         "flax_linen", "inputs[gate].T", "inputs[gate]", (LINEN, NNX), SQUARE, WRITES,
@@ -57,13 +57,14 @@ MISTAKES = {
         "flax_linen", "recurrent[gate].T", "recurrent[gate]", (LINEN, NNX), SQUARE, WRITES,
     ),
     "transposition: a reshape on reading": (
-        "flax_nnx", 'read("dense_h", "kernel").T', 'read("dense_h", "kernel").reshape(-1, 5)', (FUSED,), SQUARE, READS,
+        "flax_nnx", "tree[name][leaf], dtype).T", "a := tree[name][leaf], dtype).reshape(-1, *a.shape[:-1])",
+        (FUSED,), SQUARE, READS,
     ),
     "transposition: a reshape on writing": (
-        "flax_nnx", 'cell["weight_hh"].T', 'cell["weight_hh"].reshape(5, -1)', (FUSED,), SQUARE, WRITES,
+        "flax_nnx", 'order(cell["weight_hh"]).T', 'order(cell["weight_hh"]).reshape(5, -1)', (FUSED,), SQUARE, WRITES,
     ),
     "transposition: a reshape of the joint matrix": (
-        "joint", "reordered(w.T,", "reordered(w.reshape(w.T.shape),", ("haiku",), SQUARE, READS,
+        "joint", "reorder(w.T,", "reorder(w.reshape(w.T.shape),", ("haiku",), SQUARE, READS,
     ),
     "joint matrix: [h, x] on reading": (
         "joint", "weights[:, :-hidden], weights[:, -hidden:]", "weights[:, hidden:], weights[:, :hidden]",
@@ -104,21 +105,22 @@ MISTAKES = {
     ),
     "directions: swapped on reading": ("layers", '("", "_reverse")', '("_reverse", "")', TWO_WAYS, BOTH, READS),
     "directions: swapped on writing": (
-        "layers", "tuple(cells[n : n + read.directions])", "tuple(cells[n : n + read.directions][::-1])",
+        "layers", "group_directions(cells, network.directions)",
+        "group_directions(cells[::-1], network.directions)[::-1]",
         TWO_WAYS, BOTH, WRITES,
     ),
     "directions: Flax's names swapped": (
         "nesting", '("forward_rnn", "backward_rnn")', '("backward_rnn", "forward_rnn")', (LINEN, NNX), BOTH, EITHER,
     ),
     "directions: pairs the other way round": (
-        "nesting", "forward + reverse for", "reverse + forward for", ("equinox",), BOTH, READS,
+        "nesting", "for layer in layers], 2)", "for layer in layers][::-1], 2)[::-1]", ("equinox",), BOTH, READS,
     ),
     "layers: numbers downwards on reading": (
         "nesting", "for n in range(len(tree))]", "for n in reversed(range(len(tree)))]", (LINEN, NNX), SQUARE, READS,
     ),
     "layers: numbers downwards in Haiku's names": (
-        "haiku", "sorted((int(match[2] or 0), name) for name, match in found.items() if match)",
-        "sorted(((int(match[2] or 0), name) for name, match in found.items() if match), reverse=True)",
+        "haiku", "sorted((int(match[2] or 0), name) for name, match in matches.items() if match)",
+        "sorted(((int(match[2] or 0), name) for name, match in matches.items() if match), reverse=True)",
         ("haiku",), SQUARE, READS,
     ),
     "layers: numbers downwards on writing": (
@@ -148,7 +150,7 @@ CASES = [pytest.param(mistake, name, id=f"{mistake}-{name}") for mistake, case i
 
 
 def with_functions(name, functions):
-    """The library with the functions of a copy of the package in place of the right ones."""
+    """Return the library with the functions of a mutated copy of the package."""
     library = LIBRARIES[name]
     write = library.write
     if isinstance(write, partial):
@@ -178,7 +180,7 @@ def test_a_mistake_in_the_source_is_seen(mistake, name):
 
 
 def changed(kinds, change):
-    """A function of our params: ``change`` made to the four gates' blocks of the arrays of these kinds."""
+    """Return a function of params that makes a ``change`` to the four gates' blocks of the arrays of these kinds."""
 
     def make(params):
         blocks = {n: np.asarray(a).reshape(4, H, *a.shape[1:]) for n, a in params.items() if n.startswith(kinds)}
@@ -188,7 +190,7 @@ def changed(kinds, change):
 
 
 def wrong_layouts():
-    """All 23 wrong orders of the gates, each two neighbours swapped in one kind of array alone, blocks transposed."""
+    """Yield all 23 wrong gate orders, swaps of two neighbours in only one kind of array, and transposed blocks."""
     for order in list(permutations(range(4)))[1:]:
         yield f"order {order}", changed(("weight", "bias"), lambda b, order=order: b[list(order)])
     for kind in ("weight_ih", "weight_hh", "bias"):

@@ -1,4 +1,4 @@
-"""Models trained by other libraries and stored in their own files: read, converted, and the same outputs in ours.
+"""Models that other libraries trained and stored in their files: converted, they have the same outputs in jax_lstm.
 
 Keras's and ONNX's files have test files of their own.
 """
@@ -22,7 +22,7 @@ B, T, D, H, STEPS = 4, 9, 3, 5, 20
 
 @pytest.fixture(scope="module")
 def task():
-    """Sequences, and what their outputs should become; initial states that are not zero."""
+    """Return sequences, targets, and initial states that are not zero."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(B, T, D))
     target = np.tanh(np.cumsum(x, axis=1)[..., :1] * np.linspace(-1, 1, H))
@@ -31,7 +31,7 @@ def task():
 
 
 def trained(apply, weights, task):
-    """Weights after some steps of Adam on the mean square error, by a library's own ``apply(weights, x, h0, c0)``."""
+    """Return weights after some steps of Adam on the mean square error. ``apply`` is the library's forward."""
     x, target, h0, c0 = task
     optimizer = optax.adam(0.05)
 

@@ -1,4 +1,4 @@
-"""There and back bit for bit, where the converters claim it; the exact bound where they do not; strict=True between."""
+"""Round trips are bit for bit if a converter says so, and within its bound if not. strict=True refuses the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ quick = settings(max_examples=10, deadline=None, database=None)
 
 @st.composite
 def networks(draw, name):
-    """Any that the library has; few sizes, since every shape is compiled once."""
+    """Draw any network that the library has. Sizes are few, since every shape is compiled once."""
     library = LIBRARIES[name]
     return Network(
         "lstm",
@@ -67,7 +67,7 @@ def test_haiku_keeps_all_but_the_forget_bias():
 
 
 def forget_biases(kind: np.dtype, number: int, count: int = 64) -> np.ndarray:
-    """Some that 1 can be added to exactly, and some of all sizes."""
+    """Draw forget biases of all sizes, and some to which 1 can be added exactly."""
     rng = np.random.default_rng(number)
     even = rng.integers(-64, 64, count) / 32
     odd = rng.normal(size=count) * np.exp2(rng.integers(-30, 60, count))
@@ -75,7 +75,7 @@ def forget_biases(kind: np.dtype, number: int, count: int = 64) -> np.ndarray:
 
 
 def haiku_tree(forget: np.ndarray):
-    """One layer of Haiku's with these forget biases."""
+    """Return one layer of Haiku's with these forget biases."""
     hidden = forget.size
     b = np.zeros(4 * hidden, forget.dtype)
     b[2 * hidden : 3 * hidden] = forget

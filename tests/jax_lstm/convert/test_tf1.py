@@ -1,4 +1,4 @@
-"""TensorFlow 1's LSTM cells, by the names of a checkpoint, against its equations in NumPy.
+"""TensorFlow 1's LSTM cells, read by the names of a checkpoint, against their equations in NumPy.
 
 TensorFlow is not installed. The equations are those of BasicLSTMCell.call in tensorflow/python/ops/rnn_cell_impl.py.
 """
@@ -32,7 +32,7 @@ def sigmoid(x):
 
 
 def of_tf1(found, cells, x, h, c, forget_bias):
-    """dynamic_rnn over a MultiRNNCell; h, c [layers, B, H]."""
+    """Run dynamic_rnn over a MultiRNNCell. h and c are ``[layers, B, H]``."""
     last_h, last_c = [], []
     for cell, layer_h, layer_c in zip(cells, h, c, strict=True):
         outputs = []
@@ -68,7 +68,7 @@ def test_forget_bias_is_one_unless_told_otherwise():
 
 
 def test_every_bit_but_the_forget_gate_s_sum():
-    """With forget_bias=0 that gate's too, and the sign of its zeros."""
+    """With forget_bias=0, the forget gate's bits are kept too, also the sign of its zeros."""
     found = variables(ALONE, "float32")
     found["rnn/basic_lstm_cell/bias"][2 * H :] *= 0
     found["rnn/basic_lstm_cell/bias"][2 * H] = -0.0

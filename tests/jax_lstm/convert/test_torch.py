@@ -1,4 +1,4 @@
-"""torch state dicts in and out: nothing permuted, nothing shared, nothing rounded in silence."""
+"""torch state dicts in and out: nothing is permuted, shared or silently rounded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def module(**options):
 
 
 def arrays(dtype=np.float32):
-    """The same state dict as NumPy arrays, for what does not depend on torch's tensors."""
+    """Return the same state dict as NumPy arrays, for tests that do not depend on torch's tensors."""
     rng = np.random.default_rng(0)
     return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes(3, 5, **NETWORK).items()}
 
@@ -139,7 +139,7 @@ def test_bad_state_dicts():
         ValueError, match=r"state_dict must be a torch.nn.LSTM state dict, .*; got a/weight_ih_l0 \(20, 3\)"
     ):
         convert.from_torch({"a": {"weight_ih_l0": np.ones((20, 3))}})
-    with pytest.raises(TypeError, match=r"params\['a'\] must be an array or a dict of them; got str"):
+    with pytest.raises(TypeError, match=r"params\['a'\] must be an array or a dict of arrays; got str"):
         convert.to_torch({"a": "b"})
     with pytest.raises(TypeError, match="params must be a dict of arrays by torch's names; got list"):
         convert.to_torch([np.ones(1)])
@@ -154,7 +154,7 @@ def test_a_loaded_lstm_is_the_function():
 
 
 def drawn(theirs):
-    """All of its parameters anew: torch draws every array from one range, and small."""
+    """Draw all parameters anew: torch draws every array from one small range."""
     torch = need("torch")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -164,7 +164,7 @@ def drawn(theirs):
 
 
 def assert_restores(theirs, params):
-    """to_torch gives a state dict that the same module loads, bit for bit."""
+    """Check that the same module loads what to_torch returns, bit for bit."""
     torch = need("torch")
     state = {name: torch.from_numpy(a) for name, a in convert.to_torch(params).items()}
     assert list(state) == list(theirs.state_dict())
@@ -205,7 +205,7 @@ def test_torchs_rnn_is_rnn(nonlinearity, bidirectional):
     torch = need("torch")
     options = {"bidirectional": bidirectional, "nonlinearity": nonlinearity, "batch_first": True}
     theirs = drawn(torch.nn.RNN(3, 5, 2, **options, dtype=torch.float64))
-    with torch.no_grad():  # relu on weights of size 1 would grow without end
+    with torch.no_grad():  # relu on weights of size 1 would overflow
         for tensor in theirs.parameters():
             tensor.mul_(0.4)
     generator = torch.Generator().manual_seed(1)

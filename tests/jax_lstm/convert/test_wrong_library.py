@@ -1,4 +1,4 @@
-"""Each converter, given each other library's weights, says whose they are and what reads them."""
+"""Each converter gets each other library's weights: the error says whose they are and which function reads them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READERS = {
     "from_onnx": convert.from_onnx,
     "from_cudnn": lambda weights: convert.from_cudnn(weights, 4, 5),
 }
-# weights, whose they are, what reads them
+# weights, their library, the function that reads them
 TREES = {
     "torch": (PARAMS, "a torch.nn.LSTM state dict", "from_torch"),
     "torch, in a model": ({f"encoder.lstm.{n}": a for n, a in PARAMS.items()}, "a torch.nn.LSTM state", "from_torch"),
@@ -58,7 +58,7 @@ OF_TORCH = {
     "a cell": (lambda torch: torch.nn.LSTMCell(4, 5).state_dict(), "a torch.nn.LSTMCell state dict", "from_torch"),
     "a module": (lambda torch: torch.nn.LSTM(4, 5), "torch's", "from_torch(module.state_dict())"),
 }
-# torch's state dicts are flat and of any module: from_torch takes what is flat, and jax_lstm.lstm reads its names
+# A torch state dict is flat and of any module: from_torch takes any flat mapping, and jax_lstm.lstm reads its names.
 FLAT = ("TensorFlow 1", "equinox", "keras", "ONNX")
 
 
@@ -89,7 +89,7 @@ def assert_told(reader, tree, whose, call):
     told = str(caught.value)
     assert f"It looks like {whose}" in told
     assert f": read it with convert.{call}." in told if call else "not an LSTM." in told
-    assert len(told) < 1000  # shapes, and no numbers
+    assert len(told) < 1000  # shapes without numbers
 
 
 @pytest.mark.parametrize("kind", NO_MAPPINGS)

@@ -1,4 +1,4 @@
-"""Damaged checkpoint files, at random: each is refused in one line or read, soon and in little memory."""
+"""Checkpoint files with random damage: each is refused in one line or read, fast and in little memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.support.checkpoint_kinds import KINDS, REFUSED
 READ_DAMAGED = """
 import json, resource, sys, time
 from pathlib import Path
-from crosscheck.studies.checkpoint import BadFile, look, read_checkpoint
-from tests.test_checkpoint_damage import damaged
+from crosscheck.studies.checkpoint import BadFile, find_networks, read_checkpoint
+from tests.crosscheck.studies.checkpoint.test_damage import damaged
 
 def memory():  # bytes; the most so far, of this process or of one that it started
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -33,7 +33,7 @@ for path in damaged(whole, int(sys.argv[1])):
     start = time.process_time()
     try:
         read = read_checkpoint(path)
-        look(read)
+        find_networks(read)
     except BadFile as error:
         refused += 1
         assert len(str(error).splitlines()) == 1
@@ -43,7 +43,7 @@ print(json.dumps([refused, slowest, memory() - before]))
 
 
 def damaged(whole: list[Path], count: int) -> Iterator[Path]:
-    """Each file in turn, written over with some bytes changed, cut, or put together from two."""
+    """Yield each file in turn after overwriting it with some bytes changed, truncated, or joined from two files."""
     rng = random.Random(0)
     contents = [path.read_bytes() for path in whole]
     for trial in range(count):
@@ -56,7 +56,7 @@ def damaged(whole: list[Path], count: int) -> Iterator[Path]:
             start, end = rng.randrange(len(content)), rng.randrange(len(other))
             content = content[:start] + other[end : end + rng.randrange(1, 400)] + content[start + rng.randrange(400) :]
         for _ in range(rng.choice((1, 5, 50)) if content else 0):
-            # Most of a file is weights; what can do harm is at the ends of it.
+            # Most of a file is weights; harmful places are at its ends.
             place = rng.choice((rng.randrange(len(content)), rng.randrange(min(1500, len(content)))))
             content[place] = rng.choice((rng.randrange(256), content[rng.randrange(len(content))]))
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Reading checkpoint files: every format bit for bit, and bad ones refused in one line."""
+"""Checkpoint files: every format is read bit for bit, and bad files are refused in one line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crosscheck.studies.checkpoint import BadFile, read_arrays, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, read_checkpoint
 from crosscheck.studies.checkpoint.archives import BadArchive, open_archive
 
 
 def save(path: Path, state) -> Path:
-    """One state dict in any of the formats, by ending; "old.pt" is torch's format from before 1.6."""
+    """Write a state dict in the format of the ending. "old.pt" is torch's format from before 1.6."""
     if path.suffix == ".safetensors":
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
     elif path.suffix == ".npz":
@@ -44,10 +44,10 @@ FORMATS = ("a.safetensors", "a.pt", "old.pt", "a.npz")
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_names_order_and_bits_under_any_name(name, given, tmp_path):
     state = torch.nn.LSTM(3, 5, 2, dtype=torch.float64).state_dict()
-    state["weight_ih_l0"] = state["weight_ih_l0"].T.contiguous().T  # strides that are not those of its shape
+    state["weight_ih_l0"] = state["weight_ih_l0"].T.contiguous().T  # strides that do not follow from its shape
     state["steps"] = torch.tensor(7)
     state["none"] = torch.zeros(3, 0)
-    arrays = read_arrays(save(tmp_path / name, state).rename(tmp_path / given))
+    arrays = read_checkpoint(save(tmp_path / name, state).rename(tmp_path / given)).arrays
     assert set(arrays) == set(state)
     for entry, tensor in state.items():
         assert arrays[entry].dtype == tensor.numpy().dtype
@@ -58,7 +58,7 @@ def test_every_format_gives_names_order_and_bits_under_any_name(name, given, tmp
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
 def test_narrow_dtypes_come_as_they_are(name, dtype, tmp_path):
     tensor = torch.linspace(-2, 2, 12).reshape(3, 4).to(getattr(torch, dtype))
-    array = read_arrays(save(tmp_path / name, {"w": tensor}))["w"]
+    array = read_checkpoint(save(tmp_path / name, {"w": tensor})).arrays["w"]
     assert array.dtype == (np.float16 if dtype == "float16" else getattr(ml_dtypes, dtype))
     np.testing.assert_array_equal(array.astype(np.float32), tensor.float().numpy())
 
@@ -80,7 +80,7 @@ def test_a_tensor_is_its_window_on_its_storage(old, tmp_path):
         "flags": numbers > 3,
     }
     torch.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=not old)
-    arrays = read_arrays(tmp_path / "a.pt")
+    arrays = read_checkpoint(tmp_path / "a.pt").arrays
     want = torch.load(tmp_path / "a.pt")
     assert list(arrays) == list(want)
     for name, tensor in want.items():
@@ -92,16 +92,18 @@ def test_a_tensor_is_its_window_on_its_storage(old, tmp_path):
 def test_a_file_of_a_big_endian_machine(dtype, tmp_path):
     tensor = torch.arange(6).reshape(2, 3).to(dtype)
     torch.save({"w": tensor}, tmp_path / "little.pt")
-    part = tensor.real.element_size()  # the real and the imaginary part have an order of bytes each
+    part = tensor.real.element_size()  # the real and the imaginary part are swapped separately
     with zipfile.ZipFile(tmp_path / "little.pt") as source, zipfile.ZipFile(tmp_path / "big.pt", "w") as target:
         for info in source.infolist():
             content = source.read(info)
             if info.filename.endswith("/data/0"):
                 content = np.frombuffer(content, np.uint8).reshape(-1, part)[:, ::-1].tobytes()
             target.writestr(info.filename, b"big" if info.filename.endswith("byteorder") else content)
-    assert torch.equal(torch.load(tmp_path / "big.pt")["w"], tensor)  # torch's own reader takes it for one
+    assert torch.equal(torch.load(tmp_path / "big.pt")["w"], tensor)  # torch's own reader takes the file as big-endian
     np.testing.assert_array_equal(
-        read_arrays(tmp_path / "big.pt")["w"], read_arrays(tmp_path / "little.pt")["w"], strict=True
+        read_checkpoint(tmp_path / "big.pt").arrays["w"],
+        read_checkpoint(tmp_path / "little.pt").arrays["w"],
+        strict=True,
     )
 
 
@@ -109,12 +111,12 @@ def test_a_file_of_a_big_endian_machine(dtype, tmp_path):
 def test_a_quantized_tensor_is_dequantized_and_said_to_be(per_channel, tmp_path):
     values = torch.linspace(-1, 1, 12).reshape(3, 4)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch moves quantized tensors to a package of its own
+        warnings.simplefilter("ignore")  # torch moves quantized tensors to another package
         if per_channel:
             scales, zeros = torch.tensor([0.01, 0.02, 0.3], dtype=torch.float64), torch.tensor([0, 3, 7])
             tensor = torch.quantize_per_channel(values, scales, zeros, 0, torch.quint8)
         else:
-            tensor = torch.quantize_per_tensor(values, 0.03125, 9, torch.quint8)  # a power of two, which never rounds
+            tensor = torch.quantize_per_tensor(values, 0.03125, 9, torch.quint8)  # a power of two never rounds
         torch.save({"w": tensor}, tmp_path / "a.pt")
         want = (tensor.int_repr().double() - (zeros[:, None] if per_channel else 9)) * (
             scales.double()[:, None] if per_channel else 0.03125
@@ -149,7 +151,7 @@ def test_damage_of_an_archive_is_found_by_its_checksum(tmp_path):
     content[content.index(torch.ones(2).numpy().tobytes()) + 1] ^= 1
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(BadFile, match="its member 'a/data/0' is damaged: the checksum is another"):
-        read_arrays(tmp_path / "a.pt")
+        read_checkpoint(tmp_path / "a.pt")
 
 
 def test_a_packed_member_gives_no_more_than_it_claims():
@@ -168,7 +170,7 @@ def test_a_packed_member_gives_no_more_than_it_claims():
 
 
 def test_a_tensor_stays_in_its_storage(tmp_path):
-    """The storage has 100 numbers, of which the tensor's says that it has 99."""
+    """The storage has 100 numbers, and the tensor's record says 99."""
     torch.save({"w": torch.ones(100)}, tmp_path / "a.pt")
     with zipfile.ZipFile(tmp_path / "a.pt") as source, zipfile.ZipFile(tmp_path / "b.pt", "w") as target:
         for info in source.infolist():
@@ -177,7 +179,7 @@ def test_a_tensor_stays_in_its_storage(tmp_path):
             assert not is_pickle or content.count(b"K\x64tq") == 1
             target.writestr(info.filename, content.replace(b"K\x64tq", b"K\x63tq") if is_pickle else content)
     with pytest.raises(BadFile, match=r"a tensor of shape \(100,\) reaches beyond its storage of 99"):
-        read_arrays(tmp_path / "b.pt")
+        read_checkpoint(tmp_path / "b.pt")
 
 
 def test_an_array_of_numpy_has_the_bytes_of_its_shape(tmp_path):
@@ -186,7 +188,7 @@ def test_an_array_of_numpy_has_the_bytes_of_its_shape(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("a.npy", buffer.getvalue().replace(b"(4,)", b"(3,)"))
     with pytest.raises(BadFile, match=r"an array of shape \(3,\) has 32 bytes"):
-        read_arrays(tmp_path / "a.npz")
+        read_checkpoint(tmp_path / "a.npz")
 
 
 def test_arrays_that_are_no_numbers_are_skipped_and_told(tmp_path):
@@ -202,7 +204,7 @@ def test_an_archive_without_checksums_is_read(tmp_path):
         torch.save({"w": torch.ones(3)}, tmp_path / "a.pt")
     finally:
         torch.serialization.set_crc32_options(True)
-    np.testing.assert_array_equal(read_arrays(tmp_path / "a.pt")["w"], np.ones(3, np.float32))
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "a.pt").arrays["w"], np.ones(3, np.float32))
 
 
 def test_an_archive_of_files_tells_what_was_skipped(tmp_path):
@@ -223,7 +225,7 @@ def test_what_holds_itself_is_read_once(tmp_path):
     content: dict = {"w": torch.ones(1)}
     content["self"] = content
     torch.save(content, tmp_path / "a.pt")
-    assert list(read_arrays(tmp_path / "a.pt")) == ["w"]
+    assert list(read_checkpoint(tmp_path / "a.pt").arrays) == ["w"]
 
 
 def test_an_index_is_held_to_its_shards(tmp_path):
@@ -241,19 +243,19 @@ def test_an_index_is_held_to_its_shards(tmp_path):
     ):
         index.write_text(json.dumps({"weight_map": weight_map}))
         with pytest.raises(BadFile, match=words):
-            read_arrays(index)
+            read_checkpoint(index)
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
-    assert list(read_arrays(index)) == ["a", "more"]  # nothing of a shard is lost
+    assert list(read_checkpoint(index).arrays) == ["a", "more"]  # nothing of a shard is lost
 
 
 def test_other_byte_orders_and_slashes_of_an_archive(tmp_path):
     np.savez(tmp_path / "a.npz", **{"encoder/w": np.arange(3, dtype=">f4")})
-    array = read_arrays(tmp_path / "a.npz")["encoder.w"]
+    array = read_checkpoint(tmp_path / "a.npz").arrays["encoder.w"]
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, [0, 1, 2])
     np.savez(tmp_path / "a.npz", **{"a/b": np.ones(1), "a.b": np.ones(1)})
     with pytest.raises(BadFile, match="differ only in slashes and dots"):
-        read_arrays(tmp_path / "a.npz")
+        read_checkpoint(tmp_path / "a.npz")
 
 
 def safetensors_header(header: bytes, size: int | None = None) -> bytes:
@@ -277,7 +279,7 @@ def deep(levels=101):
     ("name", "content", "words"),
     [
         ("a.pt", b"", "is empty"),
-        ("a.txt", b"x", "its format is not known here. Conditioning are safetensors, torch"),
+        ("a.txt", b"x", "its format is not known here. Known are safetensors, torch"),
         ("a.pt", torch_bytes({"w": torch.ones(99)})[:-40], "it looks like a zip archive, and reading it failed"),
         ("a.pt", b"\x80\x02}q\x00.and more", "it goes on after the end of its pickle"),
         ("a.pt", torch_bytes(deep()), "nested over 100 deep"),
@@ -293,13 +295,13 @@ def deep(levels=101):
         ("a.json", b"{}", "it is JSON and no index of shards"),
         ("a.json", b"{", "it looks like JSON, and reading it failed"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",  # random weights are no names of tests
+    ids=lambda value: value if isinstance(value, str) else "",  # random weights would become names of tests
 )
 def test_bad_files_are_refused_in_one_line(name, content, words, tmp_path):
     path = tmp_path / f"l\n{name}"
     path.write_bytes(content)
     with pytest.raises(BadFile) as raised:
-        read_arrays(path)
+        read_checkpoint(path)
     assert words in str(raised.value)
     assert str(raised.value).startswith(f"{tmp_path}/l\\n{name}: ")
     assert str(raised.value).isprintable()
@@ -310,7 +312,7 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "folder.pt").mkdir()
     for name, words in (("pipe", "no regular file"), ("folder", "is a folder"), ("none", "no such file")):
         with pytest.raises(BadFile, match=words):
-            read_arrays(tmp_path / f"{name}.pt")
+            read_checkpoint(tmp_path / f"{name}.pt")
     path = save(tmp_path / "a.pt", {})
 
     def denied(*arguments):
@@ -318,4 +320,4 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "open", denied)  # root may read everything
     with pytest.raises(BadFile, match=r"cannot be opened \(Permission denied\)"):
-        read_arrays(path)
+        read_checkpoint(path)

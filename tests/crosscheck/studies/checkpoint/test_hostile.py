@@ -1,4 +1,4 @@
-"""Hostile files: code planted in every opcode that could run some, and small files that claim to be large."""
+"""Hostile files: code planted in every opcode that could run it, and small files that claim to be large."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscheck.studies.checkpoint import BadFile, Skipped, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, Skipped, find_networks, read_checkpoint
 from crosscheck.studies.checkpoint.pickles import BadPickle, read_pickle
 from crosscheck.studies.checkpoint.records import set_state
 from crosscheck.studies.checkpoint.torch_files import MAGIC
@@ -64,7 +64,7 @@ def test_what_is_shared_stays_shared():
 
 
 class Trap:
-    """Makes a folder when a pickle of it is loaded, in each of the ways that a pickle has."""
+    """An object whose pickle makes a folder when it is loaded, in each way that a pickle has."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -105,7 +105,7 @@ def short(word: str) -> bytes:
 
 
 def planted(path: Path) -> dict[str, bytes]:
-    """Pickles, without their end, each of which makes a folder at ``path`` when Python's own unpickler reads it."""
+    """Return pickles, without their end, that make a folder at ``path`` when Python's own unpickler reads them."""
     mkdir = b"cos\nmkdir\n"
     caught = b"c" + HERE + b"Caught\n"
     return {
@@ -125,7 +125,7 @@ def planted(path: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def importable(tmp_path, monkeypatch):
-    """A module whose import makes the folder, and an extension code for os.mkdir."""
+    """Install a module whose import makes the folder, and an extension code for os.mkdir."""
     (tmp_path / "trap_when_imported.py").write_text(f"import os\nx = os.mkdir({str(tmp_path / 'trap')!r})\n")
     monkeypatch.syspath_prepend(tmp_path)
     copyreg.add_extension("os", "mkdir", EXTENSION)
@@ -144,7 +144,7 @@ def test_no_opcode_runs_what_is_planted_in_it(opcode, tmp_path, importable):
         arrays = read_checkpoint(path).arrays
         assert {name.rpartition(".")[2] for name in arrays} == ({"weight"} if number else set())
         assert not trap.exists()
-    pickle.loads(b"\x80\x02" + code + b".")  # the trap works
+    pickle.loads(b"\x80\x02" + code + b".")  # the control: the code does run
     assert trap.exists()
 
 
@@ -153,7 +153,7 @@ def alone(path: Path, code: bytes) -> None:
 
 
 def beside_a_tensor(code: bytes, pickled: bytes) -> bytes:
-    """{"x": code, "model": what was pickled}"""
+    """Return a pickle of {"x": code, "model": what was pickled}"""
     body = pickled.removeprefix(b"\x80\x02").removesuffix(b".")
     return b"\x80\x02}" + short("x") + code + b"s" + short("model") + body + b"s."
 
@@ -198,7 +198,7 @@ def in_a_storage(path: Path, code: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", [0, 2])
 def test_a_persistent_id_runs_nothing(protocol, tmp_path):
-    """Python's own unpickler leaves these to the program, so no trap is sprung there either."""
+    """Python's own unpickler leaves these to the program, so that no code runs there either."""
     code = b"Pstorage\n." if protocol == 0 else b"cos\nmkdir\n" + text(tmp_path / "trap") + b"\x85RQ."
     (tmp_path / "a.pt").write_bytes(b"\x80\x02" + code)
     with pytest.raises(BadFile, match="persistent id"):
@@ -243,7 +243,7 @@ class Holder:
         self.tensor = tensor
 
 
-DOUBLED = b")" + 60 * b"2\x86"  # a tuple of a tuple of ... twice each, which Python hashes for years
+DOUBLED = b")" + 60 * b"2\x86"  # nested tuples, each twice in the next, which Python would hash for years
 
 
 def test_keys_are_flat():
@@ -285,7 +285,7 @@ def torch_bytes(content: object, **options: bool) -> bytes:
 
 
 def rewritten(content: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
-    """An archive with its members changed."""
+    """Write an archive with changed members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(buffer, "w") as target:
         for info in source.infolist():
@@ -293,7 +293,7 @@ def rewritten(content: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
     return buffer.getvalue()
 
 
-COUNT = b"K" + bytes([99])  # of the storage of torch.ones(99), and the size of the tensor
+COUNT = b"K" + bytes([99])  # the storage of torch.ones(99), and the size of the tensor
 HUGE = b"\x8a\x06" + (10**12).to_bytes(6, "little")
 
 
@@ -302,7 +302,7 @@ def claims_much(name: str, content: bytes) -> bytes:
 
 
 def packed(name: str, content: bytes, claim: int) -> bytes:
-    """An archive with one packed member, whose directory claims another size."""
+    """Write an archive with one compressed member, whose directory entry claims another size."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name, content)
@@ -312,7 +312,7 @@ def packed(name: str, content: bytes, claim: int) -> bytes:
 
 
 def overlapping(count: int) -> bytes:
-    """An archive whose members are all the same bytes."""
+    """Write an archive whose members are all the same bytes."""
     buffer = io.BytesIO()
     array = io.BytesIO()
     np.save(array, np.zeros(2**21))
@@ -338,7 +338,7 @@ def binary(text: bytes) -> bytes:
 
 
 def repeated(first: bytes, again: bytes, times: int) -> bytes:
-    """A pickle that makes ``first``, keeps it as 0, and then makes ``again`` many times in a list."""
+    """Return a pickle that makes ``first``, keeps it as 0, and then makes ``again`` many times in a list."""
     return b"\x80\x02]" + first + b"q\x000(" + again * times + b"e."
 
 
@@ -354,7 +354,7 @@ LOAD = b"ctorch.storage\n_load_from_bytes\n"
 
 
 def loaded(content: bytes, times: int) -> bytes:
-    """A file of torch's as the bytes of a storage, many times."""
+    """Return a torch file as the bytes of a storage, many times."""
     return repeated(b"B" + struct.pack("<I", len(content)) + content, LOAD + b"h\x00\x85R", times)
 
 
@@ -366,7 +366,7 @@ def laughs(levels: int = 4) -> bytes:
 
 
 def shared_bombs() -> dict[str, bytes]:
-    """Files that make the same thing anew, again and again, or make text of a value that has no end."""
+    """Return files that make the same value many times, or make text of a value without end."""
     storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ"
     old = b"".join(pickle.dumps(value, protocol=2) for value in (MAGIC, 1001, {}))
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00K\x01\x85K\x01\x85I00\n}tR."
@@ -399,7 +399,7 @@ def shared_bombs() -> dict[str, bytes]:
 
 
 def bombs() -> dict[str, bytes]:
-    """Files that are small, and would take years or terabytes if they were believed."""
+    """Write small files that would take years or terabytes if their claims were trusted."""
     sizes = struct.pack("<Q", 2**40)
     ones = torch_bytes({"w": torch.ones(99)})
     return {
@@ -436,7 +436,7 @@ def bombs() -> dict[str, bytes]:
 READ_ALL = """
 import json, resource, sys, time
 from pathlib import Path
-from crosscheck.studies.checkpoint import BadFile, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, find_networks, read_checkpoint
 
 def memory():  # bytes; the most so far
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -446,7 +446,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     start = time.process_time()
     try:
         read = read_checkpoint(path)
-        look(read)
+        find_networks(read)
         result = "read"
     except BadFile as error:
         result = str(error)
@@ -469,7 +469,7 @@ HARMLESS = {
 
 
 def read_in_a_child(folder: Path) -> list[tuple[str, str, float, int]]:
-    """What reading each file gives, with the seconds and the most memory that it took."""
+    """Return the result of reading each file, with its seconds and its peak memory."""
     done = subprocess.run([sys.executable, "-c", READ_ALL, str(folder)], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
@@ -484,7 +484,7 @@ def test_a_small_file_takes_neither_time_nor_memory(tmp_path):
     for name, result, seconds, memory in results:
         assert (result == "read") == (name in HARMLESS), (name, result)
         assert WORDS.get(name, "") in result
-        assert seconds < 5 + 2e-6 * len(files[name]), name  # as many opcodes as there are bytes take their time
+        assert seconds < 5 + 2e-6 * len(files[name]), name  # one opcode per byte is slow
         assert memory < 10**9, name
 
 
@@ -493,7 +493,7 @@ OBJECTS = b"cnumpy.core.numeric\n_frombuffer\n(C\x18" + b"A" * 24 + b"cnumpy\ndt
 
 @pytest.mark.parametrize("dtype", [b"i,O", b"f4,O", b"f,f", b"U10", b"M8s", b"O"])
 def test_no_bytes_become_anything_but_numbers(dtype, tmp_path):
-    """NumPy would take the bytes of such an array for the addresses of Python's objects."""
+    """NumPy would take the bytes of such an array for addresses of Python objects."""
     name = b"U" + bytes([len(dtype)]) + dtype
     array = OBJECTS.replace(b"U\x03%s", name)
     parts = b"}(U\x0eweight_hh_orig" + array + b"U\x0eweight_hh_mask" + array + b"u."
@@ -518,7 +518,7 @@ def test_no_bytes_become_anything_but_numbers(dtype, tmp_path):
 )
 def test_nothing_is_computed_with_what_is_no_weight(parts, tmp_path):
     np.savez(tmp_path / "a.npz", **{f"weight_hh_{form}": array for form, array in parts.items()})
-    assert all(isinstance(entry, Skipped) for entry in look(read_checkpoint(tmp_path / "a.npz")))
+    assert all(isinstance(entry, Skipped) for entry in find_networks(read_checkpoint(tmp_path / "a.npz")))
 
 
 def with_members(*names: str, flags: int = 0) -> bytes:
@@ -532,7 +532,7 @@ def with_members(*names: str, flags: int = 0) -> bytes:
 
 
 def of_old_torch(version: int, identity: bytes) -> bytes:
-    """The format from before 1.6, with a tensor of two numbers in one storage of four."""
+    """Return a file from before torch 1.6, with a tensor of two numbers in one storage of four."""
     head = b"".join(pickle.dumps(value, protocol=2) for value in (MAGIC, version, {"little_endian": True}))
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + b"K\x00K\x02\x85K\x01\x85I00\n}tR."
     numbers = struct.pack("<q4f", 4, 0, 1, 2, 3)
@@ -568,7 +568,7 @@ def test_a_structure_that_torch_does_not_write_is_refused(content, words, tmp_pa
 
 
 def test_a_window_on_a_storage_is_read(tmp_path):
-    """As torch wrote a storage that is a part of another one."""
+    """torch wrote a storage that is a part of another one in this way."""
     (tmp_path / "a.pt").write_bytes(of_old_torch(1001, identity(b"(U\x01vK\x01K\x02t")))
     np.testing.assert_array_equal(
         read_checkpoint(tmp_path / "a.pt").arrays[""], np.array([1, 2], np.float32), strict=True

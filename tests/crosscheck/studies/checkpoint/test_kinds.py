@@ -1,4 +1,4 @@
-"""What people's files give: the weights that their own framework loads, bit for bit, and its outputs."""
+"""All kinds of files: the weights are those that the framework itself loads, bit for bit, and so are the outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jax_lstm
-from crosscheck.studies.checkpoint import BadFile, Found, Skipped, look, read_checkpoint
+from crosscheck.studies.checkpoint import BadFile, FoundLSTM, Skipped, find_networks, read_checkpoint
 from tests import ROOT
 from tests.support.checkpoint_kinds import FOLDED, KINDS, REFUSED, Kind
 
@@ -23,7 +23,7 @@ KERAS = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't acce
 DOCUMENT = ROOT / "docs" / "checkpoints.md"
 
 
-# A handful of roundings over 7 steps; a wrong weight is decades over it.
+# A few roundings over 7 steps. A wrong weight differs by orders of magnitude more.
 ROUNDING = {"float64": {"rtol": 1e-12, "atol": 1e-14}, "float32": {"rtol": 1e-5, "atol": 1e-6}}
 
 
@@ -31,11 +31,13 @@ ROUNDING = {"float64": {"rtol": 1e-12, "atol": 1e-14}, "float32": {"rtol": 1e-5,
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.outcome != REFUSED], ids=lambda kind: kind.row)
 def test_a_file_gives_the_weights_and_outputs_of_its_own_framework(kind: Kind, tmp_path):
     made = kind.make(tmp_path)
-    entries = {entry.prefix: entry for entry in look(read_checkpoint(made.path)) if entry.kind != "optimizer state"}
+    entries = {
+        entry.prefix: entry for entry in find_networks(read_checkpoint(made.path)) if entry.kind != "optimizer state"
+    }
     assert entries.keys() == made.networks.keys()
     for prefix, own in made.networks.items():
         lstm = entries[prefix]
-        assert isinstance(lstm, Found), lstm
+        assert isinstance(lstm, FoundLSTM), lstm
         assert bool(lstm.notes) == (kind.outcome == FOLDED)
         assert lstm.params.keys() == own.params.keys()
         for name, array in lstm.params.items():
@@ -55,7 +57,7 @@ def test_what_is_refused_says_why(kind: Kind, tmp_path):
 
 def reason(path: Path) -> str:
     try:
-        entries = look(read_checkpoint(path))
+        entries = find_networks(read_checkpoint(path))
     except BadFile as error:
         return str(error)
     return "; ".join(entry.reason for entry in entries if isinstance(entry, Skipped))

@@ -1,4 +1,4 @@
-"""Modules and objects in checkpoint files: which class the file names, and that no array in them is lost."""
+"""Modules and objects in checkpoint files: the class that the file names is known, and no array is lost."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from crosscheck.studies.checkpoint import Found, Skipped, find_lstms, look, read_checkpoint
+from crosscheck.studies.checkpoint import FoundLSTM, Skipped, find_lstms, find_networks, read_checkpoint
 
 
 class NormedCell(nn.LSTMCell):
-    """It has the entries of an nn.LSTMCell, and computes something else."""
+    """A cell with the entries of an nn.LSTMCell that computes something else."""
 
     def forward(self, x, state):
         h, c = super().forward(x, state)
@@ -43,16 +43,16 @@ def script(module, path):
 
 def test_another_class_is_named_and_not_checked(tmp_path):
     torch.save(nn.ModuleDict({"cell": NormedCell(3, 5), "plain": nn.LSTMCell(3, 5)}), tmp_path / "a.pt")
-    left, found = look(read_checkpoint(tmp_path / "a.pt"))
+    left, found = find_networks(read_checkpoint(tmp_path / "a.pt"))
     assert isinstance(left, Skipped)
     assert left.is_lstm
     assert f"this is no plain nn.LSTMCell: its class is {__name__}.NormedCell" in left.reason
-    assert (found.prefix, isinstance(found, Found)) == ("plain", True)
+    assert (found.prefix, isinstance(found, FoundLSTM)) == ("plain", True)
 
 
 def test_another_class_of_torchscript_is_named_and_torchs_own_is_read(tmp_path):
     script(Scripted(), tmp_path / "a.pt")
-    (left,) = look(read_checkpoint(tmp_path / "a.pt"))
+    (left,) = find_networks(read_checkpoint(tmp_path / "a.pt"))
     assert f"its class is {__name__}.Scripted" in left.reason
     script(nn.ModuleDict({"a": nn.LSTM(3, 5), "b": nn.LSTM(3, 5, 2), "c": nn.LSTM(3, 5, 3)}), tmp_path / "b.pt")
     assert "___torch_mangle_" in (tmp_path / "b.pt").read_bytes().decode("latin1")  # classes of one name are numbered
@@ -63,7 +63,7 @@ def test_a_hook_may_change_what_is_computed(tmp_path):
     lstm = nn.LSTM(3, 5)
     lstm.register_forward_hook(print)
     torch.save(nn.ModuleList([lstm, nn.LSTM(3, 5)]), tmp_path / "a.pt")
-    left, found = look(read_checkpoint(tmp_path / "a.pt"))
+    left, found = find_networks(read_checkpoint(tmp_path / "a.pt"))
     assert "its class is torch.nn.modules.rnn.LSTM with a hook" in left.reason
     assert found.prefix == "1"
 
@@ -96,7 +96,7 @@ class Pair:
 
 
 class Items(dict):
-    """Items are attributes, as in EasyDict."""
+    """A dict whose items are attributes, as in EasyDict."""
 
     def __init__(self, **items):
         super().__init__(items)
@@ -120,7 +120,7 @@ def test_no_array_in_an_object_is_lost(content, names, protocol, tmp_path):
 
 
 def test_what_python_2_wrote_is_read(tmp_path):
-    """An OrderedDict of pairs, a subclass of dict, and Parameter as torch pickled it before 0.4."""
+    """The file has an OrderedDict of pairs, a subclass of dict, and Parameter as torch pickled it before 0.4."""
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
     array += b"(I1\n(I1\ntcnumpy\ndtype\n(S'f4'\nI0\nI1\ntRI00\nS'\\x00\\x00\\x00@'\ntb"
     pairs = b"(lp0\n(lp1\nI7\na" + array + b"aa(lp2\nI8\na" + array + b"aa"
@@ -143,7 +143,7 @@ def test_a_place_that_holds_itself_is_told_once(tmp_path):
 
 def test_four_bit_tensors_are_skipped(tmp_path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch moves quantized tensors to a package of its own
+        warnings.simplefilter("ignore")  # torch moves quantized tensors to another package
         values = (torch.ones(3, 4), torch.ones(3), torch.zeros(3), 0, torch.quint4x2)
         torch.save({"q": torch.quantize_per_channel(*values), "w": torch.ones(2)}, tmp_path / "a.pt")
     read = read_checkpoint(tmp_path / "a.pt")
@@ -162,7 +162,7 @@ def test_two_archives_one_after_the_other_are_refused(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
 def test_a_quantized_module_that_was_saved_whole_is_read(dtype, tmp_path):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch moves quantization to a package of its own
+        warnings.simplefilter("ignore")  # torch moves quantization to another package
         plain = nn.ModuleDict({"lstm": nn.LSTM(3, 5), "cell": nn.LSTMCell(3, 5)}).eval()
         model = torch.ao.quantization.quantize_dynamic(plain, {nn.LSTM, nn.LSTMCell}, dtype=dtype)
         torch.save(model, tmp_path / "a.pt")

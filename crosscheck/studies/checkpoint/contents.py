@@ -1,0 +1,47 @@
+"""What a file of any format holds: arrays by name, and what the user must know about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from crosscheck.core.problem import Arrays
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A network that a file says it has and that cannot be read.
+
+    Attributes:
+      reason: why it cannot be read.
+      is_lstm: False for a GRU or a simple RNN.
+    """
+
+    reason: str
+    is_lstm: bool = True
+
+
+@dataclass
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+      arrays: every array by dotted name, in the file's order, in its own dtype. They may be views of the file.
+      skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
+        members of an archive that are no torch files. Arrays in such an object are read nevertheless.
+      notes: what was converted on reading, by the name of the array.
+      refused: networks of a Keras file or an ONNX model that cannot be read, by name.
+      holders: classes of the modules that have an array as their own, by its name, if the file names them.
+    """
+
+    arrays: Arrays = field(default_factory=dict, repr=False)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    holders: dict[str, str] = field(default_factory=dict)
+
+    def add(self, part: Checkpoint, prefix: str = "") -> None:
+        """Add what a part of the file holds, with ``prefix`` before its names."""
+        self.arrays |= {f"{prefix}{name}": array for name, array in part.arrays.items()}
+        self.notes |= {f"{prefix}{name}": note for name, note in part.notes.items()}
+        self.holders |= {f"{prefix}{name}": holder for name, holder in part.holders.items()}
+        self.skipped |= {kind: f"{prefix}{place}" for kind, place in part.skipped.items()}
