@@ -1,12 +1,13 @@
-"""An LSTM in JAX, written once as its equations, on torch.nn.LSTM's weights.
+"""An LSTM in JAX, written once as its equations, on the weights of torch.nn.LSTM.
 
-Axes, everywhere: T steps, B or *batch batch axes, D inputs, H hidden units, P output width (proj_size or H),
+Axes, in all docstrings: T steps, B or *batch batch axes, D inputs, H hidden units, P output width (proj_size or H),
 G = 4H gate rows (H for an RNN), L layers, R = L * directions rows of a state.
 """
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from jax_lstm import convert
 from jax_lstm._src.backends import BackendChoice
@@ -46,10 +47,10 @@ __all__ = [
     "zero_state",
 ]
 
-_WITH_FLAX = ("linen", "nnx")  # imported when they are first used: not everyone who imports this package uses Flax
+_WITH_FLAX = ("linen", "nnx")  # imported at their first use, so that the package works without Flax
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> ModuleType:
     if name in _WITH_FLAX:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""The same networks in plain PyTorch: equations in a Python loop, state dicts interchangeable with torch.nn's.
+"""The same networks in plain PyTorch: equations in a Python loop, with the state dicts of torch.nn.
 
-Written to be read and to be right, not to be fast; shares no code with ``jax_lstm``, only weights.
+The code is written to be read and to be right, not to be fast. It shares no code with ``jax_lstm``, only weights.
 """
 
 from importlib.metadata import PackageNotFoundError, version

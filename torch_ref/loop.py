@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from torch_ref.cell import Weights
-
-State = tuple[Tensor, ...]
+from torch_ref.cell import State, Step, Weights
 
 
 def run(
-    step: Callable[[Weights, Tensor, State], State],
+    step: Step,
     weights: Weights,
     x: Tensor,
     state: State,
     valid: Tensor | None,
     reverse: bool,
 ) -> tuple[Tensor, State]:
-    """x [T, *batch, D] -> h of every step [T, *batch, P] and the last state.
+    """Return the h of every step ``[T, *batch, P]`` and the last state.
 
-    ``valid``, bool [T, *batch, 1] or None: where it is False the state passes through and the output is zero. So
-    the last state is the one at a row's last valid step, and the reverse direction starts at that step.
+    Args:
+      step: one step of a cell.
+      weights: of one layer in one direction.
+      x: ``[T, *batch, D]``.
+      state: the initial state.
+      valid: bool ``[T, *batch, 1]``, or None. At a step with False, the state passes through and the output is zero.
+        Therefore the last state is the state at the last valid step of a row, and the reverse direction starts there.
+      reverse: whether to run from the last step to the first.
     """
     inputs = x.unbind(0)  # several times faster than x[t] at every step
     masks = (None,) * len(inputs) if valid is None else valid.unbind(0)

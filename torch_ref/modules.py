@@ -1,22 +1,23 @@
-"""LSTM and RNN as modules: torch.nn's constructors, state dicts and results, over the plain loop.
+"""LSTM and RNN as modules: the constructors, state dicts and results of torch.nn, over the plain loop.
 
-Departure (1): besides a PackedSequence, ``forward`` takes ``lengths`` of each row, unsorted, 0 included. Departure (2):
-any dropout is drawn by torch.nn.functional.dropout, so masks differ from those inside torch.nn.LSTM.
+Departure (1): besides a PackedSequence, ``forward`` accepts the ``lengths`` of rows, unsorted, 0 included. Departure
+(2): dropout is drawn by torch.nn.functional.dropout, so that masks differ from those inside torch.nn.LSTM.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from torch_ref.cell import Weights, lstm_step, rnn_relu_step, rnn_tanh_step
-from torch_ref.loop import State, run
+from torch_ref.cell import State, Step, Weights, lstm_step, rnn_relu_step, rnn_tanh_step
+from torch_ref.loop import run
+
+Lengths: TypeAlias = Any  # integers [*batch], as torch.as_tensor reads them
 
 
 class _Recurrent(nn.Module):
@@ -32,9 +33,9 @@ class _Recurrent(nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        device=None,
-        dtype=None,
-    ):
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         if not 0.0 <= dropout <= 1.0:
             raise ValueError(f"dropout must be a probability from 0 to 1; got {dropout}.")
@@ -59,34 +60,35 @@ class _Recurrent(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """U(±1/√H) for every parameter, as torch.nn."""
+        """Draw every parameter from U(±1/√H), as torch.nn."""
         bound = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
     def extra_repr(self) -> str:
+        """Return the sizes, for repr."""
         return (
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bidirectional={self.bidirectional}"
         )
 
-    def _suffixes(self):
+    def _suffixes(self) -> tuple[str, ...]:
         return ("", "_reverse") if self.bidirectional else ("",)
 
-    def _rows(self):
+    def _rows(self) -> list[tuple[int, str]]:
         return [(layer, suffix) for layer in range(self.num_layers) for suffix in self._suffixes()]
 
     def _weights(self, layer: int, suffix: str) -> Weights:
-        found = {name: getattr(self, f"{name}_l{layer}{suffix}", None) for name in Weights._fields}
-        return Weights(**found)  # type: ignore[arg-type]
+        entries: dict[str, Any] = {name: getattr(self, f"{name}_l{layer}{suffix}", None) for name in Weights._fields}
+        return Weights(**entries)
 
     def _widths(self) -> tuple[int, ...]:
-        """The widths of the states that a cell carries, h first."""
+        """Return the widths of the states that a cell carries, h first."""
         raise NotImplementedError
 
-    def _step(self) -> Callable[[Weights, Tensor, State], State]:
+    def _step(self) -> Step:
         raise NotImplementedError
 
-    def _run(self, x, state: State | None, lengths):
+    def _run(self, x: Any, state: State | None, lengths: Lengths) -> tuple[Any, State]:
         if isinstance(x, PackedSequence):
             return self._run_packed(x, state)
         if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
@@ -115,19 +117,19 @@ class _Recurrent(nn.Module):
         return y, tuple(torch.stack(parts) for parts in zip(*lasts, strict=True))
 
     def _run_row(self, layer: int, suffix: str, x: Tensor, state: State, valid: Tensor | None) -> tuple[Tensor, State]:
-        """One layer in one direction, as :func:`torch_ref.loop.run`; a subclass may run it in another way."""
+        """Run one layer in one direction by :func:`torch_ref.loop.run`. A subclass may run it in another way."""
         return run(self._step(), self._weights(layer, suffix), x, state, valid, bool(suffix))
 
-    def _run_packed(self, packed, state):
+    def _run_packed(self, packed: PackedSequence, state: State | None) -> tuple[PackedSequence, State]:
         x, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
         y, last = self._run(x, state, lengths)
         order = packed.sorted_indices
-        if order is not None:  # the packed input's own order: among rows of one length another sort may differ
+        if order is not None:  # the order of the packed input: another sort may order rows of one length differently
             y, lengths = y.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
         data, batch_sizes, _, _ = pack_padded_sequence(y, lengths, self.batch_first)
         return PackedSequence(data, batch_sizes, order, packed.unsorted_indices), last
 
-    def _check_state(self, state, batch, like) -> State:
+    def _check_state(self, state: State | None, batch: tuple[int, ...], like: Tensor) -> State:
         shapes = [(len(self._rows()), *batch, width) for width in self._widths()]
         if state is None:
             return tuple(like.new_zeros(shape) for shape in shapes)
@@ -140,41 +142,47 @@ class _Recurrent(nn.Module):
                 raise ValueError(f"{name} must have shape {shape}; got {tuple(part.shape)}.")
         return state
 
-    def _valid(self, lengths, steps, batch):
+    def _valid(self, lengths: Lengths, steps: int, batch: tuple[int, ...]) -> Tensor:
         lengths = torch.as_tensor(lengths)
         if tuple(lengths.shape) != tuple(batch) or lengths.is_floating_point():
             raise ValueError(f"lengths must be integers of shape {tuple(batch)}; got {lengths}.")
         if bool(((lengths < 0) | (lengths > steps)).any()):
             raise ValueError(f"lengths must lie between 0 and T = {steps}; got {lengths.tolist()}.")
         time = torch.arange(steps).reshape(steps, *(1,) * len(batch))
-        return (time < lengths.cpu()).unsqueeze(-1).to(self.weight_ih_l0.device)
+        valid: Tensor = time < lengths.cpu()
+        return valid.unsqueeze(-1).to(next(self.parameters()).device)
 
 
 class LSTM(_Recurrent):
-    """torch.nn.LSTM in a plain loop: same arguments, parameters, and results.
-
-    ``forward(x, hx=None, lengths=None)``: x ``[T, B, D]`` (``[B, T, D]`` with ``batch_first``), ``[T, D]``, or a
-    PackedSequence; hx ``(h_0, c_0)`` of ``[R, B, P]`` and ``[R, B, H]``; lengths int ``[B]`` from 0 to T. Returns
-    ``y, (h_n, c_n)``. Raises ValueError naming what has the wrong shape.
-    """
+    """An LSTM in a plain loop, with the arguments, parameters and results of torch.nn.LSTM."""
 
     num_gates = 4
 
-    def forward(self, x, hx=None, lengths=None):
+    def forward(self, x: Any, hx: State | None = None, lengths: Lengths = None) -> tuple[Any, State]:
+        """Run all layers.
+
+        Args:
+          x: ``[T, B, D]`` (``[B, T, D]`` with ``batch_first``), ``[T, D]``, or a PackedSequence.
+          hx: ``(h_0, c_0)`` of ``[R, B, P]`` and ``[R, B, H]``; None means zeros.
+          lengths: int ``[B]`` from 0 to T; None means T.
+
+        Returns:
+          y, of the same kind as x, and ``(h_n, c_n)``.
+
+        Raises:
+          ValueError, TypeError: the message names what has the wrong shape or type.
+        """
         return self._run(x, hx, lengths)
 
-    def _step(self):
+    def _step(self) -> Step:
         return lstm_step
 
-    def _widths(self):
+    def _widths(self) -> tuple[int, ...]:
         return self.proj_size or self.hidden_size, self.hidden_size
 
 
 class RNN(_Recurrent):
-    """torch.nn.RNN in a plain loop: same arguments, parameters, and results.
-
-    As :class:`LSTM`, with ``nonlinearity`` "tanh" or "relu", one state hx = h_0 and no projection.
-    """
+    """An Elman RNN in a plain loop, with the arguments, parameters and results of torch.nn.RNN."""
 
     num_gates = 1
 
@@ -188,9 +196,9 @@ class RNN(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        device=None,
-        dtype=None,
-    ):
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity must be 'tanh' or 'relu'; got {nonlinearity!r}.")
         super().__init__(
@@ -198,12 +206,13 @@ class RNN(_Recurrent):
         )
         self.nonlinearity = nonlinearity
 
-    def forward(self, x, hx=None, lengths=None):
+    def forward(self, x: Any, hx: Tensor | None = None, lengths: Lengths = None) -> tuple[Any, Tensor]:
+        """Run all layers, as :meth:`LSTM.forward`. The state is h only: hx and h_n ``[R, B, H]``."""
         y, (h,) = self._run(x, None if hx is None else (hx,), lengths)
         return y, h
 
-    def _step(self):
+    def _step(self) -> Step:
         return rnn_tanh_step if self.nonlinearity == "tanh" else rnn_relu_step
 
-    def _widths(self):
+    def _widths(self) -> tuple[int, ...]:
         return (self.hidden_size,)

@@ -1,10 +1,10 @@
-"""The LSTM class of the teaching notebook, as it was published and as its equations say.
+"""The LSTM class of the teaching notebook, as published and as its equations say.
 
     f = σ(W_f [x, h])    i = σ(W_i [x, h])    C~ = tanh(W_c [x, h])    o = σ(W_o [x, h])
     c' = f ∘ c + i ∘ C~                       h' = o ∘ tanh(c')
 
-As published, the forward pass departs from these twice: all four gates use ``self.f``, and ``hidden_states`` collects
-c where h is meant. ``as_published=True`` keeps both; ``False`` follows the equations.
+As published, the forward pass departs from these equations twice: all four gates use ``self.f``, and ``hidden_states``
+collects c instead of h. ``as_published=True`` keeps both departures; ``False`` follows the equations.
 """
 
 from __future__ import annotations
@@ -14,13 +14,9 @@ from torch import Tensor, nn
 
 
 class NotebookLSTM(nn.Module):
-    """Four linear layers over [x, h], named f, i, c_ and o.
+    """An LSTM of four linear layers over [x, h], named f, i, c_ and o."""
 
-    ``forward(x, h, c)``: x ``[B, T, input_dim]``, h and c ``[B, hidden_dim]`` -> ``hidden_states, (h, c)`` with
-    hidden_states ``[B, T, hidden_dim]`` and the last h and c.
-    """
-
-    def __init__(self, input_dim: int, hidden_dim: int, as_published: bool = True):
+    def __init__(self, input_dim: int, hidden_dim: int, as_published: bool = True) -> None:
         super().__init__()
         self.input_dim, self.hidden_dim, self.as_published = input_dim, hidden_dim, as_published
         self.f = nn.Linear(input_dim + hidden_dim, hidden_dim)
@@ -29,6 +25,7 @@ class NotebookLSTM(nn.Module):
         self.o = nn.Linear(input_dim + hidden_dim, hidden_dim)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return hidden_states ``[B, T, hidden_dim]`` and the last (h, c), for x ``[B, T, input_dim]``."""
         to_i, to_c, to_o = (self.f,) * 3 if self.as_published else (self.i, self.c_, self.o)
         hidden_states = []
         for x_t in x.unbind(1):
@@ -43,9 +40,9 @@ class NotebookLSTM(nn.Module):
         return torch.stack(hidden_states, dim=1), (h, c)
 
     def lstm_state_dict(self) -> dict[str, Tensor]:
-        """The weights as a torch.nn.LSTM state dict: what the equations compute, whatever ``as_published`` says.
+        """Return the weights as a torch.nn.LSTM state dict, by the equations, also if ``as_published``.
 
-        Each linear layer's one bias goes whole into ``bias_ih_l0``; ``bias_hh_l0`` is zero.
+        The one bias of each linear layer becomes ``bias_ih_l0``; ``bias_hh_l0`` is zero.
         """
         gates = (self.i, self.f, self.c_, self.o)
         weight = torch.cat([gate.weight.detach() for gate in gates])

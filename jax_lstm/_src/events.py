@@ -1,26 +1,28 @@
 """What happens at which step: padding, holes, resets and cuts, for both directions.
 
-A reset and a cut are boundaries between two steps, the same ones for both directions. The forward direction meets the
-boundary between t-1 and t before it processes t, the reverse direction before it processes t-1. A boundary at a step
-that does not take place lies between the steps around it that do. A boundary beyond the last step that takes place, or
-before the first one in the reverse direction, has no effect: the state only passes through there.
+A reset and a cut are boundaries between two steps, the same for both directions. The forward direction meets the
+boundary between t-1 and t before it processes t, and the reverse direction before it processes t-1. If a boundary is at
+a step that does not take place, it lies between the nearest steps around it that do. A boundary after the last step
+that takes place has no effect, nor has one before the first such step in the reverse direction: the state only passes
+through there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+from jax_lstm._src.arrays import Array, Listed
 from jax_lstm._src.options import Options
-from jax_lstm._src.recurrence import Events
+from jax_lstm._src.plan import Events
 from jax_lstm._src.trees import zeros_like
 
-Flags = Any  # bool [T, *batch or ones, 1], or None
+Flags: TypeAlias = Array | None  # bool [T, *batch or ones, 1]
 
 
-def find_events(options: Options, steps: jax.Array, time_axis: int) -> tuple[Events, Events, Flags]:
+def find_events(options: Options, steps: Array, time_axis: int) -> tuple[Events, Events, Flags]:
     """Return the events of the forward and of the reverse direction, and the mask of valid steps.
 
     Args:
@@ -47,12 +49,12 @@ def find_events(options: Options, steps: jax.Array, time_axis: int) -> tuple[Eve
     return forward, backward, valid
 
 
-def _time_major(flags: Any, time_axis: int) -> Flags:
+def _time_major(flags: Listed | None, time_axis: int) -> Flags:
     return None if flags is None else jnp.moveaxis(jnp.asarray(flags), time_axis, 0)[..., None]
 
 
-def _int32(lengths: jax.Array) -> jax.Array:
-    """Lengths of any integer dtype; what int32 cannot hold lies beyond any sequence all the same."""
+def _int32(lengths: Array) -> Array:
+    """Return lengths of any integer dtype as int32. A length that int32 cannot hold exceeds every sequence anyway."""
     if jnp.iinfo(lengths.dtype).max > jnp.iinfo(jnp.int32).max:
         lengths = jnp.clip(lengths, 0, jnp.iinfo(jnp.int32).max)
     return lengths.astype(jnp.int32)
@@ -67,16 +69,17 @@ def _in_prefix(boundary: Flags, valid: Flags) -> tuple[Flags, Flags]:
     return boundary, jnp.concatenate((boundary[1:], zeros_like(boundary[:1])))
 
 
-def _around_holes(boundary: Flags, valid: jax.Array, *, counts_before_the_first: bool) -> tuple[Flags, Flags]:
+def _around_holes(boundary: Flags, valid: Flags, *, counts_before_the_first: bool) -> tuple[Flags, Flags]:
     """Return the boundary as each direction meets it, if any step of a row may be a hole.
 
-    The segment of a step is the number of boundaries up to it. A valid step meets a boundary if its segment is not the
-    one of the valid step that its direction processes before it. The forward direction starts in segment 0 if a
-    boundary before the first valid step counts. A reset there does: an episode begins. A cut there does not: there is
-    no earlier step to cut off.
+    The segment of a step is the number of boundaries up to it. A valid step meets a boundary if its segment differs
+    from the segment of the valid step that its direction processes before it. The forward direction starts in segment
+    0 if a boundary before the first valid step counts. A reset there counts, since an episode begins. A cut there does
+    not count, since there is no earlier step to cut off.
     """
     if boundary is None:
         return None, None
+    assert valid is not None
     segment = jnp.cumsum(boundary, axis=0, dtype=jnp.int32)
     beyond = segment.shape[0] + 1
     before = jax.lax.cummax(jnp.where(valid, segment, 0), axis=0)

@@ -13,7 +13,7 @@ _unfinished: set[Path] = set()
 
 @contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
-    """Give the path of a file or folder that does not outlive the block, nor `remove_unfinished`."""
+    """Yield the path of a file or folder that is removed at the end of the block, or by `remove_unfinished`."""
     _unfinished.add(path)
     try:
         yield path
@@ -23,7 +23,7 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished() -> None:
-    """Remove what is not whole yet: for a process that ends at once and runs no ``finally``."""
+    """Remove all unfinished files: for a process that ends at once and runs no ``finally``."""
     for path in list(_unfinished):
         _remove(path)
 
@@ -37,9 +37,12 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what shall stand at ``path``: aside, and renamed at the end, so that none reads half a file.
+    """Yield a path to write to, beside ``path``, and rename it to ``path`` at the end: no reader sees half a file.
 
-    A device or pipe is itself the place. What raises inside leaves nothing behind. OSError.
+    If ``path`` is a device or a pipe, it is yielded itself. An error inside the block leaves no file behind.
+
+    Raises:
+      OSError: the file cannot be written or renamed.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
@@ -51,6 +54,6 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """``text`` in UTF-8. OSError."""
+    """Write ``text`` in UTF-8, by :func:`whole`. Raise OSError if that fails."""
     with whole(path) as file:
         file.write_text(text, encoding="utf-8")

@@ -1,28 +1,29 @@
-"""What lets our cells stand in the place of Flax's own: its argument names, its carry (c, h), its initialisers.
+"""How our cells replace Flax's own: its argument names, its carry (c, h), its initialisers.
 
-A cell whose sizes come by position or by Flax's names, ``features`` (linen) or ``in_features`` and ``hidden_features``
-(nnx), speaks Flax: its carry is the tuple (c, h), promoted at each step as in Flax, its weights are drawn as Flax draws
-them, and its output is the new h itself. One made with torch's names carries an LSTMState. Neither takes the other's
-carry, since a swap of h and c raises nothing.
+A cell speaks Flax if its sizes are given by position or by Flax's names: ``features`` (linen), or ``in_features`` and
+``hidden_features`` (nnx). Its carry is then the tuple (c, h), promoted at each step as in Flax. Its weights are drawn
+as Flax draws them, and its output is the new h itself. A cell that is made with torch's names carries an LSTMState.
+Neither kind accepts the carry of the other, since a swap of h and c raises nothing.
 
-Flax has one bias. With two, each would get the whole gradient and their sum move twice as far: so in a cell that speaks
-Flax bias_hh is held constant, and it trains as Flax's does.
+Flax has one bias. With two biases, each would receive the whole gradient, and their sum would move twice as far.
+Therefore a cell that speaks Flax holds bias_hh constant, and trains as Flax's cell does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm._src.arrays import Abstract, Array, DTypeLike, Precision
 from jax_lstm._src.checks import require_floating
-from jax_lstm._src.dtypes import compute_dtype, widest_dtype
-from jax_lstm._src.init import ForgetBias, Style
-from jax_lstm._src.layers import cast, run_cell, state_dtype, zero_carry
+from jax_lstm._src.dtypes import cast_floating, compute_dtype, widest_dtype
+from jax_lstm._src.init import Draw, ForgetBias, Rule, Style
 from jax_lstm._src.module_init import Initializer, OpenBox, module_initializers
+from jax_lstm._src.module_state import state_dtype, step_of_cell, zero_carry
 from jax_lstm._src.network import Network
 from jax_lstm._src.state import LSTMState
 
@@ -30,35 +31,40 @@ SIGMOIDS = (jax.nn.sigmoid, jax.lax.logistic)
 TANHS = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
 
 
-def one_of(ours: Mapping[str, int | None], flaxs: Mapping[str, int | None], options: Mapping[str, Any]) -> bool:
-    """Whether a cell speaks Flax: made with its names for the sizes, and not with ours.
+def speaks_flax_by(ours: Mapping[str, int | None], flaxs: Mapping[str, int | None], options: Mapping[str, Any]) -> bool:
+    """Return whether a cell speaks Flax: its sizes are given by Flax's names, and not by ours.
+
+    Args:
+      ours: the sizes by our names; None if a size is not given.
+      flaxs: the sizes by Flax's names.
+      options: the options that only Flax's cell has.
 
     Raises:
-      TypeError: sizes by both names, or not all by either; or one of ``options``, which only Flax's cell has, with our
-        names; or an option that is no function.
+      TypeError: sizes are given by both kinds of names, or not all sizes by one kind; or one of ``options`` is given
+        with our names, or is not a function.
     """
     given = {name: value for name, value in {**ours, **flaxs}.items() if value is not None}
-    mine, theirs = " and ".join(ours), " and ".join(flaxs)
+    our_names, flax_names = " and ".join(ours), " and ".join(flaxs)
     if given.keys() not in (ours.keys(), flaxs.keys()):
         raise TypeError(
-            f"an LSTMCell needs {mine}, for a carry that is an LSTMState, or else Flax's {theirs}, for one that is "
-            f"(c, h). A size by position is Flax's. Got {given or 'neither'}."
+            f"an LSTMCell needs {our_names}, for a carry that is an LSTMState, or else Flax's {flax_names}, for one "
+            f"that is (c, h). A size by position is Flax's. Got {given or 'neither'}."
         )
     speaks_flax = given.keys() == flaxs.keys()
-    asked = [name for name, value in options.items() if value is not None]
-    if asked and not speaks_flax:
+    requested = [name for name, value in options.items() if value is not None]
+    if requested and not speaks_flax:
         raise TypeError(
-            f"{asked[0]} is an option of Flax's cell, for one made with {theirs}; got {mine}. Leave it out, or make "
-            "the cell with Flax's names."
+            f"{requested[0]} is an option of Flax's cell, for one made with {flax_names}; got {our_names}. Leave it "
+            "out, or make the cell with Flax's names."
         )
-    for name in asked:
+    for name in requested:
         if not callable(options[name]):
             raise TypeError(f"{name} must be a function; got {type(options[name]).__name__}.")
     return speaks_flax
 
 
 def check_activations(gate_fn: Any, activation_fn: Any) -> None:
-    """ValueError where a function is given that this cell does not compute."""
+    """Raise ValueError if a function is given that this cell does not compute."""
     for name, given, known, called in (
         ("gate_fn", gate_fn, SIGMOIDS, "sigmoid"),
         ("activation_fn", activation_fn, TANHS, "tanh"),
@@ -71,7 +77,10 @@ def check_activations(gate_fn: Any, activation_fn: Any) -> None:
 
 
 def refuse_options(given: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
-    """Raise TypeError or ValueError unless each given option is one of Flax's and is empty."""
+    """Raise TypeError for an option that Flax does not have, and ValueError for one of Flax's that is not empty.
+
+    ``reasons`` says for each of Flax's options why it is not supported.
+    """
     for name, value in given.items():
         if name not in reasons:
             raise TypeError(f"LSTMCell has no argument {name!r}.")
@@ -88,11 +97,11 @@ def cell_initializers(
     *,
     speaks_flax: bool,
     fused: bool = False,
-) -> dict[str, Callable[..., Any]]:
-    """``init(key, dtype)`` by torch.nn.LSTMCell's names.
+) -> dict[str, Draw]:
+    """Return ``init(key, dtype)`` by the names of torch.nn.LSTMCell.
 
-    Arguments and errors as :func:`jax_lstm._src.module_init.module_initializers`. A cell that speaks Flax and has no
-    ``style`` draws what Flax's cell draws. If it is ``fused``, so do its initialisers, for all gates at once.
+    Arguments and errors are those of :func:`jax_lstm._src.module_init.module_initializers`. A cell that speaks Flax and
+    has no ``style`` draws what Flax's cell draws; if ``fused``, its initialisers draw the kernels of all gates at once.
     """
     if not isinstance(network.bias, (bool, np.bool_)):
         raise TypeError(f"bias must be True or False; got {network.bias}.")
@@ -104,20 +113,27 @@ def cell_initializers(
     return {name.removesuffix("_l0"): init for name, init in inits.items()}
 
 
-def held(params: dict[str, Any], speaks_flax: bool) -> dict[str, Any]:
-    """The parameters with bias_hh constant in a cell that speaks Flax."""
+def hold_bias(params: dict[str, Array], speaks_flax: bool) -> dict[str, Array]:
+    """Return the parameters, with bias_hh constant in a cell that speaks Flax."""
     if not speaks_flax or "bias_hh" not in params:
         return params
     return params | {"bias_hh": jax.lax.stop_gradient(params["bias_hh"])}
 
 
 def step(
-    params: dict[str, Any], carry: Any, x: Any, *, dtype: Any, carry_dtype: Any, precision: Any, speaks_flax: bool
-) -> tuple[Any, jax.Array]:
-    """One step of a cell: the next carry, of the given one's kind, and the output.
+    params: dict[str, Array],
+    carry: Any,
+    x: Any,
+    *,
+    dtype: DTypeLike | None,
+    carry_dtype: DTypeLike | None,
+    precision: Precision,
+    speaks_flax: bool,
+) -> tuple[Any, Array]:
+    """Run one step of a cell, and return the next carry, of the same kind as ``carry``, and the output.
 
-    The next carry has the promoted dtype of the carry, x and the weights, or ``carry_dtype`` if that is given. So a
-    carry that is narrower than the weights is never used silently: in a scan it is JAX's error about the carry's type.
+    The next carry has the promoted dtype of the carry, x and the weights, or ``carry_dtype`` if it is given. A carry
+    that is narrower than the weights is therefore never used silently: in a scan, JAX raises an error about its type.
     """
     state = as_state(carry, speaks_flax)
     if speaks_flax:
@@ -126,18 +142,18 @@ def step(
     if not speaks_flax:
         require_floating("state.h", state.h, "[*batch, H]")
         require_floating("state.c", state.c, "[*batch, H]")
-    x, params = cast(dtype, (x, held(params, speaks_flax)))
-    h = cast(dtype, state.h) if speaks_flax else state.h  # Flax casts h as it casts x, and c keeps its own dtype
-    if speaks_flax:  # Flax multiplies h by the weights in the wider dtype of the two
-        x, params = cast(widest_dtype(compute_dtype(x, params), h.dtype), (x, params))
+    x, params = cast_floating((x, hold_bias(params, speaks_flax)), dtype)
+    h = cast_floating(state.h, dtype) if speaks_flax else state.h  # Flax casts h as it casts x; c keeps its dtype
+    if speaks_flax:  # Flax multiplies h by the weights in the wider of their dtypes
+        x, params = cast_floating((x, params), widest_dtype(compute_dtype(x, params), h.dtype))
     wide = widest_dtype(compute_dtype(x, params), h.dtype, state.c.dtype)
     state = LSTMState(h=h.astype(wide), c=state.c.astype(wide))
-    state, y = run_cell(params, state, x, carry_dtype or wide, precision)
+    state, y = step_of_cell(params, state, x, carry_dtype or wide, precision)
     return as_carry(state, y, speaks_flax)
 
 
-def _as_floating(x: Any, dtype: Any, params: dict[str, Any]) -> Any:
-    """Integers and bools in the compute dtype, as Flax promotes them."""
+def _as_floating(x: Any, dtype: DTypeLike | None, params: dict[str, Array]) -> Any:
+    """Return x, with integers and bools in the compute dtype, as Flax promotes them."""
     if not hasattr(x, "dtype") or not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.bool_):
         return x
     return x.astype(dtype or jnp.result_type(*params.values()))
@@ -146,16 +162,17 @@ def _as_floating(x: Any, dtype: Any, params: dict[str, Any]) -> Any:
 def zeros(
     input_shape: tuple[int, ...],
     width: int,
-    weights: Iterable[Any],
+    weights: Iterable[Abstract],
     *,
-    dtype: Any,
-    param_dtype: Any,
-    carry_dtype: Any,
+    dtype: DTypeLike | None,
+    param_dtype: DTypeLike,
+    carry_dtype: DTypeLike | None,
     speaks_flax: bool,
 ) -> Any:
-    """A cell's carry of zeros.
+    """Return a carry of zeros, of the kind that the cell speaks.
 
-    Its dtype is ``carry_dtype`` or, in a cell that speaks Flax, ``param_dtype``, or else :func:`state_dtype`.
+    Its dtype is ``carry_dtype``. If that is None, it is ``param_dtype`` in a cell that speaks Flax, and
+    :func:`state_dtype` in any other cell.
     """
     if carry_dtype is None and speaks_flax:
         carry_dtype = param_dtype
@@ -164,9 +181,9 @@ def zeros(
 
 
 def as_state(carry: Any, speaks_flax: bool) -> LSTMState:
-    """A carry as an LSTMState. TypeError where it is not of the kind that the cell speaks.
+    """Return a carry as an LSTMState. Raise TypeError if it is not of the kind that the cell speaks.
 
-    A named tuple is no pair here: its order is its own, such as Haiku's (hidden, cell).
+    A named tuple is not accepted as a pair, since its order may differ, as in Haiku's (hidden, cell).
     """
     is_pair = type(carry) in (tuple, list) and len(carry) == 2
     if speaks_flax and is_pair:
@@ -182,11 +199,11 @@ def as_state(carry: Any, speaks_flax: bool) -> LSTMState:
     return carry
 
 
-def as_carry(state: LSTMState, y: jax.Array, speaks_flax: bool) -> tuple[Any, jax.Array]:
-    """What a cell returns: the carry of its kind, and its output."""
+def as_carry(state: LSTMState, y: Array, speaks_flax: bool) -> tuple[Any, Array]:
+    """Return the carry, of the kind that the cell speaks, and the output."""
     return ((state.c, state.h), state.h) if speaks_flax else (state, y)
 
 
-def drawn_carry(init: Callable[..., Any], keys: tuple[Any, Any], shape: tuple[int, ...], dtype: Any) -> tuple[Any, Any]:
-    """Flax's initial carry (c, h)."""
+def draw_carry(init: Rule, keys: tuple[Array, Array], shape: tuple[int, ...], dtype: DTypeLike) -> tuple[Array, Array]:
+    """Draw Flax's initial carry (c, h)."""
     return init(keys[0], shape, dtype), init(keys[1], shape, dtype)

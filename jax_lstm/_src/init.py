@@ -6,35 +6,38 @@
     "keras"     glorot_uniform on [D, G] whole    orthogonal on [H, G] whole     0                  1
     "haiku"     truncated normal, 1/√(D+H)        the same                       0                  1
 
-A projection ``weight_hr`` follows its style's rule for a dense layer (torch's U(±1/√H), lecun_normal,
-glorot_uniform, truncated normal 1/√H). For an RNN the rules are the same; haiku's takes 1/√D and 1/√H, as its
-VanillaRNN has two linear layers. ``forget_bias`` replaces the forget gate's bias: b_ih holds it and b_hh is zero.
+A projection ``weight_hr`` follows the rule of its style for a dense layer (torch's U(±1/√H), lecun_normal,
+glorot_uniform, truncated normal 1/√H). For an RNN the rules are the same, except that haiku uses 1/√D and 1/√H, as its
+VanillaRNN has two linear layers. ``forget_bias`` replaces the bias of the forget gate: b_ih holds it, and b_hh is zero.
 
-Chrono initialisation (Tallec & Ollivier 2018), ``forget_bias="chrono:N"``: b_f = log U(1, N-1) and b_i = -b_f, which
-keeps memories, and gradients, alive over about N steps.
+Chrono initialisation (Tallec & Ollivier 2018), ``forget_bias="chrono:N"``: b_f = log U(1, N-1) and b_i = -b_f. It lets
+memories and gradients last for about N steps.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm._src.arrays import Array, DTypeLike
 from jax_lstm._src.cell import GATE_ORDER
-from jax_lstm._src.checks import require_floating_dtype
+from jax_lstm._src.checks import is_int, require_floating_dtype
 from jax_lstm._src.dtypes import accumulation_dtype
 from jax_lstm._src.network import Network
 
-ForgetBias = float | str | None
+ForgetBias: TypeAlias = float | str | None
 Style = Literal["torch", "flax", "keras", "haiku"]
+Draw: TypeAlias = Callable[[Array, Any], Any]  # (key, dtype) -> an array, or a box of Flax's around one
+Rule: TypeAlias = Callable[[Array, tuple[int, ...], Any], Any]  # (key, shape, dtype) -> the same
 
 
 def init_lstm(
-    key: Any,
+    key: Array,
     input_size: int,
     hidden_size: int,
     num_layers: int = 1,
@@ -44,29 +47,32 @@ def init_lstm(
     proj_size: int = 0,
     style: Style = "torch",
     forget_bias: ForgetBias = None,
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> dict[str, jax.Array]:
-    """Draws the weights of an LSTM: a torch.nn.LSTM state dict as a dict of arrays.
+    """Draw the weights of an LSTM: a torch.nn.LSTM state dict as a dict of arrays.
 
     Args:
       key: a jax.random key.
       input_size, hidden_size, num_layers, bias, bidirectional, proj_size: as torch.nn.LSTM.
-      style: "torch", "flax", "keras" or "haiku"; the module's table says what each draws.
-      forget_bias: the sum of the forget gate's two biases, a number or "chrono:N"; None leaves the style's own.
+      style: "torch", "flax", "keras" or "haiku"; the table of this module (`jax_lstm._src.init`) lists their rules.
+      forget_bias: the sum of the forget gate's two biases, a number or "chrono:N"; None means the style's own.
       dtype: floating-point dtype of every array.
 
     Returns:
       Arrays by torch's names, shapes and order, as `jax_lstm._src.network` lists them.
 
     Raises:
-      ValueError, TypeError: naming the argument, what was expected and what came.
+      ValueError, TypeError: the message names the argument, what was expected and what came.
+
+    Example:
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, num_layers=2, style="keras")
     """
     network = Network("lstm", input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
     return init_network(key, network, style=style, forget_bias=forget_bias, dtype=dtype)
 
 
 def init_rnn(
-    key: Any,
+    key: Array,
     input_size: int,
     hidden_size: int,
     num_layers: int = 1,
@@ -74,23 +80,40 @@ def init_rnn(
     bias: bool = True,
     bidirectional: bool = False,
     style: Style = "torch",
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> dict[str, jax.Array]:
-    """Draws the weights of an Elman RNN: a torch.nn.RNN state dict. Arguments and errors as :func:`init_lstm`."""
+    """Draw the weights of an Elman RNN: a torch.nn.RNN state dict as a dict of arrays.
+
+    Args:
+      key, input_size, hidden_size, num_layers, bias, bidirectional, style, dtype: as for :func:`init_lstm`.
+
+    Returns:
+      Arrays by torch's names, shapes and order.
+
+    Raises:
+      ValueError, TypeError: as :func:`init_lstm`.
+    """
     network = Network("rnn", input_size, hidden_size, num_layers, bias, bidirectional)
     return init_network(key, network, style=style, dtype=dtype)
 
 
-def init_network(key, network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None, dtype=jnp.float32):
-    """Every parameter of ``network``, each from its own key."""
+def init_network(
+    key: Array,
+    network: Network,
+    *,
+    style: Style = "torch",
+    forget_bias: ForgetBias = None,
+    dtype: DTypeLike = jnp.float32,
+) -> dict[str, Array]:
+    """Draw every parameter of ``network``, each from its own key."""
     require_floating_dtype("dtype", dtype)
     inits = initializers(network, style=style, forget_bias=forget_bias)
     keys = jax.random.split(key, len(inits))
     return {name: init(k, dtype) for k, (name, init) in zip(keys, inits.items(), strict=True)}
 
 
-def initializers(network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None) -> dict[str, Callable]:
-    """Name -> ``init(key, dtype)``, in the order of torch's state dict."""
+def initializers(network: Network, *, style: Style = "torch", forget_bias: ForgetBias = None) -> dict[str, Draw]:
+    """Return ``init(key, dtype)`` by name, in the order of torch's state dict."""
     check_network(network)
     if style not in STYLES:
         raise ValueError(f"style must be one of {', '.join(map(repr, STYLES))}; got {style!r}.")
@@ -106,42 +129,38 @@ def initializers(network: Network, *, style: Style = "torch", forget_bias: Forge
 
 
 def check_network(network: Network) -> None:
-    """Raises where a size or flag of ``network`` makes no network."""
+    """Raise ValueError unless the sizes of ``network`` are integers in their ranges."""
     for name in ("input_size", "hidden_size", "num_layers"):
         value = getattr(network, name)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        if not is_int(value) or value < 1:
             raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
-    if (
-        isinstance(network.proj_size, bool)
-        or not isinstance(network.proj_size, (int, np.integer))
-        or not 0 <= network.proj_size < network.hidden_size
-    ):
+    if not is_int(network.proj_size) or not 0 <= network.proj_size < network.hidden_size:
         raise ValueError(
             f"proj_size must be 0 (none) or smaller than hidden_size = {network.hidden_size}; "
             f"got {network.proj_size!r}."
         )
 
 
-def _torch(network, layer, name, shape):
+def _torch(network: Network, layer: int, name: str, shape: tuple[int, ...]) -> Draw:
     bound = 1 / math.sqrt(network.hidden_size)
     return lambda key, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def _flax(network, layer, name, shape):
+def _flax(network: Network, layer: int, name: str, shape: tuple[int, ...]) -> Draw:
     if name.startswith("bias"):
         return _constant(shape, 0.0)
     rule = jax.nn.initializers.orthogonal() if name == "weight_hh" else jax.nn.initializers.lecun_normal()
     return _transposed(rule, shape, blocks=1 if name == "weight_hr" else network.num_gates)
 
 
-def _keras(network, layer, name, shape):
+def _keras(network: Network, layer: int, name: str, shape: tuple[int, ...]) -> Draw:
     if name.startswith("bias"):
         return _constant(shape, 0.0)
     rule = jax.nn.initializers.orthogonal() if name == "weight_hh" else jax.nn.initializers.glorot_uniform()
     return _transposed(rule, shape, blocks=1)
 
 
-def _haiku(network, layer, name, shape):
+def _haiku(network: Network, layer: int, name: str, shape: tuple[int, ...]) -> Draw:
     if name.startswith("bias"):
         return _constant(shape, 0.0)
     joint = network.kind == "lstm" and name != "weight_hr"
@@ -150,37 +169,42 @@ def _haiku(network, layer, name, shape):
     return lambda key, dtype: scale * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
 
 
-STYLES: dict[Style, Callable[..., Callable]] = {"torch": _torch, "flax": _flax, "keras": _keras, "haiku": _haiku}
-_STYLE_FORGET_BIAS = {"keras": 1.0, "haiku": 1.0}
+STYLES: dict[Style, Callable[[Network, int, str, tuple[int, ...]], Draw]] = {
+    "torch": _torch,
+    "flax": _flax,
+    "keras": _keras,
+    "haiku": _haiku,
+}
+_STYLE_FORGET_BIAS: dict[Style, float] = {"keras": 1.0, "haiku": 1.0}
 
 
-def _constant(shape, value):
+def _constant(shape: tuple[int, ...], value: float) -> Draw:
     return lambda key, dtype: jnp.full(shape, value, dtype)
 
 
-def per_gate(rule: Callable[..., Any], shape: tuple[int, ...], gates: int) -> Callable[..., Any]:
-    """``init(key, dtype)`` of an array of ``gates`` gates from a rule ``(key, shape, dtype)`` for the array of one.
+def per_gate(rule: Rule, shape: tuple[int, ...], gates: int) -> Draw:
+    """Return ``init(key, dtype)`` for an array of ``gates`` gates, from a rule for the array of one gate.
 
-    A matrix's is drawn as a kernel, [in, out]; a bias's as it is.
+    A matrix is drawn as kernels [in, out], and a bias as it is.
     """
     if len(shape) == 2:
         return _transposed(rule, shape, gates)
 
-    def init(key, dtype):
+    def init(key: Array, dtype: DTypeLike) -> Array:
         drawn = [rule(k, (shape[0] // gates,), dtype) for k in jax.random.split(key, gates)]
         return jnp.concatenate(drawn).astype(dtype)
 
     return init
 
 
-def _transposed(rule, shape, blocks):
-    """Draws [in, out] kernels, ``blocks`` of them side by side, and stores them [out, in] as torch does.
+def _transposed(rule: Rule, shape: tuple[int, ...], blocks: int) -> Draw:
+    """Return an init that draws ``blocks`` kernels [in, out] side by side, and stores them [out, in] as torch does.
 
-    Drawn in at least float32: an orthogonal matrix comes from a factorisation that narrow types do not have.
+    It draws in at least float32, since narrow types lack the factorisation that gives an orthogonal matrix.
     """
     out, fan_in = shape
 
-    def init(key, dtype):
+    def init(key: Array, dtype: DTypeLike) -> Array:
         wide = accumulation_dtype(dtype)
         kernels = [rule(k, (fan_in, out // blocks), wide) for k in jax.random.split(key, blocks)]
         return jnp.concatenate(kernels, axis=1).T.astype(dtype)
@@ -188,13 +212,13 @@ def _transposed(rule, shape, blocks):
     return init
 
 
-def _forget_rule(network, style, forget_bias):
-    """A function from a key to the biases of the gates that it sets, or None where the style's own stay."""
+def _forget_rule(network: Network, style: Style, forget_bias: ForgetBias) -> Callable[[Array], dict[str, Array]] | None:
+    """Return a function from a key to the biases of the gates that it sets, or None if the style's own biases stay."""
     if forget_bias is None:
         value = _STYLE_FORGET_BIAS.get(style) if network.kind == "lstm" and network.bias else None
         return None if value is None else lambda key: {"f": jnp.full(network.hidden_size, value)}
     if network.kind != "lstm" or not network.bias:
-        raise ValueError(f"forget_bias must be None where there is no forget-gate bias; got {forget_bias!r}.")
+        raise ValueError(f"forget_bias must be None if there is no bias of a forget gate; got {forget_bias!r}.")
     if isinstance(forget_bias, str):
         return _chrono(network.hidden_size, _chrono_length(forget_bias))
     if isinstance(forget_bias, bool) or not isinstance(forget_bias, (int, float, np.number)):
@@ -202,7 +226,7 @@ def _forget_rule(network, style, forget_bias):
     return lambda key: {"f": jnp.full(network.hidden_size, float(forget_bias))}
 
 
-def _chrono_length(forget_bias):
+def _chrono_length(forget_bias: str) -> int:
     name, _, length = forget_bias.partition(":")
     if name != "chrono" or not length.isdecimal() or int(length) < 3:
         raise ValueError(
@@ -212,19 +236,21 @@ def _chrono_length(forget_bias):
     return int(length)
 
 
-def _chrono(hidden_size, length):
-    def draw(key):
+def _chrono(hidden_size: int, length: int) -> Callable[[Array], dict[str, Array]]:
+    def draw(key: Array) -> dict[str, Array]:
         b_f = jnp.log(jax.random.uniform(key, (hidden_size,), minval=1.0, maxval=length - 1.0))
         return {"f": b_f, "i": -b_f}
 
     return draw
 
 
-def _with_forget_bias(init, forget, hidden_size, in_this_bias):
-    """``init`` with the gates that ``forget`` sets replaced: by its values in one bias, by zero in the other."""
+def _with_forget_bias(
+    init: Draw, forget: Callable[[Array], dict[str, Array]], hidden_size: int, in_this_bias: bool
+) -> Draw:
+    """Return ``init`` with the gates that ``forget`` sets replaced: by its values in one bias, by zero in the other."""
 
-    def replaced(key, dtype):
-        bias = init(key, dtype)
+    def replaced(key: Array, dtype: DTypeLike) -> Array:
+        bias: Array = init(key, dtype)
         for gate, values in forget(jax.random.fold_in(key, 1)).items():
             start = GATE_ORDER.index(gate) * hidden_size
             values = values.astype(dtype) if in_this_bias else jnp.zeros(hidden_size, dtype)

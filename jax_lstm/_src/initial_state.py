@@ -1,35 +1,38 @@
-"""Initial states of zeros, for a state dict and for a network."""
+"""Initial states of zeros, for a state dict or for a network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
 
+from jax_lstm._src.arrays import DTypeLike, Params
 from jax_lstm._src.checks import is_int, require_floating_dtype
 from jax_lstm._src.dtypes import accumulation_dtype
 from jax_lstm._src.network import Network, is_cell, read_cell, read_kind, read_network
 from jax_lstm._src.state import LSTMState
 
 
-def zero_state(params: Mapping[str, Any], batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> Any:
+def zero_state(params: Params, batch_shape: int | tuple[int, ...] = (), dtype: DTypeLike | None = None) -> Any:
     """Return the state of zeros that a network starts from.
 
     Args:
       params: a state dict of torch.nn.LSTM or torch.nn.RNN as arrays, or of one of their cells.
-      batch_shape: x's shape without its time axis and D: ``()`` for no batch, ``(8,)`` or ``8`` for eight rows.
-      dtype: a floating-point dtype. None means the dtype that :func:`jax_lstm.lstm` carries by default: that of the
-        weights, and float32 if that is narrower.
+      batch_shape: the shape of x without its time axis and D: ``()`` for no batch, ``(8,)`` or ``8`` for eight rows.
+      dtype: a floating-point dtype. None means the dtype that :func:`jax_lstm.lstm` carries by default: the dtype of
+        the weights, or float32 if that is narrower.
 
     Returns:
       :class:`LSTMState` with h ``[R, *batch_shape, P]`` and c ``[R, *batch_shape, H]``, R = layers * directions. For an
       RNN, h only. For a cell, the same without R.
 
     Raises:
-      ValueError, TypeError: naming the argument, what was expected and what came.
+      ValueError, TypeError: the message names the argument, what was expected and what came.
+
+    Example:
+      >>> state = jax_lstm.zero_state(params, batch_shape=8)
     """
     single = is_cell(params)
     kind = read_kind(params)
@@ -42,7 +45,7 @@ def zero_state(params: Mapping[str, Any], batch_shape: int | tuple[int, ...] = (
     return state if kind == "lstm" else state.h
 
 
-def zeros_of(network: Network, batch_shape: int | tuple[int, ...], dtype: Any) -> LSTMState:
+def zeros_of(network: Network, batch_shape: int | tuple[int, ...], dtype: DTypeLike) -> LSTMState:
     """Return zeros for every layer and direction of ``network``; c is None for an RNN."""
     batch = _checked_batch(batch_shape)
     require_floating_dtype("dtype", dtype)

@@ -2,96 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Unpack
 
-import jax
-import jax.numpy as jnp
-
-from jax_lstm._src.backends import BackendChoice, choose
-from jax_lstm._src.cell import LSTM, activate, advance
+from jax_lstm._src.arrays import Abstract, Array, ArrayLike, DTypeLike, Listed, Params, Precision
+from jax_lstm._src.backends import BackendChoice, select_backend
+from jax_lstm._src.cell import LSTM
 from jax_lstm._src.dtypes import compute_dtype
 from jax_lstm._src.network import read_cell, read_network
 from jax_lstm._src.options import Backend, OptionArguments, Options, Residuals, show_options
-from jax_lstm._src.single_step import check_step_input, checked_state, gate_sums, next_dtype, step_product, zeros_for
+from jax_lstm._src.single_step import run_cell
 from jax_lstm._src.stack import check_input, run_stack
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.trees import in_one_dtype, vary_alike
-
-Params = Mapping[str, Any]
 
 
 def lstm(
     params: Params,
-    x: Any,
+    x: ArrayLike,
     state: LSTMState | None = None,
     *,
-    lengths: Any = None,
-    mask: Any = None,
-    reset: Any = None,
-    reset_state: Any = None,
+    lengths: Listed | None = None,
+    mask: Listed | None = None,
+    reset: Listed | None = None,
+    reset_state: LSTMState | ArrayLike | None = None,
     time_major: bool = False,
     dropout: float = 0.0,
-    dropout_key: Any = None,
+    dropout_key: ArrayLike | None = None,
     checkpoint_every: int | None = None,
     truncate_every: int | None = None,
     residuals: Residuals = "fast",
-    carry_dtype: Any = None,
+    carry_dtype: DTypeLike | None = None,
     backend: Backend = "auto",
     unroll: int = 1,
-    precision: Any = None,
-) -> tuple[jax.Array, LSTMState]:
-    """A multi-layer LSTM over a sequence: torch.nn.LSTM's function, on torch.nn.LSTM's weights.
+    precision: Precision = None,
+) -> tuple[Array, LSTMState]:
+    """Run a multi-layer LSTM over a sequence: the function of torch.nn.LSTM, on its weights.
 
-    Outside jax.jit a call is one compiled program, and so is its gradient. They are compiled once for each set of
-    shapes, dtypes and options. Put a training step under jax.jit, so that all of it is one program.
+    Outside jax.jit, a call is one compiled program, and so is its gradient. Each is compiled once per set of shapes,
+    dtypes and options. Put a training step under jax.jit, so that the whole step is one program.
 
     Axes: T steps, D inputs, H hidden, P = proj_size or H, R = layers * directions.
 
     Args:
-      params: a torch.nn.LSTM state dict as arrays; layers, directions, sizes, biases and projection are read off
-        it. :func:`init_lstm` makes one, :func:`jax_lstm.convert.from_torch` reads one.
-      x: ``[*batch, T, D]``, any number of batch axes, none included; ``[T, *batch, D]`` with ``time_major``.
-      state: initial :class:`LSTMState`, h ``[R, *batch, P]`` and c ``[R, *batch, H]``; None means zeros. A batch axis
-        of one element stands for the whole batch, so a learned initial state may be ``[R, 1, P]`` and ``[R, 1, H]``.
-      lengths: int ``[*batch]`` from 0 to T, in any order. As pack_padded_sequence: outputs after a row's end are zero,
-        the last state is the one at its last valid step, the reverse direction starts there. A row of length 0 gives
-        its initial state. NaN or inf in the padding reaches no output and no gradient. Under jit, where values
-        are unknown, a length over T counts as T and one under 0 as 0.
-      mask: bool, x's shape without D. A step with False does not take place: the state passes through it, and y is
-        zero there. Holes and padding on the left are fine, in both directions. NaN or inf at such a step reaches no
-        output and no gradient. With ``lengths``, a step takes place if both say so.
-      reset: bool, x's shape without D. True at t is a boundary between t-1 and t in both directions. The segment that
-        begins a direction starts from ``state``, every later one from ``reset_state``. A reset at a step that does not
-        take place holds for the next one that does.
+      params: a torch.nn.LSTM state dict as arrays. Layers, directions, sizes, biases and projection are read from it.
+        :func:`init_lstm` makes one, and :func:`jax_lstm.convert.from_torch` reads one.
+      x: ``[*batch, T, D]`` with any number of batch axes, also none; ``[T, *batch, D]`` with ``time_major``.
+      state: the initial :class:`LSTMState`, h ``[R, *batch, P]`` and c ``[R, *batch, H]``; None means zeros. A batch
+        axis of one element stands for the whole batch, so that a learned initial state may be ``[R, 1, P]`` and
+        ``[R, 1, H]``.
+      lengths: int ``[*batch]`` from 0 to T, in any order, as for pack_padded_sequence. Outputs after the end of a row
+        are zero, the last state is the state at its last valid step, and the reverse direction starts there. A row of
+        length 0 returns its initial state. NaN or inf in the padding reaches no output and no gradient. Under jit,
+        where values are unknown, a length over T counts as T and a negative one as 0.
+      mask: bool, shaped as x without D. A step with False does not take place: the state passes through it, and y is
+        zero there. Holes and padding on the left are allowed, in both directions. NaN or inf at such a step reaches no
+        output and no gradient. With ``lengths``, a step takes place if both allow it.
+      reset: bool, shaped as x without D. True at t is a boundary between t-1 and t in both directions. The segment that
+        begins a direction starts from ``state``, and every later one from ``reset_state``. A reset at a step that does
+        not take place applies to the next step that does.
       reset_state: the :class:`LSTMState` that a reset goes back to, shaped as ``state``; None means zeros. It receives
-        a gradient from every reset. ``reset_state=state`` runs each segment from ``state``.
-      time_major: whether T is x's first axis.
-      dropout: probability of zeroing each output of every layer but the last; needs ``dropout_key``. Under shard_map
-        give each shard its own key, by jax.random.fold_in of its axis_index.
-      checkpoint_every: recompute the backward pass in chunks of so many steps; exact gradients, less memory.
-      truncate_every: stop gradients between steps k-1 and k, 2k-1 and 2k, ... in both directions. Before the first step
-        of a row that takes place, and after the last one, nothing is stopped: the states keep their gradients through
-        padding.
-      residuals: what a layer keeps for the backward pass, "fast" (the gates, h and c) or "lean" (x, h and c; the gates
-        are recomputed, all at once: on CPU that takes more memory at the peak; there ``checkpoint_every`` saves it).
-      carry_dtype: dtype of the state within the loop and of the returned state; by default the compute dtype, and
-        float32 where that is narrower.
-      backend: "scan", "cudnn" or "auto"; :func:`choose_backend` says what a call runs on, and why. "scan" runs every
+        a gradient from every reset. With ``reset_state=state``, each segment starts from ``state``.
+      time_major: whether T is the first axis of x.
+      dropout: probability of setting an output of any layer but the last to zero; it needs ``dropout_key``. Under
+        shard_map, give each shard its own key, by jax.random.fold_in of its axis_index.
+      dropout_key: a jax.random key, a new one per call.
+      checkpoint_every: number of steps k per chunk. The backward pass recomputes one chunk after another. Gradients
+        stay exact and memory is smaller. None: no chunks.
+      truncate_every: number of steps k. Gradients stop between steps k-1 and k, 2k-1 and 2k, ... in both directions.
+        Nothing stops before the first step of a row that takes place, or after the last one: the states keep their
+        gradients through padding.
+      residuals: what a layer keeps for the backward pass: "fast" (the gates, h and c) or "lean" (x, h and c). With
+        "lean", all gates are recomputed at once. On CPU that takes more memory at the peak; there, use
+        ``checkpoint_every`` to save memory.
+      carry_dtype: dtype of the state in the loop and of the returned state. None means the compute dtype, or float32
+        if the compute dtype is narrower.
+      backend: "scan", "cudnn" or "auto". :func:`choose_backend` returns what a call runs on, and why. "scan" runs every
         call on every device. "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without
         projection, ``mask``, ``reset``, ``truncate_every``, ``checkpoint_every`` and ``residuals="lean"``. It has
-        first derivatives in reverse mode only (forward mode is JAX's TypeError). ``unroll`` means nothing to it, and
-        vmap runs one element after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
-        NamedSharding every device would compute the whole batch. "auto" is "scan" as long as nothing is measured.
+        first derivatives in reverse mode only (forward mode raises JAX's TypeError). It ignores ``unroll``, and vmap
+        runs one element after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
+        NamedSharding every device would compute the whole batch. "auto" is "scan" until a measurement favours "cudnn".
       unroll: steps per iteration of the compiled loop.
-      precision: jax.lax.Precision of every product, or its name; None leaves JAX's default.
+      precision: jax.lax.Precision of every product, or its name; None means JAX's default.
 
     Returns:
-      y, ``[*batch, T, directions * P]`` (or time-major) in the compute dtype, which is the result type of x and
-      all weights; and the last :class:`LSTMState` in the carry dtype.
+      y ``[*batch, T, directions * P]`` (or time-major) in the compute dtype, which is the result type of x and all
+      weights; and the last :class:`LSTMState` in the carry dtype.
 
     Raises:
-      ValueError, TypeError: before any computation, naming the argument, what was expected and what came.
+      ValueError, TypeError: before any computation. The message names the argument, what was expected and what came.
+
+    Example:
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), input_size=8, hidden_size=16, num_layers=2)
+      >>> y, state = jax_lstm.lstm(params, x, lengths=lengths)
     """
     options = Options(
         lengths=lengths,
@@ -111,19 +113,26 @@ def lstm(
     )
     check_state_type(state)
     check_state_type(reset_state, "reset_state")
-    ran = run_stack(LSTM, read_network(params, "lstm"), params, x, state, options)
-    return ran.y, ran.last
+    result = run_stack(LSTM, read_network(params, "lstm"), params, x, state, options)
+    return result.y, result.last
 
 
 @show_options
 def lstm_states(
-    params: Params, x: Any, state: LSTMState | None = None, **options: Unpack[OptionArguments]
+    params: Params, x: ArrayLike, state: LSTMState | None = None, **options: Unpack[OptionArguments]
 ) -> LSTMState:
-    """The state after every step, of every layer and direction. Arguments and errors as :func:`lstm`.
+    """Return the state after every step, for every layer and direction.
+
+    Args:
+      params, x, state: as for :func:`lstm`.
+      **options: the options of :func:`lstm`.
 
     Returns:
       :class:`LSTMState` with h ``[R, *batch, T, P]`` and c ``[R, *batch, T, H]`` (``[R, T, *batch, ...]`` with
-      ``time_major``) in the carry dtype, rows in torch's order; zero at steps that do not take place.
+      ``time_major``) in the carry dtype, rows in torch's order. It is zero at steps that do not take place.
+
+    Raises:
+      ValueError, TypeError: as :func:`lstm`.
     """
     check_state_type(state)
     check_state_type(options.get("reset_state"), "reset_state")
@@ -134,65 +143,68 @@ def lstm_states(
 
 @show_options
 def choose_backend(
-    params: Params, x: Any, state: LSTMState | None = None, **options: Unpack[OptionArguments]
+    params: Params, x: Abstract, state: LSTMState | None = None, **options: Unpack[OptionArguments]
 ) -> BackendChoice:
-    """What :func:`lstm` would run on with these arguments, and why; nothing is computed.
+    """Return what :func:`lstm` would run on with these arguments, and why. Nothing is computed.
 
-    ``params`` and ``x`` may be jax.ShapeDtypeStruct. The choice is made while tracing: a transformation around the
-    call, and under jit the device of x, do not enter. Returns a :class:`BackendChoice` (backend, reason).
+    The choice is made while tracing. It does not depend on a transformation around the call, nor, under jit, on the
+    device of x.
+
+    Args:
+      params, x, state: as for :func:`lstm`; also jax.ShapeDtypeStruct.
+      **options: the options of :func:`lstm`.
+
+    Returns:
+      A :class:`BackendChoice` (backend, reason).
 
     Raises:
-      ValueError: ``backend="cudnn"`` cannot run this call; the message says what stands against it. Others as `lstm`.
+      ValueError: ``backend="cudnn"`` cannot run this call; the message says why. Other errors as :func:`lstm`.
     """
     check_state_type(state)
     check_state_type(options.get("reset_state"), "reset_state")
     network = read_network(params, "lstm")
-    asked = Options(**options)
-    check_input(x, network, asked)
-    return choose(LSTM, network, x, compute_dtype(x, params), asked, keep="h")
+    settings = Options(**options)
+    check_input(x, network, settings)
+    return select_backend(LSTM, network, x, compute_dtype(x, params), settings, keep="h")
 
 
 def lstm_cell(
-    params: Params, state: LSTMState | None, x: Any, *, carry_dtype: Any = None, precision: Any = None
+    params: Params,
+    state: LSTMState | None,
+    x: ArrayLike,
+    *,
+    carry_dtype: DTypeLike | None = None,
+    precision: Precision = None,
 ) -> LSTMState:
-    """One step of one layer: torch.nn.LSTMCell's function, on its weights.
+    """Run one step of one layer: the function of torch.nn.LSTMCell, on its weights.
 
     Args:
-      params: ``weight_ih [4H, D]``, ``weight_hh [4H, H]`` and optionally ``bias_ih``, ``bias_hh [4H]``; with a
+      params: ``weight_ih [4H, D]``, ``weight_hh [4H, H]`` and optionally ``bias_ih``, ``bias_hh [4H]``. With a
         projection ``weight_hh [4H, P]`` and ``weight_hr [P, H]``.
-      state: :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``, where a batch axis may have one element that
-        stands for the whole batch; None means zeros.
+      state: :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``; None means zeros. A batch axis may have one
+        element, which stands for the whole batch.
       x: ``[*batch, D]``.
-      carry_dtype: dtype of the returned state. None means the widest dtype of state, x and weights, and float32 if all
-        are narrower. Under jax.lax.scan, which wants the same dtype before and after a step, a bfloat16 state needs
-        ``carry_dtype=jnp.bfloat16``. Products are computed in the result type of x and the weights, whatever the state.
-      precision: as in :func:`lstm`.
+      carry_dtype: dtype of the returned state. None means the widest dtype of state, x and weights, or float32 if all
+        are narrower. jax.lax.scan requires the same dtype before and after a step, so that a bfloat16 state there needs
+        ``carry_dtype=jnp.bfloat16``. Products are computed in the result type of x and the weights, whatever the dtype
+        of the state.
+      precision: as for :func:`lstm`.
 
     Returns:
       The next :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``.
 
     Raises:
       ValueError, TypeError: as :func:`lstm`.
+
+    Example:
+      >>> state = jax_lstm.lstm_cell(jax_lstm.convert.cell(params), None, x_t)
     """
     check_state_type(state)
-    network = read_cell(params, "lstm")
-    check_step_input(x, network)
-    params, x = vary_alike((dict(params), x))
-    if state is None:
-        h, c = (zeros_for(params, x, width) for width in (network.output_size, network.hidden_size))
-    else:
-        h = checked_state("state.h", state.h, x, network.output_size)
-        c = checked_state("state.c", state.c, x, network.hidden_size)
-    carry = next_dtype(carry_dtype, params, x, h, c)
-    z = gate_sums(params, x, h, precision)
-    gates = activate(tuple(jnp.split(z, LSTM.num_gates, axis=-1)))
-    h, c = advance(*in_one_dtype(gates, c))
-    if "weight_hr" in params:
-        h = step_product(params, x, h, "weight_hr", precision)
-    return LSTMState(h.astype(carry), c.astype(carry))
+    return run_cell(LSTM, read_cell(params, "lstm"), params, state, x, carry_dtype, precision)
 
 
-def check_state_type(state, name="state"):
+def check_state_type(state: Any, name: str = "state") -> None:
+    """Raise TypeError unless a state is an :class:`LSTMState` or None."""
     if state is not None and not isinstance(state, LSTMState):
         raise TypeError(
             f"{name} must be a jax_lstm.LSTMState or None; got {type(state).__name__}. Write LSTMState(h=..., c=...): "

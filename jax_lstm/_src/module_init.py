@@ -1,25 +1,26 @@
 """The initial weights of the Flax modules: a style, or Flax's own initialisers, with the metadata that these attach.
 
-Flax's initialisers ``(key, shape, dtype) -> array`` draw kernels ``[in, out]``, one per gate. Our arrays are torch's,
-``[4H, in]``, and hold all gates. An initialiser with metadata, ``nn.with_partitioning(init, (None, "model"))``, names
-the axes of the kernel, in and out. The metadata of the parameter names the parameter's axes, here ``("model", None)``.
+Flax's initialisers ``(key, shape, dtype) -> array`` draw kernels ``[in, out]``, one per gate. Our arrays are torch's:
+``[4H, in]``, with all gates. An initialiser with metadata, such as ``nn.with_partitioning(init, (None, "model"))``,
+names the axes of the kernel, in and out. The metadata of our parameter name its axes, here ``("model", None)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lstm._src.init import ForgetBias, Style, initializers, per_gate
+from jax_lstm._src.arrays import Array, DTypeLike
+from jax_lstm._src.init import Draw, ForgetBias, Rule, Style, initializers, per_gate
 from jax_lstm._src.network import Network
 
-Initializer = Callable[..., Any] | None
-Rebox = Callable[[Any, bool], Any]
-OpenBox = Callable[[Any], tuple[Any, Rebox]]
+Initializer: TypeAlias = Callable[..., Any] | None  # (key, shape, dtype) -> an array, or a box of Flax's around one
+Rebox: TypeAlias = Callable[[Any, bool], Any]  # (array, whether its axes are reversed) -> a box with the same metadata
+OpenBox: TypeAlias = Callable[[Any], tuple[Any, Rebox]]
 
 OPTION_OF = {"weight_ih": "kernel_init", "weight_hh": "recurrent_kernel_init", "bias_ih": "bias_init"}
 
@@ -32,21 +33,21 @@ def module_initializers(
     open_box: OpenBox,
     *,
     fused: bool = False,
-) -> dict[str, Callable[..., Any]]:
+) -> dict[str, Draw]:
     """Return ``init(key, dtype)`` by torch.nn.LSTM's names.
 
     Args:
       network: the layers.
-      style, forget_bias: as :func:`jax_lstm.init_lstm`, for what ``given`` does not draw.
+      style, forget_bias: as for :func:`jax_lstm.init_lstm`, for the parameters that ``given`` does not draw.
       given: ``kernel_init``, ``recurrent_kernel_init`` and ``bias_init``, each an initialiser or None. They draw
-        weight_ih, weight_hh and bias_ih of every layer and direction. Beside ``bias_init``, bias_hh is zero.
-      open_box: takes what an initialiser gives apart, see :func:`as_drawn`.
-      fused: whether an initialiser draws the kernels of all gates at once, and not one per gate.
+        weight_ih, weight_hh and bias_ih of every layer and direction. With ``bias_init``, bias_hh is zero.
+      open_box: separates an array from its metadata, see :func:`as_drawn`.
+      fused: whether an initialiser draws the kernels of all gates at once, and not one kernel per gate.
 
     Raises:
-      ValueError: ``bias_init`` beside ``forget_bias`` or ``bias=False``; when it draws, an initialiser that gives no
-        array of the shape that it was asked for.
-      TypeError: an initialiser that is no function.
+      ValueError: ``bias_init`` beside ``forget_bias`` or ``bias=False``. While drawing: an initialiser returned
+        something other than an array of the requested shape.
+      TypeError: an initialiser is not a function.
     """
     for option, init in given.items():
         if init is not None and not callable(init):
@@ -68,33 +69,32 @@ def module_initializers(
 
 
 def as_drawn(drawn: Any) -> tuple[Any, Rebox]:
-    """Open nothing: the array itself, and a function that leaves a new array as it is.
+    """Return the array itself, and a function that returns a new array as it is: there is no box.
 
-    Each Flax API has a function of this kind for its own boxes. It gives the array in a box, and a function ``(array,
-    transposed) -> box`` that makes a box with the same metadata, its axes reversed if the array is ``transposed``.
+    Each Flax API has a function of this kind for its own boxes. It returns the array in a box, and a function ``(array,
+    transposed) -> box`` that makes a box with the same metadata. If ``transposed``, the names of the axes are reversed.
     """
     return drawn, lambda array, transposed: array
 
 
 def reversed_names(names: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the names of a matrix's axes for its transpose. Names that are left out at the end are None."""
+    """Return the names of the axes of a transposed matrix. Names that are missing at the end are None."""
     if isinstance(names, str):
         raise TypeError(f"the names of a kernel's axes must be a tuple, such as (None, {names!r}); got {names!r}.")
     names = tuple(names)
     return (*(None,) * (2 - len(names)), *reversed(names))
 
 
-def _all_gates(option, init, shape, gates, open_box):
-    """Draw the array of all gates, in the box of the first gate's kernel."""
+def _all_gates(option: str, init: Rule, shape: tuple[int, ...], gates: int, open_box: OpenBox) -> Draw:
+    """Return an init that draws the array of all gates, in a box like that of the first gate's kernel."""
 
-    def draw(key, dtype):
-        boxes = []
+    def draw(key: Array, dtype: DTypeLike) -> Any:
+        boxes: list[Rebox] = []
 
-        def rule(key, shape, dtype):
-            array, rebox = open_box(init(key, shape, dtype))
-            _check_drawn(option, array, shape)
+        def rule(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+            drawn, rebox = open_box(init(key, shape, dtype))
             boxes.append(rebox)
-            return array
+            return _checked_draw(option, drawn, shape)
 
         array = per_gate(rule, shape, gates)(key, dtype)
         return boxes[0](array, len(shape) == 2)
@@ -102,20 +102,29 @@ def _all_gates(option, init, shape, gates, open_box):
     return draw
 
 
-def _zeros_like(init, open_box):
-    """Draw zeros, in a box like the one that ``init`` gives."""
+def _zeros_like(init: Draw, open_box: OpenBox) -> Draw:
+    """Return an init of zeros, in a box like that of ``init``, which is only traced and draws nothing."""
 
-    def draw(key, dtype):
-        array, rebox = open_box(init(key, dtype))
-        return rebox(jnp.zeros_like(array), False)
+    def draw(key: Array, dtype: DTypeLike) -> Any:
+        boxes: list[Rebox] = []
+
+        def trace() -> Any:
+            array, rebox = open_box(init(key, dtype))
+            boxes.append(rebox)
+            return array
+
+        zeros = jnp.zeros_like(jax.eval_shape(trace))
+        return boxes[0](zeros, False)
 
     return draw
 
 
-def _check_drawn(option, drawn, shape):
+def _checked_draw(option: str, drawn: Any, shape: tuple[int, ...]) -> Any:
+    """Return what an initialiser drew. Raise ValueError unless it is an array of the requested shape."""
     if not isinstance(drawn, (jax.Array, np.ndarray)) or drawn.shape != shape:
         came = f"shape {drawn.shape}" if hasattr(drawn, "shape") else type(drawn).__name__
         raise ValueError(
             f"{option} must be a function (key, shape, dtype) -> an array of that shape, {shape}; got {came}. For "
             "metadata wrap it by with_partitioning of flax.linen in a linen module, of flax.nnx in an nnx module."
         )
+    return drawn

@@ -1,4 +1,10 @@
-"""The options that every recurrent network takes, checked once, before any computation."""
+"""The options of a recurrent network, checked once, before any computation.
+
+:class:`OptionArguments` has their types for callers, and :class:`Options` their defaults. Every function with
+``**options`` gets its signature from them, and a Flax module passes the options that it holds by
+:func:`options_of_module`. Only :func:`jax_lstm.lstm` and the constructors of the Flax modules list the options again,
+so that editors show them; tests/jax_lstm/test_types.py compares the lists.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lstm._src.arrays import ArrayLike, DTypeLike, Listed, Precision
 from jax_lstm._src.checks import is_int, refuse_torch, require_floating_dtype
+from jax_lstm._src.state import LSTMState
 
 Backend = Literal["auto", "scan", "cudnn"]
 Residuals = Literal["fast", "lean"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 RESIDUALS: tuple[Residuals, ...] = get_args(Residuals)
-ARRAYS = ("lengths", "mask", "reset", "reset_state", "dropout_key")  # of the options; the rest is fixed while tracing
+ARRAYS = ("lengths", "mask", "reset", "reset_state", "dropout_key")  # the other options are fixed while tracing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,41 +34,43 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class OptionArguments(TypedDict, total=False):
     """The keyword arguments of :func:`jax_lstm.lstm`, which documents them."""
 
-    lengths: Any
-    mask: Any
-    reset: Any
-    reset_state: Any
+    lengths: Listed | None
+    mask: Listed | None
+    reset: Listed | None
+    reset_state: LSTMState | ArrayLike | None
     time_major: bool
     dropout: float
-    dropout_key: Any
+    dropout_key: ArrayLike | None
     checkpoint_every: int | None
     truncate_every: int | None
     residuals: Residuals
-    carry_dtype: Any
+    carry_dtype: DTypeLike | None
     backend: Backend
     unroll: int
-    precision: Any
+    precision: Precision
 
 
 @dataclass(frozen=True)
 class Options:
-    lengths: Any = None
-    mask: Any = None
-    reset: Any = None
-    reset_state: Any = None
+    """The options of one call, with their defaults."""
+
+    lengths: Listed | None = None
+    mask: Listed | None = None
+    reset: Listed | None = None
+    reset_state: LSTMState | ArrayLike | None = None  # an LSTMState; for an RNN an array
     time_major: bool = False
     dropout: float = 0.0
-    dropout_key: Any = None
+    dropout_key: ArrayLike | None = None
     checkpoint_every: int | None = None
     truncate_every: int | None = None
     residuals: Residuals = "fast"
-    carry_dtype: Any = None
+    carry_dtype: DTypeLike | None = None
     backend: Backend = "auto"
     unroll: int = 1
-    precision: Any = None
+    precision: Precision = None
 
     def check(self, x_shape: tuple[int, ...]) -> None:
-        """Raises ValueError or TypeError naming the option, what was expected and what came."""
+        """Raise ValueError or TypeError that names the option, what was expected and what came."""
         _check_one_of("backend", self.backend, BACKENDS)
         _check_one_of("residuals", self.residuals, RESIDUALS)
         for name in ("checkpoint_every", "truncate_every"):
@@ -91,23 +101,29 @@ class Options:
             )
 
     def split(self) -> tuple[Options, dict[str, Any]]:
-        """The options without their arrays, for a static argument of jax.jit, and the arrays by name."""
+        """Return the options without their arrays, for a static argument of jax.jit, and the arrays by name."""
         none: dict[str, Any] = dict.fromkeys(ARRAYS)
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        of_lists = {name: np.asarray(a) for name, a in arrays.items() if isinstance(a, (list, tuple))}  # no leaves
+        from_lists = {name: np.asarray(a) for name, a in arrays.items() if isinstance(a, (list, tuple))}  # for jax.tree
         return (
             dataclasses.replace(self, **none, precision=hashable(self.precision)),
-            jax.tree.map(jnp.asarray, arrays | of_lists),
+            jax.tree.map(jnp.asarray, arrays | from_lists),
         )
 
 
+def options_of_module(module: object) -> dict[str, Any]:
+    """Return the options that a Flax module holds as attributes: those that are no arrays, without dropout."""
+    names = (field.name for field in dataclasses.fields(Options) if field.name not in (*ARRAYS, "dropout"))
+    return {name: getattr(module, name) for name in names}
+
+
 def hashable(precision: Any) -> Any:
-    """Return a precision as a static argument of jax.jit may be: JAX takes a pair for the two factors as a list too."""
+    """Return a precision as a static argument of jax.jit: a list, which JAX takes for the two factors, as a tuple."""
     return tuple(precision) if isinstance(precision, list) else precision
 
 
 def show_options(function: Function) -> Function:
-    """Decorate a function that takes ``**options``: inspect.signature, help() and editors then show them by name."""
+    """Decorate a function with ``**options``, so that inspect.signature and help() show each option by name."""
     signature = inspect.signature(function)
     kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = [
@@ -118,12 +134,12 @@ def show_options(function: Function) -> Function:
     return function
 
 
-def _check_one_of(name, value, known):
+def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got {value!r}.")
 
 
-def _check_positive(name, value, or_none=False):
+def _check_positive(name: str, value: Any, or_none: bool = False) -> None:
     if value is None and or_none:
         return
     if not is_int(value):
@@ -132,25 +148,25 @@ def _check_positive(name, value, or_none=False):
         raise ValueError(f"{name} must be at least 1; got {value}.")
 
 
-def _check_lengths(lengths, batch, steps):
-    refuse_torch(lengths)
-    lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
+def _check_lengths(given: Listed, batch: tuple[int, ...], steps: int) -> None:
+    refuse_torch(given)
+    lengths: Any = given if hasattr(given, "dtype") else np.asarray(given)
     if np.shape(lengths) != batch:
         raise ValueError(f"lengths must have x's batch shape {batch}; got shape {np.shape(lengths)}.")
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"lengths must be integers; got dtype {lengths.dtype}.")
     if isinstance(lengths, jax.core.Tracer):
-        return  # values are unknown here; a length over T then counts as T, one under 0 as 0
+        return  # values are unknown here; a length over T then counts as T, and a negative one as 0
     wrong = [int(n) for n in np.asarray(lengths).flat if not 0 <= n <= steps]
     if wrong:
         raise ValueError(f"lengths must lie between 0 and T = {steps}; got {wrong[0]}. Is x cut short, or padded less?")
 
 
-def _check_flags(name, flags, shape, layout):
-    if flags is None:
+def _check_flags(name: str, given: Listed | None, shape: tuple[int, ...], layout: str) -> None:
+    if given is None:
         return
-    refuse_torch(flags)
-    flags = flags if hasattr(flags, "dtype") else np.asarray(flags)
+    refuse_torch(given)
+    flags: Any = given if hasattr(given, "dtype") else np.asarray(given)
     if np.shape(flags) != shape:
         raise ValueError(f"{name} must be {layout} = {shape}, one flag per step; got shape {np.shape(flags)}.")
     if flags.dtype != jnp.bool_:

@@ -1,7 +1,7 @@
-"""Recognize whose weights a tree has. This is for errors only.
+"""Recognize which library a tree of weights comes from. This is for error messages only.
 
-A function that got weights which it cannot read asks :func:`advice`, or :func:`refuse_tree`, what they look like and
-what to write instead. The signs are data: a new kind of tree is one line in a table.
+A function that cannot read its weights asks :func:`advice`, or :func:`refuse_tree`, what they look like and what to
+write instead. The signs are data: a new kind of tree is one line in a table.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Sign:
     """A mark of one kind of tree.
 
     ``pattern`` is searched in the paths of the tree's leaves. ``whose`` says what the tree looks like, and ``write``
-    what to do about it; it is empty if nothing can be done, since the tree is no LSTM's. In both, ``{entry}`` is the
-    group of that name in ``pattern``.
+    what to do about it. ``write`` is empty if nothing can be done, since the tree is not an LSTM's. In both,
+    ``{entry}`` is the group of that name in ``pattern``.
     """
 
     pattern: str
@@ -34,11 +34,11 @@ class Sign:
         match = next(filter(None, (re.search(self.pattern, leaf) for leaf in leaves)), None)
         if match is None:
             return ""
-        told = f" It looks like {self.whose}" + (f": {self.write}" if self.write else "")
-        return f"{told}.".format(**{name: found.replace("/", ".") for name, found in match.groupdict().items()})
+        hint = f" It looks like {self.whose}" + (f": {self.write}" if self.write else "")
+        return f"{hint}.".format(**{name: entry.replace("/", ".") for name, entry in match.groupdict().items()})
 
 
-# Whose tree it is: the first sign that fits.
+# The library that a tree comes from: the first sign that fits.
 LIBRARIES = (
     Sign(r"(?i)(^|[/._ ])gru", "a GRU, not an LSTM"),
     Sign(r"(^|/)(ir|hr|in|hn)/kernel", "a GRU of flax.linen, not an LSTM"),
@@ -62,7 +62,7 @@ LIBRARIES = (
 
 _ENTRY = r"(?P<entry>(?:weight|bias)_(?:ih|hh|hr)(?:_l\d+)?(?:_reverse)?)"
 _BEFORE_SAVING = "before you take module.state_dict()"
-# A torch module that keeps its weights in another form: the first sign that fits.
+# A torch module that stores its weights in another form: the first sign that fits.
 FORMS = (
     Sign(
         rf"(^|[/.])parametrizations[/.]{_ENTRY}[/.]original",
@@ -106,7 +106,7 @@ FORMS = (
     ),
 )
 
-# Names that only wrap a model's own.
+# Names that wrappers put around the names of a model.
 WRAPPERS = {
     "module": "torch.nn.DataParallel and DistributedDataParallel",
     "_orig_mod": "torch.compile",
@@ -123,9 +123,9 @@ _PLACE = re.compile(r"(?P<prefix>(?:.*\.)?)weight_hh(?P<layer>(?:_l0)?)", re.DOT
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a tree one recurrent network's weights are, by torch's names.
+    """The place of the weights of one recurrent network in a tree, by torch's names.
 
-    ``keys`` lead down to a mapping, and there ``prefix`` stands before the names. ``kind`` is "lstm", "gru" or "rnn".
+    ``keys`` lead down to a mapping, in which ``prefix`` stands before the names. ``kind`` is "lstm", "gru" or "rnn".
     """
 
     keys: tuple[Any, ...]
@@ -135,6 +135,7 @@ class Place:
 
     @property
     def is_top(self) -> bool:
+        """Return whether the weights are at the top of the tree, without a prefix."""
         return not self.keys and not self.prefix
 
     def spelled(self, argument: str) -> str:
@@ -148,42 +149,42 @@ class Place:
 
     @property
     def wrappers(self) -> list[str]:
-        """Return a sentence, without its end, about every name on the way that only wraps a model's."""
+        """Return a sentence, without its full stop, about every name on the way that a wrapper added."""
         names = [*map(str, self.keys), *self.prefix.split(".")]
         return [f"{name!r} comes from {WRAPPERS[name]}" for name in dict.fromkeys(names) if name in WRAPPERS]
 
 
 def advice(argument: str, tree: Any, kind: str, *, is_cell: bool = False) -> str:
-    """Say what a tree looks like that is no ``kind``'s by torch's names, and what to write instead.
+    """Return what a tree looks like that is not a ``kind`` by torch's names, and what to write instead.
 
     Args:
-      argument: the name that the caller knows the tree by.
+      argument: the name of the tree in the error message.
       tree: what came.
-      kind: what is wanted, "lstm" or "rnn".
-      is_cell: whether the names of a single cell are wanted, without a layer.
+      kind: what is expected, "lstm" or "rnn".
+      is_cell: whether the names of a single cell are expected, without a layer.
 
     Returns:
-      Sentences to put after an error's own, each with a space before it; "" if the tree resembles nothing known.
+      Sentences to append to an error message, each with a space before it; "" if the tree resembles nothing known.
     """
-    found = stored_form(tree) + elsewhere(argument, tree, kind, is_cell=is_cell)
-    return found or _library_of_a_cell(tree, "a torch.nn.LSTM state dict, a torch.nn.LSTMCell state dict")
+    sentences = stored_form(tree) + elsewhere(argument, tree, kind, is_cell=is_cell)
+    return sentences or _library_of_a_cell(tree, "a torch.nn.LSTM state dict, a torch.nn.LSTMCell state dict")
 
 
 def stored_form(tree: Any) -> str:
-    """Say if a tree is a torch module's that keeps its weights in another form, and how to fold it; else ""."""
+    """Return in which other form a torch module stores its weights, and how to undo it; "" if in none."""
     leaves = list(paths(tree))
     return next(filter(None, (sign.sentence(leaves) for sign in FORMS)), "")
 
 
 def refuse_tree(argument: str, expected: str, tree: Any, more: str = "") -> NoReturn:
-    """Raise ValueError: ``argument`` is not ``expected``. Says what it has, and whose that looks like."""
+    """Raise ValueError: ``argument`` is not ``expected``. The message says what it has and what that looks like."""
     leaves = list(paths(tree))
-    told = more or _library(leaves, expected)
-    raise ValueError(f"{argument} must be {expected}; got {listed(leaves)}.{told}")
+    hint = more or _library(leaves, expected)
+    raise ValueError(f"{argument} must be {expected}; got {listed(leaves)}.{hint}")
 
 
 def places(tree: Any, keys: tuple[Any, ...] = ()) -> Iterator[Place]:
-    """Every recurrent network in a tree that has torch's names, nested or joined by dots."""
+    """Yield the place of every recurrent network in a tree that has torch's names, nested or joined by dots."""
     if not isinstance(tree, Mapping):
         return
     for name, weight in tree.items():
@@ -207,15 +208,18 @@ def _kind(shape: tuple[int, ...], is_projected: bool) -> str | None:
 
 
 def elsewhere(argument: str, tree: Any, kind: str, *, is_cell: bool = False) -> str:
-    """Say where in a tree a network of this kind is, or whose another one is; else "". Arguments as :func:`advice`."""
-    found = list(places(tree))
-    wanted = [p for p in found if (p.kind, p.is_cell) == (kind, is_cell) and not p.is_top]
+    """Return where in a tree a network of this kind is, or of which kind another one is; else "".
+
+    Arguments as for :func:`advice`.
+    """
+    networks = list(places(tree))
+    wanted = [p for p in networks if (p.kind, p.is_cell) == (kind, is_cell) and not p.is_top]
     if wanted:
         ways = "; or ".join(place.spelled(argument) for place in wanted[:3])
         owner = f"{_OWNERS[kind]}'s weights" if len(wanted) == 1 else f"the weights of {len(wanted)} {kind.upper()}s"
         wrapped = dict.fromkeys(clause for place in wanted for clause in place.wrappers)
         return f" Inside it are {owner}: pass {ways}." + "".join(f" {clause}." for clause in wrapped)
-    others = [p for p in found if (p.kind, p.is_cell) != (kind, is_cell)]
+    others = [p for p in networks if (p.kind, p.is_cell) != (kind, is_cell)]
     if not others:
         return ""
     other = others[0]
@@ -225,7 +229,7 @@ def elsewhere(argument: str, tree: Any, kind: str, *, is_cell: bool = False) -> 
 
 
 def _use(place: Place, kind: str, is_cell: bool) -> str:
-    """What to do with weights of another kind or form than the one that is wanted."""
+    """Return what to do with weights of another kind or form than the expected one."""
     if place.kind == "gru":
         return "there is no GRU here, only LSTMs and Elman RNNs"
     call = f"use jax_lstm.{place.kind}{'_cell' * place.is_cell}"
@@ -236,7 +240,7 @@ def _use(place: Place, kind: str, is_cell: bool) -> str:
 
 
 def _library_of_a_cell(tree: Any, expected: str) -> str:
-    """Whose tree it is, judged by an LSTM in it if there is one: a model may have a GRU beside."""
+    """Return which library a tree comes from, by an LSTM in it if there is one: a model may also have a GRU."""
     cells: dict[str, list[str]] = {}  # the leaves by what they are inside of, "net" for "net/if/kernel (4, 5)"
     for leaf in paths(tree):
         cells.setdefault("/".join(leaf.partition(" ")[0].split("/")[:-2]), []).append(leaf)
@@ -246,7 +250,7 @@ def _library_of_a_cell(tree: Any, expected: str) -> str:
 
 
 def _library(leaves: list[str], expected: str) -> str:
-    """Whose tree it is, unless it is what is expected."""
+    """Return which library a tree comes from, or "" if that is the expected one."""
     sign = _sign(leaves)
     if sign is None or re.search(re.escape(sign.whose.removesuffix("'s")) + r"(?![\w.])", expected):
         return ""
@@ -258,12 +262,12 @@ def _sign(leaves: list[str]) -> Sign | None:
 
 
 def listed(names: list[str], most: int = 8) -> str:
-    """The first names, and how many there are."""
+    """Return the first names, and how many there are."""
     return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "") or "nothing"
 
 
 def paths(tree: Any, above: str = "") -> Iterator[str]:
-    """The leaves of a tree by their paths, with shapes, or with types where there are none."""
+    """Yield each leaf of a tree as its path and its shape, or its type if it has no shape."""
     if isinstance(tree, (Mapping, list, tuple)):
         items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
         for key, value in items:

@@ -3,125 +3,80 @@
 Axes: T steps, *batch any batch axes, D inputs, H hidden, P output width (H without a projection), G = gates * H.
 Everything here is time-major: ``x [T, *batch, D]``, ``h [T, *batch, P]``, ``c [T, *batch, H]``.
 
-Forward. All inputs of a block of steps are projected in one product before its loop; the body holds the recurrent
-product and the gates. Derivative. The tangent of the recurrence is again a recurrence, and a *linear* one:
+Forward. All inputs of a block of steps are projected in one product before the loop over these steps. The body of the
+loop holds the recurrent product and the gates.
+
+Derivative. The tangent of the recurrence is again a recurrence, and a *linear* one:
 
     dz_t = [dx_t W_ih' + x_t dW_ih' + db + h_{t-1} dW_hh'] + dh_{t-1} W_hh'
 
-The bracket needs no loop: each term is one product over all steps. Only ``dh_{t-1} W_hh'`` and the pointwise
-coefficients of `cell.tangent` stay inside: `tangents` has that loop, and its transpose. So in reverse mode the weight
-gradients are single large products *after* the loop. One JVP rule thus gives forward mode, reverse mode, Hessians
-and vmap.
+The bracket needs no loop: each of its terms is one product over all steps. Only ``dh_{t-1} W_hh'`` and the pointwise
+coefficients of `cell.tangent` stay inside a loop. `tangents` has that loop and its transpose. In reverse mode the
+weight gradients are therefore large products *after* the loop. One JVP rule thus gives forward mode, reverse mode,
+Hessians and vmap.
 
-Inside the rule the primal is computed by the custom_jvp function itself and not by the plain loop, so that a second
-derivative meets the same rule again. JAX inlines the plain loop all the same where it partially evaluates a
-checkpointed region, so that loop stops gradients at cuts itself: one rule in two places, or truncation would be lost
-in second derivatives under ``checkpoint_every``.
+The rule computes its primal by the custom_jvp function, and not by the plain loop. A second derivative then meets the
+same rule again. JAX still inlines the plain loop where it partially evaluates a checkpointed region. Therefore the
+plain loop stops gradients at cuts too: without that, second derivatives under ``checkpoint_every`` would lose the
+truncation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from jax_lstm._src.arrays import Array, DType, DTypeLike, Gates
 from jax_lstm._src.blocks import block_steps, over_blocks, rewrite_blocks
-from jax_lstm._src.cell import Cell
+from jax_lstm._src.cell_step import next_state
+from jax_lstm._src.custom_transpose import call_with_transpose
 from jax_lstm._src.dtypes import accumulation_dtype
-from jax_lstm._src.linear import linear
-from jax_lstm._src.products import as_it_is, product, step_product, weight_product
+from jax_lstm._src.plan import Events, Path, Plan, Trace, Weights
+from jax_lstm._src.products import as_it_is, loop_product, product, weight_product
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.tangents import Residuals, Tangents, gates_along, h_before, pull, push
-from jax_lstm._src.trees import add, cast, choose, every_step, gatewise, in_one_dtype, zeros_like
+from jax_lstm._src.tangents import HSources, Recompute, Residuals, Tangents, gates_along, h_before, pull, push
+from jax_lstm._src.trees import add, broadcast_bias, in_one_dtype, split_gates, where_tree, zeros_like
 
-Array = Any
-
-
-class Weights(NamedTuple):
-    """One layer in one direction. ih [G, D], hh [G, P], bias [G] or None, hr [P, H] or None."""
-
-    ih: Array
-    hh: Array
-    bias: Array | None
-    hr: Array | None
-
-
-class Events(NamedTuple):
-    """What happens at which step, each bool [T, *batch or ones, 1] or None.
-
-    valid: the step takes place; where it does not, the state passes through unchanged.
-    reset: the step starts from the origin and not from the state before it.
-    cut:   no derivative passes from the state before the step.
-    """
-
-    valid: Array | None = None
-    reset: Array | None = None
-    cut: Array | None = None
-
-
-class Path(NamedTuple):
-    """What the derivative goes along: c before each step (after cut and reset), and gates [T, *batch, G] or None."""
-
-    c_before: Array | None
-    gates: Array | None
-
-
-class Trace(NamedTuple):
-    """What a run leaves behind: the last state, and per step h, c and the path (None where not kept)."""
-
-    last: LSTMState
-    h: Array
-    c: Array | None
-    path: Path | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to run: everything that is fixed at trace time."""
-
-    cell: Cell
-    carry_dtype: Any
-    reverse: bool = False
-    states: bool = False  # keep c after every step
-    path: bool = False  # keep the path, its gates too where residuals are "fast"
-    residuals: str = "fast"
-    unroll: int = 1
-    precision: Any = None
+T = TypeVar("T")
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events) -> Trace:
-    """Runs one layer in one direction over ``x [T, *batch, D]``; returns its :class:`Trace`.
+    """Run one layer in one direction over ``x [T, *batch, D]`` and return its :class:`Trace`.
 
-    ``carry`` enters the first step that is processed; ``origin`` is the state that a reset goes back to. They are
-    two things because under chunks the carry of a later chunk is not the origin. Weights and x share one dtype,
-    both states have ``plan.carry_dtype``; sums are accumulated in at least float32.
+    Args:
+      plan: what is fixed while tracing.
+      weights: in the dtype of x. Sums are accumulated in at least float32.
+      x: the inputs.
+      carry: the state that enters the first processed step, in ``plan.carry_dtype``.
+      origin: the state that a reset goes back to, in ``plan.carry_dtype``. It is an argument of its own because the
+        carry of a later chunk is not the origin.
+      events: what happens at which step.
     """
     cell = plan.cell
-    times_hh, times_hr = step_product(plan, weights.hh, carry.h), step_product(plan, weights.hr, carry.h)
+    times_hh, times_hr = loop_product(plan, weights.hh, carry.h), loop_product(plan, weights.hr, carry.h)
     keeps_gates = plan.path and plan.residuals == "fast"
-    bias = (None,) * cell.num_gates
+    bias: tuple[Array | None, ...] = (None,) * cell.num_gates
     if weights.bias is not None:
-        bias = gatewise(cell, every_step(weights.bias, carry.h))
+        bias = split_gates(cell, broadcast_bias(weights.bias, carry.h))
 
-    def step(state, at):
-        z, events = at
-        before = choose(events.cut, jax.lax.stop_gradient(state), state)
-        before = choose(events.reset, origin, before)
-        recurrent = gatewise(cell, times_hh(before.h))
-        gates = cell.activate(tuple(map(add, z, recurrent, bias)))
-        m, c = cell.advance(*in_one_dtype(gates, before.c))
-        h = m if times_hr is None else times_hr(m)
-        after = choose(events.valid, cast(plan, LSTMState(h, c)), before, default=True)
+    def step(state: LSTMState, inputs: tuple[Gates, Events]) -> tuple[LSTMState, Any]:
+        z, events = inputs
+        before = where_tree(events.cut, jax.lax.stop_gradient(state), state)
+        before = where_tree(events.reset, origin, before)
+        sums: Any = tuple(map(add, z, split_gates(cell, times_hh(before.h)), bias))
+        gates, new = next_state(cell, sums, before.c, times_hr, plan.carry_dtype)
+        after = where_tree(events.valid, new, before, default=True)
         kept_gates = jnp.concatenate(gates, -1) if keeps_gates else None
         return after, (kept_gates, (after.h, after.c if plan.states else None, before.c if plan.path else None))
 
-    def block(state, sums, events):
-        inputs = gatewise(cell, sums)
+    def block(state: LSTMState, sums: Array, events: Events) -> tuple[LSTMState, Any, Any]:
+        inputs = split_gates(cell, sums)
         last, (gates, steps) = jax.lax.scan(step, state, (inputs, events), reverse=plan.reverse, unroll=plan.unroll)
         return last, gates, steps
 
@@ -131,8 +86,8 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
         last, gates, (h, c, c_before) = rewrite_blocks(size, block, carry, sums, events, reverse=plan.reverse)
         return Trace(last, h, c, Path(c_before, gates))
 
-    def projected_block(state, at):
-        x, events = at
+    def projected_block(state: LSTMState, inputs: tuple[Array, Events]) -> tuple[LSTMState, Any]:
+        x, events = inputs
         last, _, steps = block(state, product(plan, x, weights.ih), events)
         return last, steps
 
@@ -141,67 +96,70 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
 
 
 @partial(recur.defjvp, symbolic_zeros=True)
-def _recur_jvp(plan, primals, tangents):
+def _recur_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Trace, Trace]:
     weights, x, carry, origin, events = primals
     kept = recur(replace(plan, path=True), *primals)
     d_weights, d_x, d_carry, d_origin, _ = jax.tree.map(_none_if_zero, tangents)
     d_carry, d_origin = _or_zeros(d_carry, carry), _or_zeros(d_origin, origin)
-    made_of = (carry.h, origin.h), (kept.h, events.reset, events.cut)
-    lean = kept.path.gates is None
-    recompute = (weights.ih, weights.bias, x, made_of) if lean else None
-    residuals = Residuals(weights.hh, weights.hr, events, kept.path.c_before, kept.path.gates, recompute)
+    h_sources = HSources((carry.h, origin.h), (kept.h, events.reset, events.cut))
+    path = kept.path
+    assert path is not None
+    lean = path.gates is None
+    recompute = Recompute(weights.ih, weights.bias, x, h_sources) if lean else None
+    residuals = Residuals(weights.hh, weights.hr, events, path.c_before, path.gates, recompute)
 
-    # 1. what needs no loop: one product over all steps for each weight matrix
+    # 1. the terms that need no loop: one product over all steps for each weight matrix
     d_sums = _of_type(
         kept.h,
         len(weights.ih),
-        _wide(weights),
+        _sum_dtype(weights),
         product(plan, d_x, weights.ih),
         weight_product(plan, as_it_is, None, x, d_weights.ih),
-        weight_product(plan, partial(h_before, plan), *made_of, d_weights.hh),
-        every_step(d_weights.bias, x),
+        weight_product(plan, partial(h_before, plan), *h_sources, d_weights.hh),
+        broadcast_bias(d_weights.bias, x),
     )
     d_projected = None
     if d_weights.hr is not None:
         unprojected = partial(_unprojected, plan)
         m = (jax.checkpoint(unprojected) if lean else unprojected)(residuals)
         d_out = weight_product(plan, as_it_is, None, m, d_weights.hr)
-        d_projected = _of_type(kept.h, kept.h.shape[-1], _wide(weights), d_out)
+        d_projected = _of_type(kept.h, kept.h.shape[-1], _sum_dtype(weights), d_out)
 
     # 2. the linear loop
     operands = Tangents(d_sums, d_projected, d_carry, None if events.reset is None else d_origin)
     pulled = partial(pull, plan, projected=d_projected is not None)
-    d_last, d_h, d_c, d_c_before = linear(partial(push, plan), pulled, residuals, operands)
+    d_last, d_h, d_c, d_c_before = call_with_transpose(partial(push, plan), pulled, residuals, operands)
     if not plan.path:
         return kept._replace(path=None), Trace(d_last, d_h, d_c, None)
 
-    # 3. the gates' own tangents, which only a second derivative asks for
+    # 3. the tangents of the gates, which only a second derivative needs
     d_gates = None
-    if not lean:
-        d_made_of = (d_carry.h, d_origin.h), (d_h, events.reset, events.cut)
-        _, d_h_before = h_before(plan, *d_made_of, at_cut=lambda d: jnp.zeros((), d.dtype))
-        d_z = gatewise(plan.cell, add(d_sums, product(plan, d_h_before, weights.hh)))
-        slopes = plan.cell.activation_slopes(gatewise(plan.cell, kept.path.gates))
+    if path.gates is not None:
+        d_h_sources = HSources((d_carry.h, d_origin.h), (d_h, events.reset, events.cut))
+        _, d_h_before = h_before(plan, *d_h_sources, at_cut=lambda d: jnp.zeros((), d.dtype))
+        d_z = split_gates(plan.cell, d_sums + product(plan, d_h_before, weights.hh))
+        slopes = plan.cell.activation_slopes(split_gates(plan.cell, path.gates))
         d_gates = jnp.concatenate(tuple(map(jnp.multiply, slopes, d_z)), -1)
     return kept, Trace(d_last, d_h, d_c, Path(d_c_before, d_gates))
 
 
-def _unprojected(plan, residuals):
-    gates = gatewise(plan.cell, gates_along(plan, residuals))
+def _unprojected(plan: Plan, residuals: Residuals) -> Array:
+    """Return m of every step: h before the projection."""
+    gates = split_gates(plan.cell, gates_along(plan, residuals))
     return plan.cell.advance(*in_one_dtype(gates, residuals.c_before))[0]
 
 
-def _of_type(h, width, dtype, *terms):
-    """The sum of the terms, each [T, *batch, width] or None, in h's sharding type whichever of them are there."""
+def _of_type(h: Array, width: int, dtype: DTypeLike, *terms: Array | None) -> Array:
+    """Return the sum of the terms ``[T, *batch, width]``, in the sharding type of h, whichever terms are present."""
     zero, total = zeros_like(h[..., :1], dtype), add(*terms)
     return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total + zero
 
 
-def _wide(weights):
+def _sum_dtype(weights: Weights) -> DType:
     return accumulation_dtype(weights.ih.dtype)
 
 
-def _none_if_zero(tangent):
+def _none_if_zero(tangent: T | SymbolicZero) -> T | None:
     return None if isinstance(tangent, SymbolicZero) else tangent
 
 

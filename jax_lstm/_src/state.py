@@ -1,7 +1,7 @@
 """The recurrent state, by name.
 
-Flax carries ``(c, h)`` and torch ``(h, c)``; a swap raises nothing and only bends the numbers. So the state
-here is no tuple: it cannot be unpacked, and no pair is taken for it. Write ``LSTMState(h=..., c=...)``.
+Flax carries ``(c, h)`` and torch ``(h, c)``. A swap raises nothing, and only the numbers are wrong. Therefore the state
+here is no tuple: it cannot be unpacked, and no function takes a pair for it. Write ``LSTMState(h=..., c=...)``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from jax import export
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class LSTMState:
-    """Hidden state ``h`` and cell state ``c`` of an LSTM; a JAX pytree.
+    """The hidden state ``h`` and the cell state ``c`` of an LSTM; a JAX pytree.
 
-    From :func:`jax_lstm.lstm` both are ``[L*directions, *batch, H]``, rows in torch's order (layer 0 forward,
-    layer 0 reverse, layer 1 forward, ...); ``h`` is ``P`` wide when there is a projection. From
-    :func:`jax_lstm.lstm_cell` they are ``[*batch, H]``.
+    :func:`jax_lstm.lstm` returns h ``[R, *batch, P]`` and c ``[R, *batch, H]``, rows in torch's order (layer 0 forward,
+    layer 0 reverse, layer 1 forward, ...). P is the width of the projection, or H without one.
+    :func:`jax_lstm.lstm_cell` returns h ``[*batch, P]`` and c ``[*batch, H]``.
 
-    To read, both are arrays. To make one, anything may stand in their place that JAX puts into a tree: NumPy arrays,
-    jax.ShapeDtypeStruct, shardings, axes of jax.vmap. (Inside this package an RNN's state has None as ``c``; no public
-    function gives one out.)
+    The attributes have the type jax.Array. The constructor takes anything that JAX puts into a tree: NumPy arrays,
+    jax.ShapeDtypeStruct, shardings, axes of jax.vmap. (Inside this package, the state of an RNN has None as ``c``. No
+    public function returns such a state.)
     """
 
     h: jax.Array
@@ -44,7 +44,7 @@ class LSTMState:
         iter(self)
 
 
-# So that jax.export can write functions that take or return one; a process that reads them imports jax_lstm first.
+# jax.export can then write functions that take or return a state. A process that reads them imports jax_lstm first.
 export.register_pytree_node_serialization(
     LSTMState,
     serialized_name="jax_lstm.LSTMState",

@@ -1,23 +1,26 @@
 """An LSTM one step at a time, for inputs that arrive one by one; and whole sequences by the same steps.
 
-:func:`lstm_stream` over any cut of a sequence into chunks, :func:`lstm_step` on each step of it among them, gives the
-same bits. :func:`jax_lstm.lstm` does not promise that: it multiplies all inputs with W_ih before its loop, and how a
-compiler sums a product depends on how many rows it has, how its operands lie, and what else is in the same loop. So
+:func:`lstm_stream` returns the same bits for every division of a sequence into chunks, and :func:`lstm_step` on each
+step returns these bits too. :func:`jax_lstm.lstm` does not promise that. It multiplies all inputs with W_ih before its
+loop, and how a compiler sums a product depends on the number of rows, on the layout of the operands, and on what else
+is in the same loop. Therefore
 
-(1) a step does all products of that step, with as many rows as there are in the batch, and
-(2) is always the body of a loop, for one step too: the compiler is not told how often the loop runs, and finds more
-    inputs than are read, lest it unrolls a loop of one step, or takes the product of an only input out of it.
+(1) a step does all products of that step, with as many rows as the batch has, and
+(2) a step is always the body of a loop, also if it is the only one. The compiler does not know how often the loop runs,
+    and the inputs are one longer than what is read. Otherwise the compiler would unroll a loop of one step, or move
+    the product of the only input out of it.
 
-So the compiler sees the same loop, whatever the number of steps and whatever stands around. (That the instructions of
-a step be the same is not enough: behind a condition they were, and yet got other bits where a layer has one or two
-units, since XLA on CPU compiles a loop that touches few bytes into one kernel, and a step outside a loop into several.)
+So the compiler sees the same loop for every number of steps and in every surrounding program. (Equal instructions of
+the step are not enough. Under a condition they were equal, and yet the bits differed if a layer had one or two units:
+XLA on CPU compiles a loop that touches few bytes into one kernel, and a step outside a loop into several.)
 
-What it costs is the one large product before the loop: to train, or to read what is there already,
-:func:`jax_lstm.lstm` is the faster. Bits are those of one kind of machine, batch size, dtype and precision.
+The cost is the one large product before the loop: to train, or to read a sequence that exists already,
+:func:`jax_lstm.lstm` is faster. The promise holds on one kind of machine, for one batch size, dtype and precision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,41 +28,55 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Params, Precision
 from jax_lstm._src.cell import LSTM
+from jax_lstm._src.cell_step import next_state
 from jax_lstm._src.dtypes import carry_dtype_of, compute_dtype
-from jax_lstm._src.lstm import Params, check_state_type
+from jax_lstm._src.lstm import check_state_type
 from jax_lstm._src.network import Network, read_network
 from jax_lstm._src.options import Options, hashable
-from jax_lstm._src.products import product, step_product
-from jax_lstm._src.recurrence import Events, Plan
+from jax_lstm._src.plan import Events, Plan, Weights
+from jax_lstm._src.products import loop_product, product
 from jax_lstm._src.single_step import check_step_input
-from jax_lstm._src.stack import check_input, check_state, first_state, stack_rows, weights_of
+from jax_lstm._src.stack import check_input, check_state, first_state, layer_weights, stack_rows
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.trees import add, cast, every_step, gatewise, in_one_dtype, vary_alike, zeros_like
+from jax_lstm._src.trees import add, broadcast_bias, split_gates, vary_alike, zeros_like
 
 
 def lstm_step(
-    params: Params, x: Any, state: LSTMState | None = None, *, carry_dtype: Any = None, precision: Any = None
-) -> tuple[jax.Array, LSTMState]:
-    """One step of a whole network of one direction, any number of layers. Compiled as :func:`jax_lstm.lstm` is.
+    params: Params,
+    x: ArrayLike,
+    state: LSTMState | None = None,
+    *,
+    carry_dtype: DTypeLike | None = None,
+    precision: Precision = None,
+) -> tuple[Array, LSTMState]:
+    """Run one step of a network of one direction, with any number of layers.
+
+    It is compiled as :func:`jax_lstm.lstm` is.
 
     Args:
-      params: as :func:`jax_lstm.lstm`, without ``_reverse`` entries.
+      params: as for :func:`jax_lstm.lstm`, without ``_reverse`` entries.
       x: ``[*batch, D]``, the inputs of this step.
-      state: :class:`LSTMState` as :func:`jax_lstm.lstm` takes and gives it, h ``[L, *batch, P]`` and c ``[L, *batch,
-        H]``: what the step before gave, or what :func:`jax_lstm.lstm` made of a prompt. None means zeros. Then every
-        axis of x but the last is a batch axis, so that a time axis too many goes unnoticed.
-      carry_dtype, precision: as :func:`jax_lstm.lstm`.
+      state: the :class:`LSTMState` that the step before returned, or that :func:`jax_lstm.lstm` returned for a prompt:
+        h ``[L, *batch, P]`` and c ``[L, *batch, H]``. None means zeros. With None, every axis of x but the last is a
+        batch axis, so that a surplus time axis is not detected.
+      carry_dtype, precision: as for :func:`jax_lstm.lstm`.
 
     Returns:
-      y ``[*batch, P]`` in the compute dtype, and the next :class:`LSTMState`, in the carry dtype. Step by step these
-      are the bits of :func:`lstm_stream`, and the numbers of :func:`jax_lstm.lstm` up to rounding. Derivatives of any
-      kind are there; a gradient runs the steps twice.
+      y ``[*batch, P]`` in the compute dtype, and the next :class:`LSTMState` in the carry dtype. Step by step these
+      have the bits of :func:`lstm_stream`, and they agree with :func:`jax_lstm.lstm` within rounding. All kinds of
+      derivatives work. A gradient runs the steps twice.
 
     Raises:
-      ValueError, TypeError: before any computation, naming the argument, what was expected and what came.
+      ValueError, TypeError: before any computation. The message names the argument, what was expected and what came.
+
+    Example:
+      >>> state = None
+      >>> for x_t in inputs:  # each [*batch, D]
+      ...     y, state = jax_lstm.lstm_step(params, x_t, state)
     """
-    network = _of_one_direction(params, "lstm_step")
+    network = _one_direction(params, "lstm_step")
     check_state_type(state)
     _refuse_time_axis(x, state, network)
     check_step_input(x, network)
@@ -69,52 +86,88 @@ def lstm_step(
 
 def lstm_stream(
     params: Params,
-    x: Any,
+    x: ArrayLike,
     state: LSTMState | None = None,
     *,
     time_major: bool = False,
-    carry_dtype: Any = None,
-    precision: Any = None,
-) -> tuple[jax.Array, LSTMState]:
-    """A sequence, or the next chunk of one, by the steps of :func:`lstm_step`. Compiled as :func:`jax_lstm.lstm` is.
+    carry_dtype: DTypeLike | None = None,
+    precision: Precision = None,
+) -> tuple[Array, LSTMState]:
+    """Run a sequence, or the next chunk of one, by the steps of :func:`lstm_step`.
 
-    Arguments, results and errors as :func:`jax_lstm.lstm`, for networks of one direction: x ``[*batch, T, D]`` or with
-    ``time_major`` ``[T, *batch, D]``, ``state=None`` means zeros. However a sequence is cut into chunks, each starting
-    from the state that the one before it gave, y and the last state have the same bits.
+    It is compiled as :func:`jax_lstm.lstm` is. If each chunk starts from the state that the chunk before it returned,
+    y and the last state have the same bits for every division of the sequence into chunks.
+
+    Args:
+      params: as for :func:`jax_lstm.lstm`, without ``_reverse`` entries.
+      x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
+      state: :class:`LSTMState` with h ``[L, *batch, P]`` and c ``[L, *batch, H]``; None means zeros.
+      time_major, carry_dtype, precision: as for :func:`jax_lstm.lstm`.
+
+    Returns:
+      y and the last :class:`LSTMState`, as :func:`jax_lstm.lstm`.
+
+    Raises:
+      ValueError, TypeError: as :func:`jax_lstm.lstm`; ValueError if the network has two directions.
     """
-    network = _of_one_direction(params, "lstm_stream")
+    network = _one_direction(params, "lstm_stream")
     check_state_type(state)
     check_input(x, network, Options(time_major=time_major, carry_dtype=carry_dtype))
     return _stream(network, 0 if time_major else x.ndim - 2, params, x, state, carry_dtype, precision)
 
 
-def _stream(network, time_axis, params, x, state, carry_dtype, precision):
-    """x -> y of its layout, and the last state. ``time_axis`` is None for one step. Checks what both share."""
+def _stream(
+    network: Network,
+    time_axis: int | None,
+    params: Params,
+    x: ArrayLike,
+    state: LSTMState | None,
+    carry_dtype: DTypeLike | None,
+    precision: Precision,
+) -> tuple[Array, LSTMState]:
+    """Return y in the layout of x, and the last state. ``time_axis`` is None for one step."""
     batch = x.shape[:-1] if time_axis is None else (*x.shape[:time_axis], *x.shape[time_axis + 1 : -1])
     check_state("state", state, network, batch, has_cell_state=True)
-    operands = jax.tree.map(jnp.asarray, (dict(params), x, state))
-    return _run_layers(network, time_axis, carry_dtype, hashable(precision), *operands)
+    params, inputs, state = jax.tree.map(jnp.asarray, (dict(params), x, state))
+    y, last = _run_layers(network, time_axis, carry_dtype, hashable(precision), params, inputs, state)
+    return y, last
 
 
 @partial(jax.jit, static_argnums=range(4))
-def _run_layers(network, time_axis, carry_dtype, precision, params, x, state):
-    """Compiled, lest a call outside jax.jit compiles its loop anew each time: the step of a loop is a new function."""
+def _run_layers(
+    network: Network,
+    time_axis: int | None,
+    carry_dtype: DTypeLike | None,
+    precision: Precision,
+    params: dict[str, Array],
+    x: Array,
+    state: LSTMState | None,
+) -> tuple[Array, LSTMState]:
+    """Run the steps, compiled.
+
+    Without jax.jit here, a call outside jax.jit would compile its loop again each time, since the step of a loop is a
+    new function each time.
+    """
     params, x = vary_alike((params, x))
     x = x[None] if time_axis is None else jnp.moveaxis(x, time_axis, 0)
     dtype = compute_dtype(x, params)
     plan = Plan(LSTM, carry_dtype_of(carry_dtype, dtype), precision=precision)
-    layers = [weights_of(params, f"_l{layer}", dtype) for layer in range(network.num_layers)]
+    layers = [layer_weights(params, f"_l{layer}", dtype) for layer in range(network.num_layers)]
     first: list[LSTMState] = []
     for layer, weights in enumerate(layers):
         like = first[-1].h[None] if first else x
         first.append(first_state(plan, network, weights, like, Events(), state, (), layer))
-    last, y = _run(plan, layers, first, x.astype(dtype))
+    last, y = _run_steps(plan, layers, first, x.astype(dtype))
     return y[0] if time_axis is None else jnp.moveaxis(y, 0, time_axis), stack_rows(last)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _run(plan, layers, first, x):
-    """x ``[T, *batch, D]`` -> every layer's last state, and y ``[T, *batch, P]``; see (2) of the module."""
+def _run_steps(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Array) -> tuple[list[LSTMState], Array]:
+    """Return the last state of every layer, and y ``[T, *batch, P]``, for x ``[T, *batch, D]``.
+
+    The barrier and the surplus row of x are (2) of the module's docstring. Delete them when
+    tests/jax_lstm/test_streaming.py passes without them.
+    """
     length = x.shape[0]
     unknown = jax.lax.optimization_barrier(jnp.asarray(length, jnp.int32))
     x = jnp.concatenate((x, zeros_like(x[:1])))
@@ -122,7 +175,7 @@ def _run(plan, layers, first, x):
 
     step = partial(_step, plan, partial(product, plan), layers)
 
-    def body(t, carry):
+    def body(t: Array, carry: tuple[list[LSTMState], Array]) -> tuple[list[LSTMState], Array]:
         states, y = carry
         states, y_t = step(states, jax.lax.dynamic_index_in_dim(x, t, keepdims=False))
         return states, jax.lax.dynamic_update_index_in_dim(y, y_t, t, 0)
@@ -131,34 +184,44 @@ def _run(plan, layers, first, x):
     return last, y[:length]
 
 
-@partial(_run.defjvp, symbolic_zeros=True)
-def _run_jvp(plan, primals, tangents):
-    """JAX has no reverse mode for a loop of unknown length, so the same steps are differentiated in one of a known.
+@partial(_run_steps.defjvp, symbolic_zeros=True)
+def _run_steps_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Differentiate the same steps in a loop of known length, since JAX has no reverse mode for one of unknown length.
 
     Two things are here for rows on a mesh that is not set, as of JAX 0.12. Zeros among the tangents are made here,
     since JAX makes them without the sharding of their primals. And products take the transposed weights, since JAX
     otherwise forgets the mesh of the weights' gradients. Delete both when test_default_mesh passes without them.
     """
     tangents = jax.tree.map(lambda a, d: zeros_like(a) if isinstance(d, SymbolicZero) else d, primals, tangents)
-    times = lambda a, w: None if w is None else step_product(plan, w, a)(a)
+
+    def times(a: Array, w: Array) -> Array:
+        return loop_product(plan, w, a)(a)
+
     in_scan = lambda layers, first, x: jax.lax.scan(partial(_step, plan, times, layers), first, x)
-    return _run(plan, *primals), jax.jvp(in_scan, primals, tangents)[1]
+    return _run_steps(plan, *primals), jax.jvp(in_scan, primals, tangents)[1]
 
 
-def _step(plan, times, layers, states, x):
-    """All layers, ``x [*batch, D]``: their states after this step, and y. ``times(a, w)`` is the product with w^T."""
-    after = []
+def _step(
+    plan: Plan, times: Callable[[Array, Array], Array], layers: list[Weights], states: list[LSTMState], x: Array
+) -> tuple[list[LSTMState], Array]:
+    """Return the states of all layers after one step, and y, for x ``[*batch, D]``.
+
+    ``times(a, w)`` is the product of a with the transpose of w.
+    """
+    after: list[LSTMState] = []
     for weights, before in zip(layers, states, strict=True):
-        bias = None if weights.bias is None else every_step(weights.bias, before.h)
-        z = add(times(x, weights.ih), times(before.h, weights.hh), bias)
-        m, c = plan.cell.advance(*in_one_dtype(plan.cell.activate(gatewise(plan.cell, z)), before.c))
-        h = m if weights.hr is None else times(m, weights.hr)
-        after.append(cast(plan, LSTMState(h, c)))
+        z: Any = add(times(x, weights.ih), times(before.h, weights.hh), broadcast_bias(weights.bias, before.h))
+        project = None if weights.hr is None else partial(_swapped, times, weights.hr)
+        after.append(next_state(plan.cell, split_gates(plan.cell, z), before.c, project, plan.carry_dtype)[1])
         x = after[-1].h.astype(x.dtype)
     return after, x
 
 
-def _of_one_direction(params, name) -> Network:
+def _swapped(times: Callable[[Array, Array], Array], w: Array, a: Array) -> Array:
+    return times(a, w)
+
+
+def _one_direction(params: Params, name: str) -> Network:
     network = read_network(params, "lstm")
     if network.bidirectional:
         raise ValueError(
@@ -168,9 +231,10 @@ def _of_one_direction(params, name) -> Network:
     return network
 
 
-def _refuse_time_axis(x, state, network):
-    """x with a time axis has as many axes as a state, which has one for its layers."""
-    shape, rows = getattr(x, "shape", ()), () if state is None else getattr(state.h, "shape", ())
+def _refuse_time_axis(x: ArrayLike, state: LSTMState | None, network: Network) -> None:
+    """Raise ValueError if x seems to have a time axis: it has as many axes as a state, which has one for layers."""
+    shape: tuple[Any, ...] = getattr(x, "shape", ())
+    rows: tuple[Any, ...] = () if state is None else getattr(state.h, "shape", ())
     if len(shape) == len(rows) > 1 and rows[0] == network.num_layers and rows[1:-1] in (shape[:-2], shape[1:-1]):
         raise ValueError(
             f"x must be [*batch, D], one step; got shape {tuple(shape)} beside state.h {tuple(rows)}: it seems to have "

@@ -1,8 +1,8 @@
-"""Flax linen modules: thin shells that declare the parameters and call the functions.
+"""Flax linen modules. They declare the parameters and call the functions of `jax_lstm`.
 
-``variables["params"]`` is a torch state dict, so a torch checkpoint needs no mapping. Initial states are zeros and
-need no RNG. ``dtype`` is the compute dtype, ``param_dtype`` that of the weights, as everywhere in Flax. Sizes may be
-given by position, every other option is given by name.
+``variables["params"]`` is a torch state dict, so that a torch checkpoint needs no mapping. Initial states are zeros and
+need no RNG. As in Flax, ``dtype`` is the dtype of the computation, and ``param_dtype`` the dtype of the weights. Sizes
+may be given by position; every other option is given by name.
 """
 
 from jax_lstm.linen.cell import LSTMCell, OptimizedLSTMCell

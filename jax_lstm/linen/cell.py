@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -10,32 +11,38 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm._src import flax_compat
+from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Precision
 from jax_lstm._src.init import ForgetBias, Style
-from jax_lstm._src.layers import SizesByPosition, feature_size
+from jax_lstm._src.module_constructor import SizesByPosition
+from jax_lstm._src.module_init import Initializer
+from jax_lstm._src.module_params import feature_size
 from jax_lstm._src.network import Network
 from jax_lstm.linen.parameters import bound_weights, declare, given_inits, open_box
 
 
 class LSTMCell(SizesByPosition, nn.RNNCellBase):
-    """torch.nn.LSTMCell, or Flax's own, as a Flax RNN cell: works inside flax.linen's RNN and Bidirectional.
+    """A cell as torch.nn.LSTMCell, or as Flax's own, for use in flax.linen's RNN and Bidirectional.
 
-    Made with ``hidden_size``, its carry is an :class:`LSTMState`. Inside flax.linen.RNN, its rules for ``seq_lengths``
-    hold and not ours: outputs in the padding are not zero, a row of length 0 runs on over its padding, and NaN in the
+    With ``hidden_size``, its carry is an :class:`LSTMState`. Inside flax.linen.RNN, Flax's rules for ``seq_lengths``
+    apply, and not ours: outputs in the padding are not zero, a row of length 0 runs over its padding, and NaN in the
     padding reaches the gradients. Use :class:`LSTM` with ``lengths`` if that matters.
 
-    In the place of flax.linen's LSTMCell and OptimizedLSTMCell it is made as they are, ``LSTMCell(256)`` or
-    ``LSTMCell(features=256)``: then its carry is Flax's (c, h), of ``param_dtype``, its initial weights are Flax's
-    (``style="flax"``), integer inputs are promoted, and Flax's options are its own, applied a gate at a time;
-    ``gate_fn`` and ``activation_fn`` must be sigmoid and tanh. Flax has one bias: bias_hh, zero at first, is held
-    constant, so that training is the same. The parameters keep torch's names: :func:`jax_lstm.convert.from_flax` reads
-    Flax's.
+    With ``LSTMCell(256)`` or ``LSTMCell(features=256)``, it replaces flax.linen's LSTMCell and OptimizedLSTMCell. Its
+    carry is then Flax's (c, h), of ``param_dtype``. Its initial weights are Flax's (``style="flax"``), integer inputs
+    are promoted, and it has Flax's options, applied one gate at a time. ``gate_fn`` and ``activation_fn`` must be
+    sigmoid and tanh. Flax has one bias: therefore bias_hh, zero at first, is held constant, so that training is the
+    same. The parameters keep torch's names: :func:`jax_lstm.convert.from_flax` reads Flax's.
 
-    Of both kinds, the next carry has the promoted dtype of the carry, the inputs and the weights, or ``carry_dtype``.
+    For both kinds, the next carry has the promoted dtype of the carry, the inputs and the weights, or ``carry_dtype``.
     ``kernel_init``, ``recurrent_kernel_init`` and ``bias_init`` are as for :class:`LSTM`.
 
     Raises:
-      TypeError: both ``features`` and ``hidden_size`` are given, or neither; ``hidden_size`` and an option of Flax's.
-      ValueError: ``gate_fn`` is no sigmoid, or ``activation_fn`` is no tanh.
+      TypeError: both ``features`` and ``hidden_size`` are given, or neither; or ``hidden_size`` and an option that only
+        Flax's cell has.
+      ValueError: ``gate_fn`` is not sigmoid, or ``activation_fn`` is not tanh.
+
+    Example:
+      >>> rnn = flax.linen.RNN(linen.LSTMCell(hidden_size=16))
     """
 
     _in_torch = "torch.nn.LSTMCell({0}, {1}) is linen.LSTMCell(hidden_size={1}): D is read from x."
@@ -46,28 +53,33 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
     bias: bool = True
     style: Style | None = None
     forget_bias: ForgetBias = None
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-    carry_dtype: Any = None
-    precision: Any = None
-    gate_fn: Any = None
-    activation_fn: Any = None
-    kernel_init: Any = None
-    recurrent_kernel_init: Any = None
-    bias_init: Any = None
-    carry_init: Any = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    carry_dtype: DTypeLike | None = None
+    precision: Precision = None
+    gate_fn: Callable[..., Any] | None = None
+    activation_fn: Callable[..., Any] | None = None
+    kernel_init: Initializer = None
+    recurrent_kernel_init: Initializer = None
+    bias_init: Initializer = None
+    carry_init: Initializer = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         options = {name: getattr(self, name) for name in ("gate_fn", "activation_fn", "carry_init")}
-        flax_compat.one_of({"hidden_size": self.hidden_size}, {"features": self.features}, options)
+        flax_compat.speaks_flax_by({"hidden_size": self.hidden_size}, {"features": self.features}, options)
         flax_compat.check_activations(self.gate_fn, self.activation_fn)
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
-        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype.
+    def __call__(self, carry: Any, inputs: ArrayLike) -> tuple[Any, Array]:
+        """Run one step.
 
-        With ``features`` the carry is (c, h), and the output is the new h of the carry.
+        Args:
+          carry: LSTMState of ``[*batch, H]``; with ``features``, the tuple (c, h).
+          inputs: ``[*batch, D]``.
+
+        Returns:
+          The next carry, and h in the compute dtype; with ``features``, the new h of the carry itself.
         """
         network = Network("lstm", feature_size(inputs), self._width, bias=self.bias)
         inits = flax_compat.cell_initializers(
@@ -84,16 +96,21 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
         )
 
     @nn.nowrap
-    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...]) -> Any:
-        """Zeros for inputs of shape ``[*batch, D]``; ``rng`` is used only for ``carry_init``, and else may be None.
+    def initialize_carry(self, rng: Array | None, input_shape: tuple[int, ...]) -> Any:
+        """Return a carry of zeros for inputs of shape ``[*batch, D]``.
 
-        An LSTMState has the dtype of the weights that the module is bound to, or of ``param_dtype`` if there are none.
+        ``rng`` is used only for ``carry_init``; otherwise it may be None. An LSTMState has the dtype of the weights
+        that the module is bound to, or ``param_dtype`` if it is not bound.
+
+        Raises:
+          ValueError: ``carry_init`` is given, but ``rng`` is None.
         """
         if self.carry_init is not None:
             if rng is None:
                 raise ValueError("rng must be given if carry_init is, to draw the carry; got None.")
+            first, second = jax.random.split(rng)
             shape = (*input_shape[:-1], self._width)
-            return flax_compat.drawn_carry(self.carry_init, tuple(jax.random.split(rng)), shape, self.param_dtype)
+            return flax_compat.draw_carry(self.carry_init, (first, second), shape, self.param_dtype)
         return flax_compat.zeros(
             input_shape,
             self._width,
@@ -114,8 +131,9 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
+        """Return the number of feature axes of the inputs, as flax.linen.RNN requires."""
         return 1
 
 
 class OptimizedLSTMCell(LSTMCell):
-    """:class:`LSTMCell` by Flax's other name, so that Flax's automatic name ``OptimizedLSTMCell_0`` stays the same."""
+    """The :class:`LSTMCell` by Flax's other name, so that Flax's automatic name ``OptimizedLSTMCell_0`` stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -9,16 +10,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jax_lstm._src.layers import SizesByPosition, cast, embed, linear, uniform_init
+from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Listed, Precision
+from jax_lstm._src.dtypes import cast_floating
+from jax_lstm._src.module_constructor import SizesByPosition
+from jax_lstm._src.module_layers import dense, embed, uniform_init
 from jax_lstm._src.state import LSTMState
 from jax_lstm.linen.lstm import LSTM
 
+_SHARED_WITH_LSTM = (
+    "hidden_size",
+    "num_layers",
+    "dropout",
+    "bidirectional",
+    "dtype",
+    "param_dtype",
+    "precision",
+    "deterministic",
+)
+
 
 class SequenceModel(SizesByPosition, nn.Module):
-    """Embedding -> LSTM -> fully connected layer: torch_ref.SequenceModel, parameter for parameter.
+    """Embedding -> LSTM -> fully connected layer, with the parameters of torch_ref.SequenceModel.
 
-    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias`` (nested dicts; joined
-    by "." they are the torch model's state dict). ``lstm_options`` go to :class:`LSTM`.
+    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias``, as nested dicts. With
+    their names joined by ".", they are the state dict of the torch model. ``lstm_options`` go to :class:`LSTM`.
     """
 
     vocab_size: int
@@ -29,94 +44,93 @@ class SequenceModel(SizesByPosition, nn.Module):
     num_layers: int = 1
     dropout: float = 0.0
     bidirectional: bool = False
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-    precision: Any = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    precision: Precision = None
     deterministic: bool | None = None
     return_state: bool = True
-    lstm_options: Any = None
+    lstm_options: Mapping[str, Any] | None = None
 
-    def setup(self):
-        kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.embedding = Embedding(self.vocab_size, self.embedding_size, **kinds)
+    def setup(self) -> None:
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        self.embedding = Embedding(self.vocab_size, self.embedding_size, **dtypes)
         self.lstm = LSTM(**self._lstm_options())
-        self.fc = Linear(self.output_size, precision=self.precision, **kinds)
+        self.fc = Linear(self.output_size, precision=self.precision, **dtypes)
 
     def __call__(
         self,
-        tokens: Any,
+        tokens: ArrayLike,
         state: LSTMState | None = None,
-        lengths: Any = None,
-        reset: Any = None,
+        lengths: Listed | None = None,
+        reset: Listed | None = None,
         deterministic: bool | None = None,
-        mask: Any = None,
+        mask: Listed | None = None,
         reset_state: LSTMState | None = None,
-    ) -> tuple[jax.Array, LSTMState]:
-        """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
+    ) -> tuple[Array, LSTMState]:
+        """Run the model.
 
-        The other arguments are those of :meth:`LSTM.__call__`. With dropout, ``deterministic`` is given here or to the
-        module. Raises TypeError if tokens are no integers.
+        Args:
+          tokens: int ``[*batch, T]``.
+          state, lengths, reset, deterministic, mask, reset_state: as for :meth:`LSTM.__call__`.
+
+        Returns:
+          Logits ``[*batch, T, output_size]`` and the last state of the LSTM; only logits if ``return_state`` is False.
+
+        Raises:
+          ValueError, TypeError: as :meth:`LSTM.__call__`; TypeError if tokens are not integers.
         """
         y, last = self.lstm(self.embedding(tokens), state, lengths, reset, deterministic, mask, reset_state)
         return (self.fc(y), last) if self.return_state else self.fc(y)  # type: ignore[return-value]
 
     @nn.nowrap
-    def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> LSTMState:
-        """Return the state of zeros that a call without one starts from, as :meth:`LSTM.zero_state`."""
+    def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: DTypeLike | None = None) -> LSTMState:
+        """Return the state of zeros that a call without a state starts from, as :meth:`LSTM.zero_state`."""
         lstm = self.lstm if self.scope is not None else LSTM(**self._lstm_options(), parent=None)
         return lstm.zero_state(batch_shape, dtype)
 
     @nn.nowrap
     def _lstm_options(self) -> dict[str, Any]:
-        return dict(
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            dropout=self.dropout,
-            bidirectional=self.bidirectional,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            precision=self.precision,
-            deterministic=self.deterministic,
-            return_state=True,
-            **(self.lstm_options or {}),
-        )
+        shared = {name: getattr(self, name) for name in _SHARED_WITH_LSTM}
+        return dict(**shared, return_state=True, **(self.lstm_options or {}))  # TypeError if an option is given twice
 
-    def step(self, tokens: Any, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:
-        """One token per row, int ``[*batch]`` -> logits ``[*batch, output_size]`` and state, by :meth:`LSTM.step`."""
+    def step(self, tokens: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
+        """Run one token per row, int ``[*batch]``; return logits ``[*batch, output_size]`` and the next state."""
         y, state = self.lstm.step(self.embedding(tokens), state)
         return self.fc(y), state
 
 
 class Embedding(SizesByPosition, nn.Module):
-    """torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
+    """An embedding as torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
 
     vocab_size: int
     size: int
     _: KW_ONLY
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Any) -> jax.Array:
+    def __call__(self, tokens: ArrayLike) -> Array:
+        """Return the rows ``[*batch, T, size]`` for tokens int ``[*batch, T]``."""
         weight = self.param("weight", jax.nn.initializers.normal(1.0), (self.vocab_size, self.size), self.param_dtype)
-        return embed(cast(self.dtype, weight), tokens)
+        return embed(cast_floating(weight, self.dtype), tokens)
 
 
 class Linear(SizesByPosition, nn.Module):
-    """torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
+    """A dense layer as torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
 
     _in_torch = "torch.nn.Linear({0}, {1}) is linen.Linear({1}): the input's size is read from x."
 
     size: int
     _: KW_ONLY
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-    precision: Any = None
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    precision: Precision = None
 
     @nn.compact
-    def __call__(self, x: Any) -> jax.Array:
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return ``[..., size]`` for x ``[..., in]``."""
         init = uniform_init(x.shape[-1])
         weight = self.param("weight", init, (self.size, x.shape[-1]), self.param_dtype)
         bias = self.param("bias", init, (self.size,), self.param_dtype)
-        x, weight, bias = cast(self.dtype, (x, weight, bias))
-        return linear(weight, bias, x, self.precision)
+        inputs, weight, bias = cast_floating((x, weight, bias), self.dtype)
+        return dense(weight, bias, inputs, self.precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,31 +11,36 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype as flax_promote_dtype
 
 from jax_lstm._src import flax_compat
+from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Precision
 from jax_lstm._src.init import ForgetBias, Style
-from jax_lstm._src.layers import sizes_by_position
+from jax_lstm._src.module_constructor import sizes_by_position
+from jax_lstm._src.module_init import Initializer
 from jax_lstm._src.network import Network
 from jax_lstm.nnx.parameters import draw, inits_of, metadata_of, open_box, params_of
 from jax_lstm.nnx.signature import Signed
 
-_REFUSED = {
+_UNSUPPORTED = {
     "keep_rngs": "an initial carry of zeros needs none; give rngs to initialize_carry",
-    "promote_dtype": "dtype, param_dtype and carry_dtype say what is computed in what",
+    "promote_dtype": "dtype, param_dtype and carry_dtype decide all dtypes",
 }
 
 
 class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
-    """torch.nn.LSTMCell, or Flax's own, as a Flax RNN cell: works inside flax.nnx's RNN and Bidirectional.
+    """A cell as torch.nn.LSTMCell, or as Flax's own, for use in flax.nnx's RNN and Bidirectional.
 
-    Made with ``input_size`` and ``hidden_size``, its carry is an :class:`LSTMState`; see
-    :class:`jax_lstm.linen.LSTMCell` on ``seq_lengths``, whose rules are Flax's.
+    With ``input_size`` and ``hidden_size``, its carry is an :class:`LSTMState`. Inside flax.nnx.RNN, Flax's rules for
+    ``seq_lengths`` apply, see :class:`jax_lstm.linen.LSTMCell`.
 
-    In the place of flax.nnx's LSTMCell and OptimizedLSTMCell it is made as they are, by position or with their
-    ``in_features`` and ``hidden_features``: then its carry is Flax's (c, h), and the rest as for
-    :class:`jax_lstm.linen.LSTMCell`. ``keep_rngs`` and ``promote_dtype`` are refused if they are not Flax's defaults.
-    Initialisers and metadata are as for :class:`LSTM`.
+    With sizes by position, or as ``in_features`` and ``hidden_features``, it replaces flax.nnx's LSTMCell and
+    OptimizedLSTMCell. Its carry is then Flax's (c, h), and everything else is as for :class:`jax_lstm.linen.LSTMCell`.
+    ``keep_rngs`` and ``promote_dtype`` must have Flax's defaults. Initialisers and metadata are as for :class:`LSTM`.
+
+    Raises:
+      TypeError, ValueError: as :class:`jax_lstm.linen.LSTMCell`; ValueError for another ``keep_rngs`` or
+        ``promote_dtype``.
     """
 
-    if TYPE_CHECKING:  # The parameters; the biases are there if bias is True.
+    if TYPE_CHECKING:  # The parameters. The biases exist if bias is True.
         weight_ih: nnx.Param[jax.Array]
         weight_hh: nnx.Param[jax.Array]
         bias_ih: nnx.Param[jax.Array]
@@ -54,45 +59,51 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
         bias: bool = True,
         style: Style | None = None,
         forget_bias: ForgetBias = None,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        carry_dtype: Any = None,
-        precision: Any = None,
-        gate_fn: Any = None,
-        activation_fn: Any = None,
-        kernel_init: Any = None,
-        recurrent_kernel_init: Any = None,
-        bias_init: Any = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        carry_dtype: DTypeLike | None = None,
+        precision: Precision = None,
+        gate_fn: Callable[..., Any] | None = None,
+        activation_fn: Callable[..., Any] | None = None,
+        kernel_init: Initializer = None,
+        recurrent_kernel_init: Initializer = None,
+        bias_init: Initializer = None,
         kernel_metadata: Mapping[str, Any] | None = None,
         recurrent_kernel_metadata: Mapping[str, Any] | None = None,
         bias_metadata: Mapping[str, Any] | None = None,
-        carry_init: Any = None,
+        carry_init: Initializer = None,
         rngs: nnx.Rngs,
-        **refused: Any,
-    ):
-        if refused.get("promote_dtype") is flax_promote_dtype:
-            del refused["promote_dtype"]
-        flax_compat.refuse_options(refused, _REFUSED)
+        **unsupported: Any,
+    ) -> None:
+        if unsupported.get("promote_dtype") is flax_promote_dtype:
+            del unsupported["promote_dtype"]
+        flax_compat.refuse_options(unsupported, _UNSUPPORTED)
         flax_compat.check_activations(gate_fn, activation_fn)
         options = {"gate_fn": gate_fn, "activation_fn": activation_fn, "carry_init": carry_init}
         ours = {"input_size": input_size, "hidden_size": hidden_size}
-        theirs = {"in_features": in_features, "hidden_features": hidden_features}
-        self.speaks_flax = flax_compat.one_of(ours, theirs, options)
-        inputs, hidden = (theirs if self.speaks_flax else ours).values()
+        flaxs = {"in_features": in_features, "hidden_features": hidden_features}
+        self.speaks_flax = flax_compat.speaks_flax_by(ours, flaxs, options)
+        inputs, hidden = (flaxs if self.speaks_flax else ours).values()
         self.network = Network("lstm", inputs or 0, hidden or 0, bias=bias)
         self.in_features, self.hidden_features = self.network.input_size, self.network.hidden_size
         self.dtype, self.param_dtype, self.carry_dtype, self.precision = dtype, param_dtype, carry_dtype, precision
         self.carry_init = carry_init
         given = inits_of(kernel_init, recurrent_kernel_init, bias_init)
         metadata = metadata_of(kernel_metadata, recurrent_kernel_metadata, bias_metadata)
-        speaks = {"speaks_flax": self.speaks_flax, "fused": self.fused}
-        inits = flax_compat.cell_initializers(self.network, style, forget_bias, given, open_box, **speaks)
+        inits = flax_compat.cell_initializers(
+            self.network, style, forget_bias, given, open_box, speaks_flax=self.speaks_flax, fused=self.fused
+        )
         draw(self, inits, metadata, param_dtype, rngs)
 
-    def __call__(self, carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
-        """carry: LSTMState of [*batch, H], inputs [*batch, D] -> the next carry, and h in the compute dtype.
+    def __call__(self, carry: Any, inputs: ArrayLike) -> tuple[Any, Array]:
+        """Run one step.
 
-        If the cell speaks Flax, the carry is (c, h), and the output is the new h of the carry.
+        Args:
+          carry: LSTMState of ``[*batch, H]``; with Flax's names, the tuple (c, h).
+          inputs: ``[*batch, D]``.
+
+        Returns:
+          The next carry, and h in the compute dtype; with Flax's names, the new h of the carry itself.
         """
         return flax_compat.step(
             params_of(self, self.network.cell_shapes()),
@@ -104,10 +115,16 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
             speaks_flax=self.speaks_flax,
         )
 
-    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None) -> Any:
-        """Zeros for inputs of shape ``[*batch, D]``; ``rngs`` are used only for ``carry_init``, which is Flax's.
+    def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Initializer = None) -> Any:
+        """Return a carry of zeros for inputs of shape ``[*batch, D]``. An LSTMState has the dtype of the weights.
 
-        An LSTMState has the dtype of the weights.
+        Args:
+          input_shape: the shape of the inputs.
+          rngs: an nnx.Rngs or an nnx.RngStream. It is used only with ``carry_init``.
+          carry_init: an initialiser of Flax's cell. None means the cell's own, or else zeros.
+
+        Raises:
+          ValueError: ``carry_init`` without ``rngs``, or for a cell with our names.
         """
         carry_init = carry_init or self.carry_init
         if carry_init is not None and not self.speaks_flax:
@@ -117,7 +134,7 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
                 raise ValueError("rngs must be given if carry_init is, to draw the carry; got None.")
             next_key = rngs.carry if isinstance(rngs, nnx.Rngs) else rngs
             shape = (*input_shape[:-1], self.network.hidden_size)
-            return flax_compat.drawn_carry(carry_init, (next_key(), next_key()), shape, self.param_dtype)
+            return flax_compat.draw_carry(carry_init, (next_key(), next_key()), shape, self.param_dtype)
         return flax_compat.zeros(
             input_shape,
             self.network.hidden_size,
@@ -130,10 +147,11 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
 
     @property
     def num_feature_axes(self) -> int:
+        """Return the number of feature axes of the inputs, as flax.nnx.RNN requires."""
         return 1
 
 
 class OptimizedLSTMCell(LSTMCell):
-    """:class:`LSTMCell` by Flax's other name, whose initialisers draw the kernels of all gates at once."""
+    """The :class:`LSTMCell` by Flax's other name. Its initialisers draw the kernels of all gates at once."""
 
     fused = True

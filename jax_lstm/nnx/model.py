@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_lstm._src.layers import cast, embed, linear, sizes_by_position, uniform_init
+from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Listed, Precision
+from jax_lstm._src.dtypes import cast_floating
+from jax_lstm._src.module_constructor import sizes_by_position
+from jax_lstm._src.module_layers import dense, embed, uniform_init
 from jax_lstm._src.state import LSTMState
 from jax_lstm.nnx.lstm import LSTM
 from jax_lstm.nnx.signature import Signed
 
 
 class SequenceModel(nnx.Module, metaclass=Signed):
-    """Embedding -> LSTM -> fully connected layer: torch_ref.SequenceModel, parameter for parameter.
+    """Embedding -> LSTM -> fully connected layer, with the parameters of torch_ref.SequenceModel.
 
-    Its parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias``. ``lstm_options`` go
-    to :class:`LSTM`. ``model.train()`` and ``model.eval()`` say whether there is dropout.
+    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias``. ``lstm_options`` go
+    to :class:`LSTM`. ``model.train()`` turns dropout on, and ``model.eval()`` turns it off.
     """
 
     @sizes_by_position("")
@@ -32,17 +36,17 @@ class SequenceModel(nnx.Module, metaclass=Signed):
         num_layers: int = 1,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: Any = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: Precision = None,
         deterministic: bool = False,
         return_state: bool = True,
-        lstm_options: dict[str, Any] | None = None,
+        lstm_options: Mapping[str, Any] | None = None,
         rngs: nnx.Rngs,
-    ):
+    ) -> None:
         self.return_state = return_state
-        kinds = {"dtype": dtype, "param_dtype": param_dtype}
-        self.embedding = Embedding(vocab_size, embedding_size, rngs=rngs, **kinds)
+        shared: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.embedding = Embedding(vocab_size, embedding_size, **shared)
         self.lstm = LSTM(
             embedding_size,
             hidden_size,
@@ -52,29 +56,35 @@ class SequenceModel(nnx.Module, metaclass=Signed):
             precision=precision,
             deterministic=deterministic,
             return_state=True,
-            rngs=rngs,
-            **kinds,
+            **shared,
             **(lstm_options or {}),
         )
         width = self.lstm.network.directions * self.lstm.network.output_size
-        self.fc = Linear(width, output_size, precision=precision, rngs=rngs, **kinds)
+        self.fc = Linear(width, output_size, precision=precision, **shared)
 
     def __call__(
         self,
-        tokens: Any,
+        tokens: ArrayLike,
         state: LSTMState | None = None,
         *,
-        lengths: Any = None,
-        mask: Any = None,
-        reset: Any = None,
+        lengths: Listed | None = None,
+        mask: Listed | None = None,
+        reset: Listed | None = None,
         reset_state: LSTMState | None = None,
-        dropout_key: Any = None,
+        dropout_key: ArrayLike | None = None,
         deterministic: bool | None = None,
-    ) -> tuple[jax.Array, LSTMState]:
-        """tokens int ``[*batch, T]`` -> logits ``[*batch, T, output_size]`` and the LSTM's last state.
+    ) -> tuple[Array, LSTMState]:
+        """Run the model.
 
-        The other arguments are those of :meth:`LSTM.__call__`, among them the ``dropout_key`` that training needs.
-        Raises TypeError if tokens are no integers.
+        Args:
+          tokens: int ``[*batch, T]``.
+          state, lengths, mask, reset, reset_state, dropout_key, deterministic: as for :meth:`LSTM.__call__`.
+
+        Returns:
+          Logits ``[*batch, T, output_size]`` and the last state of the LSTM; only logits if ``return_state`` is False.
+
+        Raises:
+          ValueError, TypeError: as :meth:`LSTM.__call__`; TypeError if tokens are not integers.
         """
         y, last = self.lstm(
             self.embedding(tokens),
@@ -86,34 +96,41 @@ class SequenceModel(nnx.Module, metaclass=Signed):
             dropout_key=dropout_key,
             deterministic=deterministic,
         )
-        return (self.fc(y), last) if self.return_state else self.fc(y)  # type: ignore[return-value]
+        return (self.fc(y), last) if self.return_state else self.fc(y)
 
-    def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: Any = None) -> LSTMState:
-        """Return the state of zeros that a call without one starts from, as :meth:`LSTM.zero_state`."""
+    def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: DTypeLike | None = None) -> LSTMState:
+        """Return the state of zeros that a call without a state starts from, as :meth:`LSTM.zero_state`."""
         return self.lstm.zero_state(batch_shape, dtype)
 
-    def step(self, tokens: Any, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:
-        """One token per row, int ``[*batch]`` -> logits ``[*batch, output_size]`` and state, by :meth:`LSTM.step`."""
+    def step(self, tokens: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
+        """Run one token per row, int ``[*batch]``; return logits ``[*batch, output_size]`` and the next state."""
         y, state = self.lstm.step(self.embedding(tokens), state)
         return self.fc(y), state
 
 
 class Embedding(nnx.Module, metaclass=Signed):
-    """torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
+    """An embedding as torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
 
     @sizes_by_position("")
     def __init__(
-        self, vocab_size: int, size: int, *, dtype: Any = None, param_dtype: Any = jnp.float32, rngs: nnx.Rngs
-    ):
+        self,
+        vocab_size: int,
+        size: int,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.dtype = dtype
         self.weight = nnx.Param(jax.random.normal(rngs.params(), (vocab_size, size), param_dtype))
 
-    def __call__(self, tokens: Any) -> jax.Array:
-        return embed(cast(self.dtype, self.weight[...]), tokens)
+    def __call__(self, tokens: ArrayLike) -> Array:
+        """Return the rows ``[*batch, T, size]`` for tokens int ``[*batch, T]``."""
+        return embed(cast_floating(self.weight[...], self.dtype), tokens)
 
 
 class Linear(nnx.Module, metaclass=Signed):
-    """torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
+    """A dense layer as torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
 
     @sizes_by_position("")
     def __init__(
@@ -121,16 +138,17 @@ class Linear(nnx.Module, metaclass=Signed):
         fan_in: int,
         size: int,
         *,
-        dtype: Any = None,
-        param_dtype: Any = jnp.float32,
-        precision: Any = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: Precision = None,
         rngs: nnx.Rngs,
-    ):
+    ) -> None:
         self.dtype, self.precision = dtype, precision
         init = uniform_init(fan_in)
         self.weight = nnx.Param(init(rngs.params(), (size, fan_in), param_dtype))
         self.bias = nnx.Param(init(rngs.params(), (size,), param_dtype))
 
-    def __call__(self, x: Any) -> jax.Array:
-        x, weight, bias = cast(self.dtype, (x, self.weight[...], self.bias[...]))
-        return linear(weight, bias, x, self.precision)
+    def __call__(self, x: ArrayLike) -> Array:
+        """Return ``[..., size]`` for x ``[..., fan_in]``."""
+        inputs, weight, bias = cast_floating((x, self.weight[...], self.bias[...]), self.dtype)
+        return dense(weight, bias, inputs, self.precision)

@@ -1,4 +1,4 @@
-"""A metaclass that shows a constructor's signature to inspect."""
+"""A metaclass whose classes show the signature of their constructor to inspect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flax.nnx.module import ModuleMeta
 
 
 class Signed(ModuleMeta):
-    """nnx's metaclass hides a constructor's signature from inspect; here it is again."""
+    """The metaclass of our nnx modules. nnx's own metaclass hides the signature of the constructor from inspect."""
 
     @property
     def __signature__(cls) -> inspect.Signature:

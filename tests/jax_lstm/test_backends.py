@@ -65,9 +65,9 @@ def narrow(tree):
 
 WIDE = problem(dtype=jnp.float64)[:2]
 REFUSED = {
-    "float64": (*WIDE, {}, "compute in float64, and it takes float32 alone"),
+    "float64": (*WIDE, {}, "compute in float64, and it takes float32 only"),
     "float64 x": (problem()[0], WIDE[1], {}, "compute in float64"),
-    "bfloat16": (*narrow(problem()[:2]), {}, "compute in bfloat16, and it takes float32 alone"),
+    "bfloat16": (*narrow(problem()[:2]), {}, "compute in bfloat16, and it takes float32 only"),
     "carry": (*problem()[:2], {"carry_dtype": jnp.float64}, "carry_dtype is float64"),
     "projection": (*problem(proj_size=2)[:1], problem()[1], {}, "a projection to 2"),
     "reset": (*problem()[:2], {"reset": np.zeros((B, T), bool)}, "it has no reset"),
@@ -100,7 +100,7 @@ def test_it_names_all_that_stands_against_it(calls):
 
 def test_other_functions_than_lstm_refuse_it(calls):
     params, x, _ = problem()
-    with pytest.raises(ValueError, match=r"every step's c is asked for \(lstm_states\)"):
+    with pytest.raises(ValueError, match=r"the c of every step is asked for \(lstm_states\)"):
         jax_lstm.lstm_states(params, x, backend="cudnn")
     with pytest.raises(ValueError, match="the cell is rnn_relu"):
         jax_lstm.rnn(drawn_weights(D, H, kind="rnn", dtype=np.float32), x, nonlinearity="relu", backend="cudnn")

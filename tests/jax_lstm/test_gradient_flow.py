@@ -284,7 +284,7 @@ def _bad():
         ((params, x), {"nonlinearity": "relu"}, ValueError, "option of an RNN"),
         ((rnn, x_rnn), {"nonlinearity": "elu"}, ValueError, "'tanh' or 'relu'; got 'elu'"),
         ((params, x, (state.h, state.c)), {}, TypeError, "state must be a jax_lstm.LSTMState"),
-        ((rnn, x_rnn, LSTMState(h, None)), {}, TypeError, "h alone"),
+        ((rnn, x_rnn, LSTMState(h, None)), {}, TypeError, "only h"),
         ((params, x), {"dy": cotangents["dy"][:-1]}, ValueError, r"dy must have shape \(7, 5\); got \(6, 5\)"),
         ((params, x), {"dstate": LSTMState(state.h, state.c[0])}, ValueError, r"dstate.c must have shape \(1, 5\)"),
         ((params, x), {"dy": jnp.ones((T, H), int)}, TypeError, "dy must be floating point"),

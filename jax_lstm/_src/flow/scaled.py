@@ -1,29 +1,30 @@
-"""Arrays with an exponent of their own, so that a thousand factors below 1 make a small number and not 0.
+"""Arrays with their own exponent, so that the product of a thousand factors below 1 is a small number and not 0.
 
 A :class:`Scaled` is ``value * 2**power`` with one int32 power for the whole array. Powers of two are made from their
-bits and so multiply exactly; the powers of XLA's own ``2 ** n`` are off by a rounding on some devices.
+bits, so that multiplications are exact: XLA's ``2 ** n`` has a rounding error on some devices.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-Array = Any
+from jax_lstm._src.arrays import Array, DType
+
 NOTHING = -(2**28)  # the power of zero: far below any other, and far from overflow when powers are subtracted
 
 
 class Scaled(NamedTuple):
-    """value: an array of any shape whose largest entry lies in [1/2, 1), or all zeros. power: int32 [], of two."""
+    """``value * 2**power``: value of any shape with its largest entry in [1/2, 1), or all zeros; power int32 []."""
 
     value: Array
     power: Array
 
 
 def scaled(value: Array, power: Array | int = 0) -> Scaled:
-    """``value * 2**power``, normalised. NaN and inf stay what they are."""
+    """Return ``value * 2**power``, normalised. NaN and inf stay NaN and inf."""
     largest = jnp.max(jnp.abs(value), initial=0.0)
     _, exponent = jnp.frexp(largest)
     total = jnp.where(largest == 0, NOTHING, exponent + power).astype(jnp.int32)
@@ -31,19 +32,19 @@ def scaled(value: Array, power: Array | int = 0) -> Scaled:
 
 
 def plus(a: Scaled, b: Scaled) -> Scaled:
-    """a + b. What lies below the other by more than the dtype's range is lost, as in any sum."""
+    """Return a + b. If one is smaller than the other by more than the range of the dtype, it is lost, as in any sum."""
     power = jnp.maximum(a.power, b.power)
-    parts = (s.value * _power_of_two(s.power - power, s.value.dtype) for s in (a, b))
-    return scaled(sum(parts), power)
+    first, second = (s.value * _power_of_two(s.power - power, s.value.dtype) for s in (a, b))
+    return scaled(first + second, power)
 
 
 def log2_norm(a: Scaled) -> Array:
-    """log2 of the 2-norm over all entries; -inf for zero."""
+    """Return log2 of the 2-norm over all entries; -inf for zero."""
     return jnp.log2(jnp.sqrt(jnp.sum(a.value * a.value))) + a.power.astype(a.value.dtype)
 
 
-def _power_of_two(n: Array, dtype: Any) -> Array:
-    """2**n exactly, for n within the normal range of ``dtype``; n is clipped to it."""
+def _power_of_two(n: Array, dtype: DType) -> Array:
+    """Return 2**n exactly. n is clipped to the normal range of ``dtype``."""
     info = jnp.finfo(dtype)
     integer = jnp.dtype(f"int{info.bits}")
     n = jnp.clip(n, info.minexp, info.maxexp - 1).astype(integer)

@@ -1,0 +1,49 @@
+"""How the Flax modules are constructed: sizes by position, every other option by name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import reprlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def sizes_by_position(in_torch: str) -> Callable[[F], F]:
+    """Decorate an ``__init__`` so that a surplus positional argument is an error that says what to write.
+
+    ``in_torch`` shows torch's call beside ours; ``{0}`` and the like in it are the arguments that came.
+    """
+
+    def decorate(init: F) -> F:
+        parameters = inspect.signature(init).parameters.values()
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return init  # the __init__ of a user's subclass, which checks its arguments itself
+        by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        sizes = [name for name in by_position if name not in ("self", "parent", "name")]  # the last two are Flax's
+
+        @functools.wraps(init)
+        def checked(self: Any, *args: Any, **options: Any) -> None:
+            if len(args) > len(sizes):
+                came = [reprlib.repr(value) for value in args]
+                raise TypeError(
+                    f"{type(self).__name__} takes {', '.join(sizes)} by position and every other option by name; got "
+                    f"{len(args)} by position: {', '.join(came)}. {in_torch.format(*came)}".rstrip()
+                )
+            init(self, *args, **options)
+
+        return checked  # type: ignore[return-value]
+
+    return decorate
+
+
+class SizesByPosition:
+    """A base class that applies :func:`sizes_by_position` to linen modules. Put it before nn.Module."""
+
+    _in_torch = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)  # here Flax makes the __init__
+        cls.__init__ = sizes_by_position(cls._in_torch)(cls.__init__)  # type: ignore[method-assign]
