@@ -14,7 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def sizes_by_position(in_torch: str) -> Callable[[F], F]:
     """Decorate an ``__init__`` so that a surplus positional argument is an error that says what to write.
 
-    ``in_torch`` shows torch's call beside ours; ``{0}`` and the like in it are the arguments that came.
+    ``in_torch`` shows torch's call and ours. In it, ``{0}`` and so on stand for the arguments that came.
     """
 
     def decorate(init: F) -> F:

@@ -1,4 +1,4 @@
-"""What a run of one layer in one direction is told and what it returns, as values."""
+"""The arguments and the result of a run of one layer in one direction, as values."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ def run_cell(
     """Check the arguments of :func:`jax_lstm.lstm_cell` or :func:`jax_lstm.rnn_cell`, and return the next state."""
     check_step_input(x, network)
     params, inputs = vary_alike((dict(params), jnp.asarray(x)))
-    h, c = _first_state(cell, network, params, state, inputs)
+    h, c = _state_or_zeros(cell, network, params, state, inputs)
     states = [a for a in (h, c) if a is not None]
     carry = _next_dtype(carry_dtype, params, inputs, *states)
     sums = split_gates(cell, gate_sums(params, inputs, h, precision))
     project = None
     if "weight_hr" in params:
-        project = lambda m: _weight_product(params, inputs, m, "weight_hr", precision)
+        project = lambda m: _times_weight(params, inputs, m, "weight_hr", precision)
     return next_state(cell, sums, c, project, carry)[1]
 
 
@@ -45,14 +45,14 @@ def check_step_input(x: Abstract, network: Network) -> None:
 
 def gate_sums(params: Params, x: Array, h: Array, precision: Precision) -> Array:
     """Return the sum inside every gate, ``[*batch, G]``, accumulated in at least float32."""
-    z = _weight_product(params, x, x, "weight_ih", precision) + _weight_product(params, x, h, "weight_hh", precision)
+    z = _times_weight(params, x, x, "weight_ih", precision) + _times_weight(params, x, h, "weight_hh", precision)
     for name in ("bias_ih", "bias_hh"):
         if name in params:
             z = z + jnp.reshape(params[name], (*(1,) * (z.ndim - 1), -1)).astype(z.dtype)
     return z
 
 
-def _first_state(
+def _state_or_zeros(
     cell: Cell, network: Network, params: Params, state: LSTMState | None, x: Array
 ) -> tuple[Array, Array | None]:
     """Return h ``[*batch, P]`` and c ``[*batch, H]`` or None: zeros, or the given state after its checks."""
@@ -78,7 +78,7 @@ def _next_dtype(requested: DTypeLike | None, params: Params, x: Array, *states: 
     return carry_dtype_of(requested, compute_dtype(x, params), *(state.dtype for state in states))
 
 
-def _weight_product(params: Params, x: Array, a: Array, name: str, precision: Precision) -> Array:
+def _times_weight(params: Params, x: Array, a: Array, name: str, precision: Precision) -> Array:
     """Return ``a`` times the transpose of one weight, in the compute dtype, as in the loop over time."""
     dtype = compute_dtype(x, params)
     weight = jnp.asarray(params[name], dtype).T

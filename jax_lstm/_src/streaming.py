@@ -129,12 +129,12 @@ def _stream(
     batch = x.shape[:-1] if time_axis is None else (*x.shape[:time_axis], *x.shape[time_axis + 1 : -1])
     check_state("state", state, network, batch, has_cell_state=True)
     params, inputs, state = jax.tree.map(jnp.asarray, (dict(params), x, state))
-    y, last = _run_layers(network, time_axis, carry_dtype, hashable(precision), params, inputs, state)
+    y, last = _run_stream(network, time_axis, carry_dtype, hashable(precision), params, inputs, state)
     return y, last
 
 
 @partial(jax.jit, static_argnums=range(4))
-def _run_layers(
+def _run_stream(
     network: Network,
     time_axis: int | None,
     carry_dtype: DTypeLike | None,
@@ -173,7 +173,7 @@ def _run_steps(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Arr
     x = jnp.concatenate((x, zeros_like(x[:1])))
     y = jnp.broadcast_to(zeros_like(first[-1].h, x.dtype), (length + 1, *first[-1].h.shape))
 
-    step = partial(_step, plan, partial(product, plan), layers)
+    step = partial(_step_layers, plan, partial(product, plan), layers)
 
     def body(t: Array, carry: tuple[list[LSTMState], Array]) -> tuple[list[LSTMState], Array]:
         states, y = carry
@@ -197,11 +197,11 @@ def _run_steps_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Any, Any]:
     def times(a: Array, w: Array) -> Array:
         return loop_product(plan, w, a)(a)
 
-    in_scan = lambda layers, first, x: jax.lax.scan(partial(_step, plan, times, layers), first, x)
+    in_scan = lambda layers, first, x: jax.lax.scan(partial(_step_layers, plan, times, layers), first, x)
     return _run_steps(plan, *primals), jax.jvp(in_scan, primals, tangents)[1]
 
 
-def _step(
+def _step_layers(
     plan: Plan, times: Callable[[Array, Array], Array], layers: list[Weights], states: list[LSTMState], x: Array
 ) -> tuple[list[LSTMState], Array]:
     """Return the states of all layers after one step, and y, for x ``[*batch, D]``.

@@ -137,7 +137,7 @@ class LSTM(SizesByPosition, nn.Module):
 
     @nn.compact
     def _inputs_and_params(self, x: ArrayLike) -> tuple[Any, dict[str, Array]]:
-        """Return x and the parameters in ``dtype``. The only compact method, so that all others can declare them."""
+        """Return x and the parameters in ``dtype``: the only compact method, so that all others can declare them."""
         network = self._network(feature_size(x))
         inits = module_initializers(network, self.style, self.forget_bias, given_inits(self), open_box)
         inputs, params = cast_floating((x, declare(self, inits, network.shapes())), self.dtype)

@@ -70,6 +70,23 @@ def test_initialisers_draw_every_layer(name):
         assert not any(np.any(a) for n, a in params.items() if n.startswith("bias_hh"))
 
 
+@pytest.mark.parametrize("name", ["linen", "nnx"])
+def test_bias_init_draws_no_more_than_bias_ih(name):
+    """Only its box is wanted for bias_hh, which is zero: it is traced for that."""
+    drawn = []
+
+    def ones(key, shape, dtype):
+        if not isinstance(key, jax.core.Tracer):
+            drawn.append(shape)
+        return jnp.ones(shape, dtype)
+
+    if name == "linen":
+        linen.LSTM(H, bias_init=ones).init(jax.random.key(0), jnp.zeros((1, D)))
+    else:
+        nnx.LSTM(D, H, bias_init=ones, rngs=flax_nnx.Rngs(0))
+    assert drawn == [(H,)] * 4
+
+
 def test_a_kernel_is_the_transpose_of_a_gates_rows():
     kernels = {"kernel_init": lambda key, shape, dtype: jnp.arange(np.prod(shape), dtype=dtype).reshape(shape)}
     params = linen.LSTM(H, **kernels, **F64).init(KEY, X)["params"]

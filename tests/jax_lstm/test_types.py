@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -83,6 +84,16 @@ def test_the_types_of_the_options_are_those_of_lstm():
     hints = typing.get_type_hints(jax_lstm.lstm)
     for name, hint in typing.get_type_hints(options.OptionArguments).items():
         assert hint == hints[name], name
+
+
+@pytest.mark.parametrize("module", [jax_lstm.linen.LSTM, jax_lstm.nnx.LSTM])
+def test_an_option_of_a_flax_module_has_the_type_and_default_of_lstm(module):
+    """`lengths` and the like belong to a call; the module has all options that are no arrays."""
+    shown = inspect.signature(module).parameters
+    assert set(options.options_of_module(options.Options())) <= set(shown)
+    shared = [field for field in dataclasses.fields(options.Options) if field.name in shown]
+    assert [(f.name, f.default) for f in shared] == [(f.name, shown[f.name].default) for f in shared]
+    assert [(f.name, f.type) for f in shared] == [(f.name, shown[f.name].annotation) for f in shared]
 
 
 @pytest.mark.parametrize(
