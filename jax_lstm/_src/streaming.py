@@ -210,7 +210,8 @@ def _step_layers(
     """
     after: list[LSTMState] = []
     for weights, before in zip(layers, states, strict=True):
-        z: Any = add(times(x, weights.ih), times(before.h, weights.hh), broadcast_bias(weights.bias, before.h))
+        bias = broadcast_bias(weights.bias, before.h)
+        z: Any = add(times(x, weights.ih), times(before.h, weights.hh), bias)
         project = None if weights.hr is None else partial(_swapped, times, weights.hr)
         after.append(next_state(plan.cell, split_gates(plan.cell, z), before.c, project, plan.carry_dtype)[1])
         x = after[-1].h.astype(x.dtype)
