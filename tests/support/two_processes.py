@@ -23,7 +23,7 @@ PROCESSES, DEVICES = 2, 2
 ROWS = B // PROCESSES
 CASES = {
     "default": {},
-    "chunks and slicings": {"residuals": "lean", "checkpoint_every": 3, "truncate_every": 2},
+    "chunks and cuts": {"residuals": "lean", "checkpoint_every": 3, "truncate_every": 2},
 }
 
 
