@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import jax_lstm
-from jax_lstm import init
-from jax_lstm._src import backends, elman, options
+from jax_lstm._src import backends, elman, init, options
 from jax_lstm.convert import flax_nnx
 from tests import ROOT
 from tests.support import typed_user
