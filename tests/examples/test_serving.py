@@ -15,7 +15,7 @@ from examples.serving import train
 from examples.serving.export import functions, write
 from examples.serving.train import SERVER, main
 from jax_lstm import LSTMState, linen
-from tests.support import apart
+from tests.support import fresh_process
 from tests.support.arrays import drawn_like, read_npz
 from tests.support.example_commands import command, contents, refused_in_one_line  # noqa: F401
 
@@ -44,7 +44,7 @@ def serve(tmp_path):
 
     def run(*arguments):
         words = [str(word) for word in arguments]
-        answer, error = apart.run(apart.printed_by, str(SERVER), words, folder=tmp_path, environment={})
+        answer, error = fresh_process.run(fresh_process.printed_by, str(SERVER), words, folder=tmp_path, environment={})
         assert not error, error
         return answer
 

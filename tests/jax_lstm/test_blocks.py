@@ -9,7 +9,6 @@ import pytest
 
 import jax_lstm
 from jax_lstm._src import blocks, products
-from jax_lstm._src.linear import linear
 from tests.support.arrays import drawn_weights, normal, state_of
 
 B, D, H = 3, 2, 4
@@ -174,40 +173,3 @@ def test_a_block_is_a_divisor_where_one_is_near():
     assert blocks.near_divisor(10, 60) == 10
     assert blocks.block_steps(10_000, (1, 512)) == 500
     assert blocks.block_steps(5, (1, 512)) == 5
-
-
-def push(a, t):
-    return {"sum": jnp.sin(a) * t["u"] + t["v"], "u": 2 * t["u"]}
-
-
-def pull(a, ct):
-    zero = jnp.zeros_like(a)
-    total, doubled = (zero if ct[name] is None else ct[name] for name in ("sum", "u"))
-    return {"u": jnp.sin(a) * total + 2 * doubled, "v": total}
-
-
-def test_linear_has_every_derivative_of_its_function():
-    a, t = jnp.arange(3.0), {"u": jnp.ones(3), "v": jnp.arange(3.0) ** 2}
-    own = lambda a, t: linear(push, pull, a, t)
-
-    def loss(function, a, t):
-        out = function(a, t)
-        return jnp.sum(out["sum"] ** 3) + jnp.sum(jnp.cos(out["u"]))
-
-    for transform in (
-        lambda f: f,
-        lambda f: jax.grad(f, (0, 1)),
-        lambda f: jax.hessian(f, (0, 1)),
-        lambda f: jax.vmap(jax.grad(f, (0, 1)), (0, None)),
-        lambda f: jax.grad(lambda a, t: jnp.sum(jax.vmap(f, (0, None))(a, t)), (0, 1)),
-    ):
-        got, expected = (jax.jit(transform(lambda a, t, f=f: loss(f, a, t))) for f in (own, push))
-        stacked = jnp.stack([a, a + 1]) if "vmap" in transform.__code__.co_names else a
-        close(got(stacked, t), expected(stacked, t))
-
-
-def test_linear_uses_the_transpose_that_it_is_given():
-    wrong = lambda a, ct: {"u": jnp.full_like(a, 7.0), "v": jnp.full_like(a, 7.0)}
-    t = {"u": jnp.ones(3), "v": jnp.ones(3)}
-    gradient = jax.grad(lambda t: jnp.sum(linear(push, wrong, jnp.arange(3.0), t)["sum"]))(t)
-    close(gradient, {"u": jnp.full(3, 7.0), "v": jnp.full(3, 7.0)})

@@ -102,7 +102,7 @@ def test_values_and_gradients_are_those_without_a_mesh(name, devices):
 
 ON_ONE_DEVICE = """
 import jax
-from tests import test_default_mesh as tests
+from tests.jax_lstm import test_default_mesh as tests
 assert jax.device_count() == 1
 for name in ("lstm", "chunks and cuts", "mask and reset", "rnn"):
     tests.test_values_and_gradients_are_those_without_a_mesh(name, 1)

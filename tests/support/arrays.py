@@ -41,6 +41,11 @@ def state_of(params: dict[str, Any], batch: int | tuple[int, ...], *, seed: int 
     return drawn_like(jax.eval_shape(lambda: jax_lstm.zero_state(params, batch, dtype)), seed=seed)
 
 
+def assert_close(got: Any, expected: Any, rtol: float = 1e-12, atol: float = 1e-13) -> None:
+    """Compare two trees of arrays. The limits are for float64: a dozen steps in another order of summation."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), got, expected)
+
+
 def read_npz(file: str | PathLike[str]) -> dict[str, np.ndarray]:
     """Every array of an archive, by name. The file is closed: numpy leaves it open until the archive is collected."""
     with np.load(file) as archive:

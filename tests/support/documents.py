@@ -30,7 +30,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tests import ROOT
-from tests.support import apart
+from tests.support import fresh_process
 from tests.support.requirements import need
 
 PATTERNS = (
@@ -88,7 +88,7 @@ def run(some: Sequence[Block], folder: Path, flags: str = "") -> list[str]:
     code = [(block.document, block.line, block.code) for block in some]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    shown, error = apart.run(_printed, code, folder=folder, environment=environment)
+    shown, error = fresh_process.run(_printed, code, folder=folder, environment=environment)
     assert not error, error
     return shown
 
@@ -199,8 +199,8 @@ def _why_not_crosscheck(arguments: Sequence[str]) -> str:
 def _help(program: str) -> tuple[int, str]:
     """The exit code of --help and what it prints. Wide enough that rich does not cut the options."""
     with tempfile.TemporaryDirectory() as folder:
-        found, error = apart.run(
-            apart.printed_by, program, ["--help"], folder=Path(folder), environment={"COLUMNS": "200"}
+        found, error = fresh_process.run(
+            fresh_process.printed_by, program, ["--help"], folder=Path(folder), environment={"COLUMNS": "200"}
         )
     return found or (1, error)
 

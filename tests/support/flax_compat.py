@@ -89,8 +89,8 @@ def rounding_ratios(found, expected, exact):
     draws, since both sum in the order that the processor suggests. The root mean square over 64 draws varies much
     less. Ten groups of 64 draws under each of three instruction sets gave ratios from 0.90 to 1.12, with a standard
     deviation of at most 0.05. So the limit of 1.5 is ten deviations away. `test_the_spread_of_rounding` in
-    test_in_place_linen measures the spread again. A mistake does not hide below the limit: a recurrent product that is
-    taken in float32 where Flax takes it in float64 has a ratio of 2.3 or more, one in bfloat16 of thousands.
+    flax_compat/test_linen.py measures the spread again. A mistake does not hide below the limit: a recurrent product
+    that is taken in float32 where Flax takes it in float64 has a ratio of 2.3 or more, one in bfloat16 of thousands.
     """
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     ratios = []

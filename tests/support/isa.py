@@ -5,7 +5,7 @@ another machine adds in another order, and results differ in their last digits. 
 older processor has, which a newer one can run too. Tests marked `isa` are those that such digits could decide.
 
     python -m tests.support.isa                      the tests marked isa, and the standard cross-check
-    python -m tests.support.isa tests/test_lstm.py   these tests instead, all of them; options of pytest are passed on
+    python -m tests.support.isa tests/jax_lstm       these tests instead, all of them; options of pytest are passed on
 
 `TESTS_ISA=AVX2` runs one of the instruction sets only. On a processor that is not x86 they are all the same.
 """

@@ -17,7 +17,7 @@ import torch
 import crosscheck
 from crosscheck.discovery.conventions import BiasRule
 from crosscheck.discovery.weight_map import RunnerUp
-from tests.support.own_cells import Library, sigmoid
+from tests.support.drawn_cells import Library, sigmoid
 
 FORGET = {0: BiasRule.AS_STORED, 1: BiasRule.FORGET_PLUS_ONE, -1: BiasRule.FORGET_MINUS_ONE}
 

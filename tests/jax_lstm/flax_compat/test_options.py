@@ -12,7 +12,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
-from tests.jax_lstm.test_flax_compat import CARRY, B, D, H, X, of_nnx
+from tests.jax_lstm.flax_compat.test_same_code import CARRY, B, D, H, X, of_nnx
 
 
 def test_a_zero_carry_needs_no_rngs():

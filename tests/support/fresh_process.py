@@ -21,7 +21,7 @@ from typing import Any
 from tests import ROOT
 
 IMPORTED = [
-    "tests.support.apart",
+    "tests.support.fresh_process",
     "jax",
     "jax.numpy",
     "numpy",
