@@ -1,7 +1,7 @@
-"""Runs a function in a process of its own, without the seconds that importing torch and JAX takes.
+"""Runs a function in a process of its own, without the seconds that it takes to import torch and JAX.
 
-The process is forked from one that has imported them and has started no device, so that it is as good as new: it reads
-XLA_FLAGS itself, and what it changes stays in it.
+The process is forked from one that has imported them but has started no device. So it is like a new process: it reads
+XLA_FLAGS itself, and its changes do not affect other processes.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ IMPORTED = [
 ]
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(IMPORTED)
-warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX has no threads before it has a device
+warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX starts no threads before its first device
 
 
 def run(function: Callable[..., Any], *arguments: Any, folder: Path, environment: Mapping[str, str]) -> tuple[Any, str]:
-    """Call a function of a module in ``folder``.
+    """Call a function of a module, with ``folder`` as the working directory.
 
     Returns:
-      What it returns, as JSON gives it back, and "". If it raises, None and the traceback.
+      Its result, after a round trip through JSON, and "". If it raises, None and the traceback.
     """
     result = folder / "result.json"
     process = _PROCESSES.Process(target=_work, args=(function, arguments, folder, dict(environment), result))
@@ -54,7 +54,13 @@ def run(function: Callable[..., Any], *arguments: Any, folder: Path, environment
     return value, error
 
 
-def _work(function, arguments, folder, environment, result):
+def _work(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    folder: Path,
+    environment: Mapping[str, str],
+    result: Path,
+) -> None:
     os.environ.update(environment)
     sys.path.insert(0, str(ROOT))
     os.chdir(folder)
@@ -66,20 +72,20 @@ def _work(function, arguments, folder, environment, result):
 
 
 def printed_by(program: str, arguments: list[str]) -> tuple[int, str]:
-    """Run a module, or a script by its path, as the command line does: its exit code and all that it prints."""
+    """Run a module, or a script by its path, as the command line does. Return the exit code and all that it prints."""
     import runpy
 
     sys.argv = [program, *arguments]
-    shown, code = io.StringIO(), 0
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+    output, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             if program.endswith(".py"):
                 runpy.run_path(program, run_name="__main__")
             else:
                 runpy.run_module(program, run_name="__main__", alter_sys=True)
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except Exception:
             traceback.print_exc()
             code = 1
-    return code, shown.getvalue()
+    return code, output.getvalue()

@@ -1,4 +1,4 @@
-"""The torch reference: interchangeable with torch.nn, and the notebook's class as it was published."""
+"""torch_ref.LSTM and torch_ref.RNN are interchangeable with torch.nn's modules."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pair(ours, theirs, options):
 
 @pytest.mark.parametrize("shape", [(4, 6, 3), (6, 3)])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_lstm_is_torchs(options, shape):
+def test_lstm_agrees_with_torch_nn(options, shape):
     ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, options)
     x = torch.randn(shape, dtype=torch.float64)
     assert_same(ours(x), theirs(x))
@@ -45,7 +45,7 @@ def test_lstm_is_torchs(options, shape):
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 @pytest.mark.parametrize("options", OPTIONS[:3])
-def test_rnn_is_torchs(options, nonlinearity):
+def test_rnn_agrees_with_torch_nn(options, nonlinearity):
     ours, theirs = pair(torch_ref.RNN, torch.nn.RNN, options | {"nonlinearity": nonlinearity})
     x = torch.randn(4, 6, 3, dtype=torch.float64)
     assert_same(ours(x), theirs(x))
@@ -69,8 +69,8 @@ def test_packed_sequences(options, enforce_sorted):
     assert_same(state, last)
 
 
-def test_a_packed_order_of_ones_own():
-    """Rows of one length may be packed in any order; the output has the input's."""
+def test_packed_sequences_in_another_order():
+    """Rows of equal length may be packed in any order. The output keeps the order of the input."""
     ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, {})
     order = torch.tensor([2, 3, 0, 1])
     x = torch.randn(6, 4, 3, dtype=torch.float64)

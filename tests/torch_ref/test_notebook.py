@@ -1,4 +1,4 @@
-"""The notebook's class as it was published, with its departures from the equations, and without them."""
+"""torch_ref.NotebookLSTM: the class as it was published, its two departures from the equations, and its correction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def notebook():
     return published, faithful, tuple(a.double() for a in (x, h, c))
 
 
-def test_the_notebooks_shapes(notebook):
+def test_the_shapes_are_those_in_the_notebook(notebook):
     for module in notebook[:2]:
         outputs, (h, c) = module(*notebook[2])
         assert outputs.shape == (2, 10, 256)
@@ -36,7 +36,7 @@ def test_the_notebooks_shapes(notebook):
     assert (outputs.shape, h.shape, c.shape) == ((2, 10, 256), (1, 2, 256), (1, 2, 256))
 
 
-def test_the_equations_version_is_torch_nn_lstm(notebook):
+def test_the_corrected_version_agrees_with_torch_nn(notebook):
     _, faithful, (x, h, c) = notebook
     lstm = torch.nn.LSTM(300, 256, 1, batch_first=True).double()
     lstm.load_state_dict(faithful.lstm_state_dict())
@@ -44,7 +44,7 @@ def test_the_equations_version_is_torch_nn_lstm(notebook):
     assert_same(faithful(x, h, c), (expected, (h_n[0], c_n[0])))
 
 
-def test_first_published_departure_all_gates_use_f(notebook):
+def test_first_departure_all_gates_use_the_weights_of_f(notebook):
     published, faithful, inputs = notebook
     before = published(*inputs)
     for gate in (published.i, published.c_, published.o):
@@ -55,7 +55,7 @@ def test_first_published_departure_all_gates_use_f(notebook):
     assert_same(faithful(*inputs)[1], before[1])
 
 
-def test_second_published_departure_hidden_states_are_cell_states(notebook):
+def test_second_departure_hidden_states_are_cell_states(notebook):
     published, faithful, inputs = notebook
     outputs, (h, c) = published(*inputs)
     torch.testing.assert_close(outputs[:, -1], c, rtol=0, atol=0)

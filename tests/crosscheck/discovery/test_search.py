@@ -40,7 +40,7 @@ def test_a_planted_convention_is_found(seed):
     params = library.stored()
     like = {name: np.zeros(a.shape) for name, a in params.items()}
     found = crosscheck.discover(library, like, seed=seed)
-    assert found.decided, (library.told, str(found))
+    assert found.decided, (library.description, str(found))
     assert found.error < 1e-13
     assert found.runner_up.error > 1e-3
     assert (found.found.takes, found.found.returns) == (library.takes, library.returns)
