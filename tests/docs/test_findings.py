@@ -1,4 +1,4 @@
-"""Every script of docs/findings still shows what its row says. If a new version fixes the fault, the row must change."""
+"""Every script of docs/findings still shows the fault of its row. If a new version fixes it, the row must change."""
 
 from __future__ import annotations
 

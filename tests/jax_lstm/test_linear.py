@@ -1,4 +1,4 @@
-"""A linear function with a transpose of its own: every derivative, and that the given transpose is the one used."""
+"""`linear`, which attaches a transpose to a linear function: every derivative is right, and the transpose is used."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def pull(a, ct):
     return {"u": jnp.sin(a) * total + 2 * doubled, "v": total}
 
 
-def test_linear_has_every_derivative_of_its_function():
+def test_every_derivative_agrees_with_that_of_the_function():
     a, t = jnp.arange(3.0), {"u": jnp.ones(3), "v": jnp.arange(3.0) ** 2}
-    own = lambda a, t: linear(push, pull, a, t)
+    with_pull = lambda a, t: linear(push, pull, a, t)
 
     def loss(function, a, t):
         out = function(a, t)
@@ -34,12 +34,12 @@ def test_linear_has_every_derivative_of_its_function():
         lambda f: jax.vmap(jax.grad(f, (0, 1)), (0, None)),
         lambda f: jax.grad(lambda a, t: jnp.sum(jax.vmap(f, (0, None))(a, t)), (0, 1)),
     ):
-        got, expected = (jax.jit(transform(lambda a, t, f=f: loss(f, a, t))) for f in (own, push))
+        got, expected = (jax.jit(transform(lambda a, t, f=f: loss(f, a, t))) for f in (with_pull, push))
         stacked = jnp.stack([a, a + 1]) if "vmap" in transform.__code__.co_names else a
         assert_close(got(stacked, t), expected(stacked, t))
 
 
-def test_linear_uses_the_transpose_that_it_is_given():
+def test_the_given_transpose_is_used():
     wrong = lambda a, ct: {"u": jnp.full_like(a, 7.0), "v": jnp.full_like(a, 7.0)}
     t = {"u": jnp.ones(3), "v": jnp.ones(3)}
     gradient = jax.grad(lambda t: jnp.sum(linear(push, wrong, jnp.arange(3.0), t)["sum"]))(t)

@@ -1,4 +1,4 @@
-"""The largest singular value of a linear map that is known only by its products with vectors."""
+"""The largest singular value of a linear map that is given by its products with vectors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def largest(a):
 
 
 @pytest.mark.parametrize("name", SPECTRA)
-def test_the_largest_singular_value_whatever_the_spectrum(name):
+def test_the_largest_singular_value_for_any_spectrum(name):
     values = np.zeros(40)
     values[: len(SPECTRA[name])] = SPECTRA[name]
     u, v = (np.linalg.qr(np.random.default_rng(k).normal(size=(40, 40)))[0] for k in (0, 1))
@@ -38,10 +38,10 @@ def test_the_largest_singular_value_whatever_the_spectrum(name):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_largest_singular_value_of_low_rank(dtype):
-    """As under relu: rows of zeros, so that the space is exhausted before the steps of the process are."""
+    """Rows of zeros, as with relu: the Krylov space is exhausted before the last step of the iteration."""
     w = np.random.default_rng(16).normal(size=(16, 16))
-    on = np.random.default_rng(0).integers(0, 2, size=(20, 16))
-    maps = (on[:, :, None] * w).astype(dtype)
+    active = np.random.default_rng(0).integers(0, 2, size=(20, 16))
+    maps = (active[:, :, None] * w).astype(dtype)
     got = jax.jit(jax.vmap(lambda a: largest(a)[0]))(maps)
     expected = np.linalg.norm(maps.astype("float64"), 2, axis=(1, 2))
     np.testing.assert_allclose(got, expected, rtol=16 * np.finfo(dtype).eps)

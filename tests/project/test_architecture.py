@@ -119,7 +119,7 @@ def test_the_loops_have_only_the_recurrent_products(residuals):
 
 @pytest.mark.slow
 def test_compile_time_does_not_grow_with_time():
-    """The requirement is 20 %. The test takes the best of several alternating measurements, since machines are noisy."""
+    """Within 20 %. Machines are noisy, so the best of several alternating measurements counts."""
     best = {100: float("inf"), 10_000: float("inf")}
     for _ in range(5):
         for steps in best:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +32,45 @@ IMPORTED = [
     "flax.linen",
     "flax.nnx",
     "optax",
+    "orbax.checkpoint",
+    "matplotlib.figure",
     "rich",
     "typer",
 ]
+_NUMBERS = itertools.count()
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(IMPORTED)
 warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX starts no threads before its first device
 
 
-def run(function: Callable[..., Any], *arguments: Any, folder: Path, environment: Mapping[str, str]) -> tuple[Any, str]:
-    """Call a function of a module, with ``folder`` as the working directory.
+@dataclass(frozen=True)
+class Call:
+    """A call of a function that runs in ``process``."""
 
-    Returns:
-      Its result, after a round trip through JSON, and "". If it raises, None and the traceback.
-    """
-    result = folder / "result.json"
+    process: BaseProcess
+    result: Path
+
+    def finish(self) -> tuple[Any, str]:
+        """Wait for the end. Return the result, after a round trip through JSON, and ""; or None and the traceback."""
+        self.process.join()
+        if not self.result.exists():
+            return None, f"the process ended with {self.process.exitcode}"
+        value, error = json.loads(self.result.read_text())
+        self.result.unlink()
+        return value, error
+
+
+def start(function: Callable[..., Any], *arguments: Any, folder: Path, environment: Mapping[str, str]) -> Call:
+    """Start to call a function of a module, with ``folder`` as the working directory."""
+    result = folder / f"result-{next(_NUMBERS)}.json"
     process = _PROCESSES.Process(target=_work, args=(function, arguments, folder, dict(environment), result))
     process.start()
-    process.join()
-    if process.exitcode:
-        return None, f"the process ended with {process.exitcode}"
-    value, error = json.loads(result.read_text())
-    result.unlink()
-    return value, error
+    return Call(process, result)
+
+
+def run(function: Callable[..., Any], *arguments: Any, folder: Path, environment: Mapping[str, str]) -> tuple[Any, str]:
+    """Call a function as `start` does, and return what `Call.finish` does."""
+    return start(function, *arguments, folder=folder, environment=environment).finish()
 
 
 def _work(
@@ -69,6 +88,7 @@ def _work(
     except BaseException:
         answer = [None, traceback.format_exc()]
     result.write_text(json.dumps(answer))
+    sys.exit(bool(answer[1]))
 
 
 def printed_by(program: str, arguments: list[str]) -> tuple[int, str]:

@@ -6,7 +6,6 @@ Each process has only its own half of the rows. It writes the gradients of all w
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ PROCESSES, DEVICES = 2, 2
 ROWS = B // PROCESSES
 CASES = {
     "default": {},
-    "chunks and slicings": {"residuals": "lean", "checkpoint_every": 3, "truncate_every": 2},
+    "chunks and truncation": {"residuals": "lean", "checkpoint_every": 3, "truncate_every": 2},
 }
 
 
@@ -57,7 +56,7 @@ def gradients_by_shard_map(name: str, mesh: jax.sharding.Mesh) -> Callable[..., 
     return jax.grad(total, (0, 1))
 
 
-def main(coordinator: str, number: int, folder: Path) -> None:
+def write_gradients(coordinator: str, number: int, folder: Path) -> None:
     """Write the gradients, and the loops in which the compiled programs communicate."""
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", DEVICES)
@@ -78,7 +77,3 @@ def main(coordinator: str, number: int, folder: Path) -> None:
             rows = np.concatenate([shard.data for shard in shards])
             np.savez(folder / f"{way}, {name}, {number}.npz", x=rows, **d_params)
     (folder / f"{number}.json").write_text(json.dumps({"devices": jax.device_count(), "loops": loops}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

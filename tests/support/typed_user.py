@@ -76,7 +76,7 @@ def between_libraries(params: dict[str, jax.Array]) -> dict[str, np.ndarray]:
 
 def main() -> None:
     key, x = jax.random.key(0), jnp.ones((3, 4, 4), jnp.float32)
-    print(jax_lstm.__version__, functions(key, x), in_flax(key, x), in_nnx(x))
+    print(jax_lstm.__version__, jax.jit(functions)(key, x), jax.jit(in_flax)(key, x), jax.jit(in_nnx)(x))
     print(sorted(between_libraries(init_lstm(key, 4, 5))))
 
 

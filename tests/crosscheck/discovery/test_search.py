@@ -45,7 +45,7 @@ def test_a_planted_convention_is_found(seed):
     assert found.runner_up.error > 1e-3
     assert (found.found.takes, found.found.returns) == (library.takes, library.returns)
     assert found.convention.biases is FORGET[library.forget]
-    if "a gate" not in library.weights or library.biases not in ("none", "a gate"):
+    if "per gate" not in library.weights or library.biases not in ("none", "per gate"):
         assert found.convention.gates == library.order
     assert not found.convention.transposed
     cell = found.to_torch(params)
