@@ -1,4 +1,4 @@
-"""How much rounding alone may change a training, measured by a second run whose weights are perturbed at every step.
+"""How much rounding may change a training, measured by a second run whose weights are perturbed at every step.
 
 Programs that compute the same function in another order differ by rounding, and training amplifies the difference. How
 much depends on the problem, so each example measures it on its own problem.

@@ -149,12 +149,12 @@ def read(text: Path | None, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the first nine tenths as bytes `[N]`, and up to 64 windows `[B, length + 1]` of the last tenth."""
     content = text.read_bytes() if text else "\n".join(topics[name] for name in sorted(topics)).encode()
     data = np.frombuffer(content, np.uint8).astype(np.int64)
-    cut = len(data) * 9 // 10
-    windows = min(64, (len(data) - cut) // (length + 1))
+    train = len(data) * 9 // 10
+    windows = min(64, (len(data) - train) // (length + 1))
     if windows < 1:
         need = 10 * (length + 1)
         raise Refused(f"--text {text}: {len(data)} bytes; --length {length} needs {need}, a tenth of them held out")
-    return data[:cut], data[cut : cut + windows * (length + 1)].reshape(windows, length + 1)
+    return data[:train], data[train : train + windows * (length + 1)].reshape(windows, length + 1)
 
 
 def carry_over(adam: dict[str, Any], names: list[str], fresh: optax.OptState) -> optax.OptState:

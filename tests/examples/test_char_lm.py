@@ -19,13 +19,14 @@ from examples.char_lm import train
 from examples.char_lm.text import UNKNOWN, bigram_bits, documentation, read_text, unigram_bits, windows_of
 from jax_lstm import linen
 from tests import ROOT
+from tests.support.arrays import drawn_like
 from tests.support.example_commands import refused_in_one_line
 
 pytestmark = pytest.mark.once
 TINY = ["--hidden", "8", "--embedding", "4", "--batch", "3", "--length", "10", "--sample", "20"]
 MODEL = linen.SequenceModel(12, 4, 8, 12)
 TOKENS = np.random.default_rng(0).integers(0, 12, (3, 41)).astype(np.int32)
-PARAMS = jax.jit(MODEL.init)(jax.random.key(0), TOKENS)["params"]
+PARAMS = drawn_like(jax.eval_shape(MODEL.init, jax.random.key(0), TOKENS)["params"])
 
 
 def command_line(*options):

@@ -32,27 +32,31 @@ def run_whole(folder, steps=10, **options):
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was not stopped."""
+    return run_whole(tmp_path_factory.mktemp("runs") / "whole")
+
+
 @pytest.mark.parametrize("stop_at", [0, 2, 3, 7, 9])
-def test_a_stopped_run_continues_to_the_same_files(tmp_path, stop_at):
+def test_a_stopped_run_continues_to_the_same_files(tmp_path, whole, stop_at):
     def stopped(state, n):
         if n == stop_at:
             raise KeyboardInterrupt
         return step(state, n)
 
-    run_whole(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path / "stopped", SETTINGS).train(start_state(), stopped, 10, 3)
     assert len(Run(tmp_path / "stopped", SETTINGS).metrics()) == stop_at // 3
     run_whole(tmp_path / "stopped")
-    assert contents(tmp_path / "whole") == contents(tmp_path / "stopped")
-    assert [row["step"] for row in Run(tmp_path / "whole", SETTINGS).metrics()] == [3, 6, 9, 10]
+    assert contents(whole.folder) == contents(tmp_path / "stopped")
+    assert [row["step"] for row in whole.metrics()] == [3, 6, 9, 10]
 
 
-def test_a_line_without_a_checkpoint_is_written_again(tmp_path):
-    run = run_whole(tmp_path / "whole")
+def test_a_line_without_a_checkpoint_is_written_again(tmp_path, whole):
     Run(tmp_path / "ahead", SETTINGS).train(start_state(), step, 6, 3)
-    (tmp_path / "ahead" / "metrics.csv").write_bytes((tmp_path / "whole" / "metrics.csv").read_bytes())
-    assert run_whole(tmp_path / "ahead").metrics() == run.metrics()
+    (tmp_path / "ahead" / "metrics.csv").write_bytes((whole.folder / "metrics.csv").read_bytes())
+    assert run_whole(tmp_path / "ahead").metrics() == whole.metrics()
 
 
 def test_until_ends_a_run_and_a_restart_does_not_continue_it(tmp_path):

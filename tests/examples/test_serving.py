@@ -35,48 +35,52 @@ def served(tmp_path_factory):
 def serve(tmp_path):
     """A function that runs the server in a process of its own: exit code, and all that it prints."""
 
-    def run(*arguments):
+    def serve_with(*arguments):
         words = [str(word) for word in arguments]
         answer, error = fresh_process.run(fresh_process.printed_by, str(SERVER), words, folder=tmp_path, environment={})
         assert not error, error
         return answer
 
-    return run
+    return serve_with
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run that the tests share: the first one trains, the others continue after its last step."""
+    return tmp_path_factory.mktemp("shared") / "run"
 
 
 @pytest.mark.isa
-def test_it_trains_exports_serves_and_agrees(command, text, tmp_path):
-    out = tmp_path / "run"
-    code, shown, _ = command(main, *TINY, "--text", text, "--out", out)
+def test_it_trains_exports_serves_and_agrees(command, text, run):
+    code, shown, _ = command(main, *TINY, "--text", text, "--out", run)
     assert not code
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((run / "results.json").read_text())
     assert results["agrees"]
     assert results["same_bits"]
     assert 0 < results["limit"] < 1e-4
     assert "the same bits" in shown
-    assert set(contents(out / "served")) == {
+    assert set(contents(run / "served")) == {
         "whole.jax", "step.jax", "weights.npz", "alphabet.json", "tokens.npy", "logits.npz",
     }  # fmt: skip
-    weights = read_npz(out / "served" / "weights.npz")
+    weights = read_npz(run / "served" / "weights.npz")
     assert {"embedding.weight", "lstm.weight_hh_l1", "fc.bias"} < set(weights)
-    logits = read_npz(out / "served" / "logits.npz")
+    logits = read_npz(run / "served" / "logits.npz")
     assert logits["logits"].shape == (2, 9, 6)  # the alphabet has a, b, c, d, the blank and UNKNOWN
 
 
-def test_a_wrong_server_is_noticed(command, text, tmp_path, monkeypatch):
-    """Its logits come from another state, as if a server forgets to pass the state on."""
+def test_a_wrong_server_is_noticed(command, text, run, monkeypatch):
+    """Its logits of a step come from the state of another step."""
     serve = train.serve
 
     def forgetful(folder, tokens):
-        first = serve(folder, tokens[:, :1])["logits"]
         served = serve(folder, tokens)
-        return served | {"logits": np.concatenate((first, served["logits"][:, :-1]), 1)}
+        return served | {"logits": np.roll(served["logits"], 1, axis=1)}
 
     monkeypatch.setattr(train, "serve", forgetful)
-    code, shown, _ = command(main, *TINY, "--text", text, "--out", tmp_path / "run")
+    code, shown, _ = command(main, *TINY, "--text", text, "--out", run)
     assert code == 1
     assert "other bits" in shown
-    assert not json.loads((tmp_path / "run" / "results.json").read_text())["agrees"]
+    assert not json.loads((run / "results.json").read_text())["agrees"]
 
 
 def test_the_server_of_the_example_cannot_import_this_package(served):
