@@ -6,7 +6,6 @@ tests/crosscheck/suite/test_gpu.py compiles and runs on a GPU.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import subprocess
@@ -91,19 +90,13 @@ def targets(exported):
     return set(re.findall(r"custom_call @([\w.$]+)", exported.mlir_module()))
 
 
-@functools.cache
-def forward_and_training_step(name):
-    """Return both jitted, so that JAX traces them once for all platforms."""
-    function, _ = CASES[name]
-    return jax.jit(function), jax.jit(training_step(function))
-
-
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_function_lowers_and_calls_no_library(name, platform):
     """A library routine of one platform, such as LAPACK's on a CPU, would be missing on another one."""
-    for run in forward_and_training_step(name):
-        exported = export.export(run, platforms=[platform])(*CASES[name][1])
+    function, args = CASES[name]
+    for run in (function, training_step(function)):
+        exported = export.export(jax.jit(run), platforms=[platform])(*args)
         assert exported.platforms == (platform,)
         assert "stablehlo.while" in exported.mlir_module()
         assert targets(exported) == set()
