@@ -1,13 +1,14 @@
-"""What the examples share: a run is a folder that a killed script continues from, to the same numbers.
+"""A run of an example: a folder from which a killed script continues to the same numbers.
 
-    settings.json   what the run is: a folder of other settings is refused, by name
-    checkpoints/    orbax; written aside and renamed, so never half there
-    metrics.csv     one line every so many steps, up to the last checkpoint
-    results.json    what the script found, when it is done
-    curve.png       the metrics, drawn
+    settings.json   the settings of the run; a folder with other settings is refused
+    checkpoints/    Orbax checkpoints
+    metrics.csv     one line per checkpoint
+    results.json    the results, written at the end
+    curve.png       a plot of the metrics
 
-Nothing in these files depends on time or on how often the script was stopped. Of several processes that share a run
-(jax.distributed) all call `train`, since Orbax has them meet at each checkpoint; the first one writes the files.
+Nothing in these files depends on the time or on how often the script was stopped. If several processes share a run
+(jax.distributed), all of them call `train`, since Orbax synchronizes them at each checkpoint. The first one writes the
+files.
 """
 
 from __future__ import annotations
@@ -15,32 +16,33 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import orbax.checkpoint as ocp
 import typer
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from examples.files import whole
 
 State = Any  # a pytree of arrays: parameters, optimizer state
 Metrics = dict[str, Any]
-WrongUsage = typer.BadParameter.__bases__[0]  # click's UsageError, which typer has under no name of its own
+UsageError = typer.BadParameter.__bases__[0]  # click's; typer does not export it
 
 
 class Refused(Exception):
-    """Input that the script cannot work with; its text is shown as one line."""
+    """Input that the script cannot work with. The user sees the text as one line."""
 
 
 class Run:
-    """One training in ``folder``. ``settings`` are what its numbers depend on, by name; not its number of steps."""
+    """A training in ``folder``. ``settings`` is everything that its numbers depend on, but the number of steps."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any]):
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder.absolute()
         if not _first_process():
             return
@@ -49,7 +51,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claim(settings)
         except OSError as error:
-            raise Refused(f"--out {folder}: {error.strerror}; give a folder that can be written to") from None
+            raise Refused(f"--out {folder}: {error.strerror}; give a folder that you can write to") from None
 
     def train(
         self,
@@ -60,17 +62,23 @@ class Run:
         evaluate: Callable[[State], Metrics] | None = None,
         until: Callable[[Metrics], bool] | None = None,
     ) -> State:
-        """``state, metrics = step(state, n)`` for n up to ``steps``, from the last checkpoint on; the last state.
+        """Train from the last checkpoint, or from ``state`` if there is none, and return the last state.
 
-        Every so many steps: the metrics' means, what ``evaluate`` finds, a line of metrics.csv and a checkpoint.
-        A line for which ``until`` holds is the last one.
+        Args:
+          state: The initial state.
+          step: ``state, metrics = step(state, n)``, called for every n below ``steps``.
+          steps: The number of steps.
+          every: The number of steps between checkpoints. With each checkpoint, metrics.csv gets a line: the means of
+            the metrics since the last line, and what ``evaluate`` returns.
+          evaluate: Returns more metrics of a state.
+          until: Says of a line of metrics.csv whether training can stop there.
         """
         until = until or (lambda row: False)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         with ocp.CheckpointManager(self.folder / "checkpoints", options=options) as checkpoints, _bar() as bar:
             done = checkpoints.latest_step() or 0
             if done > steps:
-                raise Refused(f"--steps {steps}: the run in {self.folder} has done {done} already; ask for more")
+                raise Refused(f"--steps {steps}: the run in {self.folder} already has {done} steps; give more")
             if done:
                 state = self._restore(checkpoints, done, state)
             rows, recent = [row for row in self.metrics() if row["step"] <= done], []
@@ -86,12 +94,12 @@ class Run:
                     recent = []
                     self._write("metrics.csv", _as_csv(rows))
                     checkpoints.save(n + 1, args=ocp.args.StandardSave(state))
-                    _tell(bar, self.folder.name, rows[-1])
+                    _log(bar, self.folder.name, rows[-1])
                 bar.update(task, completed=n + 1, shown=_numbers((recent or rows)[-1]))
         return state
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics.csv."""
+        """Return the lines of metrics.csv."""
         file = self.folder / "metrics.csv"
         if not file.exists():
             return []
@@ -99,7 +107,7 @@ class Run:
             return [{k: int(v) if k == "step" else float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Writes results.json and, of all metrics where there are some, curve.png."""
+        """Write results.json, and curve.png if there are metrics."""
         self._write("results.json", json.dumps(results, indent=1) + "\n")
         rows = self.metrics()
         if not rows:
@@ -107,9 +115,9 @@ class Run:
         self.plot("curve.png", {n: ([r["step"] for r in rows], [r[n] for r in rows]) for n in rows[0] if n != "step"})
 
     def plot(
-        self, name: str, lines: dict[str, tuple[Sequence[float], Sequence[float]]], x: str = "step", y: str = ""
+        self, name: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str = "step", y: str = ""
     ) -> None:
-        """Draws ``lines``, label to (x, y), into the folder; told apart without colour too."""
+        """Plot ``lines``, a dict of label -> (x, y). They differ in style and marker too, not only in colour."""
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         styles = [("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ("-", "x"), ("--", "+"), (":", "v"), ("-.", "*")]
@@ -118,51 +126,58 @@ class Run:
             axes.plot(along, values, line, marker=marker, markevery=0.1, label=label)
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
-        figure.legend(loc="outside lower center", ncols=2)  # over no line
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
-        self._write(name, drawn.getvalue())
+        figure.legend(loc="outside lower center", ncols=2)  # where it hides no line
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=120, metadata={"Software": None})
+        self._write(name, image.getvalue())
 
-    def _restore(self, checkpoints, done, state):
+    def _restore(self, checkpoints: ocp.CheckpointManager, done: int, state: State) -> State:
         try:
             return checkpoints.restore(done, args=ocp.args.StandardRestore(state))
         except ValueError as error:
-            why = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise Refused(
-                f"{self.folder}/checkpoints: step {done} does not fit this model ({why}); give another folder"
+                f"{self.folder}/checkpoints: step {done} does not fit this model ({reason}); give another folder"
             ) from None
 
-    def _claim(self, settings):
+    def _claim(self, settings: dict[str, Any]) -> None:
         file = self.folder / "settings.json"
         if file.exists():
-            there = _read_settings(file)
-            other = [k for k in {**there, **settings} if there.get(k) != settings.get(k)]
-            if other:
-                differs = ", ".join(f"{k} {there.get(k)!r} there, {settings.get(k)!r} here" for k in other)
+            stored = _read_settings(file)
+            different = [k for k in {**stored, **settings} if stored.get(k) != settings.get(k)]
+            if different:
+                differs = ", ".join(f"{k} {stored.get(k)!r} there, {settings.get(k)!r} here" for k in different)
                 raise Refused(f"--out {self.folder}: holds another run ({differs}); give another folder")
         elif any(not f.name.startswith(".settings.json.") for f in self.folder.iterdir()):
-            raise Refused(f"--out {self.folder}: not empty, and no run of ours; give another folder")
+            raise Refused(f"--out {self.folder}: not empty, and not a run of an example; give another folder")
         else:
             self._write("settings.json", json.dumps(settings, indent=1) + "\n")
 
-    def _write(self, name, content):
-        """Aside, then renamed: the file is whole at every moment."""
-        if not _first_process():
-            return
-        aside = self.folder / f".{name}.{os.getpid()}"
-        aside.write_bytes(content if isinstance(content, bytes) else content.encode())
-        aside.replace(self.folder / name)
+    def _write(self, name: str, content: str | bytes) -> None:
+        if _first_process():
+            with whole(self.folder / name) as file:
+                file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def start(main: Callable[..., None]) -> None:
-    """Runs ``main`` with the options of the command line; wrong input ends with one line and exit code 2."""
+def by_model(rows: list[dict[str, Any]], quantity: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the lines of `Run.plot`, one per model, from rows with "lag", "model" and the quantity."""
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
+        lags, values = lines.setdefault(row["model"], ([], []))
+        lags.append(row["lag"])
+        values.append(row[quantity])
+    return lines
+
+
+def start(main: Callable[..., int | None]) -> None:
+    """Run ``main`` with the options of the command line. Wrong input ends with one line on stderr and exit code 2."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(main)
     try:
         code = app(standalone_mode=False)
     except Refused as error:
         _leave(str(error))
-    except WrongUsage as error:
+    except UsageError as error:
         _leave(error.format_message())
     except OSError as error:
         _leave(f"{error.filename or 'output'}: {error.strerror or error}")
@@ -171,23 +186,23 @@ def start(main: Callable[..., None]) -> None:
     raise SystemExit(code)
 
 
-def _leave(message):
+def _leave(message: str) -> NoReturn:
     typer.echo(" ".join(message.split()), err=True)
     raise SystemExit(2) from None
 
 
-def _read_settings(file):
+def _read_settings(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
     except (ValueError, TypeError):
-        raise Refused(f"--out {file.parent}: its settings.json is none of ours; give another folder") from None
+        raise Refused(f"--out {file.parent}: its settings.json is not one of an example; give another folder") from None
 
 
-def _first_process():
+def _first_process() -> bool:
     return jax.process_index() == 0
 
 
-def _as_csv(rows):
+def _as_csv(rows: list[Metrics]) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, rows[0], lineterminator="\n")
     table.writeheader()
@@ -195,23 +210,23 @@ def _as_csv(rows):
     return text.getvalue()
 
 
-def _numbers(row):
+def _numbers(row: Metrics) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
 
 
 class _Speed(ProgressColumn):
-    def render(self, task):
+    def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
 
 
-def _bar():
+def _bar() -> Progress:
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
     console = Console(stderr=True)
     hidden = not (console.is_terminal and _first_process())
     return Progress(*columns, TextColumn("{task.fields[shown]}"), console=console, disable=hidden)
 
 
-def _tell(bar, name, row):
-    """Where no one watches a bar, a line in the log."""
+def _log(bar: Progress, name: str, row: Metrics) -> None:
+    """Print a line if stderr is not a terminal, which shows a progress bar instead."""
     if not bar.console.is_terminal and _first_process():
         bar.console.print(f"{name}  step {row['step']}  {_numbers(row)}", highlight=False, markup=False)

@@ -1,6 +1,6 @@
-"""x64 on, eight CPU devices for the sharding tests, and programs compiled quickly. Warnings are errors.
+"""Settings of all tests: float64, eight CPU devices for the sharding tests, and quick compilation.
 
-Compiled programs stay in memory until their file of tests is done. Otherwise each process grows to 6 GB.
+Compiled programs are removed after each test file. Otherwise a process grows to 6 GB.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_include_full_tracebacks_in_locations", False)  # a tenth of the time to trace and lower
+jax.config.update("jax_include_full_tracebacks_in_locations", False)  # saves a tenth of the time to trace and lower
 
-gc.set_threshold(20_000, 10, 10)  # tracing makes millions of small objects, and hardly any garbage in cycles
+gc.set_threshold(20_000, 10, 10)  # tracing creates millions of small objects, and few cycles
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _programs_of_this_file_only():
+def _clear_programs_after_the_file():
     yield
     jax.clear_caches()
 
 
 def pytest_collection_finish(session):
-    """Keep what is imported and collected out of the garbage collector's sight: it stays until the end."""
+    """Exclude the imported modules and collected tests from garbage collection: they live until the end."""
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
-"""Text as numbers: the split, the alphabet, the windows, and the two baselines that count.
+"""Text as numbers: the split, the alphabet, the windows, and two baselines that count characters.
 
-The first nine tenths of the characters are for training, the rest is held out. The alphabet is that of the training
-part; any other character is the one symbol UNKNOWN, for the network and for the baselines alike.
+The first nine tenths of the characters are for training. The rest is held out. The alphabet has the characters of the
+training part. The network and the baselines see every other character as the symbol UNKNOWN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNKNOWN = 0
 
 @dataclass(frozen=True)
 class Text:
-    """``train`` and ``held_out`` are int32 arrays of numbers below ``size``."""
+    """A text as tokens. ``train`` and ``held_out`` are int32 arrays of numbers below ``size``."""
 
     name: str
     digest: str
@@ -37,13 +37,13 @@ class Text:
 
 
 def read_text(file: Path | None) -> Text:
-    """``file``, or the language reference that CPython carries. Raises Refused where that cannot be read."""
+    """Read a file, or the documentation that comes with CPython. Raises Refused if the file cannot be read."""
     try:
         text = documentation() if file is None else file.read_text(encoding="utf-8")
     except OSError as error:
-        raise Refused(f"--text {file}: {error.strerror}; give a file of text") from None
+        raise Refused(f"--text {file}: {error.strerror}; give a text file") from None
     except UnicodeDecodeError as error:
-        raise Refused(f"--text {file}: no UTF-8 at byte {error.start}; give a file of text") from None
+        raise Refused(f"--text {file}: invalid UTF-8 at byte {error.start}; give a text file in UTF-8") from None
     train, held_out = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
     alphabet = "\N{REPLACEMENT CHARACTER}" + "".join(sorted(set(train) - {"\N{REPLACEMENT CHARACTER}"}))
     number = {character: n for n, character in enumerate(alphabet)}
@@ -53,7 +53,7 @@ def read_text(file: Path | None) -> Text:
 
 
 def documentation() -> str:
-    """The topics in alphabetical order, each paragraph once: whole chapters repeat others, across the split too."""
+    """Return pydoc's topics in alphabetical order. Each paragraph occurs once: some chapters repeat others."""
     from pydoc_data.topics import topics
 
     once: dict[str, str] = {}
@@ -63,10 +63,15 @@ def documentation() -> str:
     return "\n\n".join(once.values())
 
 
-def cut(tokens: np.ndarray, batch: int, length: int, name: str) -> np.ndarray:
-    """``[N, batch, length + 1]``: window n of each of ``batch`` streams, one character shared with window n + 1.
+def windows_of(tokens: np.ndarray, batch: int, length: int, name: str) -> np.ndarray:
+    """Cut a text into ``batch`` parallel streams, and each stream into windows.
 
-    What does not fill the last window of all streams is left out. Raises Refused where that is everything.
+    Returns:
+      Windows `[N, batch, length + 1]`. Window n and window n + 1 of a stream share one character. Characters that do
+      not fill a window of all streams are left out.
+
+    Raises:
+      Refused: The text is too short for one window.
     """
     windows = (len(tokens) // batch - 1) // length
     if windows < 1:
@@ -79,12 +84,12 @@ def cut(tokens: np.ndarray, batch: int, length: int, name: str) -> np.ndarray:
 
 
 def unigram_bits(train: np.ndarray, size: int, windows: np.ndarray) -> float:
-    """Bits per predicted character in ``windows`` by its frequency in training, one added to every count."""
+    """Return bits per predicted character if characters have their training frequencies, with add-one smoothing."""
     counts = np.bincount(train, minlength=size) + 1.0
     return float(-np.log2(counts / counts.sum())[windows[..., 1:]].mean())
 
 
 def bigram_bits(train: np.ndarray, size: int, windows: np.ndarray) -> float:
-    """The same by the frequency of the character after the one before it."""
+    """Return the same for frequencies that are conditional on the previous character."""
     counts = np.bincount(train[:-1] * size + train[1:], minlength=size**2).reshape(size, size) + 1.0
     return float(-np.log2(counts / counts.sum(1, keepdims=True))[windows[..., :-1], windows[..., 1:]].mean())

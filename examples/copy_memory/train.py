@@ -1,18 +1,19 @@
-"""Copy memory: RNN against LSTM where ten symbols must be said again after a growing lag.
+"""Copy memory: an RNN and an LSTM repeat ten symbols after a growing lag.
 
-A sequence is ten symbols out of eight, ``lag`` blanks of which the last is a go sign, and ten more blanks. The network
-says blank until the go sign and then the ten symbols. Whoever remembers nothing does best with blanks and then a guess,
-at a mean cross entropy of 10 log(8) / (lag + 20): that is the baseline.
+A sequence has ten symbols out of eight, then ``lag`` blanks, the last of which is a go sign, then ten more blanks. The
+network outputs blanks up to the go sign, and then the ten symbols. The baseline remembers nothing: it outputs blanks
+and then guesses, at a mean cross entropy of 10 log(8) / (lag + 20).
 
-The task is of the family of Hochreiter & Schmidhuber, 1997, in the form of Arjovsky, Shah & Bengio, 2016, "Unitary
-evolution recurrent neural networks". Chrono initialisation is Tallec & Ollivier, 2018, "Can recurrent neural networks
-warp time?". The RNN is Flax's own, so that this shows jax_lstm.nnx.LSTM among Flax's modules.
+The task belongs to the family of Hochreiter & Schmidhuber, 1997, in the form of Arjovsky, Shah & Bengio, 2016, "Unitary
+evolution recurrent neural networks". Chrono initialisation is from Tallec & Ollivier, 2018, "Can recurrent neural
+networks warp time?". The RNN is Flax's, so the example shows jax_lstm.nnx.LSTM among Flax's modules.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,19 +26,20 @@ from rich.table import Table
 from typer import Option
 
 import jax_lstm.nnx
-from examples.run import Refused, Run, start
+from examples.run import Metrics, Refused, Run, State, by_model, start
 
 SYMBOLS, SPAN = 8, 10
 BLANK, GO = 0, SYMBOLS + 1
 MODELS = ("rnn", "lstm", "lstm-chrono")
 Count = Annotated[int, Option(min=1)]
 Rate = Annotated[float, Option(min=1e-9)]
+Row = dict[str, Any]  # a row of the table of results
 
 
 class Recaller(flax.nnx.Module):
-    """Tokens int [B, T] -> logits [B, T, SYMBOLS + 1]."""
+    """A network from tokens int `[B, T]` to logits `[B, T, SYMBOLS + 1]`."""
 
-    def __init__(self, name: str, hidden: int, length: int, rngs: flax.nnx.Rngs):
+    def __init__(self, name: str, hidden: int, length: int, rngs: flax.nnx.Rngs) -> None:
         if name == "rnn":
             self.layer = flax.nnx.RNN(flax.nnx.SimpleCell(GO + 1, hidden, rngs=rngs))
         else:
@@ -45,7 +47,7 @@ class Recaller(flax.nnx.Module):
             self.layer = jax_lstm.nnx.LSTM(GO + 1, hidden, style="flax", forget_bias=bias, rngs=rngs)
         self.head = flax.nnx.Linear(hidden, SYMBOLS + 1, rngs=rngs)
 
-    def __call__(self, tokens: Any) -> jax.Array:
+    def __call__(self, tokens: jax.Array) -> jax.Array:
         x = jax.nn.one_hot(tokens, GO + 1, dtype=jnp.float32)
         if isinstance(self.layer, jax_lstm.nnx.LSTM):
             y, _ = self.layer(x)
@@ -55,19 +57,19 @@ class Recaller(flax.nnx.Module):
 
 
 def main(
-    lag: Annotated[list[int] | None, Option(min=1, help="Give it several times; 5, 20, 50 without it.")] = None,
-    model: Annotated[list[str] | None, Option(help=f"Some of {', '.join(MODELS)}; all without it.")] = None,
+    lag: Annotated[list[int] | None, Option(min=1, help="May be given several times. Default: 5, 20, 50.")] = None,
+    model: Annotated[list[str] | None, Option(help=f"Some of {', '.join(MODELS)}. Default: all.")] = None,
     out: Path = Path("runs/copy_memory"),
     hidden: Count = 128,
     batch: Count = 32,
-    steps: Annotated[int, Option(min=1, help="Most steps of one training.")] = 3000,
+    steps: Annotated[int, Option(min=1, help="Maximum number of training steps.")] = 3000,
     every: Annotated[int, Option(min=1, help="Steps between checkpoints.")] = 250,
     rnn_learning_rate: Rate = 1e-3,
     lstm_learning_rate: Rate = 1e-2,
-    enough: Annotated[float, Option(min=0.0, max=1.0, help="Train until so large a share is recalled.")] = 0.99,
+    enough: Annotated[float, Option(min=0.0, max=1.0, help="Train until this share is recalled.")] = 0.99,
     seed: int = 0,
 ) -> None:
-    """Trains each model at each lag, until it recalls enough or has spent its steps."""
+    """Train each model at each lag, until it recalls enough or has used up its steps."""
     lags, names = sorted(set(lag or (5, 20, 50))), list(dict.fromkeys(model or MODELS))
     if unknown := [name for name in names if name not in MODELS]:
         raise Refused(f"--model {unknown[0]}: no such model; give {', '.join(MODELS)}")
@@ -75,51 +77,62 @@ def main(
     settings |= {"rnn_learning_rate": rnn_learning_rate, "lstm_learning_rate": lstm_learning_rate, "seed": seed}
     study = Run(out, settings)
 
-    found = []
+    rows: list[Row] = []
     for lag in lags:
         held_out = draw(jax.random.key(seed + 1), 1000, lag)
         guess = {"cross_entropy": SPAN * math.log(SYMBOLS) / (lag + 2 * SPAN), "recalled": 1 / SYMBOLS}
-        found.append({"lag": lag, "model": "baseline", **guess, "steps": 0})
+        rows.append({"lag": lag, "model": "baseline", **guess, "steps": 0})
         for name in names:
             learning_rate = rnn_learning_rate if name == "rnn" else lstm_learning_rate
             run = Run(out / f"{name}-{lag}", settings | {"model": name, "lag": lag})
             measure = train(run, name, lag, hidden, batch, learning_rate, steps, every, enough, seed)
-            found.append({"lag": lag, "model": name, **measure(*held_out), "steps": run.metrics()[-1]["step"]})
-    report(study, found)
+            rows.append({"lag": lag, "model": name, **measure(*held_out), "steps": run.metrics()[-1]["step"]})
+    report(study, rows)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def draw(key: Any, number: int, lag: int) -> tuple[jax.Array, jax.Array]:
-    """``number`` sequences and what is to be said, both int32 [number, lag + 20]."""
+def draw(key: jax.Array, number: int, lag: int) -> tuple[jax.Array, jax.Array]:
+    """Draw ``number`` sequences and their targets, both int32 `[number, lag + 20]`."""
     symbols = jax.random.randint(key, (number, SPAN), 1, SYMBOLS + 1, jnp.int32)
     blanks = jnp.full((number, lag + SPAN), BLANK, jnp.int32)
     return jnp.hstack([symbols, blanks]).at[:, SPAN + lag - 1].set(GO), jnp.hstack([blanks, symbols])
 
 
-def train(run, name, lag, hidden, batch, learning_rate, steps, every, enough, seed):
-    """Trains on ever new sequences, at most ``steps`` batches; the measure of the trained model on given ones."""
+def train(
+    run: Run,
+    name: str,
+    lag: int,
+    hidden: int,
+    batch: int,
+    learning_rate: float,
+    steps: int,
+    every: int,
+    enough: float,
+    seed: int,
+) -> Callable[[jax.Array, jax.Array], Metrics]:
+    """Train on new sequences in every step. Return a function that measures the trained model on given sequences."""
     order, validation = jax.random.split(jax.random.key(seed))
     model = Recaller(name, hidden, lag + 2 * SPAN, flax.nnx.Rngs(seed))
     graph, params, rest = flax.nnx.split(model, flax.nnx.Param, ...)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
 
-    def loss(params, tokens, target):
+    def loss(params: flax.nnx.State, tokens: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = flax.nnx.merge(graph, params, rest)(tokens)
         recalled = (logits.argmax(-1) == target)[:, -SPAN:].mean()
         return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean(), recalled
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def update(state, n):
+    def update(state: State, n: int) -> tuple[State, Metrics]:
         params, moments = state
         tokens, target = draw(jax.random.fold_in(order, n), batch, lag)
         (nats, _), grads = jax.value_and_grad(loss, has_aux=True)(params, tokens, target)
         updates, moments = optimizer.update(grads, moments, params)
         return (optax.apply_updates(params, updates), moments), {"train": nats}
 
-    measured = jax.jit(loss)
+    jitted_loss = jax.jit(loss)
 
-    def measure(params, tokens, target):
-        nats, recalled = measured(params, tokens, target)
+    def measure(params: flax.nnx.State, tokens: jax.Array, target: jax.Array) -> Metrics:
+        nats, recalled = jitted_loss(params, tokens, target)
         return {"cross_entropy": float(nats), "recalled": float(recalled)}
 
     check = draw(validation, 500, lag)
@@ -134,15 +147,13 @@ def train(run, name, lag, hidden, batch, learning_rate, steps, every, enough, se
     return functools.partial(measure, params)
 
 
-def report(study: Run, found: list[dict[str, Any]]) -> None:
-    study.finish({"results": found})
-    names = list(dict.fromkeys(row["model"] for row in found))
-    lines = {n: [(r["lag"], r["recalled"]) for r in found if r["model"] == n] for n in names}
-    lines = {name: tuple(zip(*points, strict=True)) for name, points in lines.items()}
-    study.plot("curve.png", lines, x="lag", y="share of symbols recalled, held out")
+def report(study: Run, rows: list[Row]) -> None:
+    """Write results.json and curve.png, and print the table."""
+    study.finish({"results": rows})
+    study.plot("curve.png", by_model(rows, "recalled"), x="lag", y="share of symbols recalled, held out")
 
     table = Table("lag", "model", "cross entropy", "recalled", "steps", title="copy memory, held out")
-    for row in found:
+    for row in rows:
         numbers = (f"{row['cross_entropy']:.4f}", f"{row['recalled']:.3f}", str(row["steps"]))
         table.add_row(str(row["lag"]), row["model"], *numbers)
     Console().print(table)

@@ -1,8 +1,7 @@
-"""What there was before: a model in plain PyTorch, its training and its checkpoint. Nothing in here knows of JAX."""
+"""The model before the port: plain PyTorch, its training and its checkpoint, without JAX."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +10,15 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from examples.files import whole
+
 BYTES = 256
 
 
 class ByteModel(nn.Module):
-    """tokens int [B, T] -> logits [B, T, 256] of the next byte, and the LSTM's (h, c)."""
+    """A network from tokens int `[B, T]` to logits `[B, T, 256]` of the next byte and the LSTM's state (h, c)."""
 
-    def __init__(self, embedding: int, hidden: int):
+    def __init__(self, embedding: int, hidden: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(BYTES, embedding)
         self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
@@ -29,7 +30,7 @@ class ByteModel(nn.Module):
 
 
 def nats(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Mean cross-entropy of each byte of tokens [B, T + 1] given those before it."""
+    """Return the mean cross entropy of the next byte, for tokens `[B, T + 1]`."""
     logits, _ = model(tokens[:, :-1])
     return nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
@@ -42,23 +43,22 @@ def train(
     file: Path,
     every: int,
 ) -> list[float]:
-    """Trains through ``steps`` on batch(n), from where ``file`` stands if there is one; each step's loss."""
+    """Train on batch(n) for n in ``steps``, from the checkpoint ``file`` if it exists. Return the loss of each step."""
     losses: list[float] = []
     if file.exists():
-        there = torch.load(file, weights_only=True)
-        model.load_state_dict(there["model"])
-        optimizer.load_state_dict(there["optimizer"])
-        losses = there["losses"]
+        stored = torch.load(file, weights_only=True)
+        model.load_state_dict(stored["model"])
+        optimizer.load_state_dict(stored["optimizer"])
+        losses = stored["losses"]
     console = Console(stderr=True)
-    left = steps[len(losses) :]
-    for n in track(left, f"torch, {file.stem}", console=console, disable=not console.is_terminal):
+    remaining = steps[len(losses) :]
+    for n in track(remaining, f"torch, {file.stem}", console=console, disable=not console.is_terminal):
         optimizer.zero_grad()
         loss = nats(model, batch(n))
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
         if len(losses) % every == 0 or n == steps[-1]:
-            aside = file.with_name(f".{file.name}.{os.getpid()}")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}, aside)
-            aside.replace(file)
+            with whole(file) as path:
+                torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}, path)
     return losses[: len(steps)]

@@ -1,4 +1,4 @@
-"""What the runs show: how far they are from torch's, by what limit, drawn and as a table."""
+"""How far the runs in JAX are from the one in torch: the limit, the plot and the table."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from examples.rounding import apart
+from examples.rounding import largest_difference
 from examples.run import Run
 
-CARRIED, ROUNDED, ANEW = "optax", "optax, rounded", "optax, moments anew"
+CARRIED, ROUNDED, FRESH = "optax", "optax, rounded", "optax, fresh moments"
 
 
 def judge(rows: list[dict[str, float]], eps: float) -> tuple[dict[str, float], float]:
-    """The largest relative difference of each loss from torch's; the limit for the one that carries all over.
+    """Return the largest relative difference of each loss from torch's, and the limit for CARRIED.
 
-    That is 64 times what one rounding of the weights at each step does: two libraries do not only add up in another
-    order, as one library on several devices does, but have tanh and exp of their own, wrong by several roundings.
+    The limit is 64 times what one rounding of the weights per step changes. Two libraries differ by more than the order
+    of their sums: each has its own tanh and exp, which are wrong by several roundings.
     """
-    losses = {name: [row[name] for row in rows] for name in ("torch", CARRIED, ROUNDED, ANEW)}
-    difference = {name: apart(losses[name], losses["torch"]) for name in (CARRIED, ROUNDED, ANEW)}
-    return difference, 64 * max(apart(losses[ROUNDED], losses[CARRIED]), float(eps))
+    losses = {name: [row[name] for row in rows] for name in ("torch", CARRIED, ROUNDED, FRESH)}
+    difference = {name: largest_difference(losses[name], losses["torch"]) for name in (CARRIED, ROUNDED, FRESH)}
+    return difference, 64 * max(largest_difference(losses[ROUNDED], losses[CARRIED]), float(eps))
 
 
 def draw(run: Run, before: list[float], rows: list[dict[str, float]], first: int, every: int) -> None:
+    """Plot the losses before and after the port."""
     means = [float(np.mean(before[n : n + every])) for n in range(0, first, every)]
-    along = [min(n + every, first) for n in range(0, first, every)]
-    later = [first + row["step"] for row in rows]
-    lines = {name: (later, [row[name] for row in rows]) for name in ("torch", CARRIED, ANEW)}
-    run.plot("curve.png", {"torch, before the port": (along, means)} | lines, y="loss, nats a byte")
+    before_steps = [min(n + every, first) for n in range(0, first, every)]
+    after_steps = [first + row["step"] for row in rows]
+    lines = {name: (after_steps, [row[name] for row in rows]) for name in ("torch", CARRIED, FRESH)}
+    run.plot("curve.png", {"torch, before the port": (before_steps, means)} | lines, y="loss, nats per byte")
 
 
 def show(bits: dict[str, dict[str, float]], difference: dict[str, float], limit: float) -> None:
+    """Print the table."""
     table = Table("held-out bits per byte", *bits, "loss against torch's")
     for name in bits["at the end"]:
-        shown = (f"{found[name]:.6f}" if name in found else "" for found in bits.values())
+        shown = (f"{column[name]:.6f}" if name in column else "" for column in bits.values())
         table.add_row(name, *shown, f"{difference[name]:.1e}" if name in difference else "")
     judged = "within" if difference[CARRIED] <= limit else "BEYOND"
-    table.caption = f"optax is {judged} {limit:.1e}, 64 times what one rounding a step does"
+    table.caption = f"optax is {judged} the limit {limit:.1e}, 64 times what one rounding per step changes"
     Console().print(table)

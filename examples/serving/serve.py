@@ -1,12 +1,12 @@
-"""Serves an exported character model, one character at a time. Needs jax, numpy and flatbuffers, and nothing else.
+"""Serve an exported character model, one character at a time. Needs only jax, numpy and flatbuffers.
 
     python serve.py FOLDER --prompt "The " --characters 200
     python serve.py FOLDER --tokens tokens.npy --logits logits.npz
 
-FOLDER holds what `export.py` wrote. The first form reads the prompt and writes on, character by character. The second
-reads int32 tokens [streams, steps], feeds them step by step, and saves the logits of every step ("logits", and as
-"whole" those of the function that takes all steps at once) and the last state ("h", "c"). Wrong input is one line on
-stderr and exit code 2.
+FOLDER holds the files of `export.py`. The first form reads the prompt and continues it. The second form reads int32
+tokens [streams, steps] step by step. It saves the logits of every step as "logits", those of the function that takes
+all steps at once as "whole", and the last state as "h" and "c". Wrong input ends with one line on stderr and exit
+code 2.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-UNKNOWN = 0  # the token of every character that the alphabet lacks
+State = tuple[jax.Array, jax.Array]  # h and c, each [layers, streams, H]
 
-DAMAGED = (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile)  # what unreadable files raise
+UNKNOWN = 0  # the token of every character that the alphabet lacks
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile)  # raised for damaged files
 
 
 class Refused(Exception):
-    pass
+    """Wrong input. The user sees the text as one line."""
 
 
 class Model:
-    """The four files of a folder. ``step(token [b], state) -> logits [b, V], state``; a state is (h, c)."""
+    """The model in a folder of `export.py`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         try:
             with np.load(folder / "weights.npz") as archive:
                 self.weights = {name: jnp.asarray(a) for name, a in archive.items()}
@@ -44,24 +45,27 @@ class Model:
             whole, step = (
                 export.deserialize(bytearray((folder / f"{name}.jax").read_bytes())) for name in ("whole", "step")
             )
-        except DAMAGED as error:
+        except UNREADABLE as error:
             raise Refused(f"{folder}: not a folder that export.py wrote ({error})") from None
         self.state_shape, self.dtype = step.in_avals[-1].shape, step.in_avals[-1].dtype
         self._whole, self._step = jax.jit(whole.call), jax.jit(step.call)
 
-    def start(self, streams: int):
+    def start(self, streams: int) -> State:
+        """Return the zero state."""
         layers, _, width = self.state_shape
         return (jnp.zeros((layers, streams, width), self.dtype),) * 2
 
-    def step(self, token, state):
-        logits, *state = self._step(self.weights, self.checked(token), *state)
-        return logits, tuple(state)
+    def step(self, token: np.ndarray, state: State) -> tuple[jax.Array, State]:
+        """Return logits `[streams, V]` and the next state for one token per stream."""
+        logits, h, c = self._step(self.weights, self.checked(token), *state)
+        return logits, (h, c)
 
-    def whole(self, tokens):
+    def whole(self, tokens: np.ndarray) -> jax.Array:
+        """Return logits `[streams, steps, V]` of all steps at once."""
         return self._whole(self.weights, self.checked(tokens))
 
-    def checked(self, tokens):
-        """An exported function checks shapes and dtypes; that a token is one of the alphabet is for us to check."""
+    def checked(self, tokens: np.ndarray) -> np.ndarray:
+        """Refuse tokens outside the alphabet. An exported function checks only shapes and dtypes."""
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < len(self.alphabet):
             raise Refused(
                 f"tokens must lie between 0 and {len(self.alphabet) - 1}; got {tokens.min()} to {tokens.max()}"
@@ -70,68 +74,72 @@ class Model:
 
 
 def read_tokens(file: Path) -> np.ndarray:
+    """Read int32 tokens `[streams, steps]`. Raises Refused."""
     try:
         tokens = np.load(file)
-    except DAMAGED as error:
+    except UNREADABLE as error:
         raise Refused(f"--tokens {file}: {error}") from None
     if tokens.ndim != 2 or not tokens.size or tokens.dtype != np.int32:
         raise Refused(f"--tokens {file}: int32 [streams, steps] expected; got {tokens.dtype} {tokens.shape}")
     return tokens
 
 
-def follow(model: Model, tokens: np.ndarray) -> dict[str, np.ndarray]:
+def logits_and_state(model: Model, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the arrays that the second form saves."""
     state, logits = model.start(len(tokens)), []
     for t in range(tokens.shape[1]):
-        one, state = model.step(tokens[:, t], state)
-        logits.append(one)
-    found = {"logits": np.stack(logits, 1), "whole": model.whole(tokens), "h": state[0], "c": state[1]}
-    return {name: np.asarray(a) for name, a in found.items()}
+        step_logits, state = model.step(tokens[:, t], state)
+        logits.append(step_logits)
+    arrays = {"logits": np.stack(logits, 1), "whole": model.whole(tokens), "h": state[0], "c": state[1]}
+    return {name: np.asarray(a) for name, a in arrays.items()}
 
 
 def save(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Aside, then renamed: whole or not at all."""
-    aside = file.with_name(f".{file.stem}.{os.getpid()}.npz")
+    """Write an archive beside ``file`` and rename it, so that no reader sees half a file."""
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}.npz")
     try:
-        np.savez(aside, **arrays)
-        aside.replace(file)
+        np.savez(temporary, **arrays)
+        temporary.replace(file)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def write_on(model: Model, prompt: str, characters: int, seed: int) -> None:
+def continue_text(model: Model, prompt: str, characters: int, seed: int) -> None:
+    """Read the prompt, then draw and print characters."""
     number = {character: n for n, character in enumerate(model.alphabet)}
-    draw, state = np.random.default_rng(seed), model.start(1)
+    generator, state = np.random.default_rng(seed), model.start(1)
     logits = None
     for character in prompt:
         logits, state = model.step(np.array([number.get(character, UNKNOWN)], np.int32), state)
     for _ in range(characters):
-        chances = np.asarray(logits[0], np.float64)
-        chances[UNKNOWN] = -np.inf
-        chances = np.exp(chances - chances.max())
-        token = draw.choice(len(chances), p=chances / chances.sum())
+        scores = np.asarray(logits[0], np.float64)
+        scores[UNKNOWN] = -np.inf
+        weights = np.exp(scores - scores.max())
+        token = generator.choice(len(weights), p=weights / weights.sum())
         print(model.alphabet[token], end="", flush=True)
         logits, state = model.step(np.array([token], np.int32), state)
     print()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serves an exported character model without the package that made it.")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Serve an exported character model.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--prompt", default="The ")
     parser.add_argument("--characters", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokens", type=Path, help="int32 [streams, steps] as .npy")
-    parser.add_argument("--logits", type=Path, default=Path("logits.npz"), help="where the logits go")
-    given = parser.parse_args()
+    parser.add_argument("--logits", type=Path, default=Path("logits.npz"), help="file for the logits")
+    arguments = parser.parse_args()
     try:
-        if not given.prompt:
+        if not arguments.prompt:
             raise Refused("--prompt must have at least one character")
-        model = Model(given.folder)
-        if given.tokens is None:
-            return write_on(model, given.prompt, given.characters, given.seed)
-        save(given.logits, follow(model, read_tokens(given.tokens)))
+        model = Model(arguments.folder)
+        if arguments.tokens is None:
+            return continue_text(model, arguments.prompt, arguments.characters, arguments.seed)
+        save(arguments.logits, logits_and_state(model, read_tokens(arguments.tokens)))
         print(json.dumps({"imported": sorted({name.split(".")[0] for name, module in sys.modules.items() if module})}))
-    except (Refused, OSError, ValueError) as error:  # a ValueError is jax.export's, of weights that do not fit
+    except (Refused, OSError, ValueError) as error:  # jax.export raises ValueError for weights that do not fit
         print(" ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -1,8 +1,8 @@
-"""A character model trained, exported, and served by a process that has neither this package nor Flax nor optax.
+"""Train a character model, export it, and serve it from a process that has neither this package nor Flax nor optax.
 
-Training is a plain one: windows drawn from the first nine tenths of a text, Embedding -> LSTM -> Dense, Adam. What is
-written for the server, by `export.py`, is two functions and their weights. Then `serve.py`, in a fresh process that
-cannot import this package, reads held-out text one character at a time, and its logits are compared with the model's.
+The model is Embedding -> LSTM -> Dense, trained with Adam on windows of the first nine tenths of a text. `export.py`
+writes two functions and their weights for the server. Then `serve.py` reads held-out text one character at a time, in a
+fresh process that cannot import this package, and this script compares its logits with the model's.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from rich.console import Console
 from rich.table import Table
 from typer import Exit, Option
 
-from examples.char_lm.text import cut, read_text
-from examples.rounding import moved
-from examples.run import Refused, Run, start
-from examples.serving.export import step_of, write
-from jax_lstm import LSTMState, linen
-from jax_lstm._src.files import whole
+from examples.char_lm.text import read_text, windows_of
+from examples.files import whole
+from examples.rounding import perturbed
+from examples.run import Metrics, Refused, Run, State, start
+from examples.serving.export import step_function, write
+from jax_lstm import linen
 
 Count = Annotated[int, Option(min=1)]
 SERVER = Path(__file__).with_name("serve.py")
-MISSING = ("jax_lstm", "flax", "optax", "crosscheck", "torch")  # to the server
-ALONE = "import runpy, sys; sys.modules.update(dict.fromkeys({missing})); runpy.run_path({server}, run_name='__main__')"
-ALLOWED = 8  # times what one rounding of the weights does
+BLOCKED = ("jax_lstm", "flax", "optax", "crosscheck", "torch")  # the server cannot import these
+SERVE = "import runpy, sys; sys.modules.update(dict.fromkeys({blocked})); runpy.run_path({server}, run_name='__main__')"
+ALLOWED = 8  # times what one rounding of the weights changes
+ROUNDED = "the model, its weights moved by a rounding"
 
 
 def main(
-    text: Annotated[Path | None, Option(help="UTF-8 text; the documentation in pydoc_data.topics without it.")] = None,
+    text: Annotated[Path | None, Option(help="UTF-8 text. Default: the documentation in pydoc_data.topics.")] = None,
     out: Path = Path("runs/serving"),
     hidden: Count = 96,
     embedding: Count = 24,
@@ -46,12 +47,13 @@ def main(
     steps: Count = 400,
     every: Annotated[int, Option(min=1, help="Steps between checkpoints.")] = 100,
     learning_rate: Annotated[float, Option(min=0)] = 4e-3,
-    served: Annotated[int, Option(min=1, help="Streams that the server reads at the end.")] = 3,
+    served: Annotated[int, Option(min=1, help="Number of streams that the server reads.")] = 3,
     seed: int = 0,
 ) -> None:
-    """Trains a character model, exports it, has it served without this package, and compares."""
+    """Train a character model, export it, serve it without this package, and compare."""
     data = read_text(text)
-    windows, held_out = cut(data.train, batch, length, data.name), cut(data.held_out, served, length, data.name)
+    windows = windows_of(data.train, batch, length, data.name)
+    held_out = windows_of(data.held_out, served, length, data.name)
     settings = {"example": "serving", "text": data.digest, "hidden": hidden, "embedding": embedding, "layers": layers}
     settings |= {"batch": batch, "length": length, "every": every, "learning_rate": learning_rate, "seed": seed}
     run = Run(out, settings)
@@ -60,32 +62,30 @@ def main(
 
     write(run.folder / "served", model, params, data.alphabet)
     tokens = held_out[0, :, :-1]
-    got = serve(run.folder / "served", tokens)
-    rows, same_bits = compare(model, params, tokens, got)
-    limit = ALLOWED * rows["the model, its weights moved by a rounding"]
+    rows, same_bits = compare(model, params, tokens, serve(run.folder / "served", tokens))
+    limit = ALLOWED * rows[ROUNDED]
     agrees = max(rows.values()) <= max(limit, float(np.finfo(np.float32).eps))
     run.finish({"difference": rows, "limit": limit, "agrees": agrees, "same_bits": same_bits})
 
-    table = Table("logits, against the model on the whole text", "largest relative difference")
+    table = Table("logits, compared with the model on the whole text", "largest relative difference")
     for name, difference in rows.items():
         table.add_row(name, f"{difference:.1e}")
     Console().print(table)
     print(f"The server's steps and the model's own have {'the same bits' if same_bits else 'other bits'}.")
-    print(f"The limit is {limit:.1e}. A server needs {out / 'served'} and nothing else of ours.")
+    print(f"The limit is {limit:.1e}. A server needs only {out / 'served'}.")
     raise Exit(0 if agrees else 1)
 
 
 def train(
     run: Run, model: linen.SequenceModel, windows: np.ndarray, steps: int, every: int, learning_rate: float, seed: int
 ) -> Any:
-    """The parameters after ``steps`` of Adam, on windows ``[N, B, T + 1]``."""
+    """Return the parameters after ``steps`` of Adam on windows `[N, B, T + 1]`."""
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
     params = jax.jit(model.init)(jax.random.key(seed), windows[0, :, :-1])["params"]
 
     @jax.jit
-    def update(state, window):
-
-        def loss(params):
+    def update(state: State, window: jax.Array) -> tuple[State, Metrics]:
+        def loss(params: Any) -> jax.Array:
             logits, _ = model.apply({"params": params}, window[:, :-1])
             return optax.softmax_cross_entropy_with_integer_labels(logits, window[:, 1:]).mean()
 
@@ -100,45 +100,46 @@ def train(
 
 
 def serve(folder: Path, tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """What ``serve.py`` makes of tokens ``[B, T]``, in a process that can import none of :data:`MISSING`."""
+    """Run ``serve.py`` on tokens `[B, T]` in a process that can import none of BLOCKED, and return its arrays."""
     with whole(folder / "tokens.npy") as file, file.open("wb") as handle:
         np.save(handle, tokens)
-    code = ALONE.format(missing=MISSING, server=repr(str(SERVER)))
+    code = SERVE.format(blocked=BLOCKED, server=repr(str(SERVER)))
     command = [sys.executable, "-c", code, str(folder), "--tokens", "tokens.npy", "--logits", "logits.npz"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode:
         raise Refused(f"serve.py ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    said = json.loads(done.stdout)
-    assert not set(said["imported"]) & set(MISSING), said
+    imported = json.loads(done.stdout)["imported"]
+    assert not set(imported) & set(BLOCKED), imported
     with np.load(folder / "logits.npz") as archive:
         return dict(archive)
 
 
 def compare(
-    model: linen.SequenceModel, params: Any, tokens: np.ndarray, got: dict[str, np.ndarray]
+    model: linen.SequenceModel, params: Any, tokens: np.ndarray, served: dict[str, np.ndarray]
 ) -> tuple[dict[str, float], bool]:
-    """The logits of the server and of this process, each against those of the model on all tokens at once.
+    """Compare the logits of the server and of this process with those of the model on all tokens at once.
 
-    And whether the server's steps have the bits of the steps here, in the logits and in the last state.
+    Returns:
+      The largest relative difference per row of the table; and whether the server's steps give the same bits as the
+      steps in this process, in the logits and in the last state.
     """
     weights, apply = {"params": params}, jax.jit(model.apply)
     expected, _ = apply(weights, tokens)
-    step, zeros = jax.jit(step_of(model)), jnp.zeros((model.num_layers, len(tokens), model.hidden_size), jnp.float32)
-    state, logits = LSTMState(h=zeros, c=zeros), []
+    step, state, logits = jax.jit(step_function(model)), model.zero_state(len(tokens), jnp.float32), []
     for t in range(tokens.shape[1]):
-        one, state = step(weights, tokens[:, t], state)
-        logits.append(one)
-    nudged, _ = apply({"params": moved(params, jax.random.key(0))}, tokens)
-    here = {"logits": np.stack(logits, 1), "h": state.h, "c": state.c}
+        step_logits, state = step(weights, tokens[:, t], state)
+        logits.append(step_logits)
+    rounded, _ = apply({"params": perturbed(params, jax.random.key(0))}, tokens)
+    local = {"logits": np.stack(logits, 1), "h": state.h, "c": state.c}
     size = float(jnp.max(jnp.abs(expected)))
-    away = lambda a: float(np.max(np.abs(np.asarray(a) - expected))) / size
+    difference = lambda a: float(np.max(np.abs(np.asarray(a) - expected))) / size
     rows = {
-        "served, step by step": away(got["logits"]),
-        "served, all at once": away(got["whole"]),
-        "the model here, step by step": away(here["logits"]),
-        "the model, its weights moved by a rounding": away(nudged),
+        "served, step by step": difference(served["logits"]),
+        "served, all at once": difference(served["whole"]),
+        "the model here, step by step": difference(local["logits"]),
+        ROUNDED: difference(rounded),
     }
-    return rows, all(np.array_equal(got[name], a) for name, a in here.items())
+    return rows, all(np.array_equal(served[name], a) for name, a in local.items())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every script of docs/findings still shows what its row says; one that does not any more asks for a new row."""
+"""Every script of docs/findings still shows the fault of its row. If a new version fixes it, the row must change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = ROOT / "docs" / "findings"
 TABLE = (FOLDER / "README.md").read_text().split("## Looked at")[0]
 ROWS = {match[2]: match[1] for match in re.finditer(r"^\| .+? \| (.+?) \| \[(\w+\.py)\]", TABLE, re.MULTILINE)}
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
-OWN = re.compile(r"^\s*(import|from) (jax_lstm|torch_ref|crosscheck|tests)\b", re.MULTILINE)
+OUR_IMPORT = re.compile(r"^\s*(import|from) (jax_lstm|torch_ref|crosscheck|tests)\b", re.MULTILINE)
 
 
 def test_every_script_has_a_row_and_every_row_a_script():
@@ -27,8 +27,8 @@ def test_every_script_has_a_row_and_every_row_a_script():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_it_is_still_seen(name):
-    package, _, known = ROWS[name].partition(" ")
+def test_a_script_still_shows_the_fault(name):
+    package, _, version_in_row = ROWS[name].partition(" ")
     try:
         installed = version(package)
     except PackageNotFoundError:
@@ -39,17 +39,17 @@ def test_it_is_still_seen(name):
     assert done.returncode in (0, 1), done.stderr
     assert f"{package} {installed}" in done.stdout
     assert done.returncode == 0, (
-        f"{package} {installed} does not do what docs/findings says of {known} any more. Say in its README since which "
-        f"version, and remove the script:\n{done.stdout}"
+        f"{package} {installed} no longer does what docs/findings says of {version_in_row}. Write in its README which "
+        f"version fixed it, and remove the script:\n{done.stdout}"
     )
     assert done.stdout.rstrip().endswith("seen")
-    assert re.fullmatch(r"[\d.]+", known)
+    assert re.fullmatch(r"[\d.]+", version_in_row)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_it_needs_nothing_of_ours(name):
+def test_a_script_imports_none_of_our_packages(name):
     text = (FOLDER / name).read_text()
-    assert not OWN.search(text)
+    assert not OUR_IMPORT.search(text)
     assert text.startswith('"""')
     for word in ("Documented: ", "Seen: ", "Why it matters: "):
         assert word in text

@@ -1,4 +1,4 @@
-"""docs/gradient-flow.md: its blocks run, its figures are the command's, its plot is there."""
+"""docs/gradient-flow.md: its figures agree with the command's, and its plot exists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LENGTH, HIDDEN, TRAIN_STEPS, SEED = (
 
 
 def same(got: str, expected: str) -> bool:
-    """Equal words, and figures within two units of their last digit: rounding differs between processors."""
+    """Check that the words are equal, and the figures within two units of their last digit, since processors differ."""
     figure = r"-?\d[\d.]*(?:e[+-]\d+)?"
     if re.sub(figure, "#", got).split() != re.sub(figure, "#", expected).split():
         return False
@@ -40,8 +40,8 @@ def same(got: str, expected: str) -> bool:
 
 def near(a: str, b: str) -> bool:
     (x, power), (y, other) = (text.partition("e")[::2] for text in (a, b))
-    apart = float(x) * 10.0 ** (int(power or 0) - int(other or 0)) - float(y)
-    return abs(apart) <= 2.01 * 10.0 ** -len(y.partition(".")[2])
+    difference = float(x) * 10.0 ** (int(power or 0) - int(other or 0)) - float(y)
+    return abs(difference) <= 2.01 * 10.0 ** -len(y.partition(".")[2])
 
 
 def is_shown(line: str) -> bool:
@@ -52,41 +52,41 @@ def rows(table: TextTable) -> list[str]:
     return [" ".join(row) for row in table.rows]
 
 
-def test_figures_are_compared_by_their_digits():
+def test_the_comparison_of_figures_depends_on_their_digits():
     assert same("a 1.41e-223 b", "a 1.42e-223 b")
     assert not same("a 1.41e-223 b", "a 1.41e-222 b")
     assert not same("a 0.60 b", "a 0.63 b")
     assert not same("a 0.60 b", "c 0.60 b")
 
 
-def test_it_names_the_command_with_its_defaults():
-    described = CliRunner().invoke(cli.app, ["gradient-flow", "--help"], env={"COLUMNS": "140"}).stdout
+def test_the_document_names_the_command_with_its_defaults():
+    help_text = CliRunner().invoke(cli.app, ["gradient-flow", "--help"], env={"COLUMNS": "140"}).stdout
     for name, value in (("length", LENGTH), ("hidden", HIDDEN), ("train-steps", TRAIN_STEPS), ("seed", SEED)):
-        assert re.search(rf"--{name} .*\[default: {value}\]", re.sub(r"\s+", " ", described))
+        assert re.search(rf"--{name} .*\[default: {value}\]", re.sub(r"\s+", " ", help_text))
     for option in re.findall(r"`[^`]*(--[\w-]+)[^`]*`", TEXT):
-        assert option in described
+        assert option in help_text
 
 
 def measured(name: str) -> Measured:
-    """One network of the study by the JAX side alone, whose figures the tables show."""
+    """Measure one network of the study in JAX, whose figures the tables show."""
     (network,) = (n for n in study_networks(LENGTH, HIDDEN, SEED) if n.name == name)
     return Measured(network, run_in_jax(network), Verdict((), ()), mean_radius(network))
 
 
 @pytest.mark.isa
 @pytest.mark.parametrize("name", ["RNN tanh", pytest.param("LSTM, forget bias chrono", marks=pytest.mark.slow)])
-def test_its_figures_are_the_measured_ones(name):
-    """One row of each of the two main tables, as the command would print it."""
+def test_its_figures_agree_with_a_measurement(name):
+    """Compare one row of each of the two main tables with what the command would print."""
     one = measured(name)
     if one.mean_radius is not None:
-        assert abs(one.mean_radius / one.rate.factor - 1) < 0.01  # what the issue asks for
+        assert abs(one.mean_radius / one.rate.factor - 1) < 0.01  # the requirement
         assert one.radius > 1.05 * one.rate.factor
     study = Study(LENGTH, HIDDEN, SEED, 0, (one,), ())
     (row,) = rows(rnn_table(study) if one.network.kind == "rnn" else lstm_table(study))
     assert is_shown(row), row
 
 
-def test_the_plot_is_there():
+def test_the_plot_exists():
     (name,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
     with Image.open(ROOT / "docs" / name) as image:
         assert image.size[0] > 1_000
@@ -95,7 +95,7 @@ def test_the_plot_is_there():
 
 
 @pytest.mark.slow
-def test_all_its_figures_are_the_commands():
+def test_all_its_figures_agree_with_the_command():
     study = run_study(LENGTH, HIDDEN, SEED, TRAIN_STEPS, 2)
     assert study.ok
     main = tables(study)[:2]

@@ -1,4 +1,4 @@
-"""Every document runs: its blocks print what stands below them, its commands exist, its links lead somewhere."""
+"""Every document is checked: the output of its blocks, its commands and its links."""
 
 from __future__ import annotations
 
@@ -28,48 +28,48 @@ COMMANDS = {
 }
 
 
-def check(some, folder, flags):
-    """Compare all blocks. Without torch, compare those before the first that needs it, and skip the rest."""
-    outputs = documents.run(some, folder, flags)
-    for block, printed in zip(some, outputs, strict=False):
+def check(code_blocks, folder, flags):
+    """Compare the output of all blocks. Without torch, stop before the first block that needs it, and skip."""
+    outputs = documents.run(code_blocks, folder, flags)
+    for block, printed in zip(code_blocks, outputs, strict=False):
         expected = block.output or ""
         assert same_text(printed, expected), f"{block.place} prints\n{printed}\nand the document says\n{expected}"
-    if len(outputs) < len(some):
+    if len(outputs) < len(code_blocks):
         need("torch")
-    assert len(outputs) == len(some)
+    assert len(outputs) == len(code_blocks)
 
 
 @pytest.mark.isa
 @pytest.mark.parametrize("document", PYTHON)
-def test_blocks_print_what_follows_them(document, tmp_path):
-    """Compile quickly: XLA takes most of the time of a short block. The slow test below compiles as for users."""
+def test_blocks_print_the_text_that_follows_them(document, tmp_path):
+    """They are compiled quickly, to save time. The slow test below compiles as for users."""
     check(blocks(document, "python"), tmp_path, xla_flags.FLAGS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", PYTHON)
 def test_all_blocks_as_a_reader_runs_them(document, tmp_path):
-    """Those that are marked ``python slow`` among them."""
+    """This includes the blocks marked ``python slow``."""
     check(blocks(document, "python", "python slow"), tmp_path, xla_flags.AS_USERS_COMPILE)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_block_says_what_it_is(document):
-    """An indented block says nothing, and so no test would know what to do with it."""
+def test_every_block_names_its_language(document):
+    """An indented block has no language, so no test would check it."""
     indented = [f"{document}:{token.map[0] + 1}" for token in tokens(document) if token.type == "code_block"]
     assert not indented, f"fence these blocks: {indented}"
     for block in blocks(document):
-        assert block.language in LANGUAGES, f"{block.place}: {block.language!r} is none of {LANGUAGES}"
+        assert block.language in LANGUAGES, f"{block.place}: {block.language!r} is not one of {LANGUAGES}"
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_exists(line):
-    assert documents.why_not_a_command(line) == "", COMMANDS[line]
+    assert documents.command_error(line) == "", COMMANDS[line]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_somewhere(document):
+def test_the_targets_of_links_exist(document):
     for link in links(document):
         path, _, anchor = link.partition("#")
         if "://" in link:
@@ -84,17 +84,17 @@ def test_every_document_is_in_the_index():
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= index
 
 
-def test_the_page_of_json_is_made_from_the_schema():
+def test_the_page_about_json_agrees_with_the_schema():
     assert (ROOT / "docs" / "json.md").read_text(encoding="utf-8") == json_page.page()
 
 
-def test_the_constants_of_the_verdict_are_the_codes():
+def test_the_constants_in_the_page_about_the_verdict_agree_with_the_code():
     need("torch")
     rows = re.findall(r"^\| `(\w+)\.(.+?)` \| (.+?) \|", (ROOT / "docs/verdict.md").read_text(), re.MULTILINE)
     assert len(rows) >= 16
     for module, name, value in rows:
-        found = eval(name, vars(import_module(f"crosscheck.{module}")))
-        assert found == eval(value), f"crosscheck.{module}.{name} is {found}, and the table says {value}"
+        actual = eval(name, vars(import_module(f"crosscheck.{module}")))
+        assert actual == eval(value), f"crosscheck.{module}.{name} is {actual}, and the table says {value}"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_constants_of_the_verdict_are_the_codes():
         ("errs by 3.1e-01 (one way)", "errs by 3.2e-03 (one way)", False),
     ],
 )
-def test_the_rule_of_printed_text(got, expected, same):
+def test_the_rule_for_printed_text(got, expected, same):
     assert same_text(got, expected) is same
 
 
@@ -128,7 +128,7 @@ def test_the_rule_of_printed_text(got, expected, same):
     ("line", "why"),
     [
         ("make test lint  # both", ""),
-        ("make tests", "'tests' is none of"),
+        ("make tests", "'tests' is not one of"),
         ("crosscheck", ""),
         ("crosscheck --case notebook --report out", ""),
         ("crosscheck --cases notebook", "No such option"),
@@ -138,24 +138,24 @@ def test_the_rule_of_printed_text(got, expected, same):
         ("crosscheck gradient --length 100", "No such command 'gradient'"),
         ("crosscheck checkpoint", "Missing parameter: file"),
         ("pip install '.[crosscheck]'", ""),
-        ("pip install '.[nothing]'", "is none of"),
+        ("pip install '.[nothing]'", "is not one of"),
         ("python -m pytest -q", ""),
-        ("python -m pytest --no-such-option", "'--no-such-option' is none of"),
+        ("python -m pytest --no-such-option", "'--no-such-option' is not one of"),
         ("python no_such_script.py", "No such file"),
-        ("rm -rf /", "no command that"),
+        ("rm -rf /", "knows only the commands"),
     ],
 )
-def test_what_a_command_line_is_checked_for(line, why):
-    found = documents.why_not_a_command(line)
-    assert found == why if not why else why.lower() in found.lower(), found
+def test_what_is_checked_in_a_command_line(line, why):
+    error = documents.command_error(line)
+    assert error == why if not why else why.lower() in error.lower(), error
 
 
 def test_blocks_run_in_order_in_one_namespace(tmp_path):
-    some = [
+    two_blocks = [
         Block("a.md", 3, "python", "a = 1\nprint(a)"),
         Block("a.md", 9, "python", "open('b', 'w').close()\nprint(a + 1)"),
     ]
-    assert documents.run(some, tmp_path) == ["1\n", "2\n"]
+    assert documents.run(two_blocks, tmp_path) == ["1\n", "2\n"]
     assert (tmp_path / "b").exists()
     with pytest.raises(AssertionError, match=r'"a.md", line 11(.|\n)*ZeroDivisionError'):
         documents.run([Block("a.md", 9, "python", "a = 1\na / 0")], tmp_path)

@@ -1,4 +1,4 @@
-"""The tables of README and docs are the commands' own. That blocks run and links lead somewhere is in test_docs."""
+"""The tables of README and docs agree with the commands. test_pages.py checks blocks, commands and links."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TABLE = next(text for text in TABLES if text.startswith("case "))
 ROWS = {line.split()[0]: line for line in TABLE.splitlines() if line.split() and line.split()[0] in CASES}
 
 
-def test_it_is_short():
+def test_the_readme_is_short():
     assert len(README.splitlines()) < 140
 
 
@@ -44,7 +44,7 @@ def test_the_table_has_every_case_with_its_verdict():
 
 @pytest.mark.isa
 @pytest.mark.parametrize("name", ["notebook", "stacked", "rnn-relu"])
-def test_the_tables_limits_are_the_measured_ones(name):
+def test_the_limits_in_the_table_agree_with_a_measurement(name):
     (results,) = run_suite([CASES[name]])
     _, limit_a, _, limit_b = map(float, FIGURE.findall(ROWS[name]))
     for check, limit in (("float64", limit_a), ("float32", limit_b)):
@@ -52,25 +52,25 @@ def test_the_tables_limits_are_the_measured_ones(name):
         assert min(limits) / 2 < limit < max(limits) * 2
 
 
-def test_its_options_are_the_commands():
-    described = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "120"}).stdout
+def test_the_readme_has_the_options_of_the_command():
+    help_text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "120"}).stdout
     (row,) = (line for line in README.splitlines() if line.startswith("| `crosscheck` |"))
-    of_the_shell = {"--help", "--version", "--install", "--show"}
-    assert set(re.findall(r"--\w+", row)) == set(re.findall(r"--\w+", described)) - of_the_shell
+    general_options = {"--help", "--version", "--install", "--show"}
+    assert set(re.findall(r"--\w+", row)) == set(re.findall(r"--\w+", help_text)) - general_options
     assert f", {len(CASES)} cases (" in row
 
 
-def test_its_commands_exist_with_their_options():
+def test_the_subcommands_exist_with_their_options():
     known = CliRunner().invoke(cli.app, ["--help"]).stdout
     shown = re.findall(r"`crosscheck ([a-z][a-z-]*)([^`]*)`", README + DOCS)
     assert {name for name, _ in shown} == set(re.findall(r"^  ([a-z-]+) ", known.split("Commands:")[1], re.MULTILINE))
     for name, options in shown:
-        described = CliRunner().invoke(cli.app, [name, "--help"]).stdout
-        assert set(re.findall(r"--\w+", options)) <= set(re.findall(r"--\w+", described))
+        help_text = CliRunner().invoke(cli.app, [name, "--help"]).stdout
+        assert set(re.findall(r"--\w+", options)) <= set(re.findall(r"--\w+", help_text))
 
 
-def test_the_kill_score_is_of_todays_catalogue():
-    """The share of crosscheck itself: all that apply to each case, of today's catalogue."""
+def test_the_mutation_score_has_the_current_catalogue():
+    """crosscheck itself rejects all faults that apply to each case."""
     assert f"plants {len(FAULTS)} known mistakes" in README
     assert f"killed {len(FAULTS)} of {len(FAULTS)} faults; 0 false alarms in" in DOCS
     assert f"{len(MUTANTS)} of {len(MUTANTS)} broken comparers noticed: ok" in DOCS
@@ -90,24 +90,24 @@ def printed(file, *options):
     return done.stdout.splitlines()
 
 
-def test_the_speed_table_is_the_commands():
+def test_the_speed_table_agrees_with_the_command():
     speed = README.split("## Speed")[1].split("\n## ")[0]
     table = [line for line in speed.splitlines() if line.startswith("|")]
     assert table == [line for line in printed("cpu-2-cores.json", "--brief") if line.startswith("|")]
 
 
-def test_the_losses_in_forward_are_the_results():
+def test_the_forward_passes_in_which_torch_is_faster_agree_with_the_results():
     content = json.loads((ROOT / "benchmarks" / "results" / "cpu-2-cores.json").read_text())
     forward = [row for row in from_content(content).rows if row.kind == "forward"]
     base = base_rows(forward)
-    losses = {row: found.inverse for row in forward if (found := compared(row, base)).faster}
-    torch = [found for row, found in losses.items() if row.implementation == TORCH]
-    told = re.search(
+    losses = {row: comparison.inverse for row in forward if (comparison := compared(row, base)).faster}
+    torch = [comparison for row, comparison in losses.items() if row.implementation == TORCH]
+    quoted = re.search(
         r"torch is faster than ours in (\w+) of these (\w+), by up to (\d\.\d+), and no JAX library is in any", README
     ).groups()
     numbers = ["none", "one", "two", "three", "four", "five", "six"]
-    most = units(max(torch, key=lambda found: found.ratio))
-    assert told == (numbers[len(torch)], numbers[len(base)], most)
+    largest = units(max(torch, key=lambda comparison: comparison.ratio))
+    assert quoted == (numbers[len(torch)], numbers[len(base)], largest)
     assert len(losses) == len(torch)
 
 
@@ -117,5 +117,5 @@ def test_the_results_are_quoted_as_the_command_prints_them():
     assert {file for file, _ in quoted} == {path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")}
     for file, quote in quoted:
         lines = [line.removeprefix("> ") for line in quote.splitlines() if line != ">"]
-        said = (f"{OURS} is ", f"no difference between {OURS} ", "too few runs, ")
-        assert lines == [line for line in printed(file) if line.startswith(said)]
+        statements = (f"{OURS} is ", f"no difference between {OURS} ", "too few runs, ")
+        assert lines == [line for line in printed(file) if line.startswith(statements)]

@@ -1,4 +1,4 @@
-"""The harness of the examples: a stopped run continues to the same files, and a wrong folder is refused in one line."""
+"""Runs of the examples: a stopped run continues to the same files, and a wrong folder is refused with one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orbax.checkpoint
 import pytest
 
 from examples.run import Refused, Run
+from tests.support.example_commands import contents
 
 SETTINGS = {"size": 3}
 
@@ -24,10 +25,6 @@ def start_state(size=3):
     return {"a": jnp.arange(size, dtype=jnp.float32)}
 
 
-def contents(folder):
-    return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
-
-
 def run_whole(folder, steps=10, **options):
     run = Run(folder, SETTINGS)
     state = run.train(start_state(), step, steps, 3, **options)
@@ -35,30 +32,34 @@ def run_whole(folder, steps=10, **options):
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was not stopped."""
+    return run_whole(tmp_path_factory.mktemp("runs") / "whole")
+
+
 @pytest.mark.parametrize("stop_at", [0, 2, 3, 7, 9])
-def test_a_stopped_run_continues_to_the_same_files(tmp_path, stop_at):
+def test_a_stopped_run_continues_to_the_same_files(tmp_path, whole, stop_at):
     def stopped(state, n):
         if n == stop_at:
             raise KeyboardInterrupt
         return step(state, n)
 
-    run_whole(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path / "stopped", SETTINGS).train(start_state(), stopped, 10, 3)
     assert len(Run(tmp_path / "stopped", SETTINGS).metrics()) == stop_at // 3
     run_whole(tmp_path / "stopped")
-    assert contents(tmp_path / "whole") == contents(tmp_path / "stopped")
-    assert [row["step"] for row in Run(tmp_path / "whole", SETTINGS).metrics()] == [3, 6, 9, 10]
+    assert contents(whole.folder) == contents(tmp_path / "stopped")
+    assert [row["step"] for row in whole.metrics()] == [3, 6, 9, 10]
 
 
-def test_a_line_ahead_of_its_checkpoint_is_written_anew(tmp_path):
-    run = run_whole(tmp_path / "whole")
+def test_a_line_without_a_checkpoint_is_written_again(tmp_path, whole):
     Run(tmp_path / "ahead", SETTINGS).train(start_state(), step, 6, 3)
-    (tmp_path / "ahead" / "metrics.csv").write_bytes((tmp_path / "whole" / "metrics.csv").read_bytes())
-    assert run_whole(tmp_path / "ahead").metrics() == run.metrics()
+    (tmp_path / "ahead" / "metrics.csv").write_bytes((whole.folder / "metrics.csv").read_bytes())
+    assert run_whole(tmp_path / "ahead").metrics() == whole.metrics()
 
 
-def test_until_ends_it_and_a_restart_leaves_it_ended(tmp_path):
+def test_until_ends_a_run_and_a_restart_does_not_continue_it(tmp_path):
     options = {"evaluate": lambda state: {"held_out": float(state["a"][0])}, "until": lambda row: row["held_out"] > 5}
     for _ in range(2):
         rows = run_whole(tmp_path / "run", **options).metrics()
@@ -66,7 +67,7 @@ def test_until_ends_it_and_a_restart_leaves_it_ended(tmp_path):
         assert [row["step"] for row in rows] == [3, 6]
 
 
-def no_run(folder):
+def foreign_file(folder):
     (folder / "thesis.txt").write_text("mine")
 
 
@@ -78,7 +79,7 @@ def damaged_settings(folder):
     (folder / "settings.json").write_text('{"size": ')
 
 
-def settings_of_no_run(folder):
+def settings_that_are_a_number(folder):
     (folder / "settings.json").write_text("17")
 
 
@@ -94,23 +95,23 @@ def other_names(folder):
     (folder / "settings.json").write_text(json.dumps(SETTINGS))
 
 
-def further(folder):
+def more_steps(folder):
     run_whole(folder, steps=12)
 
 
 @pytest.mark.parametrize(
     ("prepare", "says"),
     [
-        (no_run, "not empty, and no run of ours"),
+        (foreign_file, "not empty, and not a run of an example"),
         (other_settings, "another run (size 4 there, 3 here)"),
-        (damaged_settings, "its settings.json is none of ours"),
-        (settings_of_no_run, "its settings.json is none of ours"),
+        (damaged_settings, "its settings.json is not one of an example"),
+        (settings_that_are_a_number, "its settings.json is not one of an example"),
         (other_shape, "step 3 does not fit this model"),
         (other_names, "step 3 does not fit this model"),
-        (further, "has done 12 already"),
+        (more_steps, "already has 12 steps"),
     ],
 )
-def test_a_wrong_folder_is_refused_and_left_as_it_was(tmp_path, prepare, says):
+def test_a_wrong_folder_is_refused_and_not_changed(tmp_path, prepare, says):
     prepare(tmp_path)
     before = contents(tmp_path)
     with pytest.raises(Refused) as refused:
@@ -122,10 +123,10 @@ def test_a_wrong_folder_is_refused_and_left_as_it_was(tmp_path, prepare, says):
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="give a folder that can be written to"):
+    with pytest.raises(Refused, match="give a folder that you can write to"):
         Run(tmp_path / "file" / "run", SETTINGS)
 
 
-def test_what_a_kill_left_beside_the_settings_is_no_foreign_file(tmp_path):
+def test_a_temporary_file_of_a_killed_run_is_not_a_foreign_file(tmp_path):
     (tmp_path / ".settings.json.17").write_text("{")
     assert run_whole(tmp_path).metrics()

@@ -1,4 +1,4 @@
-"""Which backend runs a call: what cudnn is told, what it refuses and by what name, and what "auto" chooses and says."""
+"""The choice of a backend: the precision of cudnn, the calls that it refuses, and the choice and reason of "auto"."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize(("precision", "default", "tf32"), PRECISIONS)
-def test_tf32_only_where_the_precision_allows_it(precision, default, tf32, calls):
+def test_cudnn_uses_tf32_only_if_the_precision_allows_it(precision, default, tf32, calls):
     params, x, _ = problem()
     run = lambda p, x: jax_lstm.lstm(p, x, backend="cudnn", precision=precision)
     with jax.default_matmul_precision(default):
@@ -79,7 +79,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_refuses_by_name_and_auto_runs_on_scan(name, calls):
+def test_cudnn_refuses_a_call_with_a_reason_and_auto_chooses_scan(name, calls):
     params, x, options, message = REFUSED[name]
     error = rf"backend='cudnn' cannot run this call: [^;]*{message}[^;]*\. Write backend='scan'"
     with pytest.raises(ValueError, match=error):
@@ -93,12 +93,12 @@ def test_it_refuses_by_name_and_auto_runs_on_scan(name, calls):
     assert not calls
 
 
-def test_it_names_all_that_stands_against_it(calls):
+def test_the_error_names_every_reason(calls):
     with pytest.raises(ValueError, match=r"float64.*; it has no reset; it has no truncate_every; .*'lean'"):
         jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2, residuals="lean")
 
 
-def test_other_functions_than_lstm_refuse_it(calls):
+def test_functions_other_than_lstm_refuse_cudnn(calls):
     params, x, _ = problem()
     with pytest.raises(ValueError, match=r"the c of every step is asked for \(lstm_states\)"):
         jax_lstm.lstm_states(params, x, backend="cudnn")
@@ -111,8 +111,8 @@ def test_other_functions_than_lstm_refuse_it(calls):
 
 
 @pytest.mark.skipif(bool(GPUS), reason="this machine has a GPU")
-def test_without_cuda_it_is_refused_before_tracing():
-    """JAX itself would raise an AttributeError from within."""
+def test_without_cuda_cudnn_is_refused_before_tracing():
+    """JAX itself raises an AttributeError that does not explain it."""
     params, x, _ = problem()
     assert choose_backend(params, x) == ("scan", "cudnn cannot run this call: JAX has no CUDA device here")
     for run in (jax_lstm.lstm, jax.jit(jax_lstm.lstm, static_argnames="backend"), choose_backend):
@@ -122,8 +122,8 @@ def test_without_cuda_it_is_refused_before_tracing():
 
 @pytest.mark.parametrize("has_library", [True, False])
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
-def test_what_is_chosen_on_each_platform(platform, has_library, monkeypatch):
-    """As far as it can be known on a CPU: the devices that JAX would list, and what its plugin would bring."""
+def test_the_choice_on_each_platform(platform, has_library, monkeypatch):
+    """The test replaces the devices that JAX lists, and the library of its plugin."""
 
     def devices(asked=None):
         if asked not in (platform, None):
@@ -146,7 +146,7 @@ def test_what_is_chosen_on_each_platform(platform, has_library, monkeypatch):
             choose_backend(params, x, backend="cudnn")
 
 
-def test_x_on_another_device_is_refused_where_that_is_known(monkeypatch):
+def test_x_on_another_device_is_refused_if_its_device_is_known(monkeypatch):
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
     params, x, _ = problem()
     with pytest.raises(ValueError, match="x lies on cpu"):

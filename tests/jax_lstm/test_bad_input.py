@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Bad input: an error before any computation, naming the argument, what was expected, what came."""
+"""Wrong input raises an error before any computation. It names the argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_lstm_refuses(name):
+def test_lstm_refuses_wrong_input(name):
     params, x, options, error, message = CASES[name]
     options = dict(options)
     state = options.pop("state", None)
@@ -89,24 +89,24 @@ def test_lstm_refuses(name):
 
 
 @pytest.mark.parametrize("argument", ["x", "params", "lengths"])
-def test_lstm_refuses_what_is_torchs(argument):
+def test_lstm_refuses_tensors_of_torch(argument):
     torch = need("torch")
-    given = {"x": torch.ones(4, 6, 3), "params": torch.nn.LSTM(3, 5).state_dict(), "lengths": torch.ones(4)}[argument]
-    arguments = {"params": P, "x": X, argument: given}
-    told = "a torch tensor came" if argument == "lengths" else r"a torch tensor came .*convert\.from_torch"
+    tensors = {"x": torch.ones(4, 6, 3), "params": torch.nn.LSTM(3, 5).state_dict(), "lengths": torch.ones(4)}[argument]
+    arguments = {"params": P, "x": X, argument: tensors}
+    message = "a torch tensor came" if argument == "lengths" else r"a torch tensor came .*convert\.from_torch"
     for function in (jax_lstm.lstm, jax_lstm.lstm_states):
-        with pytest.raises(TypeError, match=told):
+        with pytest.raises(TypeError, match=message):
             function(**arguments)
 
 
 @pytest.mark.parametrize("name", ["features of x", "integer x", "shape of lengths", "dropout without key", "backend"])
-def test_it_refuses_under_jit_too(name):
+def test_lstm_refuses_wrong_input_under_jit(name):
     params, x, options, error, message = CASES[name]
     with pytest.raises(error, match=message):
         jax.jit(lambda p, x: jax_lstm.lstm(p, x, **options))(params, x)
 
 
-def test_rnn_refuses():
+def test_rnn_refuses_wrong_input():
     with pytest.raises(ValueError, match=r"params are an LSTM's .*use jax_lstm.lstm"):
         jax_lstm.rnn(P, X)
     with pytest.raises(ValueError, match="nonlinearity must be 'tanh' or 'relu'; got 'gelu'"):
@@ -122,10 +122,10 @@ def test_rnn_refuses():
         jax_lstm.rnn(RNN, X, reset=np.ones((4, 6), bool), reset_state=state)
 
 
-def test_cells_refuse():
+def test_cells_refuse_wrong_input():
     cell = {n.removesuffix("_l0"): a for n, a in jax_lstm.init_lstm(jax.random.key(0), 3, 5).items()}
     state = LSTMState(H[0], H[0])
-    for params, x, given, error, message in (
+    for params, x, state_or_pair, error, message in (
         (cell, X[:, 0], (H[0], H[0]), TypeError, "state must be a jax_lstm.LSTMState"),
         (cell, X[:, 0, :2], state, ValueError, r"x must be \[\*batch, D\] with D = 3; got shape \(4, 2\)"),
         (cell, X[:, 0].astype(int), state, TypeError, "x must be floating point"),
@@ -143,7 +143,7 @@ def test_cells_refuse():
         (cell | {"bias": H}, X[:, 0], state, ValueError, "unexpected entry 'bias'"),
     ):
         with pytest.raises(error, match=message):
-            jax_lstm.lstm_cell(params, given, x)
+            jax_lstm.lstm_cell(params, state_or_pair, x)
     with pytest.raises(ValueError, match="are an LSTM's"):
         jax_lstm.rnn_cell(cell, H[0], X[:, 0])
     rnn = {n.removesuffix("_l0"): a for n, a in RNN.items()}
@@ -164,7 +164,7 @@ def test_cells_refuse():
         ({"forget_bias": 1.0, "bias": False}, ValueError, "forget_bias must be None"),
     ],
 )
-def test_init_refuses(options, error, message):
+def test_init_refuses_wrong_options(options, error, message):
     with pytest.raises(error, match=message):
         jax_lstm.init_lstm(**{"key": jax.random.key(0), "input_size": 3, "hidden_size": 5} | options)
     linen_options = {"hidden_size": 5} | options

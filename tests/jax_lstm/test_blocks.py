@@ -1,4 +1,4 @@
-"""Blocks of time steps and hand-made transposes change how it is computed, and not what."""
+"""Blocks of time steps, and transposes that are written by hand, change no result; and they save memory."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ import pytest
 
 import jax_lstm
 from jax_lstm._src import blocks, products
-from jax_lstm._src.custom_transpose import call_with_transpose
-from tests.support.arrays import drawn_weights, normal, state_of
+from tests.support.arrays import assert_close, drawn_weights, normal, state_of
 
 B, D, H = 3, 2, 4
 OPTIONS = {
     "plain": {},
     "lean": {"residuals": "lean"},
     "lengths": {"lengths": np.array([7, 0, 4])},
-    "reset and cuts": {"reset": np.arange(3 * 7).reshape(3, 7) % 5 == 3, "truncate_every": 3},
+    "reset and truncation": {"reset": np.arange(3 * 7).reshape(3, 7) % 5 == 3, "truncate_every": 3},
     "chunks": {"checkpoint_every": 5},
 }
-NETWORKS = {"both ways": {"bidirectional": True}, "projection": {"proj_size": 2}}
+NETWORKS = {"both directions": {"bidirectional": True}, "projection": {"proj_size": 2}}
 
 
-def close(got, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), got, expected)
+CLOSE = {"rtol": 1e-11, "atol": 1e-12}
 
 
 def problem(network):
@@ -33,18 +31,18 @@ def problem(network):
 
 
 def in_small_blocks(monkeypatch):
-    """Blocks of three steps, and of two for the gradients of weights. Returns the list of what was cut so."""
-    cut = []
+    """Use blocks of three steps, and of two for weight gradients. Return a list that gets the lengths of the latter."""
+    lengths = []
     for module in ("recurrence", "tangents"):
         monkeypatch.setattr(f"jax_lstm._src.{module}.block_steps", lambda length, sums: min(3, length))
     monkeypatch.setattr(products, "one_device", lambda *trees: True)
-    monkeypatch.setattr(products, "near_divisor", lambda length, wanted: cut.append(length) or min(2, length))
-    jax.clear_caches()  # or what was traced before, in other blocks, is what runs
-    return cut
+    monkeypatch.setattr(products, "near_divisor", lambda length, wanted: lengths.append(length) or min(2, length))
+    jax.clear_caches()  # otherwise programs that were traced before, with other blocks, would run
+    return lengths
 
 
 def derivatives(args, options):
-    """Gradients, a tangent, and a Hessian-vector product of a loss of all outputs, with respect to everything."""
+    """Return the gradient, a tangent and a Hessian-vector product of a loss of all outputs."""
 
     def loss(args):
         y, last = jax_lstm.lstm(*args, **options)
@@ -58,27 +56,27 @@ def derivatives(args, options):
 @pytest.mark.parametrize(
     ("network", "name"),
     [
-        ("both ways", "plain"),
-        pytest.param("both ways", "lengths", marks=pytest.mark.slow),
-        ("both ways", "chunks"),
+        ("both directions", "plain"),
+        pytest.param("both directions", "lengths", marks=pytest.mark.slow),
+        ("both directions", "chunks"),
         pytest.param("projection", "plain", marks=pytest.mark.slow),
         ("projection", "lean"),
-        ("projection", "reset and cuts"),
+        ("projection", "reset and truncation"),
     ],
 )
-def test_blocks_do_not_show(network, name, monkeypatch):
-    """Seven steps in blocks of 3, 3 and 1, and weight gradients in blocks of two, against one block."""
+def test_blocks_change_no_derivative(network, name, monkeypatch):
+    """Compare seven steps in blocks of 3, 3 and 1, with weight gradients in blocks of two, with one block."""
     args = problem(network)
     run = lambda: jax.jit(lambda args: derivatives(args, OPTIONS[name]))(args)
     expected = run()
-    cut = in_small_blocks(monkeypatch)
-    close(run(), expected)
-    assert cut, "no gradient of weights was computed in blocks"
+    lengths = in_small_blocks(monkeypatch)
+    assert_close(run(), expected, **CLOSE)
+    assert lengths, "no gradient of weights was computed in blocks"
 
 
 @pytest.mark.parametrize("mapped", ["x", "params", "both"])
 def test_gradients_of_a_mapped_run(mapped, monkeypatch):
-    """grad of vmap, where the transposes are mapped, against vmap of grad, where they are not."""
+    """Compare grad of vmap, which maps the transposes, with vmap of grad, which does not."""
     monkeypatch.setattr(products, "one_device", lambda *trees: True)
     jax.clear_caches()
     params, x, _ = problem("projection")
@@ -95,11 +93,11 @@ def test_gradients_of_a_mapped_run(mapped, monkeypatch):
         each if axis == 0 else jax.tree.map(lambda a: jnp.sum(a, 0), each)
         for each, axis in zip(single, axes, strict=True)
     )
-    close(got, expected)
+    assert_close(got, expected, **CLOSE)
 
 
-def test_cotangents_are_written_where_the_gates_were():
-    """No second array as large as the gates, which are 4 of these floats; the rest is h, c, x, dy and copies."""
+def test_cotangents_reuse_the_memory_of_the_gates():
+    """No second array is as large as the gates, which have 4 of these floats. The rest is h, c, x, dy and copies."""
     steps, batch, hidden = 512, 4, 64
     params = drawn_weights(hidden, hidden, dtype=np.float32)
     x = jnp.zeros((steps, batch, hidden), jnp.float32)
@@ -111,30 +109,30 @@ def test_cotangents_are_written_where_the_gates_were():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrow_weight_gradients_in_blocks(dtype, monkeypatch):
-    """One rounding at the end: as near to one product over all steps as that rounding allows."""
-    params, x, _ = problem("both ways")
+    """The sum of the blocks is rounded once, so it differs from one product over all steps by that rounding only."""
+    params, x, _ = problem("both directions")
     params, x = jax.tree.map(lambda a: a.astype(dtype), (params, x))
     gradient = lambda: jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))))(params)
     expected = gradient()
-    cut = in_small_blocks(monkeypatch)
+    lengths = in_small_blocks(monkeypatch)
     for name, got in gradient().items():
         assert got.dtype == dtype
         scale = jnp.max(jnp.abs(expected[name].astype(jnp.float64)))
         difference = jnp.max(jnp.abs(got.astype(jnp.float64) - expected[name].astype(jnp.float64)))
         assert difference <= 2 * jnp.finfo(dtype).eps * scale, name
-    assert cut
+    assert lengths
 
 
 def test_batch_axes_of_one_element():
-    """[2, 1, T, D] and [1, 1, T, D] are [2, T, D] and [T, D], whatever comes with them."""
-    params, x, state = problem("both ways")
-    lengths, reset = np.array([7, 4, 2]), OPTIONS["reset and cuts"]["reset"]
+    """`[2, 1, T, D]` and `[1, 1, T, D]` give the results of `[2, T, D]` and `[T, D]`, with every option."""
+    params, x, state = problem("both directions")
+    lengths, reset = np.array([7, 4, 2]), OPTIONS["reset and truncation"]["reset"]
 
     def run(rows, batch):
         first = lambda a, axis=0: np.take(a, range(rows), axis).reshape(*a.shape[:axis], *batch, *a.shape[axis + 1 :])
-        given = {"lengths": first(lengths, 0) if batch else lengths[0], "reset": first(reset)}
+        options = {"lengths": first(lengths, 0) if batch else lengths[0], "reset": first(reset)}
         args = params, first(x), jax.tree.map(lambda a: first(a, 1), state)
-        got = jax.jit(lambda *args: (jax_lstm.lstm(*args, **given), jax_lstm.lstm_states(*args, **given)))(*args)
+        got = jax.jit(lambda *args: (jax_lstm.lstm(*args, **options), jax_lstm.lstm_states(*args, **options)))(*args)
         assert [a.shape for a in jax.tree.leaves(got)] == [
             (*batch, 7, 2 * H),
             *[(2, *batch, H)] * 2,
@@ -142,14 +140,14 @@ def test_batch_axes_of_one_element():
         ]
         return jax.tree.map(np.ravel, got)
 
-    close(run(2, (2, 1)), run(2, (2,)))
-    alone = run(1, ())
-    close(run(1, (1,)), alone)
-    close(run(1, (1, 1)), alone)
+    assert_close(run(2, (2, 1)), run(2, (2,)), **CLOSE)
+    single = run(1, ())
+    assert_close(run(1, (1,)), single, **CLOSE)
+    assert_close(run(1, (1, 1)), single, **CLOSE)
 
 
 def test_a_batch_of_one_needs_no_copies():
-    """Two copies of the gates, 4 of these floats each, and some of h, where the axis of one element is in the way."""
+    """If the axis of one element is not removed, XLA copies the gates twice, 4 of these floats each, and h."""
     steps, hidden = 1000, 64
     params = drawn_weights(hidden, hidden, dtype=np.float32)
     x = jnp.zeros((1, steps, hidden), jnp.float32)
@@ -159,7 +157,7 @@ def test_a_batch_of_one_needs_no_copies():
 
 
 def test_a_training_step_over_100000_steps_fits_in_200_mb():
-    """In chunks of about √T; the projected inputs of the whole sequence alone would be 205 MB."""
+    """In chunks of about √T. The projected inputs of the whole sequence would take 205 MB."""
     steps, inputs, hidden = 100_000, 32, 128
     params = drawn_weights(inputs, hidden, dtype=np.float32)
     x = jax.ShapeDtypeStruct((1, steps, inputs), jnp.float32)
@@ -168,46 +166,9 @@ def test_a_training_step_over_100000_steps_fits_in_200_mb():
     assert compiled.memory_analysis().temp_size_in_bytes < 200e6
 
 
-def test_a_block_is_a_divisor_where_one_is_near():
+def test_a_block_size_is_a_divisor_of_the_length_if_one_is_near():
     assert blocks.near_divisor(1000, 60) == 50
     assert blocks.near_divisor(997, 60) == 60
     assert blocks.near_divisor(10, 60) == 10
     assert blocks.block_steps(10_000, (1, 512)) == 500
     assert blocks.block_steps(5, (1, 512)) == 5
-
-
-def push(a, t):
-    return {"sum": jnp.sin(a) * t["u"] + t["v"], "u": 2 * t["u"]}
-
-
-def pull(a, ct):
-    zero = jnp.zeros_like(a)
-    total, doubled = (zero if ct[name] is None else ct[name] for name in ("sum", "u"))
-    return {"u": jnp.sin(a) * total + 2 * doubled, "v": total}
-
-
-def test_linear_has_every_derivative_of_its_function():
-    a, t = jnp.arange(3.0), {"u": jnp.ones(3), "v": jnp.arange(3.0) ** 2}
-    own = lambda a, t: call_with_transpose(push, pull, a, t)
-
-    def loss(function, a, t):
-        out = function(a, t)
-        return jnp.sum(out["sum"] ** 3) + jnp.sum(jnp.cos(out["u"]))
-
-    for transform in (
-        lambda f: f,
-        lambda f: jax.grad(f, (0, 1)),
-        lambda f: jax.hessian(f, (0, 1)),
-        lambda f: jax.vmap(jax.grad(f, (0, 1)), (0, None)),
-        lambda f: jax.grad(lambda a, t: jnp.sum(jax.vmap(f, (0, None))(a, t)), (0, 1)),
-    ):
-        got, expected = (jax.jit(transform(lambda a, t, f=f: loss(f, a, t))) for f in (own, push))
-        stacked = jnp.stack([a, a + 1]) if "vmap" in transform.__code__.co_names else a
-        close(got(stacked, t), expected(stacked, t))
-
-
-def test_linear_uses_the_transpose_that_it_is_given():
-    wrong = lambda a, ct: {"u": jnp.full_like(a, 7.0), "v": jnp.full_like(a, 7.0)}
-    t = {"u": jnp.ones(3), "v": jnp.ones(3)}
-    gradient = jax.grad(lambda t: jnp.sum(call_with_transpose(push, wrong, jnp.arange(3.0), t)["sum"]))(t)
-    close(gradient, {"u": jnp.full(3, 7.0), "v": jnp.full(3, 7.0)})

@@ -1,7 +1,7 @@
-"""The cuDNN backend: everything that is arranged around its call.
+"""The cuDNN backend, except the call itself, which needs a GPU.
 
-The call itself needs a GPU. On a CPU `tests.support.fake_cudnn` stands in for it, so that layers, directions, lengths,
-states and gradients are the real ones; and JAX's real primitives are lowered for CUDA, without running.
+On a CPU `tests.support.fake_cudnn` replaces the call. Layers, directions, lengths, states and gradients are the real
+ones. JAX's real primitives are lowered for CUDA, but do not run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def calls(monkeypatch):
     return fake_cudnn.install(monkeypatch)
 
 
-def outputs_and_gradients(backend, **options):
+def value_and_gradients(backend, **options):
     def loss(params, x, state):
         y, last = jax_lstm.lstm(params, x, state, backend=backend, **options)
         weigh = lambda a: jnp.sum(a * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape) + a**3)
@@ -42,19 +42,19 @@ def outputs_and_gradients(backend, **options):
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_it_computes_what_scan_computes(network, lengths, calls):
+def test_cudnn_agrees_with_scan(network, lengths, calls):
     arguments = problem(**NETWORKS[network])
-    expected = outputs_and_gradients("scan", lengths=lengths)(*arguments)
+    expected = value_and_gradients("scan", lengths=lengths)(*arguments)
     assert not calls
     with jax.numpy_rank_promotion("raise"):
-        got = outputs_and_gradients("cudnn", lengths=lengths)(*arguments)
-    assert len(calls) == 2 * arguments[2].h.shape[0]  # a layer in one direction each, traced for itself and to derive
+        got = value_and_gradients("cudnn", lengths=lengths)(*arguments)
+    assert len(calls) == 2 * arguments[2].h.shape[0]  # per layer and direction, one to trace and one to differentiate
     assert_close(got, expected)
     (_, (y, last)), _ = got
     assert (y.dtype, last.h.dtype, last.c.dtype) == (jnp.float32,) * 3
 
 
-def test_an_empty_row_keeps_its_state_bit_for_bit_and_gets_no_other_gradient(calls):
+def test_an_empty_row_keeps_the_bits_of_its_state_and_passes_only_its_gradient(calls):
     params, x, state = problem(num_layers=2, bidirectional=True)
     run = lambda x, s: jax_lstm.lstm(params, x, s, lengths=np.zeros(B, int), backend="cudnn")
     y, last = jax.jit(run)(x, state)
@@ -66,29 +66,29 @@ def test_an_empty_row_keeps_its_state_bit_for_bit_and_gets_no_other_gradient(cal
     np.testing.assert_array_equal(gradient[1].h, 0.0)
 
 
-def test_the_padding_reaches_nothing(calls):
+def test_the_padding_affects_nothing(calls):
     params, x, state = problem(num_layers=2, bidirectional=True)
-    run = outputs_and_gradients("cudnn", lengths=LENGTHS)
+    run = value_and_gradients("cudnn", lengths=LENGTHS)
     clean, dirty = run(params, x, state), run(params, jnp.where(VALID, x, jnp.nan), state)
     jax.tree.map(np.testing.assert_array_equal, dirty, clean)
     np.testing.assert_array_equal(clean[0][1][0][~np.broadcast_to(VALID, (B, T, 2 * H))], 0.0)
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(clean))
 
 
-def test_lengths_under_jit_count_as_clipped(calls):
+def test_lengths_under_jit_are_clipped(calls):
     params, x, state = problem(bidirectional=True)
     run = jax.jit(lambda n: jax_lstm.lstm(params, x, state, lengths=n, backend="cudnn"))
-    wild, tame = run(jnp.array([2**32 + 2, 6, -3, 1])), run(jnp.array([6, 6, 0, 1]))
-    jax.tree.map(np.testing.assert_array_equal, wild, tame)
-    assert np.isfinite(wild[0]).all()
+    got, expected = run(jnp.array([2**32 + 2, 6, -3, 1])), run(jnp.array([6, 6, 0, 1]))
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    assert np.isfinite(got[0]).all()
 
 
 @pytest.mark.parametrize("batch", [(), (2, 3), (1,)])
 def test_any_number_of_batch_axes(batch, calls):
     arguments = problem(batch)
     lengths = np.arange(np.prod(batch, dtype=int)).reshape(batch) + 1
-    expected = outputs_and_gradients("scan", lengths=lengths)(*arguments)
-    assert_close(outputs_and_gradients("cudnn", lengths=lengths)(*arguments), expected)
+    expected = value_and_gradients("scan", lengths=lengths)(*arguments)
+    assert_close(value_and_gradients("cudnn", lengths=lengths)(*arguments), expected)
 
 
 def test_time_major_dropout_and_no_state(calls):
@@ -98,14 +98,14 @@ def test_time_major_dropout_and_no_state(calls):
     assert_close(run("cudnn"), run("scan"))
 
 
-def test_recomputed_by_jax_checkpoint(calls):
+def test_cudnn_inside_jax_checkpoint(calls):
     params, x, _ = problem()
     loss = lambda p, x, backend: jnp.sum(jnp.sin(jax_lstm.lstm(p, x, lengths=LENGTHS, backend=backend)[0]))
     run = lambda backend: jax.grad(jax.checkpoint(lambda p, x: loss(p, x, backend)), argnums=(0, 1))
     assert_close(jax.jit(run("cudnn"))(params, x), jax.jit(run("scan"))(params, x))
 
 
-def test_modules_pass_the_backend_on(calls):
+def test_modules_pass_the_option_backend_on(calls):
     x = problem()[1]
     module = linen.LSTM(H, num_layers=2)
     variables = jax.jit(module.init)(jax.random.key(0), x)
@@ -119,10 +119,10 @@ def test_modules_pass_the_backend_on(calls):
 
 
 @pytest.mark.parametrize("weights_too", [False, True])
-def test_vmap_is_right_in_values_and_gradients(weights_too, calls):
+def test_values_and_gradients_under_vmap(weights_too, calls):
     params, x, _ = problem()
-    many = lambda tree: jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), tree)
-    arguments = (many(params) if weights_too else params, many(x))
+    stacked = lambda tree: jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), tree)
+    arguments = (stacked(params) if weights_too else params, stacked(x))
     axes = (0 if weights_too else None, 0)
 
     def each(backend):
@@ -133,7 +133,7 @@ def test_vmap_is_right_in_values_and_gradients(weights_too, calls):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_second_derivatives_are_refused_by_name(reverse, calls):
+def test_second_derivatives_are_refused_with_a_reason(reverse, calls):
     params, x, _ = problem()
     loss = lambda x: jnp.sum(jax_lstm.lstm(params, x, backend="cudnn")[0] ** 2)
     second = jax.grad(lambda x: jnp.sum(jax.grad(loss)(x))) if reverse else jax.hessian(loss)
@@ -148,7 +148,7 @@ def test_forward_mode_is_refused_by_jax(calls):
 
 
 def test_under_shard_map(calls):
-    """The way to several devices: the batch is split, the weights are the same everywhere, their gradient is summed."""
+    """The batch is split over the devices, the weights are replicated, and their gradients are summed."""
     params, x, _ = problem(batch=(16,), num_layers=2, bidirectional=True)
     lengths = np.arange(16) % (T + 1)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -170,7 +170,7 @@ def test_under_shard_map(calls):
     assert_close(got, jax.jit(jax.value_and_grad(loss("scan"), argnums=(0, 1)))(params, x, lengths))
 
 
-# JAX's real primitives, as far as a CPU can follow them
+# JAX's real primitives, which a CPU can lower but not run
 
 
 KNOWN = [export.DisabledSafetyCheck.custom_call(f"cudnn_rnn{name}_ffi") for name in ("", "_bwd")]
@@ -181,7 +181,7 @@ def lowered(monkeypatch):
     fake_cudnn.install_lowering(monkeypatch)
 
 
-def test_it_lowers_for_cuda(lowered):
+def test_a_training_step_lowers_for_cuda(lowered):
     params, x, state = problem(num_layers=2, bidirectional=True)
 
     def loss(params, x, state):
@@ -196,14 +196,14 @@ def test_it_lowers_for_cuda(lowered):
 
 
 def test_vmap_lowers_for_cuda(lowered):
-    """JAX's primitives have no batching rule."""
+    """JAX's primitives have no batching rule, so this package has one."""
     params, x, _ = problem((3, B))
     step = jax.grad(lambda p, x: jnp.sum(jax_lstm.lstm(p, x, backend="cudnn")[0]), argnums=(0, 1))
     export.export(jax.jit(jax.vmap(step, (None, 0))), platforms=["cuda"], disabled_checks=KNOWN)(params, x)
 
 
-def test_outputs_of_the_real_call_differ_by_device_under_shard_map(lowered):
-    """JAX's primitive forgets that y and the reserve do: then gradients would be summed where they must not be."""
+def test_outputs_of_the_real_call_vary_by_device_under_shard_map(lowered):
+    """JAX's primitive does not mark y and the reserve as varying. Then the wrong gradients would be summed."""
     params, x, _ = problem(batch=(8,))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
@@ -217,19 +217,19 @@ def test_outputs_of_the_real_call_differ_by_device_under_shard_map(lowered):
     summed = re.findall(r":(f32\[[\d,]*\]) = psum_invariant", text)
     weights = [f"f32[{','.join(map(str, a.shape))}]" for a in params.values()]
     assert sorted(summed) == sorted(["f32[]", *weights])  # the loss, and the weights' gradients
-    assert "f32[256]" in text  # 8 reserves of 32 leave the forward pass, one a device
+    assert "f32[256]" in text  # 8 reserves of 32 leave the forward pass, one per device
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not GPUS, reason="JAX sees no GPU here; on a machine with one set JAX_PLATFORMS=cuda,cpu")
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_cudnn_itself_computes_what_scan_computes(network, lengths):
+def test_cudnn_on_a_gpu_agrees_with_scan(network, lengths):
     with jax.default_device(GPUS[0]):
         arguments = problem(**NETWORKS[network])
         assert choose_backend(*arguments[:2], backend="cudnn").backend == "cudnn"
         got, expected = (
-            outputs_and_gradients(backend, lengths=lengths, precision="highest")(*arguments)
+            value_and_gradients(backend, lengths=lengths, precision="highest")(*arguments)
             for backend in ("cudnn", "scan")
         )
         assert_close(got, expected)

@@ -1,6 +1,6 @@
-"""Rows on a default mesh, explicit and not set: whatever is asked about the mesh comes from the arrays' types.
+"""Rows on an explicit mesh that is not set: the code must read the mesh from the types of the arrays.
 
-From JAX 0.11 on, an array of zeros made like one on such a mesh is not on it, unless the mesh is set.
+From JAX 0.11 on, zeros_like of an array on such a mesh is not on the mesh, unless the mesh is set.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
 from tests import ROOT
 from tests.support import xla_flags
-from tests.support.arrays import drawn_like, drawn_weights, normal
+from tests.support.arrays import assert_close, drawn_like, drawn_weights, normal
 
 B, T, D, H, V = 4, 6, 3, 4, 7
 PARAMS = drawn_weights(D, H, num_layers=2, bidirectional=True)
-ONE_WAY = drawn_weights(D, H, num_layers=2)
+ONE_DIRECTION = drawn_weights(D, H, num_layers=2)
 ONE_LAYER = drawn_weights(D, H)
 RNN = drawn_weights(D, H, kind="rnn", num_layers=2)
 X = normal((B, T, D))
@@ -50,13 +50,13 @@ def functional(**options):
 RUNS = {
     "lstm": (functional(), PARAMS, X),
     "lean": (functional(residuals="lean"), PARAMS, X),
-    "chunks and cuts": (functional(checkpoint_every=4, truncate_every=3), PARAMS, X),
+    "chunks and truncation": (functional(checkpoint_every=4, truncate_every=3), PARAMS, X),
     "lengths": (functional(lengths=np.array([1, 0, 6, 3])), PARAMS, X),
     "mask and reset": (functional(mask=FLAGS % 5 > 0, reset=FLAGS % 4 == 3), PARAMS, X),
     "one state for all rows": (functional(state=LSTMState(np.ones((4, 1, H)), np.ones((4, 1, H)))), PARAMS, X),
     "lstm_states": (jax_lstm.lstm_states, PARAMS, X),
-    "lstm_stream": (jax_lstm.lstm_stream, ONE_WAY, X),
-    "lstm_step": (lambda params, x: jax_lstm.lstm_step(params, x[:, 0]), ONE_WAY, X),
+    "lstm_stream": (jax_lstm.lstm_stream, ONE_DIRECTION, X),
+    "lstm_step": (lambda params, x: jax_lstm.lstm_step(params, x[:, 0]), ONE_DIRECTION, X),
     "lstm_cell": (lambda params, x: jax_lstm.lstm_cell(params, None, x[:, 0]), convert.cell(ONE_LAYER), X),
     "rnn": (jax_lstm.rnn, RNN, X),
     "linen": (MODULE.apply, variables(MODULE, X), X),
@@ -66,7 +66,7 @@ RUNS = {
 
 
 def value_and_gradient(run):
-    """The value, and the gradient by the weights and, if it is no tokens, by x."""
+    """Return the value, and the gradient of the weights and of x, unless x has tokens."""
 
     def loss(params, x):
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(run(params, x)))
@@ -92,11 +92,11 @@ def without_a_mesh(name):
         *(pytest.param(name, 1, marks=pytest.mark.slow) for name in ("rnn", "linen", "nnx", "SequenceModel")),
     ],
 )
-def test_values_and_gradients_are_those_without_a_mesh(name, devices):
+def test_values_and_gradients_agree_with_those_without_a_mesh(name, devices):
     run, params, x = RUNS[name]
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
     got = value_and_gradient(run)(params, jax.device_put(x, NamedSharding(mesh, P("data"))))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, without_a_mesh(name))
+    assert_close(got, without_a_mesh(name))
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(got))
 
 
@@ -104,21 +104,20 @@ ON_ONE_DEVICE = """
 import jax
 from tests.jax_lstm import test_default_mesh as tests
 assert jax.device_count() == 1
-for name in ("lstm", "chunks and cuts", "mask and reset", "rnn"):
-    tests.test_values_and_gradients_are_those_without_a_mesh(name, 1)
+for name in ("lstm", "chunks and truncation", "mask and reset", "rnn"):
+    tests.test_values_and_gradients_agree_with_those_without_a_mesh(name, 1)
 """
 
 
 def test_a_machine_with_one_device():
-    """There a weight's gradient is summed in a loop, unless a mesh is in the types."""
-    root = ROOT
-    environment = os.environ | {"XLA_FLAGS": xla_flags.FLAGS, "JAX_ENABLE_X64": "1", "PYTHONPATH": str(root)}
+    """On one device a weight's gradient is summed in a loop, unless the types have a mesh."""
+    environment = os.environ | {"XLA_FLAGS": xla_flags.FLAGS, "JAX_ENABLE_X64": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", ON_ONE_DEVICE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_outputs_lie_as_the_rows_do(devices):
+def test_outputs_have_the_sharding_of_the_rows(devices):
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
     x = jax.device_put(X, NamedSharding(mesh, P("data")))
     y, last = jax.jit(jax_lstm.lstm)(PARAMS, x)
@@ -135,8 +134,8 @@ def test_outputs_lie_as_the_rows_do(devices):
         pytest.param(jax_lstm.rnn, {"checkpoint_every": 4}, marks=pytest.mark.slow),
     ],
 )
-def test_a_reset_state_that_is_sharded_where_x_is_not(run, options):
-    """The loop's carry has the type of whatever meets it: x, weights, events and both states."""
+def test_a_reset_state_that_is_sharded_although_x_is_not(run, options):
+    """The type of the loop's carry depends on x, the weights, the events and both states."""
     mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
     params = PARAMS if run is jax_lstm.lstm else RNN
     state = jax.tree.map(lambda a: a + 0.5, jax_lstm.zero_state(params, B))
@@ -144,7 +143,7 @@ def test_a_reset_state_that_is_sharded_where_x_is_not(run, options):
     gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
     on = lambda tree, spec: jax.device_put(tree, NamedSharding(mesh, spec))
     got = gradient(params, on(X, P()), on(state, P(None, "data")))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, gradient(params, X, state))
+    assert_close(got, gradient(params, X, state))
 
 
 def test_second_derivatives():

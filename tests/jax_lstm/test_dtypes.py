@@ -1,4 +1,4 @@
-"""Parameters, compute and carry have their own dtypes; nothing is narrowed, or widened, in silence."""
+"""Parameters, computation and carry have their own dtypes, and no dtype changes silently."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import jax_lstm
 from jax_lstm import LSTMState, linen
 from tests.support.arrays import drawn_weights, normal
+from tests.support.jaxprs import products
 
 B, T, D, H = 3, 8, 4, 6
 KEYS = jax.random.split(jax.random.key(0), 2)
@@ -24,7 +25,7 @@ def problem(dtype):
     ("dtype", "carry"),
     [(jnp.float64, jnp.float64), (jnp.float32, jnp.float32), (jnp.bfloat16, jnp.float32), (jnp.float16, jnp.float32)],
 )
-def test_outputs_are_in_the_compute_dtype_and_states_in_the_carrys(dtype, carry):
+def test_outputs_have_the_compute_dtype_and_states_the_carry_dtype(dtype, carry):
     def run(params, x):
         gradient = jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))
         return jax_lstm.lstm(params, x), jax_lstm.lstm_states(params, x), gradient(params)
@@ -35,14 +36,14 @@ def test_outputs_are_in_the_compute_dtype_and_states_in_the_carrys(dtype, carry)
     assert {a.dtype for a in gradients.values()} == {jnp.dtype(dtype)}
 
 
-def test_mixed_inputs_compute_in_their_result_type():
+def test_mixed_inputs_are_computed_in_their_result_type():
     params, x = problem(jnp.float32)
     run = jax.jit(lambda p, x: jax_lstm.lstm(p, x)[0])
     assert run(params, x.astype(jnp.bfloat16)).dtype == jnp.float32
     assert run(params, x.astype(jnp.float64)).dtype == jnp.float64
 
 
-def test_a_told_carry_dtype_is_kept():
+def test_the_carry_has_the_given_carry_dtype():
     for dtype, carry in ((jnp.bfloat16, jnp.bfloat16), (jnp.float32, jnp.float64)):
         run = jax.jit(lambda p, x, carry=carry: jax_lstm.lstm(p, x, carry_dtype=carry)[1].c)
         assert run(*problem(dtype)).dtype == carry
@@ -57,8 +58,8 @@ def test_a_told_carry_dtype_is_kept():
 
 
 @pytest.mark.isa
-def test_a_float32_carry_beats_a_bfloat16_one():
-    """Over 500 steps the cell state, a running sum, is where a narrow carry loses."""
+def test_a_float32_carry_is_more_accurate_than_a_bfloat16_one():
+    """The cell state is a running sum, and over 500 steps a bfloat16 sum loses accuracy."""
     params = jax_lstm.init_lstm(KEYS[0], D, H, forget_bias="chrono:500", dtype=jnp.bfloat16)
     x = jax.random.normal(KEYS[1], (B, 500, D), jnp.bfloat16)
     wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
@@ -72,7 +73,7 @@ def test_a_float32_carry_beats_a_bfloat16_one():
 
 @pytest.mark.isa
 @pytest.mark.parametrize("residuals", ["fast", "lean"])
-def test_bfloat16_gradients_are_the_float64_ones_within_its_rounding(residuals):
+def test_bfloat16_gradients_agree_with_float64_ones_within_rounding(residuals):
     params, x = problem(jnp.bfloat16)
     wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
     loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x, residuals=residuals)[0].astype(jnp.float64) ** 2)
@@ -80,17 +81,17 @@ def test_bfloat16_gradients_are_the_float64_ones_within_its_rounding(residuals):
     got, truth = gradient(params, x), gradient(*wide)
     for name, expected in truth.items():
         error = jnp.linalg.norm(got[name].astype(jnp.float64) - expected) / jnp.linalg.norm(expected)
-        assert error < 16 * 2.0**-8, name  # a few roundings of bfloat16, u = 2^-8, per step that counts
+        assert error < 16 * 2.0**-8, name  # a few roundings of bfloat16, with u = 2^-8, per relevant step
 
 
-def test_float32_state_enters_a_bfloat16_run_unrounded():
+def test_a_bfloat16_run_does_not_round_its_float32_state():
     params, x = problem(jnp.bfloat16)
     state = LSTMState(jnp.full((4, B, H), 0.1, jnp.float32), jnp.full((4, B, H), 1 / 3, jnp.float32))
     _, last = jax_lstm.lstm(params, x, state, lengths=jnp.zeros(B, int))
     np.testing.assert_array_equal(last.c, state.c)
 
 
-def test_linen_dtype_is_the_compute_dtype():
+def test_the_option_dtype_of_linen_is_the_compute_dtype():
     x = jnp.ones((B, T, D))
     module = linen.LSTM(H, dtype=jnp.bfloat16)
     variables = jax.jit(module.init)(KEYS[0], x)
@@ -99,42 +100,25 @@ def test_linen_dtype_is_the_compute_dtype():
     assert (y.dtype, state.c.dtype) == (jnp.bfloat16, jnp.float32)
 
 
-def products(function, *arguments):
-    """Parameters of every product of the traced function, loop bodies included."""
-
-    def walk(jaxpr):
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "dot_general":
-                yield equation.params
-            for value in equation.params.values():
-                inner = getattr(value, "jaxpr", value)  # closed or open
-                if hasattr(inner, "eqns"):
-                    yield from walk(inner)
-
-    return list(walk(jax.make_jaxpr(function)(*arguments).jaxpr))
-
-
 @pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
 def test_precision_reaches_every_product(options):
     params = drawn_weights(D, H, num_layers=2, bidirectional=True, proj_size=2, dtype=np.float32)
     x = jnp.ones((B, T, D), jnp.float32)
-    found = products(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, precision="highest", **options)[0])), params)
-    assert len(found) > 20
-    assert {p["precision"] for p in found} == {(jax.lax.Precision.HIGHEST,) * 2}
+    used = products(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, precision="highest", **options)[0])), params)
+    assert len(used) > 20
+    assert {p.params["precision"] for p in used} == {(jax.lax.Precision.HIGHEST,) * 2}
 
 
 def test_bfloat16_products_accumulate_in_float32():
     params = drawn_weights(D, H, proj_size=2, dtype=jnp.bfloat16)
     x = jnp.ones((B, T, D), jnp.bfloat16)
-    inside = [p for p in products(lambda p: jax_lstm.lstm(p, x), params) if p["preferred_element_type"] is not None]
-    assert len(inside) >= 3
-    kinds = [p["preferred_element_type"] for p in inside]
-    assert kinds.count(jnp.float32) >= 3
+    accumulators = [p.params["preferred_element_type"] for p in products(lambda p: jax_lstm.lstm(p, x), params)]
+    assert accumulators.count(jnp.float32) >= 3
 
 
 @pytest.mark.isa
 @pytest.mark.parametrize("proj_size", [0, 3])
-def test_a_step_is_the_loops_step_in_bfloat16_too(proj_size):
+def test_a_cell_agrees_with_a_step_of_the_loop_in_bfloat16(proj_size):
     params = drawn_weights(D, H, proj_size=proj_size, dtype=jnp.bfloat16)
     x = normal((B, 2, D), jnp.bfloat16)
     _, last = jax_lstm.lstm(params, x)
@@ -144,11 +128,11 @@ def test_a_step_is_the_loops_step_in_bfloat16_too(proj_size):
         state = jax_lstm.lstm_cell(cell, state, x[:, t])
     for got, expected in ((state.h, last.h[0]), (state.c, last.c[0])):
         assert got.dtype == jnp.float32
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)  # float32 accumulation, bfloat16 is 4e-3
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)  # float32 sums; bfloat16 is 4e-3
 
 
-def test_ranks_and_dtypes_need_no_promotion():
-    """Works where a project has switched JAX's implicit broadcasting and promotion off."""
+def test_nothing_needs_rank_promotion():
+    """A project may have switched JAX's implicit broadcasting off."""
     with jax.numpy_rank_promotion("raise"):
         params, x = problem(jnp.float32)
         jax.jit(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x, lengths=[1, 2, 8], truncate_every=3)[0])))(params)

@@ -1,4 +1,4 @@
-"""jax_lstm.gradient_flow: against dense Jacobians and plain autodiff, over any length, in both dtypes, jitted."""
+"""jax_lstm.gradient_flow, jitted and in both dtypes, compared with dense Jacobians and with plain autodiff."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 import jax_lstm
 from jax_lstm import LSTMState
 from jax_lstm._src.flow import spectra
-from jax_lstm._src.flow.singular import largest_singular_value
 from tests.support.arrays import drawn_weights, normal
+from tests.support.jaxprs import equations
 
 T, D, H = 7, 3, 5
 CELLS = ("tanh", "relu", "lstm")
 FIELDS = tuple(jax_lstm.GradientFlow.__dataclass_fields__)
-CLOSE = {"rtol": 0, "atol": 1e-10}  # of a log2, in float64: rounding times the condition of these small networks
+CLOSE = {"rtol": 0, "atol": 1e-10}  # for a log2 in float64: rounding times the condition of these small networks
 
 
 def network(cell, hidden=H, steps=T, scale=1.0, batch=()):
@@ -41,31 +41,34 @@ def _jitted(cell, jacobians, products):
     return jax.jit(partial(jax_lstm.gradient_flow, jacobians=jacobians, products=products, **nonlinearity))
 
 
-def equations(cell, params, x, state, off, cut=False):
-    """States h [T + 1, H] and c, written out anew; ``off`` is added to each. ``cut``: nothing passes W_hh backward."""
+def states_of(cell, params, x, state, offsets, stop=False):
+    """Return the states h `[T + 1, H]` and c by the equations. ``offsets`` are added to the states.
+
+    If ``stop``, no gradient passes through W_hh.
+    """
     w_ih, w_hh = params["weight_ih_l0"], params["weight_hh_l0"]
     bias = params["bias_ih_l0"] + params["bias_hh_l0"]
     h, c = (state.h[0], state.c[0]) if cell == "lstm" else (state[0], None)
-    hs, cs = [h + off[0][0]], [None if c is None else c + off[1][0]]
+    hs, cs = [h + offsets[0][0]], [None if c is None else c + offsets[1][0]]
     for t, x_t in enumerate(x, 1):
-        back = jax.lax.stop_gradient(hs[-1]) if cut else hs[-1]
-        z = w_ih @ x_t + w_hh @ back + bias
+        previous = jax.lax.stop_gradient(hs[-1]) if stop else hs[-1]
+        z = w_ih @ x_t + w_hh @ previous + bias
         if cell == "lstm":
             i, f, g, o = jnp.split(z, 4)
             sigmoid = jax.nn.sigmoid
-            cs.append(sigmoid(f) * cs[-1] + sigmoid(i) * jnp.tanh(g) + off[1][t])
-            hs.append(sigmoid(o) * jnp.tanh(cs[-1]) + off[0][t])
+            cs.append(sigmoid(f) * cs[-1] + sigmoid(i) * jnp.tanh(g) + offsets[1][t])
+            hs.append(sigmoid(o) * jnp.tanh(cs[-1]) + offsets[0][t])
         else:
-            hs.append((jnp.tanh(z) if cell == "tanh" else jax.nn.relu(z)) + off[0][t])
+            hs.append((jnp.tanh(z) if cell == "tanh" else jax.nn.relu(z)) + offsets[0][t])
     return hs, cs
 
 
-def derivatives(cell, params, x, state, dy, dstate, cut=False):
-    """dL/dh_t and dL/dc_t by autodiff: with respect to what is added to each state."""
+def derivatives(cell, params, x, state, dy, dstate, stop=False):
+    """Return dL/dh_t and dL/dc_t by autodiff, as the gradients of the offsets of the states."""
     hidden = dy.shape[-1]
 
-    def loss(off):
-        hs, cs = equations(cell, params, x, state, off, cut)
+    def loss(offsets):
+        hs, cs = states_of(cell, params, x, state, offsets, stop)
         total = jnp.sum(dy * jnp.stack(hs[1:]))
         if cell != "lstm":
             return total + jnp.sum(dstate[0] * hs[-1])
@@ -75,13 +78,13 @@ def derivatives(cell, params, x, state, dy, dstate, cut=False):
 
 
 def jacobians(cell, params, x, state):
-    """Dense J_1 ... J_T by autodiff of the equations."""
-    hs, cs = equations(cell, params, x, state, jnp.zeros((2, len(x) + 1, 1)))
+    """Return the dense Jacobians J_1 ... J_T by autodiff of the equations."""
+    hs, cs = states_of(cell, params, x, state, jnp.zeros((2, len(x) + 1, 1)))
 
     def step(s, x_t):
         start = LSTMState(*jnp.split(s, 2)) if cell == "lstm" else s
         start = jax.tree.map(lambda a: a[None], start)
-        h, c = equations(cell, params, x_t[None], start, jnp.zeros((2, 2, 1)))
+        h, c = states_of(cell, params, x_t[None], start, jnp.zeros((2, 2, 1)))
         return jnp.concatenate((h[1], c[1])) if cell == "lstm" else h[1]
 
     states = jnp.concatenate((jnp.stack(hs), jnp.stack(cs)), axis=-1) if cell == "lstm" else jnp.stack(hs)
@@ -94,14 +97,14 @@ def log2_norms(a):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_quantity_is_the_dense_one(cell, monkeypatch):
-    monkeypatch.setattr(spectra, "CHUNK", 5)  # so that seven steps are two chunks, the second filled up
+def test_every_quantity_agrees_with_the_dense_one(cell, monkeypatch):
+    monkeypatch.setattr(spectra, "CHUNK", 5)  # seven steps are then two chunks, the second of them padded
     params, x, state, cotangents = network(cell)
     got = flow(cell, params, x, state, **cotangents)
     dh, dc = derivatives(cell, params, x, state, **cotangents)
     np.testing.assert_allclose(got.log2_dh, log2_norms(dh), **CLOSE)
     if cell == "lstm":
-        _, along = derivatives(cell, params, x, state, **cotangents, cut=True)
+        _, along = derivatives(cell, params, x, state, **cotangents, stop=True)
         np.testing.assert_allclose(got.log2_dc, log2_norms(dc), **CLOSE)
         np.testing.assert_allclose(got.log2_along_c, log2_norms(along), **CLOSE)
         np.testing.assert_allclose(got.log2_through_h[:-1], log2_norms(dc - along)[:-1], **CLOSE)
@@ -117,18 +120,18 @@ def test_every_quantity_is_the_dense_one(cell, monkeypatch):
     for step in steps[::-1]:
         products.insert(0, products[0] @ step)
     np.testing.assert_allclose(got.log2_product_max, np.log2(np.linalg.norm(products, 2, axis=(1, 2))), **CLOSE)
-    if cell == "relu":  # a unit at rest makes the step's Jacobian singular, and every product with that step in it
-        at_rest = values[:, -1] < 1e-14
-        np.testing.assert_array_equal(np.isneginf(got.log2_step_min), at_rest)
-        assert np.all(np.isneginf(got.log2_product_min[: np.flatnonzero(at_rest)[-1] + 1]))
+    if cell == "relu":  # an inactive unit makes the Jacobian of the step singular, and every product with it
+        inactive = values[:, -1] < 1e-14
+        np.testing.assert_array_equal(np.isneginf(got.log2_step_min), inactive)
+        assert np.all(np.isneginf(got.log2_product_min[: np.flatnonzero(inactive)[-1] + 1]))
         return
     np.testing.assert_allclose(got.log2_step_min, np.log2(values[:, -1]), **CLOSE)
-    inverses = np.linalg.inv(products[-4:])  # a float64 product of more has lost its smallest singular value
+    inverses = np.linalg.inv(products[-4:])  # longer float64 products have lost their smallest singular value
     np.testing.assert_allclose(got.log2_product_min[-4:], -np.log2(np.linalg.norm(inverses, 2, axis=(1, 2))), atol=1e-6)
 
 
 def test_nothing_underflows_and_powers_of_two_are_exact():
-    """W_hh = a signed permutation / 2 and no input: every J_t is W_hh, every gradient halves at every step."""
+    """W_hh is a signed permutation / 2 and there is no input: every J_t is W_hh, and every step halves the gradient."""
     steps, hidden = 5_000, 4
     w = jnp.eye(hidden)[::-1].at[0].multiply(-1) / 2
     params = {"weight_ih_l0": jnp.zeros((hidden, 1)), "weight_hh_l0": w}
@@ -141,7 +144,7 @@ def test_nothing_underflows_and_powers_of_two_are_exact():
 
 
 def test_the_additive_path_is_the_product_of_forget_gates():
-    """Without recurrent weights all of dL/dc flows along c, by the factor f = σ(b) at every step."""
+    """Without recurrent weights dL/dc passes only along c, with the factor f = σ(b) per step."""
     steps, hidden, bias = 3_000, 3, -2.0
     params = {"weight_ih_l0": jnp.zeros((4 * hidden, 1)), "weight_hh_l0": jnp.zeros((4 * hidden, hidden))}
     params |= {"bias_ih_l0": jnp.zeros(4 * hidden), "bias_hh_l0": jnp.full(4 * hidden, bias)}
@@ -156,8 +159,8 @@ def test_the_additive_path_is_the_product_of_forget_gates():
 
 
 @pytest.mark.parametrize("cell", [pytest.param("tanh", marks=pytest.mark.slow), "lstm"])
-def test_float32_holds_what_float32_cannot(cell):
-    """400 steps back the gradient is far below 2^-149, in the same jitted program as at float64."""
+def test_float32_returns_the_logarithm_of_a_gradient_below_its_range(cell):
+    """After 400 steps the gradient is far below 2^-149. The jitted program is the same as in float64."""
     params, x, state, _ = network(cell, steps=400)
     last = LSTMState(jnp.ones((1, H)), jnp.ones((1, H))) if cell == "lstm" else jnp.ones((1, H))
     parts = {"jacobians": False, "products": cell == "tanh"}
@@ -172,11 +175,11 @@ def test_float32_holds_what_float32_cannot(cell):
         assert a.dtype == jnp.float32
         finite = np.isfinite(b)
         np.testing.assert_array_equal(np.isfinite(a), finite, name)
-        # the log of 2^-800 is itself rounded to 5e-5; J^-1 amplifies rounding by the condition of W
+        # The log of 2^-800 is rounded to 5e-5, and J^-1 amplifies rounding by the condition of W.
         np.testing.assert_allclose(a[finite], b[finite], atol=0.05 if name.endswith("min") else 2e-3, err_msg=name)
 
 
-def test_batch_axes_are_rows_apart():
+def test_the_rows_of_a_batch_are_independent():
     params, x, state, cotangents = network("lstm", batch=(2, 3), steps=4)
     parts = {"jacobians": False, "products": False}
     whole = flow("lstm", params, x, state, **cotangents, **parts)
@@ -187,12 +190,12 @@ def test_batch_axes_are_rows_apart():
             assert getattr(whole, name).shape == (2, 3, *getattr(row, name).shape)
             np.testing.assert_allclose(getattr(whole, name)[1, 2], getattr(row, name), err_msg=name, **CLOSE)
     params, x, *_ = network("tanh", batch=(2,), steps=4)
-    whole, turned = (flow("tanh", params, x[::step], jacobians=False) for step in (1, -1))
+    whole, reversed_rows = (flow("tanh", params, x[::step], jacobians=False) for step in (1, -1))
     for name in ("log2_product_max", "log2_product_min"):
-        np.testing.assert_allclose(getattr(whole, name), getattr(turned, name)[::-1], err_msg=name, **CLOSE)
+        np.testing.assert_allclose(getattr(whole, name), getattr(reversed_rows, name)[::-1], err_msg=name, **CLOSE)
 
 
-def test_parts_can_be_left_out_and_the_default_cotangent_is_random_on_the_last_h():
+def test_parts_are_optional_and_the_default_cotangent_of_the_last_h_is_random():
     params, x, _, _ = network("lstm")
     got = flow("lstm", params, x, jacobians=False, products=False)
     assert got.log2_step_max is got.log2_step_min is got.log2_product_max is got.log2_product_min is None
@@ -202,7 +205,7 @@ def test_parts_can_be_left_out_and_the_default_cotangent_is_random_on_the_last_h
     assert abs(other.log2_dh[-1] - got.log2_dh[-1]) > 1e-3
 
 
-def test_nan_in_x_is_nan_and_not_a_number():
+def test_nan_in_x_gives_nan():
     params, x, h, cotangents = network("tanh")
     got = flow("tanh", params, np.where(np.arange(T)[:, None] == 4, np.nan, x), h, **cotangents)
     assert np.isnan(got.log2_dh[0])
@@ -212,74 +215,23 @@ def test_nan_in_x_is_nan_and_not_a_number():
 
 
 def test_no_jacobian_is_formed():
-    """No array of the program for the single steps is as large as all of them would be."""
+    """No array of the program is as large as the Jacobians of all steps."""
     steps, hidden = 60, 40
     params, x, _, _ = network("lstm", hidden, steps)
     run = partial(jax_lstm.gradient_flow, products=False)
-
-    def sizes(jaxpr):
-        for equation in jaxpr.eqns:
-            yield from (var.aval.size for var in equation.outvars)
-            for value in equation.params.values():
-                for inner in value if isinstance(value, tuple) else (value,):
-                    inner = getattr(inner, "jaxpr", inner)
-                    if hasattr(inner, "eqns"):
-                        yield from sizes(inner)
-
-    assert max(sizes(jax.make_jaxpr(run)(params, x).jaxpr)) < steps * (2 * hidden) ** 2
+    sizes = [var.aval.size for equation, _ in equations(run, params, x) for var in equation.outvars]
+    assert max(sizes) < steps * (2 * hidden) ** 2
 
 
-SPECTRA = {
-    "zero": [0.0],
-    "equal": [3.0, 3.0, 1.0],
-    "nearly equal": [1.0, 1 - 1e-9, 0.5, 1e-3],
-    "crowded": np.linspace(1, 0.99, 40),
-    "tiny": [1e-300, 1e-305],
-}
-
-
-@jax.jit
-def largest(a):
-    start = jax.random.normal(jax.random.key(0), a.shape[:1], a.dtype)
-    return largest_singular_value(lambda v: a @ v, lambda u: u @ a, start)
-
-
-@pytest.mark.parametrize("name", SPECTRA)
-def test_the_largest_singular_value_whatever_the_spectrum(name):
-    values = np.zeros(40)
-    values[: len(SPECTRA[name])] = SPECTRA[name]
-    u, v = (np.linalg.qr(np.random.default_rng(k).normal(size=(40, 40)))[0] for k in (0, 1))
-    a = u * values @ v
-    got, right = largest(a)
-    size = values[0] or 1.0
-    np.testing.assert_allclose(got / size, values[0] / size, rtol=1e-14)
-    np.testing.assert_allclose(np.linalg.norm(a @ right / size), values[0] / size, rtol=1e-14)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_largest_singular_value_of_low_rank(dtype):
-    """As under relu: rows of zeros, so that the space is exhausted before the steps of the process are."""
-    w = np.random.default_rng(16).normal(size=(16, 16))
-    on = np.random.default_rng(0).integers(0, 2, size=(20, 16))
-    maps = (on[:, :, None] * w).astype(dtype)
-    got = jax.jit(jax.vmap(lambda a: largest(a)[0]))(maps)
-    expected = np.linalg.norm(maps.astype("float64"), 2, axis=(1, 2))
-    np.testing.assert_allclose(got, expected, rtol=16 * np.finfo(dtype).eps)
-
-
-def test_the_largest_singular_value_of_one_number():
-    np.testing.assert_allclose(largest(jnp.array([[-0.3]]))[0], 0.3, rtol=1e-15)
-
-
-def _bad():
+def _wrong_input():
     params, x, state, cotangents = network("lstm")
     rnn, x_rnn, h, _ = network("tanh")
     deep = drawn_weights(D, H, num_layers=2)
-    both = drawn_weights(D, H, kind="rnn", bidirectional=True)
+    bidirectional = drawn_weights(D, H, kind="rnn", bidirectional=True)
     projected = drawn_weights(D, H, proj_size=2)
     return [
         ((deep, x), {}, ValueError, "num_layers = 2"),
-        ((both, x), {}, ValueError, "bidirectional = True"),
+        ((bidirectional, x), {}, ValueError, "bidirectional = True"),
         ((projected, x), {}, ValueError, "proj_size = 2"),
         ((params, x), {"nonlinearity": "relu"}, ValueError, "option of an RNN"),
         ((rnn, x_rnn), {"nonlinearity": "elu"}, ValueError, "'tanh' or 'relu'; got 'elu'"),
@@ -296,7 +248,7 @@ def _bad():
 
 
 @pytest.mark.parametrize("n", range(14))
-def test_bad_input_is_named(n):
-    arguments, options, kind, words = _bad()[n]
+def test_an_error_names_the_wrong_input(n):
+    arguments, options, kind, words = _wrong_input()[n]
     with pytest.raises(kind, match=words):
         jax_lstm.gradient_flow(*arguments, **options)

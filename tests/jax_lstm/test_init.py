@@ -1,4 +1,4 @@
-"""Initial weights follow the distributions of the libraries that the styles are named after."""
+"""Initial weights have the distributions of the libraries that the styles are named after."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ OPTIONS = [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("options", OPTIONS)
-def test_names_shapes_and_order_are_torchs(style, options):
+def test_names_shapes_and_order_agree_with_torch(style, options):
     params = jax_lstm.init_lstm(KEY, 3, 5, **options, style=style, dtype=jnp.bfloat16)
-    theirs = shapes(3, 5, **options)
-    assert {n: a.shape for n, a in params.items()} == theirs
-    assert list(params) == list(theirs)
+    expected = shapes(3, 5, **options)
+    assert {n: a.shape for n, a in params.items()} == expected
+    assert list(params) == list(expected)
     assert {a.dtype for a in params.values()} == {jnp.dtype(jnp.bfloat16)}
 
 
 @pytest.mark.parametrize("options", [*OPTIONS, {"num_layers": 2, "bidirectional": True, "proj_size": 2}])
-def test_the_names_and_shapes_that_tests_expect_are_torchs(options):
+def test_the_names_and_shapes_that_tests_expect_agree_with_torch(options):
     torch = need("torch")
-    of = lambda module: [(name, tuple(a.shape)) for name, a in module.state_dict().items()]
-    assert list(shapes(3, 5, **options).items()) == of(torch.nn.LSTM(3, 5, **options))
+    shapes_of = lambda module: [(name, tuple(a.shape)) for name, a in module.state_dict().items()]
+    assert list(shapes(3, 5, **options).items()) == shapes_of(torch.nn.LSTM(3, 5, **options))
     if "proj_size" not in options:
-        assert list(shapes(3, 5, **options, gates=1).items()) == of(torch.nn.RNN(3, 5, **options))
+        assert list(shapes(3, 5, **options, gates=1).items()) == shapes_of(torch.nn.RNN(3, 5, **options))
 
 
 def test_torch_style():
@@ -82,7 +82,7 @@ def test_haiku_style():
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_forget_bias_is_the_sum_of_both(style):
+def test_forget_bias_is_the_sum_of_both_biases(style):
     params = jax_lstm.init_lstm(KEY, 3, 5, 2, style=style, forget_bias=2.5)
     for end in ("_l0", "_l1"):
         total = gates(params["bias_ih" + end] + params["bias_hh" + end])
@@ -96,7 +96,7 @@ def test_chrono_bias():
     np.testing.assert_array_equal(total["i"], -total["f"])
     memory = np.exp(total["f"])
     assert 1 <= memory.min() < memory.max() <= 999
-    assert abs(memory.mean() - 500) < 20  # the mean of 1024 draws is off by 9
+    assert abs(memory.mean() - 500) < 20  # the standard error of the mean of 1024 draws is 9
     assert float(jnp.abs(total["g"]).max()) <= 2 / 32
 
 

@@ -1,8 +1,9 @@
-"""Padding, resets, layouts: the semantics that others get wrong, stated as properties."""
+"""Padding, resets, truncation, layouts and dropout, as properties."""
 
 from __future__ import annotations
 
 import functools
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -13,13 +14,13 @@ import pytest
 import jax_lstm
 from jax_lstm import LSTMState
 from tests.support import plain
-from tests.support.arrays import drawn_weights, normal, state_of
+from tests.support.arrays import assert_close, drawn_weights, normal, state_of
 
 B, T, D, H = 4, 6, 3, 5
 LENGTHS = np.array([3, 6, 0, 1])
 NETWORKS = {
-    "one": {},
-    "both": {"num_layers": 2, "bidirectional": True},
+    "one layer": {},
+    "bidirectional": {"num_layers": 2, "bidirectional": True},
     "projected": {"num_layers": 2, "bidirectional": True, "proj_size": 2},
 }
 
@@ -32,28 +33,28 @@ def problem(**network):
 lstm = jax.jit(jax_lstm.lstm)
 
 
-def row(state, b):
+def row_of(state, b):
     return jax.tree.map(lambda a: a[:, b], state)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_each_row_is_as_if_it_ran_alone(network):
+def test_each_row_gives_the_results_of_a_run_by_itself(network):
     params, x, state = problem(**NETWORKS[network])
     y, last = jax.device_get(lstm(params, x, state, lengths=LENGTHS))
     for b, n in enumerate(LENGTHS):
         np.testing.assert_array_equal(y[b, n:], 0.0)
         if n == 0:
-            expected = row(state, b)
+            expected = row_of(state, b)
         else:
-            alone, expected = lstm(params, x[b, :n], row(state, b))
-            np.testing.assert_allclose(y[b, :n], alone, rtol=1e-13)
-        np.testing.assert_allclose(row(last, b).h, expected.h, rtol=1e-13)
-        np.testing.assert_allclose(row(last, b).c, expected.c, rtol=1e-13)
+            single, expected = lstm(params, x[b, :n], row_of(state, b))
+            np.testing.assert_allclose(y[b, :n], single, rtol=1e-13)
+        np.testing.assert_allclose(row_of(last, b).h, expected.h, rtol=1e-13)
+        np.testing.assert_allclose(row_of(last, b).c, expected.c, rtol=1e-13)
 
 
 @functools.cache
 def padded_value_and_gradient(**options):
-    """Compiled once for every kind of padding."""
+    """Compile once for every kind of padding."""
 
     def loss(params, x, state):
         y, last = jax_lstm.lstm(params, x, state, lengths=LENGTHS, **options)
@@ -65,12 +66,12 @@ def padded_value_and_gradient(**options):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
-def test_what_is_in_the_padding_reaches_nothing(network, bad, options):
+def test_the_values_in_the_padding_affect_nothing(network, bad, options):
     params, x, state = problem(**NETWORKS[network])
-    dirty = np.where(np.arange(T)[None, :, None] < LENGTHS[:, None, None], x, bad)
+    bad_x = np.where(np.arange(T)[None, :, None] < LENGTHS[:, None, None], x, bad)
     run = padded_value_and_gradient(**options)
     clean = run(params, x, state)
-    jax.tree.map(np.testing.assert_array_equal, run(params, dirty, state), clean)
+    jax.tree.map(np.testing.assert_array_equal, run(params, bad_x, state), clean)
     np.testing.assert_array_equal(clean[1][1][LENGTHS == 0], 0.0)
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(clean))
 
@@ -93,7 +94,7 @@ def test_lengths_of_any_integer_dtype(dtype):
         np.testing.assert_array_equal(y, lstm(params, x, state, lengths=np.array([6, 6, 0, 1], dtype))[0])
 
 
-def test_lengths_under_jit_count_as_clipped():
+def test_lengths_under_jit_are_clipped():
     params, x, state = problem()
     run = jax.jit(lambda n: jax_lstm.lstm(params, x, state, lengths=n)[0])
     np.testing.assert_array_equal(run(jnp.array([99, 6, -3, 1])), run(jnp.array([6, 6, 0, 1])))
@@ -101,8 +102,8 @@ def test_lengths_under_jit_count_as_clipped():
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
-def test_reset_to_the_given_state_runs_each_segment_by_itself(network, lengths):
-    """Two layers deep the segments still do not see one another, in either direction."""
+def test_a_reset_to_a_given_state_runs_each_segment_by_itself(network, lengths):
+    """The segments stay independent in the second layer too, in both directions."""
     params, x, state = problem(**NETWORKS[network])
     reset = np.random.default_rng(0).random((B, T)) < 0.4
     reset[1] = [False, True, False, False, True, False]
@@ -111,19 +112,19 @@ def test_reset_to_the_given_state_runs_each_segment_by_itself(network, lengths):
         end = T if lengths is None else lengths[b]
         bounds = sorted({0, *np.flatnonzero(reset[b, :end]).tolist(), int(end)})
         for start, stop in pairwise(bounds):
-            alone = lstm(params, x[b, start:stop], row(state, b))[0]
-            np.testing.assert_allclose(y[b, start:stop], alone, rtol=1e-12, atol=1e-14)
+            single = lstm(params, x[b, start:stop], row_of(state, b))[0]
+            np.testing.assert_allclose(y[b, start:stop], single, rtol=1e-12, atol=1e-14)
 
 
-def test_reset_lets_no_gradient_through_and_feeds_the_reset_state():
+def test_a_reset_stops_the_gradient_and_passes_it_to_the_reset_state():
     params, x, state = problem()
     reset = np.zeros((B, T), bool)
     reset[:, 3] = True
 
-    def late(x, state, reset_state):
+    def loss(x, state, reset_state):
         return jnp.sum(jax_lstm.lstm(params, x, state, reset=reset, reset_state=reset_state)[0][:, 3:] ** 2)
 
-    d_x, d_state, d_reset_state = jax.grad(late, argnums=(0, 1, 2))(x, state, state)
+    d_x, d_state, d_reset_state = jax.grad(loss, argnums=(0, 1, 2))(x, state, state)
     np.testing.assert_array_equal(d_x[:, :3], 0.0)
     assert np.abs(d_x[:, 3:]).min() > 0
     np.testing.assert_array_equal(d_state.c, 0.0)
@@ -137,11 +138,11 @@ def test_a_reset_in_the_padding_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, jax_lstm.lstm(params, x, state, lengths=LENGTHS, reset=reset), plain)
 
 
-def test_truncation_changes_no_value_and_cuts_at_absolute_steps():
+def test_truncation_changes_no_value_and_counts_absolute_steps():
     params, x, state = problem(num_layers=2, bidirectional=True)
     plain = jax_lstm.lstm(params, x, state)
-    cut = jax_lstm.lstm(params, x, state, truncate_every=4)
-    jax.tree.map(np.testing.assert_array_equal, cut, plain)
+    truncated = jax_lstm.lstm(params, x, state, truncate_every=4)
+    jax.tree.map(np.testing.assert_array_equal, truncated, plain)
 
     one, _, first = problem()
     gradient = jax.grad(lambda x: jnp.sum(jax_lstm.lstm(one, x, first, truncate_every=4)[0][:, 4:]))(x)
@@ -149,7 +150,7 @@ def test_truncation_changes_no_value_and_cuts_at_absolute_steps():
     assert np.abs(gradient[:, 4:]).min() > 0
 
 
-def test_truncation_leaves_the_last_state_of_a_short_row_its_gradient():
+def test_truncation_keeps_the_gradient_of_the_last_state_of_a_short_row():
     params, x, state = problem(bidirectional=True)
 
     def last(x, state):
@@ -176,20 +177,20 @@ def test_layouts(network):
     )
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.swapaxes(1, 2), b), states_major, states)
 
-    many = lambda a: jax.tree.map(lambda v: v.reshape(*v.shape[: v.ndim - 2], 2, 2, v.shape[-1]), a)
+    two_axes = lambda a: jax.tree.map(lambda v: v.reshape(*v.shape[: v.ndim - 2], 2, 2, v.shape[-1]), a)
     y2, last2 = jax_lstm.lstm(
         params,
         x.reshape(2, 2, T, D),
-        many(state),
+        two_axes(state),
         lengths=LENGTHS.reshape(2, 2),
         reset=reset.reshape(2, 2, T),
     )
     np.testing.assert_allclose(y2.reshape(y.shape), y, rtol=1e-13)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), last2, many(last))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), last2, two_axes(last))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_states_of_every_step_hold_outputs_and_last_states(network):
+def test_states_of_every_step_agree_with_outputs_and_last_states(network):
     params, x, state = problem(**NETWORKS[network])
     y, last = jax.device_get(jax_lstm.lstm(params, x, state))
     states = jax.device_get(jax_lstm.lstm_states(params, x, state))
@@ -201,29 +202,29 @@ def test_states_of_every_step_hold_outputs_and_last_states(network):
         np.testing.assert_array_equal(states.c[r, :, end], last.c[r])
 
 
-def test_states_are_zeros_where_none_is_given():
+def test_the_default_state_is_zero():
     params, x, state = problem(num_layers=2, bidirectional=True)
     zeros = jax.tree.map(jnp.zeros_like, state)
     jax.tree.map(np.testing.assert_array_equal, jax_lstm.lstm(params, x), jax_lstm.lstm(params, x, zeros))
 
 
-def test_rnn_takes_the_same_options():
+def test_an_rnn_takes_the_same_options():
     params = drawn_weights(D, H, kind="rnn", num_layers=2, bidirectional=True)
     x, h = normal((B, T, D)), state_of(params, B)
-    reference = lambda p: plain.plain_rnn(p, x, h, "relu", lengths=LENGTHS)
-    loss = lambda p: (lambda found: (jnp.sum(found[0]), found))(reference(p))
-    wanted, (expected, last) = jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    def gradients_and_outputs(function):
+        loss = lambda p: (lambda outputs: (jnp.sum(outputs[0]), outputs))(function(p))
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    d_params, outputs = gradients_and_outputs(lambda p: plain.plain_rnn(p, x, h, "relu", lengths=LENGTHS))
     for options in ({}, {"residuals": "lean"}, {"checkpoint_every": 4}):
-        run = jax.jit(lambda p, options=options: jax_lstm.rnn(p, x, h, nonlinearity="relu", lengths=LENGTHS, **options))
-        y, h_n = run(params)
-        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(h_n, last, rtol=1e-12, atol=1e-14)
-        gradients = jax.jit(jax.grad(lambda p, run=run: jnp.sum(run(p)[0])))(params)
-        for name, gradient in gradients.items():
-            np.testing.assert_allclose(gradient, wanted[name], rtol=1e-11, atol=1e-13, err_msg=name)
+        run = partial(jax_lstm.rnn, x=x, h=h, nonlinearity="relu", lengths=LENGTHS, **options)
+        got, got_outputs = gradients_and_outputs(run)
+        assert_close(got_outputs, outputs, rtol=1e-12, atol=1e-14)
+        assert_close(got, d_params, rtol=1e-11, atol=1e-13)
 
 
-def test_one_step_at_a_time_is_the_whole_sequence():
+def test_a_loop_of_cells_agrees_with_the_whole_sequence():
     params, x, state = problem()
     cell = {name.removesuffix("_l0"): a for name, a in params.items()}
     y, last = jax_lstm.lstm(params, x, state)
@@ -235,8 +236,8 @@ def test_one_step_at_a_time_is_the_whole_sequence():
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
-def test_cells_are_the_equations(nonlinearity):
-    """test_convert.py compares them with torch's cells."""
+def test_cells_agree_with_the_equations(nonlinearity):
+    """convert/test_cells.py compares them with torch's cells."""
     rng = np.random.default_rng(2)
     draw = lambda *shape: jnp.array(rng.uniform(-0.5, 0.5, size=shape))
     x, h, c = (jnp.array(rng.normal(size=(B, n))) for n in (D, H, H))
@@ -252,7 +253,7 @@ def test_cells_are_the_equations(nonlinearity):
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_dropout_between_layers_only():
+def test_dropout_is_only_between_layers():
     params, x, state = problem(num_layers=2)
     one, _, _ = problem()
     key = jax.random.key(0)
@@ -273,6 +274,6 @@ def test_dropout_keeps_the_mean():
     mean = jnp.mean(jax.vmap(lambda k: jax_lstm.lstm(linear, x, dropout=0.3, dropout_key=k)[0])(keys), 0)
     none = {n: jnp.zeros_like(a) if n == "weight_ih_l1" else a for n, a in params.items()}
     without = jax_lstm.lstm(none, x)[0]
-    effect, wanted = mean - without, jax_lstm.lstm(linear, x)[0] - without
-    # 4000 draws of relative spread below 1 leave about 1.6 %; a missing 1/(1-p) is 30 %
-    assert np.linalg.norm(effect - wanted) < 0.05 * np.linalg.norm(wanted)
+    effect, expected = mean - without, jax_lstm.lstm(linear, x)[0] - without
+    # The mean of 4000 draws with a relative deviation below 1 is off by about 1.6 %; a missing 1/(1-p) by 30 %.
+    assert np.linalg.norm(effect - expected) < 0.05 * np.linalg.norm(expected)

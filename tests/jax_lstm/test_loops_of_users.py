@@ -1,4 +1,4 @@
-"""What a loop of a user's own keeps for its gradient: what varies with the step, and no weights."""
+"""The residuals that a user's loop keeps for its gradient: values that vary by step, and no copy of the weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LSTM_CELL, RNN_CELL = (
 
 
 def scan(step):
-    """Return the states of a loop over the steps of x ``[T, B, ...]``; ``step(params, state, x_t)`` gives a state."""
+    """Return the states of a loop over the steps of x `[T, B, ...]`; ``step(params, state, x_t)`` gives a state."""
 
     def run(params, x, first):
         def body(state, x_t):
@@ -72,9 +72,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_weight_is_kept_for_each_step(name):
+def test_no_weight_is_kept_per_step(name):
     run, params, x, first = CASES[name]
-    held = jax.eval_shape(lambda *at: jax.tree.leaves(jax.vjp(run, *at)[1]), params, x, first)
+    residuals = jax.eval_shape(lambda *at: jax.tree.leaves(jax.vjp(run, *at)[1]), params, x, first)
     matrices = {shape for a in params.values() if a.ndim == 2 for shape in (a.shape, a.shape[::-1])}
-    per_step = [a.shape for a in held if a.ndim > 2 and a.shape[0] == T]
+    per_step = [a.shape for a in residuals if a.ndim > 2 and a.shape[0] == T]
     assert not [shape for shape in per_step if shape[-2:] in matrices], per_step

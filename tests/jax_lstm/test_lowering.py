@@ -1,7 +1,7 @@
-"""Forward and training step lower for CPU, CUDA and TPU from this machine, and what is exported comes back the same.
+"""Forward pass and training step lower for CPU, CUDA and TPU, and an exported function gives the same results.
 
-Lowering needs no such device, so that a change that breaks another platform fails here. Compiling and running there
-is another matter: tests/crosscheck/suite/test_gpu.py.
+Lowering needs no such device. So a change that breaks another platform fails on any machine.
+tests/crosscheck/suite/test_gpu.py compiles and runs on a GPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jax import export
 import jax_lstm
 from jax_lstm import LSTMState, linen, nnx
 from tests.support import xla_flags
-from tests.support.arrays import drawn_like, drawn_weights, normal, read_npz, state_of
+from tests.support.arrays import assert_close, drawn_like, drawn_weights, normal, read_npz, state_of
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 B, T, D, H, V = 2, 8, 3, 4, 7
@@ -40,12 +40,12 @@ def functional(dtype=np.float32, *, network=None, **options):
     return lambda p, x: jax_lstm.lstm(p, x, **options), arguments(dtype, **(network or {}))
 
 
-def of_linen(module, inputs):
+def linen_case(module, inputs):
     params = drawn_like(jax.eval_shape(module.init, KEY, inputs)["params"])
     return lambda p, x: module.apply({"params": p}, x), (params, inputs)
 
 
-def of_nnx(make, inputs):
+def nnx_case(make, inputs):
     graph, params = flax_nnx.split(flax_nnx.eval_shape(lambda: make(rngs=flax_nnx.Rngs(0))))
     return lambda p, x: flax_nnx.merge(graph, p)(x), (drawn_like(params), inputs)
 
@@ -65,15 +65,15 @@ CASES = {
     "states": (lambda p, x: jax_lstm.lstm_states(p, x), arguments(**DEEP)),
     "streaming": (lambda p, x: jax_lstm.lstm_stream(p, x), arguments(num_layers=2, proj_size=2)),
     "rnn": (lambda p, x: jax_lstm.rnn(p, x), (drawn_weights(D, H, kind="rnn", dtype=np.float32), X)),
-    "linen.LSTM": of_linen(linen.LSTM(H), X),
-    "linen.SequenceModel": of_linen(linen.SequenceModel(V, D, H, 5), TOKENS),
-    "nnx.LSTM": of_nnx(partial(nnx.LSTM, D, H), X),
-    "nnx.SequenceModel": of_nnx(partial(nnx.SequenceModel, V, D, H, 5), TOKENS),
+    "linen.LSTM": linen_case(linen.LSTM(H), X),
+    "linen.SequenceModel": linen_case(linen.SequenceModel(V, D, H, 5), TOKENS),
+    "nnx.LSTM": nnx_case(partial(nnx.LSTM, D, H), X),
+    "nnx.SequenceModel": nnx_case(partial(nnx.SequenceModel, V, D, H, 5), TOKENS),
 }
 
 
 def training_step(function):
-    """Value and gradients: of the weights, and of the inputs where these are no tokens."""
+    """Return a function that gives the value and the gradients of weights and inputs, or only of weights for tokens."""
 
     def loss(params, x):
         return sum(jnp.sum(a.astype(jnp.float32) ** 2) for a in jax.tree.leaves(function(params, x)))
@@ -86,14 +86,14 @@ def training_step(function):
 
 
 def targets(exported):
-    """The names of the library routines that the exported program calls."""
+    """Return the names of the library routines that the exported program calls."""
     return set(re.findall(r"custom_call @([\w.$]+)", exported.mlir_module()))
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("name", CASES)
-def test_it_lowers_and_calls_no_library(name, platform):
-    """A routine that one platform brings, as LAPACK's on a CPU, would lower here and be missing there."""
+def test_a_function_lowers_and_calls_no_library(name, platform):
+    """A library routine of one platform, such as LAPACK's on a CPU, would be missing on another one."""
     function, args = CASES[name]
     for run in (function, training_step(function)):
         exported = export.export(jax.jit(run), platforms=[platform])(*args)
@@ -102,19 +102,14 @@ def test_it_lowers_and_calls_no_library(name, platform):
         assert targets(exported) == set()
 
 
-def test_a_library_routine_would_be_seen():
+def test_a_library_routine_is_noticed():
     exported = export.export(jax.jit(jnp.linalg.qr), platforms=["cpu"])(jnp.ones((3, 3)))
     assert "lapack_dgeqrf_ffi" in targets(exported)
 
 
-def test_a_platform_without_a_rule_would_be_seen():
+def test_a_platform_without_a_rule_is_noticed():
     with pytest.raises(NotImplementedError, match=r"schur.*not found for platform tpu"):
         export.export(jax.jit(jax.lax.linalg.schur), platforms=["tpu"])(jnp.ones((3, 3)))
-
-
-def close(got, expected):
-    """float64: what is left between two compilations is rounding."""
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, expected)
 
 
 def symbolic(text, dtype, **options):
@@ -123,7 +118,7 @@ def symbolic(text, dtype, **options):
 
 def forward(params, x, lengths):
     y, last = jax_lstm.lstm(params, x, lengths=lengths)
-    return y, last.h, last.c  # arrays alone, so that a reader needs no class of ours
+    return y, last.h, last.c  # arrays, so that a reader needs no class of this package
 
 
 PARAMS = arguments(np.float64, **DEEP)[0]
@@ -138,12 +133,12 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def artefact():
-    """One file: three platforms, any batch, any number of steps, with its gradient."""
+    """One export for three platforms, any batch and any number of steps, with its gradient."""
     return export.export(jax.jit(forward), platforms=PLATFORMS)(PARAMS, *SYMBOLIC).serialize(vjp_order=1)
 
 
 def read_back(artefact, folder, code):
-    """Runs ``code`` in a fresh process that cannot import this package, and returns the arrays that it saves."""
+    """Run ``code`` in a fresh process that cannot import this package, and return the arrays that it saves."""
     np.savez(folder / "params.npz", **PARAMS)
     for n, inputs in enumerate(INPUTS.values()):
         np.savez(folder / f"{n}.npz", *inputs)
@@ -188,36 +183,36 @@ np.savez("out.npz", **saved, **d_p, x=d_x)
     run = jax.jit(forward)
     for n, inputs in enumerate(INPUTS.values()):
         for k, expected in enumerate(run(PARAMS, *inputs)):
-            close(got[f"{n} {k}"], expected)
+            assert_close(got[f"{n} {k}"], expected)
     x, lengths = INPUTS["larger"]
     loss = lambda p, x: sum(jnp.sum(a**2) for a in forward(p, x, lengths))
     d_p, d_x = jax.jit(jax.grad(loss, argnums=(0, 1)))(PARAMS, x)
-    close({name: got[name] for name in PARAMS}, d_p)
-    close(got["x"], d_x)
+    assert_close({name: got[name] for name in PARAMS}, d_p)
+    assert_close(got["x"], d_x)
 
 
-def test_without_vjp_order_there_is_no_gradient():
+def test_an_export_without_vjp_order_has_no_gradient():
     exported = export.export(jax.jit(lambda p, x: jax_lstm.lstm(p, x)[0]))(*arguments())
     loss = lambda p, x: jnp.sum(export.deserialize(exported.serialize()).call(p, x))
     with pytest.raises(ValueError, match="No VJP is available"):
         jax.grad(loss)(*arguments())
 
 
-def test_an_lstm_state_goes_in_and_out():
+def test_an_export_takes_and_returns_an_lstm_state():
     params, x = arguments(jnp.float64)
     state = state_of(params, B)
     run = jax.jit(lambda p, x, s: jax_lstm.lstm(p, x, s))
     reloaded = export.deserialize(export.export(run)(params, x, state).serialize())
     y, last = reloaded.call(params, x, state)
     assert isinstance(last, LSTMState)
-    close((y, last), run(params, x, state))
+    assert_close((y, last), run(params, x, state))
 
 
 STEPS = {"reset, truncation": {"truncate_every": 3}, "lean": {"residuals": "lean"}, "dropout": {"dropout": 0.5}}
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_training_step_of_any_batch_and_length(name):
+def test_an_exported_training_step_takes_any_batch_and_length(name):
     options = STEPS[name]
 
     def step(params, x, key):
@@ -228,32 +223,32 @@ def test_a_training_step_of_any_batch_and_length(name):
     spec = symbolic("b, t, 3", jnp.float64)
     reloaded = export.deserialize(export.export(jax.jit(step), platforms=PLATFORMS)(PARAMS, spec, KEY).serialize())
     x, _ = INPUTS["larger"]
-    close(jax.jit(reloaded.call)(PARAMS, x, KEY), jax.jit(step)(PARAMS, x, KEY))
+    assert_close(jax.jit(reloaded.call)(PARAMS, x, KEY), jax.jit(step)(PARAMS, x, KEY))
 
 
 @pytest.mark.parametrize("options", [{"checkpoint_every": 4}, {"unroll": 4}])
-def test_blocks_of_steps_where_the_length_is_known_to_hold_them(options):
-    """How many there are may be symbolic; whether a shorter one comes after them may not."""
+def test_an_export_with_blocks_of_steps_needs_a_length_that_they_divide(options):
+    """The number of blocks may be symbolic, but it must be known whether a shorter block follows them."""
     run = jax.jit(lambda p, x: jax_lstm.lstm(p, x, **options)[0])
     params, _ = arguments(jnp.float64)
     exported = export.export(run)(params, symbolic("b, 4*blocks, 3", jnp.float64, constraints=["blocks >= 2"]))
     x = normal((3, 12, D))
-    close(exported.call(params, x), run(params, x))
+    assert_close(exported.call(params, x), run(params, x))
 
 
-def test_a_model_of_any_batch_and_length():
+def test_an_exported_model_takes_any_batch_and_length():
     model = linen.SequenceModel(V, D, H, 5, param_dtype=jnp.float64)
     variables = drawn_like(jax.eval_shape(model.init, KEY, TOKENS))
     run = jax.jit(lambda v, tokens: model.apply(v, tokens)[0])
     exported = export.export(run, platforms=PLATFORMS)(variables, symbolic("b, t", TOKENS.dtype))
     reloaded = export.deserialize(exported.serialize())
     for tokens in (TOKENS, jnp.ones((3, 5), int)):
-        close(reloaded.call(variables, tokens), run(variables, tokens))
+        assert_close(reloaded.call(variables, tokens), run(variables, tokens))
 
 
-def test_weights_inside_an_nnx_artefact():
-    """A module whose call is exported takes its weights along: no argument but x."""
+def test_an_exported_nnx_module_contains_its_weights():
+    """The export of its call has x as its only argument."""
     model = nnx.LSTM(D, H, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0))
     x = X.astype(jnp.float64)
     reloaded = export.deserialize(export.export(jax.jit(lambda x: model(x)[0]))(x).serialize())
-    close(reloaded.call(x), model(x)[0])
+    assert_close(reloaded.call(x), model(x)[0])

@@ -1,4 +1,4 @@
-"""Weights in another form than a plain state dict: the error says which form it is, and what to write."""
+"""Weights in a form other than a plain state dict: the error says which form it is, and what to write."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def without(state_dict, *names):
     return {name: value for name, value in state_dict.items() if name not in names}
 
 
-def made_by(change, **options):
+def state_dict_after(change, **options):
     module = torch.nn.LSTM(4, 5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, about functions that it keeps for old code
+        warnings.simplefilter("ignore")  # torch warns about functions that it keeps for old code
         change(module, name=WEIGHT, **options)
     return module.state_dict()
 
 
-WEIGHT_NORM = made_by(parametrizations.weight_norm)
-OLD_WEIGHT_NORM = made_by(torch.nn.utils.weight_norm)
+WEIGHT_NORM = state_dict_after(parametrizations.weight_norm)
+OLD_WEIGHT_NORM = state_dict_after(torch.nn.utils.weight_norm)
 DROPPED = without(under("module.", LSTM), f"module.{WEIGHT}") | {f"{WEIGHT}_raw": LSTM[WEIGHT]}
 QUANTIZABLE = {
     f"layers.0.layer_fw.cell.{gates}.{name}": LSTM[f"{name}_{which}_l0"]
@@ -58,7 +58,7 @@ QUANTIZABLE = {
 }
 REMOVE = f"call torch.nn.utils.parametrize.remove_parametrizations(module, '{WEIGHT}') before"
 
-# function, a torch state dict that from_torch reads, what the error says
+# The function, a torch state dict that from_torch reads, and words of the error.
 STATE_DICTS = {
     "DataParallel": ("lstm", under("module.", LSTM), ["prefix='module.')", "DistributedDataParallel"]),
     "torch.compile": ("lstm", under("_orig_mod.", LSTM), ["prefix='_orig_mod.')", "comes from torch.compile"]),
@@ -78,14 +78,14 @@ STATE_DICTS = {
     "an RNN's for rnn": ("rnn", under("module.", RNN), ["an RNN's weights: pass params['module']", "prefix='module.'"]),
     "a cell's": ("lstm_cell", under("module.", CELL), ["an LSTM's weights: pass params['module']"]),
     "weight_norm": ("lstm", WEIGHT_NORM, ["a parametrization, such as weight_norm", REMOVE]),
-    "orthogonal": ("lstm", made_by(parametrizations.orthogonal), [REMOVE]),
+    "orthogonal": ("lstm", state_dict_after(parametrizations.orthogonal), [REMOVE]),
     "weight_norm in DataParallel": ("lstm", under("module.", WEIGHT_NORM), [REMOVE]),
     "old weight_norm": ("lstm", OLD_WEIGHT_NORM, [f"torch.nn.utils.remove_weight_norm(module, '{WEIGHT}')"]),
     "old weight_norm in a model": ("lstm", under("net.lstm.", OLD_WEIGHT_NORM), ["remove_weight_norm"]),
-    "old spectral_norm": ("lstm", made_by(spectral_norm), [f"utils.remove_spectral_norm(module, '{WEIGHT}')"]),
+    "old spectral_norm": ("lstm", state_dict_after(spectral_norm), [f"utils.remove_spectral_norm(module, '{WEIGHT}')"]),
     "pruning": (
         "lstm",
-        made_by(prune.l1_unstructured, amount=0.5),
+        state_dict_after(prune.l1_unstructured, amount=0.5),
         [f"torch.nn.utils.prune.remove(module, '{WEIGHT}')"],
     ),
     "WeightDrop": ("lstm", DROPPED, [f"WeightDrop module, whose whole weight is '{WEIGHT}_raw': rename"]),
@@ -130,7 +130,7 @@ STATE_DICTS = {
 
 
 @pytest.mark.parametrize("name", STATE_DICTS)
-def test_what_from_torch_reads_and_a_function_does_not_take(name):
+def test_an_error_names_the_form_of_a_state_dict(name):
     function, state_dict, words = STATE_DICTS[name]
     with pytest.raises((TypeError, ValueError)) as caught:
         FUNCTIONS[function](convert.from_torch(state_dict))
@@ -139,7 +139,7 @@ def test_what_from_torch_reads_and_a_function_does_not_take(name):
     assert len(str(caught.value)) < 600
 
 
-def test_what_the_advice_says_to_write_works():
+def test_the_advice_of_the_errors_works():
     state_dict = under("module._orig_mod.", LSTM)
     params = convert.from_torch(state_dict)
     for advised in (params["module"]["_orig_mod"], convert.from_torch(state_dict, prefix="module._orig_mod.")):
@@ -152,8 +152,8 @@ def test_what_the_advice_says_to_write_works():
         for gates, name in [full.split(".")[-2:]]
         for which in [{"igates": "ih", "hgates": "hh"}[gates]]
     }
-    theirs = quantizable(torch.from_numpy(X).swapaxes(0, 1))[0].detach().numpy()
-    np.testing.assert_allclose(lstm(convert.from_torch(renamed), X)[0].swapaxes(0, 1), theirs, rtol=1e-5, atol=1e-6)
+    expected = quantizable(torch.from_numpy(X).swapaxes(0, 1))[0].detach().numpy()
+    np.testing.assert_allclose(lstm(convert.from_torch(renamed), X)[0].swapaxes(0, 1), expected, rtol=1e-5, atol=1e-6)
     nnx_module = nnx.LSTM(4, 5, rngs=flax_nnx.Rngs(0))
     assert lstm(flax_nnx.state(nnx_module, flax_nnx.Param), X)[0].shape == (2, 5, 5)
 
@@ -188,22 +188,22 @@ CONVERTED = {
         "got dtype int4. Integers this short are usually quantized: dequantize",
     ),
 }
-LAYERS = ("flat, with a prefix", "Flax variables", "nested")  # by names that lstm takes, if not at this place
+LAYERS = ("flat, with a prefix", "Flax variables", "nested")  # their names are those of lstm
 
 
 @pytest.mark.parametrize("name", CONVERTED)
 @pytest.mark.parametrize("function", ["lstm", "lstm_cell"])
-def test_trees_of_others_are_recognized_by_the_functions_too(function, name):
-    tree, told = CONVERTED[name]
+def test_an_error_names_the_form_of_a_tree_of_another_library(function, name):
+    tree, message = CONVERTED[name]
     if function == "lstm_cell" and name in LAYERS:
-        told = "are an LSTM's weights by torch's names: use jax_lstm.lstm, or pass convert.cell"
+        message = "are an LSTM's weights by torch's names: use jax_lstm.lstm, or pass convert.cell"
     with pytest.raises((TypeError, ValueError)) as caught:
         FUNCTIONS[function](tree)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_plain_mistakes_get_no_advice():
-    """A tree that is a network's by all but one entry looks like nothing else."""
+def test_a_simple_mistake_gets_no_advice():
+    """A tree in which one entry is wrong does not look like another form."""
     for broken in (without(PARAMS, "bias_hh_l0"), PARAMS | {"weight_xx_l0": H}, {}):
         with pytest.raises(ValueError, match="params") as caught:
             lstm(broken, X)
@@ -212,26 +212,26 @@ def test_plain_mistakes_get_no_advice():
         assert "These are" not in str(caught.value)
 
 
-def test_modules_give_the_advice_too():
+def test_modules_give_the_advice():
     with pytest.raises(ValueError, match=r"lack 'weight_ih_l0'.* pass params\['module'\]"):
         linen.LSTM(hidden_size=5).apply({"params": {"module": PARAMS}}, X)
     with pytest.raises(ValueError, match=r"lack 'weight_ih'.* use jax_lstm\.lstm, or pass convert\.cell"):
         linen.LSTMCell(hidden_size=5).apply({"params": PARAMS}, LSTMState(h=H, c=H), X[:, 0])
 
 
-def float8(tensor):
+def to_float8(tensor):
     return tensor.to(torch.float8_e4m3fn)
 
 
-def quantized(tensor):
+def to_qint8(tensor):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own: it will drop such tensors
+        warnings.simplefilter("ignore")  # torch will drop such tensors
         return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
 
 
 UNREADABLE = {
-    "float8": (float8, r"got torch\.float8_e4m3fn .*pass tensor\.to\(torch\.float32\), times its scale"),
-    "qint8": (quantized, r"got torch\.qint8 .*it is quantized: pass tensor\.dequantize\(\)"),
+    "float8": (to_float8, r"got torch\.float8_e4m3fn .*pass tensor\.to\(torch\.float32\), times its scale"),
+    "qint8": (to_qint8, r"got torch\.qint8 .*it is quantized: pass tensor\.dequantize\(\)"),
     "complex32": (functools.partial(torch.Tensor.to, dtype=torch.complex32), r"pass tensor\.to\(torch\.complex64\)"),
     "sparse": (torch.Tensor.to_sparse, r"sparse.*pass tensor\.to_dense\(\)"),
     "meta": (functools.partial(torch.Tensor.to, device="meta"), "on the meta device and has no values yet"),
@@ -240,15 +240,15 @@ UNREADABLE = {
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf support")
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_a_tensor_that_cannot_be_read_is_named(name):
-    change, told = UNREADABLE[name]
+def test_an_error_names_a_tensor_that_cannot_be_read(name):
+    change, message = UNREADABLE[name]
     state_dict = under("lstm.", LSTM) | {f"lstm.{WEIGHT}": change(LSTM[WEIGHT])}
-    with pytest.raises(TypeError, match=rf"^state_dict\['lstm\.{WEIGHT}'\] must be .*{told}"):
+    with pytest.raises(TypeError, match=rf"^state_dict\['lstm\.{WEIGHT}'\] must be .*{message}"):
         convert.from_torch(state_dict)
 
 
 def test_complex_entries_are_read_without_loss():
-    """They are a model's beside the LSTM, such as rotations."""
+    """A model may have them beside the LSTM, for example as rotations."""
     tree = convert.from_torch({"turns": torch.tensor([1 + 2j], dtype=torch.complex64)})
     assert tree["turns"].dtype == jnp.complex64
     assert tree["turns"] == 1 + 2j
@@ -257,11 +257,11 @@ def test_complex_entries_are_read_without_loss():
 
 
 class Packed:
-    """Stands for torch.ScriptObject, which holds the weights of a dynamically quantized LSTM."""
+    """A stand-in for torch.ScriptObject, which holds the weights of a dynamically quantized LSTM."""
 
 
 @pytest.mark.parametrize("name", ["_all_weight_values.0.param", "_packed_weight_ih", "_packed_params._packed_params"])
-def test_packed_weights_are_said_to_be_quantized(name):
+def test_an_error_says_that_packed_weights_are_quantized(name):
     with pytest.raises(
         TypeError, match="a quantized torch module, whose weights are packed: take the state dict before"
     ):
@@ -277,6 +277,6 @@ def test_from_torch_finds_the_lstm_in_a_checkpoint():
         convert.from_torch(under("encoder.lstm.", LSTM), prefix="rnn.")
 
 
-def test_x_and_states_of_8_bits_are_refused_by_name():
+def test_an_error_names_an_x_of_8_bits():
     with pytest.raises(TypeError, match=r"x must be floating point of at least 16 bits; got dtype float8_e5m2"):
         lstm(PARAMS, X.astype(jnp.float8_e5m2))

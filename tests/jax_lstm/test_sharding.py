@@ -1,4 +1,4 @@
-"""Eight forced CPU devices: the same numbers under jit with NamedSharding, an Explicit mesh, and shard_map."""
+"""Eight simulated CPU devices: the same numbers under jit with NamedSharding, an explicit mesh, and shard_map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 import jax_lstm
 from jax_lstm import LSTMState, linen
-from tests.support.arrays import drawn_weights, normal, state_of
+from tests.support.arrays import assert_close, drawn_weights, normal, state_of
 
 B, T, D, H = 16, 6, 3, 4
 PARAMS = drawn_weights(D, H, bidirectional=True, proj_size=2)
@@ -24,7 +24,7 @@ OPTIONS = {
     "default": {},
     "lean": {"residuals": "lean"},
     "chunks": {"checkpoint_every": 4},
-    "lengths and cuts": {"lengths": LENGTHS, "truncate_every": 2},
+    "lengths and truncation": {"lengths": LENGTHS, "truncate_every": 2},
 }
 
 
@@ -35,10 +35,6 @@ def loss(params, x, state=None, **options):
 
 def gradients(params, x, **options):
     return jax.value_and_grad(loss, argnums=(0, 1))(params, x, **options)
-
-
-def close(got, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, expected)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +52,7 @@ def test_jit_with_named_sharding(name, expected):
     x = jax.device_put(X, NamedSharding(mesh, P("data")))
     params = jax.device_put(PARAMS, NamedSharding(mesh, P()))
     got = jax.jit(lambda p, x: gradients(p, x, **OPTIONS[name]))(params, x)
-    close(got, expected[name])
+    assert_close(got, expected[name])
     assert got[1][1].sharding.is_equivalent_to(x.sharding, 3)
 
 
@@ -72,7 +68,7 @@ def test_explicit_mesh_with_the_default_state(name, expected):
         (y, last), got = run(params, x)
         assert jax.typeof(y).sharding.spec[0] == "data"
         assert jax.typeof(last.c).sharding.spec[1] == "data"
-        close(got, expected[name])
+        assert_close(got, expected[name])
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -86,26 +82,26 @@ def test_shard_map_with_the_default_state(name, expected):
 
     total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P())
     got = jax.jit(jax.value_and_grad(lambda p, x: total(p, x, LENGTHS), argnums=(0, 1)))(PARAMS, X)
-    close(got, expected[name])
+    assert_close(got, expected[name])
 
 
 def test_shard_map_with_a_replicated_state():
-    """A learned initial state is the same on every device, while x is not: the carry still has one type."""
+    """A learned initial state is replicated, while x is not. The carry must have one type in spite of that."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     first = state_of(PARAMS, 1)
 
     def local(params, x, h, c):
-        many = LSTMState(*(jnp.broadcast_to(a, (2, x.shape[0], a.shape[-1])) for a in (h, c)))
-        return jax.lax.psum(loss(params, x, many), "data")
+        state = LSTMState(*(jnp.broadcast_to(a, (2, x.shape[0], a.shape[-1])) for a in (h, c)))
+        return jax.lax.psum(loss(params, x, state), "data")
 
-    one = jax.jit(jax.grad(lambda p, h, c: loss(p, X, LSTMState(*(jnp.repeat(a, B, 1) for a in (h, c)))), (0, 1, 2)))
+    single = jax.jit(jax.grad(lambda p, h, c: loss(p, X, LSTMState(*(jnp.repeat(a, B, 1) for a in (h, c)))), (0, 1, 2)))
     total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data"), P(), P()), out_specs=P())
     got = jax.jit(jax.grad(lambda p, h, c: total(p, X, h, c), (0, 1, 2)))(PARAMS, first.h, first.c)
-    close(got, one(PARAMS, first.h, first.c))
+    assert_close(got, single(PARAMS, first.h, first.c))
 
 
 def test_shard_map_over_an_ensemble_of_parameters():
-    """x is replicated and the weights differ by device."""
+    """x is replicated, and the weights vary by device."""
     mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
     ensemble = jax.tree.map(lambda a: np.stack([a * (1 + n / 8) for n in range(8)]), PARAMS)
 
@@ -113,20 +109,20 @@ def test_shard_map_over_an_ensemble_of_parameters():
         return jax_lstm.lstm(jax.tree.map(lambda a: a[0], params), x)[0][None]
 
     run = jax.shard_map(local, mesh=mesh, in_specs=(P("model"), P()), out_specs=P("model"))
-    close(jax.jit(run)(ensemble, X), jax.jit(jax.vmap(lambda p: jax_lstm.lstm(p, X)[0]))(ensemble))
+    assert_close(jax.jit(run)(ensemble, X), jax.jit(jax.vmap(lambda p: jax_lstm.lstm(p, X)[0]))(ensemble))
 
 
 @pytest.mark.parametrize("name", ["weight_hh_l0", "bias_hh_l0", "weight_hr_l0", "reset", "lengths"])
-def test_shard_map_where_one_operand_alone_differs(name):
-    """The loop's carry takes its sharding type from every operand, not from x alone."""
+def test_shard_map_in_which_only_one_operand_varies(name):
+    """The type of the loop's carry depends on every operand, not only on x."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     params = drawn_weights(D, H, proj_size=2)
     x = X[:2]
-    many = {
+    flags = {
         "reset": np.random.default_rng(2).random((8, 2, T)) < 0.3,
         "lengths": np.random.default_rng(2).integers(0, T, (8, 2)),
     }
-    varying = many.get(name, params[name][None] * np.arange(1.0, 9).reshape(8, *(1,) * params[name].ndim)
+    varying = flags.get(name, params[name][None] * np.arange(1.0, 9).reshape(8, *(1,) * params[name].ndim)
                        if name in params else None)  # fmt: skip
 
     def run(value):
@@ -135,7 +131,7 @@ def test_shard_map_where_one_operand_alone_differs(name):
         return jax_lstm.lstm(params, x, **{name: value})[0]
 
     sharded = jax.shard_map(lambda v: run(v[0])[None], mesh=mesh, in_specs=P("data"), out_specs=P("data"))
-    close(jax.jit(sharded)(varying), jax.jit(jax.vmap(run))(varying))
+    assert_close(jax.jit(sharded)(varying), jax.jit(jax.vmap(run))(varying))
 
 
 @pytest.mark.parametrize("is_set", [True, False])
@@ -148,7 +144,7 @@ def test_explicit_mesh_with_a_batch_axis_of_one_over_an_axis_of_one(is_set):
         y, got = jax.jit(lambda p, x: (jax_lstm.lstm(p, x)[0], gradients(p, x)))(PARAMS, x)
         for a in (y, got[1][1]):
             assert jax.typeof(a).sharding.spec[:2] == ("data", "model")
-        close(got, expected)
+        assert_close(got, expected)
 
 
 @pytest.mark.isa

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""One step at a time: the bits of the whole sequence, torch's numbers, any cut, any surroundings; the rest is refused."""
+"""lstm_step and lstm_stream: steps give the bits of the sequence and agree with torch; wrong input is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from benchmarks import streaming
 from jax_lstm import LSTMState, linen, nnx
 from tests import ROOT
 from tests.support import xla_flags
-from tests.support.arrays import drawn_weights
+from tests.support.arrays import assert_close, drawn_weights
+from tests.support.jaxprs import products
 from tests.support.requirements import need
 
 STEP, STREAM, WHOLE = map(jax.jit, (jax_lstm.lstm_step, jax_lstm.lstm_stream, jax_lstm.lstm))
@@ -38,7 +39,7 @@ SHAPES = {  # batch, T, D, H and options
     "one step": ((2,), 1, 3, 4, {}),
     "two units": ((), 8, 3, 2, {}),
 }
-QUICK = ("projection", "widths of 1", "two units")  # these in float64 too without the tests marked slow
+QUICK = ("projection", "widths of 1", "two units")  # these run in float64 too, even without the tests marked slow
 
 
 def problem(name, dtype=np.float64, seed=0):
@@ -50,7 +51,7 @@ def problem(name, dtype=np.float64, seed=0):
     return params, draw(*batch, steps, inputs), LSTMState(h=draw(layers, *batch, width), c=draw(layers, *batch, hidden))
 
 
-def same_bits(got, expected):
+def assert_same_bits(got, expected):
     assert streaming.apart(got, expected) == 0.0
 
 
@@ -63,29 +64,29 @@ def same_bits(got, expected):
         for dtype in (np.float64, np.float32)
     ],
 )
-def test_steps_and_chunks_have_the_bits_of_the_whole(name, dtype):
+def test_steps_and_chunks_give_the_bits_of_the_whole_sequence(name, dtype):
     params, x, state = problem(name, dtype)
     expected = STREAM(params, x, state)
     assert expected[0].dtype == dtype
-    same_bits(streaming.in_steps(STEP, params, x, state), expected)
-    for cut in {1, x.shape[-2] // 2, x.shape[-2] - 1} - {0, x.shape[-2]}:
-        first, between = STREAM(params, x[..., :cut, :], state)
-        second, last = STREAM(params, x[..., cut:, :], between)
-        same_bits((np.concatenate((first, second), -2), last), expected)
+    assert_same_bits(streaming.in_steps(STEP, params, x, state), expected)
+    for length in {1, x.shape[-2] // 2, x.shape[-2] - 1} - {0, x.shape[-2]}:
+        first, between = STREAM(params, x[..., :length, :], state)
+        second, last = STREAM(params, x[..., length:, :], between)
+        assert_same_bits((np.concatenate((first, second), -2), last), expected)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_whole_is_that_of_lstm(name):
-    """Up to rounding: 1e-12 is the issue's figure for float64."""
+def test_a_stream_agrees_with_lstm_within_rounding(name):
+    """The requirement for float64 is 1e-12."""
     args = problem(name)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), STREAM(*args), WHOLE(*args))
+    assert_close(STREAM(*args), WHOLE(*args))
 
 
 def test_the_default_state_is_zero_and_time_may_come_first():
     params, x, state = problem("projection")
     expected = STREAM(params, x, jax.tree.map(np.zeros_like, state))
     y, last = jax.jit(lambda p, x: jax_lstm.lstm_stream(p, x, time_major=True))(params, x.swapaxes(0, 1))
-    same_bits((y.swapaxes(0, 1), last), expected)
+    assert_same_bits((y.swapaxes(0, 1), last), expected)
 
 
 AS_FOR_USERS = """
@@ -108,20 +109,20 @@ for rows, inputs, hidden, dtype in {problems}:
     y, _ = in_steps(step, params, x, state)
     print(apart(np.moveaxis(same(params, x[..., 0, :], state), 0, -2), y))
 """
-TREACHEROUS = [((2,), 1, 4, "float64"), ((), 1, 6, "float64"), ((), 3, 2, "float32"), ((2,), 5, 1, "float32")]
+DIFFICULT = [((2,), 1, 4, "float64"), ((), 1, 6, "float64"), ((), 3, 2, "float32"), ((2,), 5, 1, "float32")]
 
 
 @pytest.mark.isa
-def test_neither_the_number_of_steps_nor_what_stands_around_them_changes_a_bit():
-    """Compiled as for a user, in a process of its own; a quick compilation would not do what made bits differ here.
+def test_neither_the_number_of_steps_nor_the_code_around_them_changes_a_bit():
+    """The programs are compiled as for a user, since quick compilation hides the optimizations that made bits differ.
 
-    Of one or two units a loop is one kernel, and a step by itself is several. And where a user's loop reads one and the same
-    input, x W_ih was taken out of it, and rounded where else it is not.
+    With one or two units XLA compiles a loop into one kernel, and a single step into several. And if a user's loop reads
+    the same input in every step, XLA once moved x W_ih out of the loop, and rounded it there.
     """
     environment = os.environ | {"XLA_FLAGS": xla_flags.AS_USERS_COMPILE, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", AS_FOR_USERS.replace("{problems}", repr(TREACHEROUS))]
+    command = [sys.executable, "-c", AS_FOR_USERS.replace("{problems}", repr(DIFFICULT))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["0.0"] * 2 * len(TREACHEROUS), done.stdout + done.stderr
+    assert done.stdout.split() == ["0.0"] * 2 * len(DIFFICULT), done.stdout + done.stderr
 
 
 def test_one_export_serves_any_batch_and_any_number_of_steps():
@@ -136,8 +137,8 @@ def test_one_export_serves_any_batch_and_any_number_of_steps():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_the_command_finds_all_equal(dtype):
-    """As for users, drawn networks, also amid another model; its exit code says so."""
+def test_the_command_finds_no_difference(dtype):
+    """It draws networks, compiles them as for users, also inside another model, and its exit code tells the result."""
     command = [sys.executable, "-m", "benchmarks.streaming", "--shapes", "3", "--seed", "1", "--dtype", dtype]
     environment = os.environ | {"XLA_FLAGS": xla_flags.AS_USERS_COMPILE}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -147,16 +148,16 @@ def test_the_command_finds_all_equal(dtype):
 
 @pytest.mark.isa
 @pytest.mark.parametrize("group", streaming.GROUPS)
-def test_lstm_in_steps_is_lstm_up_to_rounding_and_where_the_products_sum_alike_bit_for_bit(group):
-    """64 ulps are crosscheck's limit in float64; benchmarks.streaming says why it is the one group that is equal."""
+def test_lstm_in_steps_agrees_within_rounding_and_in_one_group_exactly(group):
+    """64 ulps are the limit of crosscheck's float64 check. benchmarks.streaming says why one group has equal bits."""
     drawn = streaming.draw(group, np.random.default_rng(2), np.float64)
     drawn = streaming.Drawn(drawn.params, drawn.x[..., :10, :], drawn.state)
-    found = dict(streaming.compare(drawn, np.random.default_rng(0)))
-    assert found["lstm in steps"] <= (0.0 if group == "widths to 64" else 64.0)
-    assert found["in steps"] == 0.0
+    ulps = dict(streaming.compare(drawn, np.random.default_rng(0)))
+    assert ulps["lstm in steps"] <= (0.0 if group == "widths to 64" else 64.0)
+    assert ulps["in steps"] == 0.0
 
 
-def test_bits_that_differ_are_seen():
+def test_different_bits_are_noticed():
     a = np.array([1.0, -0.0, 1e-300])
     assert streaming.apart(a, a) == 0.0
     assert 0 < streaming.apart(a, np.array([1.0, 0.0, 1e-300])) < 1e-300
@@ -166,7 +167,7 @@ def test_bits_that_differ_are_seen():
 
 
 @pytest.mark.parametrize("options", [{"num_layers": 2, "proj_size": 3}, {"num_layers": 3, "bias": False}])
-def test_steps_agree_with_torch_in_both_precisions_gradients_too(options):
+def test_steps_and_their_gradients_agree_with_torch_in_both_precision_checks(options):
     torch = need("torch")
     import crosscheck
 
@@ -194,61 +195,61 @@ def test_bfloat16_keeps_its_state_in_float32():
     assert (y.dtype, last.h.dtype, last.c.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     narrow = jax.jit(lambda p, x, s: jax_lstm.lstm_step(p, x, s, carry_dtype=jnp.bfloat16))
     assert narrow(params, x[..., 0, :], state)[1].c.dtype == jnp.bfloat16
-    same_bits(streaming.in_steps(STEP, params, x, state), STREAM(params, x, state))
+    assert_same_bits(streaming.in_steps(STEP, params, x, state), STREAM(params, x, state))
 
 
-def test_under_vmap_each_model_steps_alone():
-    many = [problem("no biases", seed=seed) for seed in (1, 2)]
-    stacked = jax.tree.map(lambda *a: np.stack(a), *many)
+def test_models_under_vmap_are_independent():
+    models = [problem("no biases", seed=seed) for seed in (1, 2)]
+    stacked = jax.tree.map(lambda *a: np.stack(a), *models)
     y, last = jax.jit(jax.vmap(jax_lstm.lstm_stream))(*stacked)
-    for n, args in enumerate(many):
+    for n, args in enumerate(models):
         got = jax.tree.map(lambda a, n=n: a[n], (y, last))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, STREAM(*args))
+        assert_close(got, STREAM(*args))
 
 
 def test_on_many_devices():
     params, x, _ = problem("projection")
     x = np.tile(x, (4, 1, 1))
     expected = STREAM(params, x)
-    close = lambda got: jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), got, expected
-    )
+
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
         y, last = STREAM(jax.device_put(params, P()), jax.device_put(x, P("data")))
         assert jax.typeof(y).sharding.spec[0] == jax.typeof(last.c).sharding.spec[1] == "data"
-        close((y, last))
+        assert_close((y, last), expected)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     specs = {"in_specs": (P(), P("data")), "out_specs": (P("data"), P(None, "data"))}
-    close(jax.jit(jax.shard_map(jax_lstm.lstm_stream, mesh=mesh, **specs))(params, x))
+    assert_close(jax.jit(jax.shard_map(jax_lstm.lstm_stream, mesh=mesh, **specs))(params, x), expected)
 
 
 def test_an_ensemble_of_weights_on_many_devices():
-    """x is the same everywhere; of the weights some differ by device, and some do not."""
+    """x is replicated. Some weights vary by device, and some do not."""
     params, x, _ = problem("projection")
     mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
-    own = {name: np.stack([params[name] * (1 + n / 8) for n in range(8)]) for name in ("weight_hh_l1", "bias_ih_l1")}
-    local = lambda own, x: jax_lstm.lstm_stream(params | {name: a[0] for name, a in own.items()}, x)[0][None]
-    y = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P("model"), P()), out_specs=P("model")))(own, x)
+    varying = {
+        name: np.stack([params[name] * (1 + n / 8) for n in range(8)]) for name in ("weight_hh_l1", "bias_ih_l1")
+    }
+    local = lambda w, x: jax_lstm.lstm_stream(params | {name: a[0] for name, a in w.items()}, x)[0][None]
+    y = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P("model"), P()), out_specs=P("model")))(varying, x)
     for n in (0, 7):
-        expected = STREAM(params | {name: a[n] for name, a in own.items()}, x)[0]
+        expected = STREAM(params | {name: a[n] for name, a in varying.items()}, x)[0]
         np.testing.assert_allclose(y[n], expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("time_major", [False, True])
-def test_modules_are_the_functions(time_major):
+def test_the_methods_of_modules_agree_with_the_functions(time_major):
     options = {"num_layers": 2, "proj_size": 3, "time_major": time_major, "param_dtype": jnp.float64}
     x = np.random.default_rng(0).normal(size=(5, 5, 4))
     module = nnx.LSTM(4, 6, **options, rngs=flax_nnx.Rngs(0))
     params = flax_nnx.to_pure_dict(flax_nnx.state(module, flax_nnx.Param))
     state = STREAM(params, x)[1]
     expected = jax.jit(lambda p, x, s: jax_lstm.lstm_stream(p, x, s, time_major=time_major))(params, x, state)
-    same_bits(jax.jit(lambda m, x, s: m.stream(x, s))(module, x, state), expected)
+    assert_same_bits(jax.jit(lambda m, x, s: m.stream(x, s))(module, x, state), expected)
     apply = jax.jit(linen.LSTM(6, **options).apply, static_argnames="method")
-    same_bits(apply({"params": params}, x, state, method="stream"), expected)
+    assert_same_bits(apply({"params": params}, x, state, method="stream"), expected)
     expected = STEP(params, x[0], state)
-    same_bits(jax.jit(lambda m, x, s: m.step(x, s))(module, x[0], state), expected)
-    same_bits(apply({"params": params}, x[0], state, method="step"), expected)
+    assert_same_bits(jax.jit(lambda m, x, s: m.step(x, s))(module, x[0], state), expected)
+    assert_same_bits(apply({"params": params}, x[0], state, method="step"), expected)
 
 
 def test_modules_pass_their_dtypes_on():
@@ -262,23 +263,8 @@ def test_modules_pass_their_dtypes_on():
         assert y.dtype == after.h.dtype == jnp.bfloat16
 
 
-def products_of_a_step(function, *args):
-    """The precisions of the products within the loop, whose body is the step."""
-
-    def walk(jaxpr, inside):
-        for equation in jaxpr.eqns:
-            if inside and equation.primitive.name == "dot_general":
-                yield equation.params["precision"]
-            for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "jaxpr")):
-                inner = getattr(value, "jaxpr", value)
-                if hasattr(inner, "eqns"):
-                    yield from walk(inner, inside or equation.primitive.name == "while")
-
-    return list(walk(jax.make_jaxpr(function)(*args).jaxpr, False))
-
-
 def test_precision_reaches_every_product():
-    """One of x, one of h and one of the projection in each of two layers."""
+    """Each of two layers has one product with x, one with h and one in the projection."""
     params, x, state = problem("projection")
     module = nnx.LSTM(5, 9, num_layers=2, proj_size=4, precision="highest", rngs=flax_nnx.Rngs(0))
     apply = partial(linen.LSTM(9, num_layers=2, proj_size=4, precision="highest").apply, {"params": params})
@@ -291,21 +277,21 @@ def test_precision_reaches_every_product():
         (lambda x: apply(x, state, method="step"), x[:, 0]),
         (lambda x: apply(x, method="stream"), x),
     ):
-        assert products_of_a_step(function, *args) == [highest] * 6
+        assert [p.params["precision"] for p in products(function, *args, inside="while")] == [highest] * 6
 
 
 def test_a_sequence_model_steps_through_its_tokens():
     tokens = np.random.default_rng(0).integers(0, 11, (3, 6))
     model = linen.SequenceModel(11, 4, 5, 7, num_layers=2, param_dtype=jnp.float64)
     variables = model.init(jax.random.key(1), tokens)
-    twin = nnx.SequenceModel(11, 4, 5, 7, num_layers=2, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0))
-    flax_nnx.update(twin, variables["params"])
+    nnx_model = nnx.SequenceModel(11, 4, 5, 7, num_layers=2, param_dtype=jnp.float64, rngs=flax_nnx.Rngs(0))
+    flax_nnx.update(nnx_model, variables["params"])
     expected, last = jax.jit(model.apply)(variables, tokens)
     step = jax.jit(lambda v, token, s: model.apply(v, token, s, method="step"))
     state = other = LSTMState(jnp.zeros((2, 3, 5)), jnp.zeros((2, 3, 5)))
     for t in range(6):
         logits, state = step(variables, tokens[:, t], state)
-        again, other = jax.jit(lambda m, token, s: m.step(token, s))(twin, tokens[:, t], other)
+        again, other = jax.jit(lambda m, token, s: m.step(token, s))(nnx_model, tokens[:, t], other)
         np.testing.assert_allclose(logits, expected[:, t], rtol=1e-12, atol=1e-13)
         np.testing.assert_array_equal(logits, again)
     np.testing.assert_allclose(state.c, last.c, rtol=1e-12, atol=1e-13)
@@ -313,9 +299,9 @@ def test_a_sequence_model_steps_through_its_tokens():
 
 PARAMS, X, STATE = problem("projection")
 H, C = STATE.h, STATE.c
-BOTH = drawn_weights(5, 9, bidirectional=True, dtype=np.float32)
+BIDIRECTIONAL = drawn_weights(5, 9, bidirectional=True, dtype=np.float32)
 REFUSED = {
-    "both directions": (BOTH, X[:, 0], STATE, ValueError, r"lstm_step needs a network of one direction; .*_reverse.*jax_lstm\.lstm\."),
+    "both directions": (BIDIRECTIONAL, X[:, 0], STATE, ValueError, r"lstm_step needs a network of one direction; .*_reverse.*jax_lstm\.lstm\."),
     "an RNN": (drawn_weights(5, 9, kind="rnn", dtype=np.float32), X[:, 0], STATE, ValueError, r"an RNN's .*use jax_lstm\.rnn"),
     "features": (PARAMS, X[:, 0, :4], STATE, ValueError, r"x must be \[\*batch, D\] with D = 5; got shape \(2, 4\)"),
     "a time axis": (PARAMS, X, STATE, ValueError, r"x must be \[\*batch, D\], one step; got shape \(2, 8, 5\) .*time axis.*x\[\.\.\., t, :\], or all of them to lstm_stream"),
@@ -335,7 +321,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_step_refuses(name):
+def test_a_step_refuses_wrong_input(name):
     params, x, state, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
         jax_lstm.lstm_step(params, x, state)
@@ -352,9 +338,9 @@ def test_an_integer_carry_is_refused():
             function(PARAMS, x, STATE, carry_dtype=int)
 
 
-def test_a_stream_refuses():
+def test_a_stream_refuses_wrong_input():
     for params, x, state, error, message in (
-        (BOTH, X, None, ValueError, "lstm_stream needs a network of one direction"),
+        (BIDIRECTIONAL, X, None, ValueError, "lstm_stream needs a network of one direction"),
         (PARAMS, X[:, 0, 0], None, ValueError, r"x must be \[\*batch, T, D\], at least \[T, D\]; got shape \(2,\)"),
         (PARAMS, X[:, :0], None, ValueError, "at least one step; .*T = 0"),
         (PARAMS, X, (H, C), TypeError, "state must be a jax_lstm.LSTMState or None; got tuple"),
@@ -364,7 +350,7 @@ def test_a_stream_refuses():
             jax_lstm.lstm_stream(params, x, state)
 
 
-def test_modules_refuse():
+def test_methods_of_modules_refuse_wrong_input():
     x = jnp.ones((2, 4))
     for options, message in (({"bidirectional": True}, "one direction"), ({"num_layers": 2}, r"state\.h must be")):
         variables = linen.LSTM(5, **options).init(jax.random.key(0), x[:, None])

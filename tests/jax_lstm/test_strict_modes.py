@@ -1,4 +1,4 @@
-"""The public surface under JAX's strict modes: no implicit promotion of dtypes, none of ranks."""
+"""The public functions under JAX's strict modes: they need no implicit promotion of dtypes or ranks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def strict():
         yield
 
 
-def of(dtype, **network):
+def problem(dtype, **network):
     return drawn_weights(D, H, dtype=jnp.dtype(dtype), **network), normal((B, T, D), jnp.dtype(dtype))
 
 
@@ -50,7 +50,7 @@ def total(tree):
 
 
 def differentiate(f, *arguments):
-    """Return shape and dtype of the value, and trace the gradient and its derivative: later stages promote nothing."""
+    """Trace the value, the gradient and its derivative, and return the shape and dtype of the value."""
     gradient = jax.grad(lambda *given: total(f(*given)), argnums=tuple(range(len(arguments))))
     jax.eval_shape(lambda *given: jax.jvp(gradient, given, given), *arguments)
     return jax.eval_shape(f, *arguments)
@@ -66,14 +66,14 @@ def differentiate(f, *arguments):
     ],
 )
 def test_lstm(dtype, name):
-    params, x = of(dtype, num_layers=2)
+    params, x = problem(dtype, num_layers=2)
     y, last = differentiate(lambda p, x: jax_lstm.lstm(p, x, **OPTIONS[name]), params, x)
     assert y.dtype == dtype
     assert last.c.dtype == OPTIONS[name].get("carry_dtype", "float64" if dtype == "float64" else "float32")
 
 
 def test_without_jit():
-    params, x = of("bfloat16", **NETWORKS["stacked"])
+    params, x = problem("bfloat16", **NETWORKS["stacked"])
     y, last = jax_lstm.lstm(params, x, **OPTIONS["mask and reset"])
     assert (y.dtype, last.c.dtype) == (jnp.bfloat16, jnp.float32)
 
@@ -81,14 +81,14 @@ def test_without_jit():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_other_networks_and_states(dtype, network):
-    params, x = of(dtype, **NETWORKS[network])
+    params, x = problem(dtype, **NETWORKS[network])
     differentiate(jax_lstm.lstm, params, x, jax_lstm.zero_state(params, B))
     differentiate(jax_lstm.lstm_states, params, x)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_steps_and_streams(dtype):
-    params, x = of(dtype, num_layers=2)
+    params, x = problem(dtype, num_layers=2)
     differentiate(jax_lstm.lstm_stream, params, x)
     differentiate(lambda p, x: jax_lstm.lstm_step(p, x[:, 0]), params, x)
 
@@ -97,7 +97,7 @@ def test_steps_and_streams(dtype):
 @pytest.mark.parametrize("carry", [None, "bfloat16", "float64"])
 @pytest.mark.parametrize("projection", [{}, {"proj_size": 2}])
 def test_cells(dtype, carry, projection):
-    params, x = of(dtype, **projection)
+    params, x = problem(dtype, **projection)
     cell = convert.cell(params)
     state = jax.tree.map(lambda a: a[0].astype(carry or "float32"), jax_lstm.zero_state(params, B))
     differentiate(lambda p, x, s: jax_lstm.lstm_cell(p, s, x[:, 0], carry_dtype=carry), cell, x, state)
@@ -113,7 +113,7 @@ def test_rnn(dtype):
 
 
 def test_gradient_flow():
-    params, x = of("float32")
+    params, x = problem("float32")
     assert np.isfinite(jax_lstm.gradient_flow(params, x).log2_dc).all()
 
 
@@ -127,7 +127,7 @@ def test_initial_weights(dtype, style):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_flax_modules(dtype):
-    """The modules cast to ``dtype`` themselves, so weights in float32 beside it are no mix."""
+    """The modules cast float32 weights to ``dtype`` themselves."""
     dtype = jnp.dtype(dtype)
     x = normal((B, T, D), np.float32)
     initial = lambda module, x: jax.eval_shape(module.init, jax.random.key(0), x)
@@ -146,14 +146,14 @@ def test_flax_modules(dtype):
     assert cell(x).shape == (B, T, H)
 
 
-def test_a_mix_of_dtypes_is_the_callers_to_promote():
-    """The result type of x and the weights is JAX's, and in strict mode JAX refuses to choose one."""
-    params, x = of("float32")
+def test_the_caller_must_promote_mixed_dtypes():
+    """JAX chooses the result type of x and the weights, and refuses to choose one in strict mode."""
+    params, x = problem("float32")
     with pytest.raises(jax.dtypes.TypePromotionError):
         jax_lstm.lstm(params, x.astype(jnp.bfloat16))
 
 
 def test_a_state_may_be_wider_than_the_weights():
-    params, x = of("bfloat16")
+    params, x = problem("bfloat16")
     state = LSTMState(jnp.ones((1, B, H), jnp.float32), jnp.ones((1, B, H), jnp.float32))
     differentiate(jax_lstm.lstm, params, x, state)

@@ -1,4 +1,4 @@
-"""The JVP rule against JAX's own derivative of the plain loop, under every transformation."""
+"""The JVP rule compared with JAX's own derivative of a plain loop, under every transformation."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def problem(name):
         "lengths": np.array([3, 0, 5]),
         "mask": np.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 0, 0, 1, 1]], bool),
         "reset": np.random.default_rng(4).random((B, T)) < 0.3,
-        "reset_state": lambda h, c: (jnp.sin(h), jnp.cos(c)),  # its gradient comes out at h and c
+        "reset_state": lambda h, c: (jnp.sin(h), jnp.cos(c)),  # its gradient becomes a part of the gradients of h and c
         "truncate_every": 2,
     }
     return (params, x, state.h, state.c), {name: options[name] for name in sorted(names)}
 
 
-def at(options, h, c, state):
-    """The options with the reset state that belongs to h and c, as ``state(h, c)``."""
+def options_at(options, h, c, state):
+    """Return the options with the reset state of h and c, built by ``state(h, c)``."""
     return options | {"reset_state": state(*options["reset_state"](h, c))} if "reset_state" in options else options
 
 
 def ours(options, run=None):
     def f(params, x, h, c):
-        given = at(options, h, c, LSTMState)
+        given = options_at(options, h, c, LSTMState)
         y, last = jax_lstm.lstm(params, x, LSTMState(h, c), **given, **(run or {}))
         return y, last.h, last.c
 
@@ -73,11 +73,11 @@ def plain(options):
 
 
 def plain_all(options, params, x, h, c):
-    return plain_lstm(params, x, h, c, **at(options, h, c, lambda *pair: pair))
+    return plain_lstm(params, x, h, c, **options_at(options, h, c, lambda *pair: pair))
 
 
 def loss(f):
-    """A scalar that weighs every output entry differently, and not linearly."""
+    """Return a nonlinear loss with a different weight for every entry of the outputs."""
 
     def scalar(*arguments):
         total = 0.0
@@ -90,12 +90,18 @@ def loss(f):
 
 
 ALL = (0, 1, 2, 3)
-IN_OTHERS = ("stacked, both directions", "lengths", "mask", "reset", "truncation")  # the combined ones have all of it
-COMBINED = ("all in one layer", "all together")  # a mistake of one option shows in these too
+IN_OTHERS = (
+    "stacked, both directions",
+    "lengths",
+    "mask",
+    "reset",
+    "truncation",
+)  # the combined variants have them
+COMBINED = ("all in one layer", "all together")  # a mistake in one option changes these too
 
 
 def some_slow(pairs, quick):
-    """Parameters of a test; the ones that are not quick are marked slow."""
+    """Return the parameters of a test. Those that are not quick are marked slow."""
     return [pytest.param(*pair, marks=[] if quick(*pair) else pytest.mark.slow) for pair in pairs]
 
 
@@ -104,7 +110,7 @@ def gradient(f):
 
 
 def first_order(f):
-    """The gradient, the value and its derivative along a direction, in one program: most of the time is XLA's."""
+    """Return gradient, value and directional derivative, in one program to save compilations."""
     return lambda *arguments: (gradient(f)(*arguments), f(*arguments), jax.jvp(f, arguments, tangents_of(arguments)))
 
 
@@ -141,7 +147,7 @@ def check(name, run, derivative, rtol=1e-12):
 
 
 def assert_close(a, b, rtol=1e-12):
-    """1e-12 in float64: rounding over a few dozen steps leaves four decades of room, any wrong term none."""
+    """Compare trees in float64. Rounding is four orders of magnitude below 1e-12, and a wrong term is far above it."""
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=rtol, atol=rtol), a, b)
 
 
@@ -178,8 +184,8 @@ def test_second_derivatives(name, run, derivative):
 
 
 @pytest.mark.parametrize("name", ["one layer", "all in one layer"])
-def test_jvp_of_one_argument_alone(name):
-    """Tangents that are symbolically zero are skipped, not taken for something else."""
+def test_jvp_of_a_single_argument(name):
+    """The other tangents are symbolic zeros."""
     arguments, options = problem(name)
     for n, argument in enumerate(arguments):
         tangent = tangents_of(argument)
@@ -192,7 +198,7 @@ def test_jvp_of_one_argument_alone(name):
         assert_close(got, jax.jit(along(plain(options)))(*arguments))
 
 
-def test_hessian_is_symmetric_and_right():
+def test_the_hessian_is_symmetric_and_agrees_with_the_plain_loop():
     arguments, options = problem("reset to a state")
     hessians = []
     for f in (ours(options), plain(options)):
@@ -210,11 +216,11 @@ def test_vmap_over_examples(name, derivative):
     static = {k: v for k, v in options.items() if k in ("truncate_every", "reset_state")}
     per_row = {k: v for k, v in options.items() if k not in static}
 
-    def one(params, x, h, c, per_row):
+    def single(params, x, h, c, per_row):
         return derivative(ours({**static, **per_row}))(params, x, h, c)
 
-    got = jax.jit(jax.vmap(one, in_axes=(None, 0, 1, 1, 0)))(params, x, h, c, per_row)
-    row = jax.jit(one)
+    got = jax.jit(jax.vmap(single, in_axes=(None, 0, 1, 1, 0)))(params, x, h, c, per_row)
+    row = jax.jit(single)
     each = [row(params, x[b], h[:, b], c[:, b], jax.tree.map(lambda a, b=b: a[b], per_row)) for b in range(B)]
     assert_close(got, jax.tree.map(lambda *a: jnp.stack(a), *each))
 
@@ -224,8 +230,8 @@ def test_vmap_over_parameters(name):
     (params, *rest), options = problem(name)
     ensemble = jax.tree.map(lambda a: jnp.stack((a, 2 * a, -a)), params)
     got = jax.jit(jax.vmap(gradient(ours(options)), in_axes=(0, None, None, None)))(ensemble, *rest)
-    one = jax.jit(gradient(ours(options)))
-    each = [one(jax.tree.map(lambda a, n=n: a[n], ensemble), *rest) for n in range(3)]
+    single = jax.jit(gradient(ours(options)))
+    each = [single(jax.tree.map(lambda a, n=n: a[n], ensemble), *rest) for n in range(3)]
     assert_close(got, jax.tree.map(lambda *a: jnp.stack(a), *each))
 
 
@@ -241,7 +247,7 @@ def test_states_of_every_step(name):
     arguments, options = problem(name)
 
     def states(params, x, h, c):
-        out = jax_lstm.lstm_states(params, x, LSTMState(h, c), **at(options, h, c, LSTMState))
+        out = jax_lstm.lstm_states(params, x, LSTMState(h, c), **options_at(options, h, c, LSTMState))
         return out.h, out.c
 
     reference = lambda *a: plain_all(options, *a)[3:]

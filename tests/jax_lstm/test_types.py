@@ -1,4 +1,4 @@
-"""What a user sees of the types: a script that is checked, signatures by name, and options with few values once."""
+"""Types for users: a script for the type checkers, signatures with named options, and aliases of option values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,7 @@ import jax_lstm
 from jax_lstm._src import backends, elman, init, options
 from jax_lstm.convert import flax_nnx
 from tests import ROOT
-from tests.support import typed_user
-
-
-def run_alone(code):
-    """Standard output of a fresh process."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+from tests.support import fresh_process, typed_user, uninstalled
 
 
 def test_the_script_that_make_lint_checks_runs(capsys):
@@ -33,53 +26,47 @@ def test_the_script_that_make_lint_checks_runs(capsys):
     assert "['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0']" in shown
 
 
-def test_flax_modules_are_attributes_and_flax_waits_for_them():
+def test_flax_is_imported_only_when_its_modules_are_used():
     code = """
 import sys, jax_lstm
 early = sorted({name.partition(".")[0] for name in sys.modules} & {"flax", "torch", "optax"})
 print(early, {"linen", "nnx", "lstm"} <= set(dir(jax_lstm)), jax_lstm.linen.LSTM.__name__, jax_lstm.nnx.LSTM.__name__)
 """
-    assert run_alone(code) == "[] True LSTM LSTM"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[] True LSTM LSTM\n", done.stderr
     with pytest.raises(AttributeError, match="module 'jax_lstm' has no attribute 'keras'"):
         jax_lstm.keras  # noqa: B018
 
 
 @pytest.mark.parametrize("name", ["jax_lstm", "torch_ref", "crosscheck"])
-def test_a_package_says_its_version(name):
+def test_a_package_has_its_version(name, tmp_path):
     package = pytest.importorskip(name, reason=f"{name} needs torch")
     try:
         installed = version("jax-lstm")
     except PackageNotFoundError:
         installed = "0+unknown"
     assert package.__version__ == installed
-    code = f"""
-import importlib.metadata, jax
-def nowhere(name):
-    raise importlib.metadata.PackageNotFoundError(name)
-importlib.metadata.version = nowhere
-import {name}
-print({name}.__version__)
-"""
-    assert run_alone(code) == "0+unknown"
+    versions, error = fresh_process.run(uninstalled.versions, [name], folder=tmp_path, environment={})
+    assert versions == {name: "0+unknown"}, error
 
 
 KEYWORDS = [p for p in inspect.signature(jax_lstm.lstm).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
 @pytest.mark.parametrize("name", ["lstm_states", "choose_backend", "rnn"])
-def test_a_signature_has_the_options_of_lstm_by_name(name):
+def test_a_signature_names_the_options_of_lstm(name):
     signature = inspect.signature(getattr(jax_lstm, name))
-    own = {"nonlinearity"} if name == "rnn" else set()
-    shown = {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in own}
-    assert list(shown) == [p.name for p in KEYWORDS]
-    assert [p.default for p in shown.values()] == [p.default for p in KEYWORDS]
-    assert [p.annotation for p in shown.values()] == [p.annotation for p in KEYWORDS]
+    extra = {"nonlinearity"} if name == "rnn" else set()
+    shared = {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in extra}
+    assert list(shared) == [p.name for p in KEYWORDS]
+    assert [p.default for p in shared.values()] == [p.default for p in KEYWORDS]
+    assert [p.annotation for p in shared.values()] == [p.annotation for p in KEYWORDS]
     assert signature.return_annotation != signature.empty
     assert not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    assert own <= set(signature.parameters)
+    assert extra <= set(signature.parameters)
 
 
-def test_the_types_of_the_options_are_those_of_lstm():
+def test_the_types_of_the_options_agree_with_lstm():
     assert list(typing.get_type_hints(options.OptionArguments)) == [p.name for p in KEYWORDS]
     hints = typing.get_type_hints(jax_lstm.lstm)
     for name, hint in typing.get_type_hints(options.OptionArguments).items():
@@ -106,18 +93,18 @@ def test_an_option_of_a_flax_module_has_the_type_and_default_of_lstm(module):
         (flax_nnx.CellName, flax_nnx.CELLS),
     ],
 )
-def test_a_type_has_the_values_that_are_accepted(alias, values):
+def test_an_alias_has_the_accepted_values(alias, values):
     assert typing.get_args(alias) == values
 
 
-def test_a_backend_that_is_chosen_is_one_that_can_be_asked_for():
+def test_a_chosen_backend_is_also_an_option():
     chosen = typing.get_type_hints(backends.BackendChoice)["backend"]
     assert set(typing.get_args(chosen)) == set(options.BACKENDS) - {"auto"}
 
 
-def test_a_state_is_made_of_anything_that_a_tree_can_hold():
+def test_a_state_may_hold_anything_that_a_tree_may_hold():
     state = jax_lstm.LSTMState(h=np.ones(2), c=None)
     assert jax.tree.map(lambda a: a + 1, state).h.tolist() == [2, 2]
     axes = jax_lstm.LSTMState(h=1, c=1)
-    given = jax_lstm.LSTMState(h=np.ones((1, 3, 5)), c=np.ones((1, 3, 5)))
-    assert jax.vmap(lambda s: s.h, in_axes=(axes,))(given).shape == (3, 1, 5)
+    states = jax_lstm.LSTMState(h=np.ones((1, 3, 5)), c=np.ones((1, 3, 5)))
+    assert jax.vmap(lambda s: s.h, in_axes=(axes,))(states).shape == (3, 1, 5)

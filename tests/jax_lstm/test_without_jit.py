@@ -1,6 +1,6 @@
-"""Calls outside jax.jit: nothing is compiled again for what was called before, whatever is asked of it.
+"""Calls outside jax.jit: a second call compiles nothing.
 
-JAX compiles a loop for each new step function. A call that makes its step anew would compile its loop with every call.
+JAX compiles a loop for each new step function. A call that creates a new step function would compile its loop again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def total(tree):
     return sum(jnp.sum(a) for a in jax.tree.leaves(tree))
 
 
-def a_linen_module():
+def linen_module():
     module = linen.LSTM(H)
     variables = jax.jit(module.init)(jax.random.key(0), X)
     return lambda x: module.apply(variables, x)
@@ -55,18 +55,18 @@ CALLS: dict[str, Callable[[], Callable[[Any], Any]]] = {
     "lstm_stream": lambda: lambda x: jax_lstm.lstm_stream(PARAMS, x),
     "lstm_step": lambda: lambda x: jax_lstm.lstm_step(PARAMS, x[:, 0]),
     "gradient_flow": lambda: lambda x: jax_lstm.gradient_flow(ONE, x, products=False),
-    "linen.LSTM": a_linen_module,
+    "linen.LSTM": linen_module,
     "nnx.LSTM": lambda: nnx.LSTM(D, H, rngs=flax_nnx.Rngs(0)),
 }
 
 
 def compiled_by(run: Callable[[], Any]) -> list[str]:
-    """The names of the programs that XLA compiles while something runs."""
+    """Return the names of the programs that XLA compiles while ``run`` runs."""
     names: list[str] = []
 
-    def listen(event, duration, **told):
+    def listen(event, duration, **details):
         if event.endswith("backend_compile_duration"):
-            names.append(str(told.get("fun_name")))
+            names.append(str(details.get("fun_name")))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
@@ -80,7 +80,7 @@ def compiled_by(run: Callable[[], Any]) -> list[str]:
 def test_a_second_call_compiles_nothing(name):
     call = CALLS[name]()
     jax.clear_caches()
-    assert compiled_by(lambda: call(X)), "the first call must compile, or this test hears nothing"
+    assert compiled_by(lambda: call(X)), "the first call must compile, otherwise the listener does not work"
     assert compiled_by(lambda: call(X + 1)) == []
 
 
@@ -93,8 +93,8 @@ def test_a_second_gradient_compiles_nothing(name):
     assert compiled_by(lambda: gradient(X + 1)) == []
 
 
-def test_what_a_setting_changes_is_another_program():
-    """The x64 setting, JAX's own precision and the options all count, after a call that differs only in them."""
+def test_a_call_with_other_settings_is_another_program():
+    """After a call that differs only in them, the x64 setting, JAX's precision and the options take effect."""
     jax_lstm.lstm(PARAMS, X)
     with jax.enable_x64(False):
         assert jax_lstm.lstm(PARAMS, X)[0].dtype == jnp.float32

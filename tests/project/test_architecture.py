@@ -1,4 +1,4 @@
-"""Imports run one way, the packages work apart, and the size of the compiled program does not depend on T."""
+"""Imports go one way, each package works without the others, and the size of a program does not depend on T."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 import jax_lstm
 from tests import ROOT
+from tests.support.jaxprs import products
 from tests.support.requirements import need
 
 FORBIDDEN = {
@@ -38,7 +39,7 @@ def imports(path):
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
-def test_imports_run_one_way(package):
+def test_imports_go_one_way(package):
     files = list((ROOT / package).rglob("*.py"))
     assert len(files) > 4
     for file in files:
@@ -73,7 +74,7 @@ print(tuple(torch_ref.LSTM(4, 5)(torch.ones(2, 3, 4))[0].shape), "jax" in sys.mo
     assert run_without(FORBIDDEN["torch_ref"], code) == "(2, 3, 5) False\n"
 
 
-def test_the_public_surface_is_the_contract():
+def test_the_promised_names_are_public():
     assert set(jax_lstm.__all__) >= {
         "LSTMState", "choose_backend", "convert", "init_lstm", "init_rnn", "lstm", "lstm_cell", "lstm_states", "rnn",
         "rnn_cell",
@@ -93,23 +94,13 @@ def test_the_program_does_not_grow_with_time():
 
 
 def loop_products(function, *arguments):
-    """Shapes of the results of the products inside loop bodies."""
-
-    def walk(jaxpr, inside):
-        for equation in jaxpr.eqns:
-            if inside and equation.primitive.name == "dot_general":
-                yield equation.outvars[0].aval.shape
-            for value in equation.params.values():
-                inner = getattr(value, "jaxpr", value)  # closed or open
-                if hasattr(inner, "eqns"):
-                    yield from walk(inner, inside or equation.primitive.name == "scan")
-
-    return sorted(walk(jax.make_jaxpr(function)(*arguments).jaxpr, False))
+    """Return the shapes of the results of the products inside loop bodies."""
+    return sorted(product.outvars[0].aval.shape for product in products(function, *arguments, inside="scan"))
 
 
 @pytest.mark.parametrize("residuals", ["fast", "lean"])
-def test_the_loops_hold_the_recurrent_products_and_nothing_else(residuals):
-    """Gradients included: one [B, G] product a step forward, one [B, H] backward, and no weight gradient in a loop."""
+def test_the_loops_have_only_the_recurrent_products(residuals):
+    """One `[B, 4H]` product per step forward, one `[B, H]` product per step backward, and no weight gradient."""
     params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
     x = jnp.ones((2, 7, 3), jnp.float32)
     loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x, residuals=residuals)[0] ** 2)
@@ -128,7 +119,7 @@ def test_the_loops_hold_the_recurrent_products_and_nothing_else(residuals):
 
 @pytest.mark.slow
 def test_compile_time_does_not_grow_with_time():
-    """Within 20 %, the figure of the issue; the best of several, taken in turn, since machines are noisy."""
+    """Within 20 %. Machines are noisy, so the best of several alternating measurements counts."""
     best = {100: float("inf"), 10_000: float("inf")}
     for _ in range(5):
         for steps in best:

@@ -1,4 +1,4 @@
-"""What a test needs and is not installed makes it skip, with a reason that says which extra brings it."""
+"""A test that needs a missing library skips, with a reason that names the extra which installs it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests import ROOT
 from tests.support.requirements import EXTRAS, need
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-PACKAGES = {"haiku": "dm-haiku"}  # whose names are not the modules'
+PACKAGES = {"haiku": "dm-haiku"}  # packages that have another name than their module
 
 
 def packages(extra):
-    """The packages that an extra brings, through other extras too."""
+    """Yield the packages of an extra, and of the extras that it includes."""
     for requirement in PROJECT[extra]:
         name, extras = re.match(r"([\w-]+)(?:\[([\w,]+)\])?", requirement).groups()
         if name == "jax-lstm":
@@ -27,7 +27,7 @@ def packages(extra):
 
 
 @pytest.mark.parametrize("module", EXTRAS)
-def test_what_is_not_installed_skips_and_names_the_extra_that_brings_it(module, monkeypatch):
+def test_a_missing_library_skips_the_test_and_names_the_extra(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(pytest.skip.Exception) as skipped:
         need(module)
@@ -35,10 +35,10 @@ def test_what_is_not_installed_skips_and_names_the_extra_that_brings_it(module, 
     assert PACKAGES.get(module, module) in packages(EXTRAS[module])
 
 
-def test_what_is_installed_is_returned():
+def test_an_installed_library_is_returned():
     assert need("hypothesis") is sys.modules["hypothesis"]
 
 
-def test_the_extra_test_has_all_of_dev_but_torch_and_what_only_the_cross_check_or_a_linter_needs():
+def test_the_extra_test_has_all_of_dev_except_torch_linters_and_what_only_the_cross_check_needs():
     assert "torch" not in packages("test")
     assert set(packages("dev")) - set(packages("test")) == {"torch", "jinja2", "ml_dtypes", "mypy", "pyright", "ruff"}

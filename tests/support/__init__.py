@@ -1,1 +1,1 @@
-"""What tests share: samples, other libraries' networks, references in plain JAX and NumPy, readers of documents."""
+"""Code that tests share: samples, networks of other libraries, references in plain JAX and NumPy, document readers."""

@@ -1,7 +1,7 @@
-"""Arrays for tests: drawn by NumPy, and read from files.
+"""NumPy arrays for tests: drawn, compared, and read from files.
 
-They are NumPy's. JAX compiles a program to draw an array and another to index it, for each shape, and that takes
-longer than most tests that need the numbers.
+They are not JAX arrays, because JAX compiles a program to draw an array and another one to index it, for each shape.
+That takes longer than most tests that need the numbers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from jax_lstm._src.network import Network
 
 
 def normal(shape: tuple[int, ...], dtype: Any = np.float64, *, seed: int = 0) -> np.ndarray:
-    """Standard normal numbers."""
+    """Draw standard normal numbers."""
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
 def drawn_like(like: Any, *, seed: int = 0, bound: float = 1.0) -> Any:
-    """A tree of arrays for one of arrays, or of their shapes and dtypes: uniform between ``-bound`` and ``bound``."""
+    """Draw a tree of arrays with the shapes and dtypes of ``like``, uniform between ``-bound`` and ``bound``."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda a: rng.uniform(-bound, bound, a.shape).astype(a.dtype), like)
 
@@ -30,18 +30,23 @@ def drawn_like(like: Any, *, seed: int = 0, bound: float = 1.0) -> Any:
 def drawn_weights(
     input_size: int, hidden_size: int, *, kind: str = "lstm", dtype: Any = np.float64, seed: int = 0, **network: Any
 ) -> dict[str, np.ndarray]:
-    """The weights of an LSTM, or of an "rnn", of the distribution that torch starts from."""
+    """Draw the weights of an LSTM, or of an "rnn", from the distribution of torch's initial weights."""
     shapes = Network(kind, input_size, hidden_size, **network).shapes()
     rng, bound = np.random.default_rng(seed), hidden_size**-0.5
     return {name: rng.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes.items()}
 
 
 def state_of(params: dict[str, Any], batch: int | tuple[int, ...], *, seed: int = 1, dtype: Any = None) -> Any:
-    """A state of every layer and direction, uniform between -1 and 1."""
+    """Draw a state of every layer and direction, uniform between -1 and 1."""
     return drawn_like(jax.eval_shape(lambda: jax_lstm.zero_state(params, batch, dtype)), seed=seed)
 
 
+def assert_close(got: Any, expected: Any, rtol: float = 1e-12, atol: float = 1e-13) -> None:
+    """Compare two trees of arrays. The limits are for float64: a dozen steps in another order of summation."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), got, expected)
+
+
 def read_npz(file: str | PathLike[str]) -> dict[str, np.ndarray]:
-    """Every array of an archive, by name. The file is closed: numpy leaves it open until the archive is collected."""
+    """Return every array of an archive by name, and close the file. np.load alone leaves it open."""
     with np.load(file) as archive:
         return dict(archive)

@@ -1,13 +1,13 @@
-"""The documents taken apart: fenced blocks, links and anchors, what a block prints, whether a command line exists.
+"""The parts of a document: fenced blocks, their output, command lines, links and anchors.
 
-What a python block prints is compared with the ``text`` block right after it by one rule (`same_text`):
+The output of a python block is compared with the ``text`` block right after it by one rule (`same_text`):
 
 1. Words and whole numbers are equal.
 2. A decimal, such as 0.582, may differ by one in its last digit.
-3. A figure of one or two digits with an exponent, such as 1.2e-15, is a size that rounding decides: it is right up to
-   a factor of ten. One with more digits is a decimal.
-4. Which quantity is nearest to its limit, and which explanation comes second, rounding decides too: of such lines only
-   the figures count.
+3. A figure of one or two digits with an exponent, such as 1.2e-15, depends on rounding. It may differ by a factor of
+   ten. A figure with more digits is a decimal.
+4. Rounding also decides which quantity is nearest to its limit, and which explanation comes second. In such lines only
+   the figures are compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from tests import ROOT
-from tests.support import apart
+from tests.support import fresh_process
 from tests.support.requirements import need
 
 PATTERNS = (
@@ -49,7 +49,7 @@ NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. ``line`` counts the lines before its first; ``output`` is the text block right after it."""
+    """A fenced block. ``line`` is the number of lines before its code; ``output`` is the text block right after it."""
 
     document: str
     line: int
@@ -64,38 +64,46 @@ class Block:
 
 @lru_cache
 def tokens(document: str) -> list[Token]:
+    """Parse a document."""
     return MarkdownIt("commonmark").enable("table").parse((ROOT / document).read_text())
 
 
 def blocks(document: str, *languages: str) -> list[Block]:
-    """The fenced blocks of a document, of some languages alone where these are given."""
-    found = []
+    """Return the fenced blocks of a document: all, or those of the given languages."""
+    selected = []
     for token, following in pairwise([*tokens(document), None]):
         if token is not None and token.type == "fence" and (not languages or token.info in languages):
             printed = following is not None and following.type == "fence" and following.info == "text"
             assert token.map is not None
             output = following.content if printed and following is not None else None
-            found.append(Block(document, token.map[0] + 1, token.info, token.content, output))
-    return found
+            selected.append(Block(document, token.map[0] + 1, token.info, token.content, output))
+    return selected
 
 
-def run(some: Sequence[Block], folder: Path, flags: str = "") -> list[str]:
-    """What each block prints, run in order in one namespace, in a process of its own that starts in ``folder``.
+def run(code_blocks: Sequence[Block], folder: Path, flags: str = "") -> list[str]:
+    """Run blocks in order in one namespace, in a process of its own, and return what each of them prints.
 
-    If torch is not installed, it ends before the first block that needs it. ``flags`` are XLA's. Raises AssertionError
-    with the traceback, in the document's own lines.
+    Without torch, the run ends before the first block that needs it.
+
+    Args:
+      code_blocks: The blocks.
+      folder: The working directory.
+      flags: XLA's flags.
+
+    Raises:
+      AssertionError: A block raised. The traceback has the line numbers of the document.
     """
-    code = [(block.document, block.line, block.code) for block in some]
+    code = [(block.document, block.line, block.code) for block in code_blocks]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    shown, error = apart.run(_printed, code, folder=folder, environment=environment)
+    printed, error = fresh_process.run(_printed, code, folder=folder, environment=environment)
     assert not error, error
-    return shown
+    return printed
 
 
-def _printed(some: Sequence[tuple[str, int, str]]) -> list[str]:
+def _printed(code_blocks: Sequence[tuple[str, int, str]]) -> list[str]:
     space, printed = {"__name__": "__main__"}, []
-    for name, line, code in some:
+    for name, line, code in code_blocks:
         with contextlib.redirect_stdout(io.StringIO()) as out:
             try:
                 exec(compile("\n" * line + code, name, "exec"), space)
@@ -108,7 +116,7 @@ def _printed(some: Sequence[tuple[str, int, str]]) -> list[str]:
 
 
 def same_text(got: str, expected: str) -> bool:
-    """Equal by the rule of this module."""
+    """Compare two texts by the rule of this module."""
     a, b = (_without_chance(text) for text in (got, expected))
     if NUMBER.sub("#", a) != NUMBER.sub("#", b):
         return False
@@ -131,7 +139,7 @@ def _same_number(got: str, expected: str) -> bool:
 
 
 def links(document: str) -> Iterator[str]:
-    """The targets of all links and images."""
+    """Yield the targets of all links and images."""
     for token in tokens(document):
         for inner in token.children or ():
             target = inner.attrs.get("href", inner.attrs.get("src"))
@@ -140,53 +148,53 @@ def links(document: str) -> Iterator[str]:
 
 
 def anchors(document: str) -> set[str]:
-    """The anchors of the headings as GitHub makes them: lower case, hyphens for blanks, no punctuation."""
-    found: set[str] = set()
+    """Return the anchors that GitHub makes of the headings: lower case, hyphens for blanks, no punctuation."""
+    names: set[str] = set()
     for token, inline in pairwise(tokens(document)):
         if token.type == "heading_open":
             text = "".join(part.content for part in inline.children or () if part.type in ("text", "code_inline"))
             slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-            again = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other) is not None for other in found)
-            found.add(f"{slug}-{again}" if again else slug)
-    return found
+            again = sum(re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other) is not None for other in names)
+            names.add(f"{slug}-{again}" if again else slug)
+    return names
 
 
 def command_lines(block: Block) -> list[str]:
-    """The lines of a shell block without comments; one that ends in a backslash goes on in the next."""
+    """Return the command lines of a shell block. A line that ends in a backslash continues in the next one."""
     lines = block.code.replace("\\\n", " ").splitlines()
     return [line for line in lines if shlex.split(line, comments=True)]
 
 
-def why_not_a_command(line: str) -> str:
-    """Why a command line could not run; "" where its programme, target and options exist. Runs --help at most."""
+def command_error(line: str) -> str:
+    """Return why a command line cannot run, or "" if its program, target and options exist. Runs only --help."""
     match shlex.split(line, comments=True):
         case ["make", *targets]:
             return _unknown(targets, re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         case ["crosscheck", *rest] | ["python", "-m", "crosscheck", *rest]:
-            return _why_not_crosscheck(rest)
+            return _crosscheck_error(rest)
         case ["pip", "install", *targets]:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             return _unknown(targets, [".", *(f".[{extra}]" for extra in extras)])
         case ["python", "-m", module, *rest]:
-            return _why_not_script(module, rest)
+            return _script_error(module, rest)
         case ["python", script, *rest]:
-            return _why_not_script(str(ROOT / script), rest)
-    return "no command that tests/support/documents.py knows: make, crosscheck, pip install, python"
+            return _script_error(str(ROOT / script), rest)
+    return "tests/support/documents.py knows only the commands make, crosscheck, pip install and python"
 
 
 def _unknown(given: Sequence[str], known: Sequence[str]) -> str:
-    return ", ".join(f"{name!r} is none of {', '.join(known)}" for name in given if name not in known)
+    return ", ".join(f"{name!r} is not one of {', '.join(known)}" for name in given if name not in known)
 
 
-def _why_not_crosscheck(arguments: Sequence[str]) -> str:
-    """Parses the line as the command does, and goes no further."""
+def _crosscheck_error(arguments: Sequence[str]) -> str:
+    """Parse the line as the command does, and run nothing."""
     need("torch")
     from crosscheck.commands import cli
 
     group = typer.main.get_command(cli.app)
     try:
         context = group.make_context("crosscheck", list(arguments) or ["--list"])
-        rest = [*context._protected_args, *context.args]  # the subcommand's name is kept apart
+        rest = [*context._protected_args, *context.args]  # click stores the subcommand's name separately
         if rest:
             name, command, rest = group.resolve_command(context, rest)
             command.make_context(name, rest, parent=context)
@@ -197,19 +205,19 @@ def _why_not_crosscheck(arguments: Sequence[str]) -> str:
 
 @lru_cache
 def _help(program: str) -> tuple[int, str]:
-    """The exit code of --help and what it prints. Wide enough that rich does not cut the options."""
+    """Return the exit code of --help and what it prints, in lines wide enough for rich to show whole options."""
     with tempfile.TemporaryDirectory() as folder:
-        found, error = apart.run(
-            apart.printed_by, program, ["--help"], folder=Path(folder), environment={"COLUMNS": "200"}
+        result, error = fresh_process.run(
+            fresh_process.printed_by, program, ["--help"], folder=Path(folder), environment={"COLUMNS": "200"}
         )
-    return found or (1, error)
+    return result or (1, error)
 
 
-def _why_not_script(program: str, arguments: Sequence[str]) -> str:
-    code, described = _help(program)
-    if "No module named 'torch'" in described:
+def _script_error(program: str, arguments: Sequence[str]) -> str:
+    code, help_text = _help(program)
+    if "No module named 'torch'" in help_text:
         need("torch")
     if code:
-        return f"--help ends with {code}: {described[-300:]}"
+        return f"--help ends with {code}: {help_text[-300:]}"
     given = [word.partition("=")[0] for word in arguments if word.startswith("-") and not word[1:2].isdigit()]
-    return _unknown(given, re.findall(r"(?<![\w-])--?[\w-]+", described))
+    return _unknown(given, re.findall(r"(?<![\w-])--?[\w-]+", help_text))

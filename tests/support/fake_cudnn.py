@@ -1,17 +1,18 @@
-"""cuDNN's LSTM call as a CPU can stand in for it: the same arguments, and no kinder than the library.
+"""A stand-in for cuDNN's LSTM call that runs on a CPU, and the small networks that the tests of this backend run.
 
-JAX's own reference of the call computes the numbers. Where cuDNN leaves memory unwritten or fails, there is NaN: the
-input's gradient in the padding, and everything if any length is below 1 or over T. Beside it, the small networks that
-the tests of this backend run.
+It takes the same arguments, and JAX's own reference of the call computes the numbers. It returns NaN if cuDNN leaves
+memory unwritten or fails: the input's gradient in the padding, and everything if a length is below 1 or over T.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.experimental import rnn
 from jax.interpreters import mlir
 from jaxlib import gpu_rnn
@@ -29,8 +30,8 @@ NETWORKS = {
 }
 
 
-def install(monkeypatch):
-    """Puts the stand-in where cuDNN would be; returns the list of what each forward call was told."""
+def install(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replace cuDNN by the stand-in. Return the list of the arguments of each forward call."""
     calls = []
 
     def forward(x, h, c, w, lengths, **sizes):
@@ -52,11 +53,13 @@ def install(monkeypatch):
     monkeypatch.setattr(rnn, "lstm_bwd", backward)
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
     monkeypatch.setattr(backends, "platforms_of", lambda x: {"gpu"})
-    jax.clear_caches()  # what was traced before calls what stood here then
+    jax.clear_caches()  # otherwise programs that were traced before would call cuDNN
     return calls
 
 
-def _reference(sizes, lengths, x, h, c, w):
+def _reference(
+    sizes: dict[str, Any], lengths: jax.Array, x: jax.Array, h: jax.Array, c: jax.Array, w: jax.Array
+) -> Any:
     names = ("input_size", "hidden_size", "num_layers", "dropout", "bidirectional")
     network = {name: sizes[name] for name in names if name != "dropout"}
     weights = rnn.unpack_lstm_weights(w, **network)
@@ -66,15 +69,15 @@ def _reference(sizes, lengths, x, h, c, w):
 
 
 class _Library:
-    """The part of jaxlib's CUDA plugin that lowering asks."""
+    """The part of jaxlib's CUDA plugin that lowering calls."""
 
     @staticmethod
     def build_rnn_descriptor(*sizes):
         return ",".join(map(str, sizes)).encode()
 
 
-def install_lowering(monkeypatch):
-    """JAX's real primitives, traced and lowered for CUDA without CUDA: only the library's sizes are made up."""
+def install_lowering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let JAX's real primitives lower for CUDA without CUDA. Only the library's sizes are invented."""
     jax.clear_caches()
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
     monkeypatch.setattr(backends, "platforms_of", lambda x: {"gpu"})
@@ -83,13 +86,14 @@ def install_lowering(monkeypatch):
         mlir.register_lowering(primitive, partial(lowering, _Library, "cu"), platform="cuda")
 
 
-def problem(batch=(B,), dtype=jnp.float32, **network):
+def problem(batch: tuple[int, ...] = (B,), dtype: Any = jnp.float32, **network: Any) -> tuple[dict, np.ndarray, Any]:
+    """Return parameters, x and a state."""
     params = drawn_weights(D, H, **network, dtype=dtype, seed=7)
     return params, normal((*batch, T, D), dtype), state_of(params, batch, dtype=dtype)
 
 
-def assert_close(got, expected, rtol=3e-5):
-    """float32 sums in another order, over a dozen steps: some 1e-6 of the largest entry. A wrong term is 1e-2."""
+def assert_close(got: Any, expected: Any, rtol: float = 3e-5) -> None:
+    """Compare trees of float32. Another order of sums changes about 1e-6 of the largest entry; a wrong term, 1e-2."""
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b), initial=1e-3))),
         got,

@@ -1,7 +1,8 @@
-"""What the tests of cells in the place of Flax's share: inputs, comparisons, a few steps of training."""
+"""Inputs, comparisons and training steps for the tests of our cells in place of Flax's cells."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,26 +14,27 @@ from tests.support.arrays import normal
 
 B, T, D, H = 3, 6, 4, 5
 INITS = ("kernel_init", "recurrent_kernel_init", "bias_init")
-ATOL = 1e-12  # the issue's figure, in float64, on outputs and gradients of about 1
+ATOL = 1e-12  # the requirement, in float64, for outputs and gradients of about 1
 
 
 def x_of(steps: int = T) -> np.ndarray:
+    """Return the inputs `[B, steps, D]`."""
     return normal((B, steps, D), seed=1)
 
 
 def carry(seed: int = 0, dtype: Any = jnp.float64) -> tuple[jax.Array, jax.Array]:
-    """Flax's (c, h), neither zero nor equal."""
+    """Return a carry of Flax's cells, (c, h): neither zero nor equal."""
     rng = np.random.default_rng(seed)
     return tuple(jnp.asarray(rng.normal(size=(B, H)), dtype) for _ in range(2))
 
 
-def counting(key, shape, dtype):
-    """The same for every gate, so that it tells an orientation and no draw."""
+def counting(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Initialize with 0, 1, 2, ...: the entries show the orientation of the kernel, and are the same for every gate."""
     return jnp.arange(np.prod(shape), dtype=dtype).reshape(shape)
 
 
-def gradient_of(run):
-    """A jitted (weights, x) -> outputs, and the gradients of weights and x for different weights of all outputs."""
+def gradient_of(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Return a jitted (weights, x) -> outputs, and the gradients of weights and x of a weighted sum of all outputs."""
 
     def loss(params, x):
         out = run(params, x)
@@ -48,8 +50,8 @@ def gradient_of(run):
     return both
 
 
-def steps_of_training(loss, weights, steps: int = 5):
-    """Weights and optimizer state after some steps of clipped Adam."""
+def steps_of_training(loss: Callable[[Any, Any], jax.Array], weights: Any, steps: int = 5) -> tuple[Any, Any]:
+    """Return weights and optimizer state after some steps of clipped Adam."""
     optimizer = optax.chain(optax.clip_by_global_norm(0.05), optax.adam(0.01))
 
     @jax.jit
@@ -63,10 +65,10 @@ def steps_of_training(loss, weights, steps: int = 5):
     return weights, state
 
 
-def assert_same(found, expected):
-    """Trees of one structure and dtype, equal to 1e-12."""
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+def assert_same(got: Any, expected: Any) -> None:
+    """Check that two trees have the same structure and dtypes, and numbers that agree to 1e-12."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
         where = jax.tree_util.keystr(path)
         assert a.dtype == b.dtype, where
         np.testing.assert_allclose(a, b, rtol=0, atol=ATOL, err_msg=where)
@@ -76,32 +78,32 @@ DRAWS = 64  # of weights, inputs and states
 ROUNDING = 1.5  # the most that rounding_ratios may give; its docstring says why
 
 
-def stacked_draws(like, seed=0):
-    """DRAWS draws of a tree in the shapes and dtypes of ``like``, stacked along a new first axis."""
+def stacked_draws(like: Any, seed: int = 0) -> Any:
+    """Draw DRAWS trees with the shapes and dtypes of ``like``, stacked along a new first axis."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.5, size=(DRAWS, *a.shape)), a.dtype), like)
 
 
-def rounding_ratios(found, expected, exact):
-    """Return the root mean square error of ours in units of Flax's, one ratio per array, over all draws.
+def rounding_ratios(got: Any, expected: Any, exact: Any) -> list[float]:
+    """Return the root mean square error of our cell in units of that of Flax's cell, one ratio per array.
 
-    The largest error of a single draw is a matter of chance: ours was between a fifth and 8.5 times Flax's in 640
-    draws, since both sum in the order that the processor suggests. The root mean square over 64 draws varies much
-    less. Ten groups of 64 draws under each of three instruction sets gave ratios from 0.90 to 1.12, with a standard
-    deviation of at most 0.05. So the limit of 1.5 is ten deviations away. `test_the_spread_of_rounding` in
-    test_in_place_linen measures the spread again. A mistake does not hide below the limit: a recurrent product that is
-    taken in float32 where Flax takes it in float64 has a ratio of 2.3 or more, one in bfloat16 of thousands.
+    The largest error of a single draw varies at random: in 640 draws it was between 0.2 and 8.5 times Flax's, since
+    both sum in an order that depends on the processor. The root mean square over 64 draws varies much less. Ten groups
+    of 64 draws under each of three instruction sets gave ratios from 0.90 to 1.12, with a standard deviation of at most
+    0.05. So the limit of 1.5 is ten deviations away. `test_the_spread_of_rounding` in flax_compat/test_linen.py
+    measures the spread again. A mistake exceeds the limit: the ratio is 2.3 or more if a recurrent product that Flax
+    computes in float64 is computed in float32, and thousands if it is computed in bfloat16.
     """
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
     ratios = []
-    for a, b, truth in zip(*map(jax.tree.leaves, (found, expected, exact)), strict=True):
+    for a, b, truth in zip(*map(jax.tree.leaves, (got, expected, exact)), strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        ours, own = (np.sqrt(np.mean((np.asarray(v, np.float64) - truth) ** 2)) for v in (a, b))
-        assert 1e-9 < own < 1e-6  # a fraction of 6e-8, the unit of float32, or some of them
-        ratios.append(float(ours / own))
+        our_error, flax_error = (np.sqrt(np.mean((np.asarray(v, np.float64) - truth) ** 2)) for v in (a, b))
+        assert 1e-9 < flax_error < 1e-6  # around 6e-8, the unit roundoff of float32
+        ratios.append(float(our_error / flax_error))
     return ratios
 
 
-def widened(tree):
-    """The same numbers in float64."""
+def widened(tree: Any) -> Any:
+    """Return the same numbers in float64."""
     return jax.tree.map(lambda a: a.astype(jnp.float64), tree)

@@ -1,7 +1,7 @@
-"""The libraries that some tests need beyond JAX, Flax and NumPy. Without one of them its tests skip and say why.
+"""The libraries that some tests need beyond JAX, Flax and NumPy. If one is not installed, its tests skip with a reason.
 
 `make test-newest` runs the suite without torch. A file in which every test needs torch begins with `need("torch")`,
-before it imports anything that imports torch; any other test calls `need` where it begins.
+before it imports anything that imports torch. Any other test calls `need` in its first line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A user's script, checked by `make lint` with mypy --strict and pyright.
+"""A user's script, which `make lint` checks with mypy --strict and pyright.
 
-A line that ends in an "ignore" is wrong on purpose: both checkers report an ignore that is not needed, so that they
-fail if a type becomes wider. tests/jax_lstm/test_types.py runs the script.
+A line that ends in an "ignore" is wrong on purpose. Both checkers report an ignore that is not needed, so they fail if
+a type becomes wider. tests/jax_lstm/test_types.py runs the script.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def between_libraries(params: dict[str, jax.Array]) -> dict[str, np.ndarray]:
 
 def main() -> None:
     key, x = jax.random.key(0), jnp.ones((3, 4, 4), jnp.float32)
-    print(jax_lstm.__version__, functions(key, x), in_flax(key, x), in_nnx(x))
+    print(jax_lstm.__version__, jax.jit(functions)(key, x), jax.jit(in_flax)(key, x), jax.jit(in_nnx)(x))
     print(sorted(between_libraries(init_lstm(key, 4, 5))))
 
 

@@ -1,7 +1,7 @@
-"""XLA's options for programs that run once or twice, as in tests: XLA spends little time on making them fast.
+"""XLA's options for programs that run once or twice, as in tests: XLA spends little time on optimizing them.
 
-The graph that is compiled and what it computes stay the same. The machine code is plainer. With
-TESTS_COMPILE=as-for-users, as in `make test-all`, there are no such options, and XLA compiles as it does for a user.
+The compiled graph and its results stay the same; the machine code is simpler. With TESTS_COMPILE=as-for-users, as in
+`make test-all`, there are no such options, and XLA compiles as it does for a user.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import jaxlib
 OPTIONS = {
     "xla_backend_optimization_level": 0,  # LLVM's
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_parallel_codegen_split_count": 1,  # the other cores have tests of their own
+    "xla_cpu_parallel_codegen_split_count": 1,  # the other cores run other tests
 }
-if jaxlib.__version__.startswith("0.10."):  # later ones lack it, and an unknown option ends the process
-    OPTIONS["xla_cpu_use_fusion_emitters"] = False  # else each fusion goes through MLIR: most of a compilation's time
+if jaxlib.__version__.startswith("0.10."):  # later versions lack it, and an unknown option ends the process
+    OPTIONS["xla_cpu_use_fusion_emitters"] = False  # otherwise most of the time goes to MLIR
 AS_FOR_USERS = os.environ.get("TESTS_COMPILE") == "as-for-users" or os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
-# The instruction set that a run of the tests is confined to, by `make test-isa`. Processes of a test keep it.
+# The instruction set of `make test-isa`, for processes that a test starts.
 _GIVEN = os.environ.get("XLA_FLAGS", "").split()
 AS_USERS_COMPILE = " ".join(flag for flag in _GIVEN if flag.startswith("--xla_cpu_max_isa="))
 FAST_COMPILE = "" if AS_FOR_USERS else " ".join(f"--{name}={str(value).lower()}" for name, value in OPTIONS.items())

@@ -1,4 +1,4 @@
-"""torch_ref.gradient_flow: its adjoint against autograd over the whole sequence, its parts, and what it refuses."""
+"""torch_ref.gradient_flow: its adjoint compared with autograd, its singular values, and the errors of wrong input."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def problem(kind):
 
 
 @pytest.mark.parametrize("kind", ["tanh", "relu", "lstm"])
-def test_the_adjoint_is_autograds(kind):
-    """Step by step through the module, with every h and c kept as a part of the graph."""
+def test_the_adjoint_agrees_with_autograd(kind):
+    """The module runs step by step, so that every h and c is a node of the graph."""
     net, (x, hx, cotangents) = module(kind), problem(kind)
     state = tuple(a.clone().requires_grad_() for a in (hx if kind == "lstm" else (hx,)))
     states = [state]
@@ -50,30 +50,31 @@ def test_the_adjoint_is_autograds(kind):
     norms = [[torch.linalg.vector_norm(a.grad) for a in state] for state in states]
     torch.testing.assert_close(torch.exp2(got.dh), torch.stack([n[0] for n in norms]), rtol=1e-12, atol=0)
     if kind == "lstm":
-        # a module's step ends in h and c apart, so that its c.grad lacks what passes through the same step's h
+        # A step of the module returns h and c separately, so c.grad lacks the gradient through h of the same step.
         slopes = [0.0, *((1 - torch.tanh(s[1]) ** 2) * s[0] / torch.tanh(s[1]) for s in states[1:])]
         total = [s[1].grad + k * s[0].grad for s, k in zip(states, slopes, strict=True)]
         expected = torch.stack([torch.linalg.vector_norm(a) for a in total])
         torch.testing.assert_close(torch.exp2(got.dc), expected.detach(), rtol=1e-12, atol=0)
-        along = additive(net, x, states, slopes, cotangents)
-        for part, vectors in (("along_c", along), ("through_h", [a - b for a, b in zip(total, along, strict=True)])):
+        along_c = gradient_along_c(net, x, states, slopes, cotangents)
+        through_h = [a - b for a, b in zip(total, along_c, strict=True)]
+        for part, vectors in (("along_c", along_c), ("through_h", through_h)):
             expected = torch.stack([torch.linalg.vector_norm(a) for a in vectors]).detach()
             torch.testing.assert_close(torch.exp2(getattr(got, part)), expected, rtol=1e-10, atol=1e-14)
 
 
-def additive(net, x, states, slopes, cotangents):
-    """The part of dL/dc_t that forget gates alone bring, for t = 0 ... T."""
-    found = [cotangents["dc_n"] + slopes[-1] * (cotangents["dh_n"] + cotangents["dy"][-1])]
+def gradient_along_c(net, x, states, slopes, cotangents):
+    """Return the part of dL/dc_t that passes only through forget gates, for t = 0 ... T."""
+    gradients = [cotangents["dc_n"] + slopes[-1] * (cotangents["dh_n"] + cotangents["dy"][-1])]
     for t in range(T, 0, -1):
         z = x[t - 1] @ net.weight_ih_l0.T + net.bias_ih_l0 + states[t - 1][0][0] @ net.weight_hh_l0.T + net.bias_hh_l0
         direct = slopes[t - 1] * cotangents["dy"][t - 2] if t > 1 else 0.0
-        found.insert(0, torch.sigmoid(z[H : 2 * H]) * found[0] + direct)
-    return found
+        gradients.insert(0, torch.sigmoid(z[H : 2 * H]) * gradients[0] + direct)
+    return gradients
 
 
 @pytest.mark.parametrize("kind", ["tanh", "lstm"])
-def test_singular_values_are_those_of_the_dense_jacobians(kind):
-    """By torch.autograd.functional.jacobian of the module itself, one step at a time."""
+def test_singular_values_agree_with_dense_jacobians(kind):
+    """The Jacobians come from torch.autograd.functional.jacobian of the module, step by step."""
     net, (x, hx, _) = module(kind), problem(kind)
     widths = (H, H) if kind == "lstm" else (H,)
     state, dense = torch.cat([a[0] for a in (hx if kind == "lstm" else (hx,))]), []
@@ -96,11 +97,13 @@ def test_singular_values_are_those_of_the_dense_jacobians(kind):
     np.testing.assert_allclose(
         np.exp2(got.product_max.numpy()), np.linalg.norm(products[:-1], 2, axis=(1, 2)), rtol=1e-12
     )
-    late = np.linalg.norm(np.linalg.inv(products[-4:-1]), 2, axis=(1, 2))  # earlier ones have lost their smallest
+    late = np.linalg.norm(
+        np.linalg.inv(products[-4:-1]), 2, axis=(1, 2)
+    )  # longer products have lost their smallest singular value
     np.testing.assert_allclose(np.exp2(-got.product_min[-3:].numpy()), late, rtol=1e-6)
 
 
-def test_the_second_stage_is_the_cells_output():
+def test_the_second_stage_is_the_output_of_the_cell():
     from torch_ref.cell import lstm_step
     from torch_ref.gradient_flow import _output
 
@@ -110,17 +113,17 @@ def test_the_second_stage_is_the_cells_output():
     torch.testing.assert_close(_output(w, h, c_new, x[:1]), h_new, rtol=0, atol=0)
 
 
-def test_every_takes_every_so_many_steps():
+def test_every_selects_every_nth_step():
     net, (x, hx, cotangents) = module("lstm"), problem("lstm")
     whole = torch_ref.gradient_flow(net, x, hx, **cotangents)
-    some = torch_ref.gradient_flow(net, x, hx, **cotangents, every=3)
+    selected = torch_ref.gradient_flow(net, x, hx, **cotangents, every=3)
     for name in ("step_max", "step_min", "product_max", "product_min"):
         assert len(getattr(whole, name)) == T
-        torch.testing.assert_close(getattr(some, name), getattr(whole, name)[::3], rtol=0, atol=0)
-    torch.testing.assert_close(some.dc, whole.dc, rtol=0, atol=0)
+        torch.testing.assert_close(getattr(selected, name), getattr(whole, name)[::3], rtol=0, atol=0)
+    torch.testing.assert_close(selected.dc, whole.dc, rtol=0, atol=0)
 
 
-def test_a_gradient_below_every_float64_is_a_number():
+def test_a_gradient_smaller_than_any_float64_has_a_finite_logarithm():
     net = module("tanh")
     got = torch_ref.gradient_flow(
         net, torch.zeros(3_000, D, dtype=torch.float64), dh_n=torch.ones(H).double(), every=999
@@ -142,7 +145,7 @@ def test_a_gradient_below_every_float64_is_a_number():
         ({"hx": torch.zeros(1, H).double()}, r"hx must hold tensors of shapes \[\(1, 5\), \(1, 5\)\]"),
     ],
 )
-def test_what_it_cannot_do_is_named(change, words):
+def test_an_error_names_what_is_not_supported(change, words):
     x, hx, cotangents = problem("lstm")
     arguments = {"module": module("lstm"), "x": x, "hx": hx, **cotangents} | change
     with pytest.raises(ValueError, match=words):

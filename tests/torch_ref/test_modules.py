@@ -1,4 +1,4 @@
-"""The torch reference: interchangeable with torch.nn, and the notebook's class as it was published."""
+"""torch_ref.LSTM and torch_ref.RNN are interchangeable with torch.nn's modules."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from tests.support.requirements import need
 
 need("torch")
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import torch_ref
+
+assert_same = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-14)
 
 OPTIONS = [
     {},
@@ -29,14 +33,9 @@ def pair(ours, theirs, options):
     return ours, theirs
 
 
-def assert_same(got, expected):
-    for a, b in zip(torch.utils._pytree.tree_leaves(got), torch.utils._pytree.tree_leaves(expected), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
-
-
 @pytest.mark.parametrize("shape", [(4, 6, 3), (6, 3)])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_lstm_is_torchs(options, shape):
+def test_lstm_agrees_with_torch_nn(options, shape):
     ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, options)
     x = torch.randn(shape, dtype=torch.float64)
     assert_same(ours(x), theirs(x))
@@ -46,7 +45,7 @@ def test_lstm_is_torchs(options, shape):
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 @pytest.mark.parametrize("options", OPTIONS[:3])
-def test_rnn_is_torchs(options, nonlinearity):
+def test_rnn_agrees_with_torch_nn(options, nonlinearity):
     ours, theirs = pair(torch_ref.RNN, torch.nn.RNN, options | {"nonlinearity": nonlinearity})
     x = torch.randn(4, 6, 3, dtype=torch.float64)
     assert_same(ours(x), theirs(x))
@@ -70,8 +69,8 @@ def test_packed_sequences(options, enforce_sorted):
     assert_same(state, last)
 
 
-def test_a_packed_order_of_ones_own():
-    """Rows of one length may be packed in any order; the output has the input's."""
+def test_packed_sequences_in_another_order():
+    """Rows of equal length may be packed in any order. The output keeps the order of the input."""
     ours, theirs = pair(torch_ref.LSTM, torch.nn.LSTM, {})
     order = torch.tensor([2, 3, 0, 1])
     x = torch.randn(6, 4, 3, dtype=torch.float64)
@@ -118,61 +117,3 @@ def test_dropout_between_layers_in_train_mode_only():
     silent.load_state_dict({n: p * (n != "weight_ih_l1") for n, p in module.state_dict().items()})
     torch.testing.assert_close(module(x), silent(x))
     assert not torch.equal(module.eval()(x)[0], silent(x)[0])
-
-
-def test_sequence_model_on_either_lstm():
-    ours = torch_ref.SequenceModel(11, 3, 5, 7, num_layers=2)
-    theirs = torch_ref.SequenceModel(11, 3, 5, 7, num_layers=2, lstm=torch.nn.LSTM)
-    theirs.load_state_dict(ours.state_dict())
-    assert list(ours.state_dict())[:2] == ["embedding.weight", "lstm.weight_ih_l0"]
-    tokens = torch.randint(0, 11, (2, 6))
-    torch.testing.assert_close(ours(tokens), theirs(tokens))
-    assert ours(tokens)[0].shape == (2, 6, 7)
-
-
-@pytest.fixture
-def notebook():
-    torch.manual_seed(0)
-    published = torch_ref.NotebookLSTM(300, 256).double()
-    faithful = torch_ref.NotebookLSTM(300, 256, as_published=False).double()
-    faithful.load_state_dict(published.state_dict())
-    x, h, c = torch.randn(2, 10, 300), torch.randn(2, 256), torch.randn(2, 256)
-    return published, faithful, tuple(a.double() for a in (x, h, c))
-
-
-def test_the_notebooks_shapes(notebook):
-    for module in notebook[:2]:
-        outputs, (h, c) = module(*notebook[2])
-        assert outputs.shape == (2, 10, 256)
-        assert h.shape == c.shape == (2, 256)
-        assert torch.cat((h, c), dim=1).shape == (2, 512)
-    outputs, (h, c) = torch_ref.LSTM(300, 256, 1, batch_first=True)(torch.randn(2, 10, 300))
-    assert (outputs.shape, h.shape, c.shape) == ((2, 10, 256), (1, 2, 256), (1, 2, 256))
-
-
-def test_the_equations_version_is_torch_nn_lstm(notebook):
-    _, faithful, (x, h, c) = notebook
-    lstm = torch.nn.LSTM(300, 256, 1, batch_first=True).double()
-    lstm.load_state_dict(faithful.lstm_state_dict())
-    expected, (h_n, c_n) = lstm(x, (h[None], c[None]))
-    assert_same(faithful(x, h, c), (expected, (h_n[0], c_n[0])))
-
-
-def test_first_published_departure_all_gates_use_f(notebook):
-    published, faithful, inputs = notebook
-    before = published(*inputs)
-    for gate in (published.i, published.c_, published.o):
-        torch.nn.init.normal_(gate.weight)
-    assert_same(published(*inputs), before)
-    for gate in (faithful.i, faithful.c_, faithful.o):
-        gate.load_state_dict(faithful.f.state_dict())
-    assert_same(faithful(*inputs)[1], before[1])
-
-
-def test_second_published_departure_hidden_states_are_cell_states(notebook):
-    published, faithful, inputs = notebook
-    outputs, (h, c) = published(*inputs)
-    torch.testing.assert_close(outputs[:, -1], c, rtol=0, atol=0)
-    assert not torch.allclose(outputs[:, -1], h)
-    outputs, (h, _) = faithful(*inputs)
-    torch.testing.assert_close(outputs[:, -1], h, rtol=0, atol=0)

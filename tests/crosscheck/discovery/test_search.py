@@ -17,7 +17,7 @@ import torch
 import crosscheck
 from crosscheck.discovery.conventions import BiasRule
 from crosscheck.discovery.weight_map import RunnerUp
-from tests.support.own_cells import Library, sigmoid
+from tests.support.drawn_cells import Library, sigmoid
 
 FORGET = {0: BiasRule.AS_STORED, 1: BiasRule.FORGET_PLUS_ONE, -1: BiasRule.FORGET_MINUS_ONE}
 
@@ -40,12 +40,12 @@ def test_a_planted_convention_is_found(seed):
     params = library.stored()
     like = {name: np.zeros(a.shape) for name, a in params.items()}
     found = crosscheck.discover(library, like, seed=seed)
-    assert found.decided, (library.told, str(found))
+    assert found.decided, (library.description, str(found))
     assert found.error < 1e-13
     assert found.runner_up.error > 1e-3
     assert (found.found.takes, found.found.returns) == (library.takes, library.returns)
     assert found.convention.biases is FORGET[library.forget]
-    if "a gate" not in library.weights or library.biases not in ("none", "a gate"):
+    if "per gate" not in library.weights or library.biases not in ("none", "per gate"):
         assert found.convention.gates == library.order
     assert not found.convention.transposed
     cell = found.to_torch(params)

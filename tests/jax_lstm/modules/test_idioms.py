@@ -1,4 +1,4 @@
-"""What Flax users do with modules: subclasses, frozen weights, init by another method, tables."""
+"""Idioms of Flax users: subclasses, frozen weights, init by another method, tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATE = LSTMState(h=np.full((1, 2, 5), 0.3), c=np.full((1, 2, 5), 0.1))
 
 
 class Scaled(linen.LSTM):
-    """Parameters of its own, beside and below the LSTM's."""
+    """A subclass with a parameter and a submodule of its own."""
 
     @nn.compact
     def __call__(self, x, state=None, **options):
@@ -33,7 +33,7 @@ class Scaled(linen.LSTM):
 
 
 class Decoder(linen.LSTM):
-    """Steps through a sequence by hand, and feeds a learned first state."""
+    """A subclass that loops over the steps itself, from a learned first state."""
 
     @nn.compact
     def __call__(self, x, state=None):
@@ -57,7 +57,7 @@ def lstm_of(params):
     return {name: a for name, a in params.items() if name.startswith(("weight", "bias"))}
 
 
-def test_a_linen_subclass_has_parameters_of_its_own():
+def test_a_linen_subclass_may_have_its_own_parameters():
     module = Scaled(5, **F64)
     variables = module.init(KEY, X)
     params = variables["params"]
@@ -70,7 +70,7 @@ def test_a_linen_subclass_has_parameters_of_its_own():
     assert y.shape == (2, 5)
 
 
-def test_a_linen_subclass_may_take_many_steps():
+def test_a_linen_subclass_may_loop_over_the_steps():
     module = Decoder(5, **F64)
     variables = module.init(KEY, X)
     first = jnp.broadcast_to(variables["params"]["first"], (1, 2, 5))
@@ -80,7 +80,7 @@ def test_a_linen_subclass_may_take_many_steps():
     np.testing.assert_allclose(state.c, last.c, rtol=1e-12, atol=1e-13)
 
 
-def test_a_linen_cells_subclass_has_parameters_of_its_own():
+def test_a_subclass_of_a_linen_cell_may_have_its_own_parameters():
     rnn = nn.RNN(ScaledCell(hidden_size=5, **F64))
     variables = rnn.init(KEY, X)
     params = variables["params"]["cell"]
@@ -88,8 +88,8 @@ def test_a_linen_cells_subclass_has_parameters_of_its_own():
     np.testing.assert_allclose(rnn.apply(variables, X), jax_lstm.lstm(stack, X * 3)[0], rtol=1e-12, atol=1e-13)
 
 
-def test_a_subclass_is_refused_weights_that_its_options_do_not_call_for():
-    """They are of a torch state dict by their names, so that the numbers would be wrong."""
+def test_a_subclass_refuses_weights_that_its_options_do_not_use():
+    """They have names of a torch state dict, so the numbers would be wrong."""
     module = Scaled(5, **F64)
     variables = module.init(KEY, X)
     deeper = drawn_weights(3, 5, num_layers=2)
@@ -121,16 +121,16 @@ class NnxScaledCell(nnx.LSTMCell):
         return super().__call__(carry, inputs * self.gain[...])
 
 
-def of_nnx(module):
+def nnx_params(module):
     return {name: value[...] for name, value in lstm_of(vars(module)).items()}
 
 
-def test_an_nnx_subclass_has_variables_of_its_own():
+def test_an_nnx_subclass_may_have_its_own_variables():
     module = NnxScaled(3, 5, **F64, rngs=flax_nnx.Rngs(0))
     y, _ = jax.jit(lambda m, x: m(x))(module, X)
-    np.testing.assert_allclose(y, jax_lstm.lstm(of_nnx(module), X)[0] * 2, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(y, jax_lstm.lstm(nnx_params(module), X)[0] * 2, rtol=1e-12, atol=1e-13)
     cell = NnxScaledCell(input_size=3, hidden_size=5, **F64, rngs=flax_nnx.Rngs(0))
-    stack = {f"{name}_l0": a for name, a in of_nnx(cell).items()}
+    stack = {f"{name}_l0": a for name, a in nnx_params(cell).items()}
     np.testing.assert_allclose(flax_nnx.RNN(cell)(X), jax_lstm.lstm(stack, X * 3)[0], rtol=1e-12, atol=1e-13)
     module.bias_ih_l1 = flax_nnx.Param(jnp.zeros(20))
     with pytest.raises(ValueError, match=r"params of nnx\.NnxScaled have 'bias_ih_l1', which its options do not"):
@@ -142,13 +142,13 @@ def test_an_nnx_subclass_has_variables_of_its_own():
 
 
 class Frozen(flax_nnx.Variable):
-    """A user's own type of variable."""
+    """A user's type of variable."""
 
 
 @pytest.mark.parametrize("kind", [flax_nnx.Variable, Frozen, flax_nnx.BatchStat])
 @pytest.mark.parametrize("what", ["LSTM", "LSTMCell", "SequenceModel"])
 def test_weights_in_another_variable_are_frozen(what, kind):
-    """nnx.grad with respect to nnx.Param leaves them out; values are the same."""
+    """nnx.grad with respect to nnx.Param leaves them out. The values are the same."""
     rngs = flax_nnx.Rngs(0)
     tokens = jnp.arange(12).reshape(2, 6) % 7
     module, run, owner = {
@@ -162,7 +162,7 @@ def test_weights_in_another_variable_are_frozen(what, kind):
     }[what]()
     expected = run(module)
     loss = lambda m: jnp.sum(run(m) ** 2)
-    all_of_it = flax_nnx.to_pure_dict(flax_nnx.grad(loss)(module))
+    full = flax_nnx.to_pure_dict(flax_nnx.grad(loss)(module))
     holder = owner(module)
     frozen = [name for name in vars(holder) if name.startswith("weight")]
     for name in frozen:
@@ -172,21 +172,21 @@ def test_weights_in_another_variable_are_frozen(what, kind):
     inside = got["lstm"] if what == "SequenceModel" else got
     assert not set(frozen) & set(inside)
     same = partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
-    jax.tree.map(same, got, prune(all_of_it, got))
+    jax.tree.map(same, got, prune(full, got))
 
 
 def prune(tree, like):
     return {name: prune(tree[name], inner) if isinstance(inner, dict) else tree[name] for name, inner in like.items()}
 
 
-def test_one_of_the_frozen_weights_is_missing():
+def test_a_missing_weight_is_refused():
     module = nnx.LSTM(3, 5, rngs=flax_nnx.Rngs(0))
     del module.weight_hh_l0
     with pytest.raises(ValueError, match=r"params of nnx\.LSTM lack 'weight_hh_l0'"):
         module(X)
 
 
-def test_init_by_step_declares_what_a_call_declares():
+def test_init_by_step_gives_the_parameters_of_init_by_a_call():
     model = linen.LSTM(5, num_layers=2)
     expected = model.init(KEY, X)
     state = LSTMState(h=jnp.zeros((2, 2, 5)), c=jnp.zeros((2, 2, 5)))
@@ -199,7 +199,7 @@ def test_init_by_step_declares_what_a_call_declares():
     assert logits.shape == (2, 4)
 
 
-def test_one_bound_module_runs_by_several_methods():
+def test_a_bound_module_runs_several_methods():
     model = linen.LSTM(5, **F64)
     bound = model.bind(model.init(KEY, X))
     y, _ = bound(X)
@@ -222,10 +222,10 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_linen_tabulates_without_a_warning(name):
     make, x, parameters = TABLES[name]
-    with warnings.catch_warnings(record=True) as came:  # Flax would swallow one that is an error
+    with warnings.catch_warnings(record=True) as caught:  # Flax would catch a warning that is an error
         warnings.simplefilter("always")
         table = make().tabulate(KEY, x, compute_flops=True, console_kwargs={"width": 200})
-    assert not [str(warning.message) for warning in came]
+    assert not [str(warning.message) for warning in caught]
     assert f"Total Parameters: {parameters:,}" in table
     rows = [line for line in table.splitlines() if "LSTM" in line and "│" in line]
     assert len(rows) == 1

@@ -1,4 +1,4 @@
-"""Flax's initialisers for a whole LSTM, and the metadata that they attach, through init, apply and grad."""
+"""Flax's initializers for an LSTM, and the metadata that they attach, in init, apply and grad."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ def boxed(wrap=nn.with_partitioning, names=NAMES):
     return {option: wrap(init, names[option]) for option, init in INITS.items()}
 
 
-def of(name):
-    """What the metadata of a parameter names, by its name without the layer."""
+def axes_of(name):
+    """Return the axis names in the metadata of a parameter."""
     return ON_ARRAY[name.partition("_l")[0]]
 
 
-SHAPES = {"one layer": {}, "two layers, both ways": {"num_layers": 2, "bidirectional": True, "proj_size": 2}}
+SHAPES = {"one layer": {}, "two layers, both directions": {"num_layers": 2, "bidirectional": True, "proj_size": 2}}
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_initialisers_draw_every_layer(name):
-    """One kernel [in, H] per gate, from a key of its own, and one bias; bias_hh is zero."""
-    asked = []
+def test_initializers_draw_every_layer(name):
+    """Each gate has a kernel `[in, H]` with its own key, and a bias; bias_hh is zero."""
+    shapes = []
 
     def counted(option):
         def init(key, shape, dtype):
-            asked.append((option, shape))
+            shapes.append((option, shape))
             return jax.random.normal(key, shape, dtype)
 
         return init
 
     options = SHAPES[name] | {option: counted(option) for option in INITS}
-    of_nnx = lambda: flax_nnx.state(nnx.LSTM(D, H, **options, **F64, rngs=flax_nnx.Rngs(0)), flax_nnx.Param)
+    nnx_state = lambda: flax_nnx.state(nnx.LSTM(D, H, **options, **F64, rngs=flax_nnx.Rngs(0)), flax_nnx.Param)
     for draw in (
         lambda: linen.LSTM(H, **options, **F64).init(KEY, X)["params"],
-        lambda: flax_nnx.to_pure_dict(of_nnx()),
+        lambda: flax_nnx.to_pure_dict(nnx_state()),
     ):
         params = draw()
         width = options.get("proj_size", H)
         first = {("kernel_init", (D, H)), ("recurrent_kernel_init", (width, H)), ("bias_init", (H,))}
-        assert set(asked) == first | ({("kernel_init", (2 * width, H))} if len(params) > 4 else set())
-        asked.clear()
+        assert set(shapes) == first | ({("kernel_init", (2 * width, H))} if len(params) > 4 else set())
+        shapes.clear()
         drawn = [np.asarray(a) for n, a in params.items() if not n.startswith(("bias_hh", "weight_hr"))]
         gates = [gate.ravel()[:8].tobytes() for a in drawn for gate in np.split(a, 4)]
         assert len(set(gates)) == len(gates) == 4 * len(drawn)
@@ -87,7 +87,7 @@ def test_bias_init_draws_no_more_than_bias_ih(name):
     assert drawn == [(H,)] * 4
 
 
-def test_a_kernel_is_the_transpose_of_a_gates_rows():
+def test_a_kernel_is_the_transpose_of_the_rows_of_its_gate():
     kernels = {"kernel_init": lambda key, shape, dtype: jnp.arange(np.prod(shape), dtype=dtype).reshape(shape)}
     params = linen.LSTM(H, **kernels, **F64).init(KEY, X)["params"]
     tree = convert.to_flax(convert.cell(params))
@@ -95,7 +95,7 @@ def test_a_kernel_is_the_transpose_of_a_gates_rows():
         np.testing.assert_array_equal(tree["i" + gate]["kernel"], np.arange(D * H).reshape(D, H))
 
 
-def test_the_rest_stays_the_styles():
+def test_the_style_draws_what_has_no_initializer():
     options = {"style": "keras", "kernel_init": nn.initializers.zeros}
     params = linen.LSTM(H, **options).init(KEY, X)["params"]
     assert not np.any(params["weight_ih_l0"])
@@ -105,7 +105,7 @@ def test_the_rest_stays_the_styles():
 
 @pytest.mark.parametrize("wrap", [nn.with_partitioning, nn.with_logical_partitioning])
 @pytest.mark.parametrize("name", SHAPES)
-def test_linen_boxes_through_init_apply_and_grad(name, wrap):
+def test_linen_metadata_in_init_apply_and_grad(name, wrap):
     options = SHAPES[name] | F64
     module = linen.LSTM(H, **options, **boxed(wrap))
     variables = module.init(KEY, X)
@@ -116,20 +116,22 @@ def test_linen_boxes_through_init_apply_and_grad(name, wrap):
             continue
         assert isinstance(box, nn.Partitioned)
         assert isinstance(box, nn.LogicallyPartitioned) == (wrap is nn.with_logical_partitioning)
-        assert box.names == of(entry)
-        assert nn.get_partition_spec(variables)["params"][entry] == P(*of(entry))
+        assert box.names == axes_of(entry)
+        assert nn.get_partition_spec(variables)["params"][entry] == P(*axes_of(entry))
     jax.tree.map(np.testing.assert_array_equal, nn.unbox(variables["params"]), plain)
 
     loss = lambda p: jnp.sum(jnp.sin(module.apply({"params": p}, X)[0]))
-    np.testing.assert_array_equal(jax.jit(loss)(variables["params"]), jax.jit(loss)(plain))
-    got = jax.jit(jax.grad(loss))(variables["params"])
+    value_and_gradient = jax.jit(jax.value_and_grad(loss))
+    (value, got), (plain_value, plain_gradient) = map(value_and_gradient, (variables["params"], plain))
+    np.testing.assert_array_equal(value, plain_value)
+    jax.tree.map(np.testing.assert_array_equal, nn.unbox(got), plain_gradient)
     assert jax.tree.structure(got) == jax.tree.structure(variables["params"])
     expected = jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(jax_lstm.lstm(p, X)[0]))))(plain)
     for entry, gradient in nn.unbox(got).items():
         np.testing.assert_allclose(gradient, expected[entry], rtol=1e-12, atol=1e-12)
 
 
-def test_a_step_and_a_stream_take_boxes_too():
+def test_a_step_and_a_stream_take_boxed_parameters():
     module = linen.LSTM(H, **boxed(), **F64)
     variables = module.init(KEY, X[:, 0], STATE, method="step")
     assert variables["params"]["weight_ih_l0"].names == ("gates", "d")
@@ -140,7 +142,7 @@ def test_a_step_and_a_stream_take_boxes_too():
 
 
 @pytest.mark.parametrize("size", [{"features": H}, {"hidden_size": H}])
-def test_a_linen_cell_takes_boxes(size):
+def test_a_linen_cell_takes_boxed_parameters(size):
     rnn = nn.RNN(linen.LSTMCell(**size, **boxed(), **F64))
     variables = rnn.init(KEY, X)
     assert {name: box.names for name, box in variables["params"]["cell"].items()} == ON_ARRAY
@@ -152,8 +154,8 @@ def test_a_linen_cell_takes_boxes(size):
     assert np.any(got["params"]["cell"]["bias_hh"].value) == ("hidden_size" in size)
 
 
-def test_boxes_get_axes_from_lifted_transformations():
-    """nn.vmap over an ensemble names its axis in the metadata."""
+def test_lifted_transformations_add_their_axis_to_the_metadata():
+    """nn.vmap over an ensemble is the example."""
     ensemble = nn.vmap(
         linen.LSTM,
         variable_axes={"params": 0},
@@ -165,17 +167,17 @@ def test_boxes_get_axes_from_lifted_transformations():
     variables = ensemble.init(KEY, X)
     assert variables["params"]["weight_ih_l0"].names == ("ensemble", "gates", "d")
     y, _ = ensemble.apply(variables, X)
-    one = jax.tree.map(lambda a: a[1], nn.unbox(variables))
-    np.testing.assert_allclose(y[1], linen.LSTM(H, **F64).apply(one, X)[0], rtol=1e-12)
+    member = jax.tree.map(lambda a: a[1], nn.unbox(variables))
+    np.testing.assert_allclose(y[1], linen.LSTM(H, **F64).apply(member, X)[0], rtol=1e-12)
 
 
-def test_names_left_out_at_the_end_are_of_no_axis():
+def test_axes_without_a_name_get_none():
     init = {"kernel_init": nn.with_partitioning(INITS["kernel_init"], ("d",))}
     box = linen.LSTM(H, **init).init(KEY, X)["params"]["weight_ih_l0"]
     assert box.names == (None, "d")
 
 
-def test_a_box_of_another_kind_keeps_what_it_holds():
+def test_a_box_of_another_kind_keeps_its_content():
     class Noted(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
         value: object
         note: str = flax.struct.field(pytree_node=False)
@@ -199,8 +201,8 @@ def mesh_of_two():
 SHARDED = {"kernel_init": (None, "model"), "recurrent_kernel_init": (None, "model"), "bias_init": ("model",)}
 
 
-def test_linen_arrays_lie_where_the_names_say():
-    """All gates of a few units would be on a device if the kernel were [in, out]; here it is some rows of all gates."""
+def test_linen_arrays_are_sharded_by_their_names():
+    """The shards are rows of the `[4H, in]` matrix."""
     module = linen.LSTM(H, **boxed(names=SHARDED), **F64)
     expected = module.init(KEY, X)
     mesh = mesh_of_two()
@@ -216,7 +218,7 @@ def test_linen_arrays_lie_where_the_names_say():
 
 def nnx_module(name, **options):
     rngs = flax_nnx.Rngs(0)
-    if name == "LSTMCell of torch's":
+    if name == "LSTMCell, torch's names":
         return nnx.LSTMCell(input_size=D, hidden_size=H, **options, **F64, rngs=rngs)
     return getattr(nnx, name)(D, H, **options, **F64, rngs=rngs)
 
@@ -227,7 +229,7 @@ def run(module, x=X):
 
 METADATA = {"kernel_metadata": "kernel_init", "recurrent_kernel_metadata": "recurrent_kernel_init"}
 WAYS = {
-    "initialisers": boxed(flax_nnx.with_partitioning),
+    "initializers": boxed(flax_nnx.with_partitioning),
     "metadata": INITS
     | {option: {"out_sharding": NAMES[init]} for option, init in METADATA.items()}
     | {"bias_metadata": {"out_sharding": ("gates",), "note": "mine"}},
@@ -235,25 +237,25 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["LSTM", "LSTMCell", "OptimizedLSTMCell", "LSTMCell of torch's"])
-def test_nnx_metadata_through_init_apply_and_grad(name, way):
-    with flax_nnx.use_eager_sharding(False):  # there is no mesh here whose axes have these names
+@pytest.mark.parametrize("name", ["LSTM", "LSTMCell", "OptimizedLSTMCell", "LSTMCell, torch's names"])
+def test_nnx_metadata_in_init_apply_and_grad(name, way):
+    with flax_nnx.use_eager_sharding(False):  # no mesh has axes with these names
         module, plain = nnx_module(name, **WAYS[way]), nnx_module(name, **INITS)
     params, expected = (flax_nnx.state(m, flax_nnx.Param) for m in (module, plain))
     for entry, param in params.items():
-        assert param.get_metadata("out_sharding") == of(entry)
-        assert flax_nnx.get_partition_spec(params)[entry].get_value() == P(*of(entry))
+        assert param.get_metadata("out_sharding") == axes_of(entry)
+        assert flax_nnx.get_partition_spec(params)[entry].get_value() == P(*axes_of(entry))
         assert param.get_metadata("note", None) == ("mine" if way == "metadata" and "bias" in entry else None)
         np.testing.assert_array_equal(param[...], expected[entry][...])
     loss = lambda m: jnp.sum(jnp.sin(run(m)))
     np.testing.assert_array_equal(loss(module), loss(plain))
     got, expected = (flax_nnx.grad(loss)(m) for m in (module, plain))
     for entry, param in got.items():
-        assert param.get_metadata("out_sharding") == of(entry)
+        assert param.get_metadata("out_sharding") == axes_of(entry)
         np.testing.assert_array_equal(param[...], expected[entry][...])
 
 
-def test_nnx_arrays_lie_where_the_names_say():
+def test_nnx_arrays_are_sharded_by_their_names():
     expected = nnx.LSTM(D, H, **INITS, **F64, rngs=flax_nnx.Rngs(0))
     with jax.set_mesh(mesh_of_two()):
         module = nnx.LSTM(D, H, **boxed(flax_nnx.with_partitioning, SHARDED), **F64, rngs=flax_nnx.Rngs(0))
@@ -279,7 +281,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_options_that_contradict_each_other(name):
+def test_options_that_contradict_each_other_are_refused(name):
     options, error, message = REFUSED[name]
     for make in (
         lambda: linen.LSTM(H, **options).init(KEY, X),

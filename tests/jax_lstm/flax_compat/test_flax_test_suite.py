@@ -1,7 +1,7 @@
-"""What Flax's own tests ask of its recurrent layers, asked of our cells: by position, they speak Flax.
+"""The properties that Flax's own tests check for its recurrent layers, checked for our cells made with Flax's names.
 
-Flax's tests also read Flax's parameter names and ask for other activations than sigmoid and tanh; these have no place
-here, see docs/migration.md.
+Flax's tests also read Flax's parameter names, and use activations other than sigmoid and tanh. Our cells do not have
+these, see docs/migration.md.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ B, T, D, H = 3, 4, 5, 6
 X = normal((B, T, D), np.float32)
 COUNTS = np.arange(B * T * D).reshape(B, T, D) % 7 - 3  # int64, since x64 is on
 KEY = jax.random.key(1)
-ATOL = 60 * 2.0**-24  # some sixty roundings in float32, of numbers of about 1
-BOTH = ("LSTMCell", "OptimizedLSTMCell")
+ATOL = 60 * 2.0**-24  # about sixty roundings in float32, for numbers of about 1
+CELLS = ("LSTMCell", "OptimizedLSTMCell")
 
 
-def same(got, expected):
+def assert_same(got, expected):
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         np.testing.assert_allclose(a, b, rtol=0, atol=ATOL)
 
 
-@pytest.mark.parametrize("name", BOTH)
-def test_a_size_by_position_is_flaxs_features(name):
+@pytest.mark.parametrize("name", CELLS)
+def test_a_size_by_position_means_flaxs_features(name):
     cell = getattr(linen, name)(H)
     assert cell.features == H
     carry = cell.initialize_carry(KEY, (B, D))
-    same(carry, getattr(nn, name)(H).initialize_carry(KEY, (B, D)))
+    assert_same(carry, getattr(nn, name)(H).initialize_carry(KEY, (B, D)))
     (carry, y), variables = cell.init_with_output(KEY, carry, X[:, 0])
     c, h = carry
     assert c.shape == h.shape == y.shape == (B, H)
@@ -47,11 +47,11 @@ def test_a_size_by_position_is_flaxs_features(name):
     np.testing.assert_array_equal(out, y)
 
 
-@pytest.mark.parametrize("name", BOTH)
-def test_sizes_by_position_are_flaxs_in_nnx(name):
+@pytest.mark.parametrize("name", CELLS)
+def test_sizes_by_position_mean_flaxs_features_in_nnx(name):
     cell = getattr(nnx, name)(D, H, rngs=flax_nnx.Rngs(0))
     assert (cell.in_features, cell.hidden_features) == (D, H)
-    same(cell.initialize_carry((B, D), flax_nnx.Rngs(0)), (jnp.zeros((B, H), jnp.float32),) * 2)
+    assert_same(cell.initialize_carry((B, D), flax_nnx.Rngs(0)), (jnp.zeros((B, H), jnp.float32),) * 2)
     c, h = cell.initialize_carry((B, D), flax_nnx.Rngs(0), carry_init=nn.initializers.ones)
     np.testing.assert_array_equal((c, h), np.ones((2, B, H)))
     ours = nnx.LSTMCell(input_size=D, hidden_size=H, rngs=flax_nnx.Rngs(0))
@@ -66,7 +66,7 @@ BOTH_SIZES = {
 
 
 @pytest.mark.parametrize("name", BOTH_SIZES)
-def test_a_size_by_position_and_one_by_torchs_name(name):
+def test_a_size_by_position_beside_one_by_torchs_name_is_refused(name):
     with pytest.raises(TypeError, match=r"A size by position is Flax's\. Got \{.*'hidden_size': 6.*features"):
         BOTH_SIZES[name]()
 
@@ -82,7 +82,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("batch", [(B,), (B, 2)], ids=["one batch axis", "two"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_layer_is_its_cell_step_by_step(name, batch):
+def test_a_layer_agrees_with_a_loop_of_its_cell(name, batch):
     options = OPTIONS[name]
     x = jnp.broadcast_to(X.reshape(B, *(1,) * (len(batch) - 1), T, D), (*batch, T, D))
     rnn = nn.RNN(linen.LSTMCell(H), return_carry=True, **options)
@@ -95,30 +95,30 @@ def test_a_layer_is_its_cell_step_by_step(name, batch):
     for t in reversed(range(T)) if "reverse" in options else range(T):
         by_hand, out = rnn.cell.apply(weights, by_hand, x[..., t, :])
         outputs.append(out)
-    same(carry, by_hand)
+    assert_same(carry, by_hand)
     assert all(np.all(np.any(leaf != 0, axis=-1)) for leaf in jax.tree.leaves(carry))
-    same(y, jnp.stack(outputs[::-1] if "keep_order" in options else outputs, axis=-2))
+    assert_same(y, jnp.stack(outputs[::-1] if "keep_order" in options else outputs, axis=-2))
 
 
-def test_a_row_is_the_layer_on_that_row():
+def test_each_row_agrees_with_the_layer_on_that_row():
     rnn = nn.RNN(linen.LSTMCell(H), return_carry=True)
     (carry, y), variables = rnn.init_with_output(KEY, X)
     for row in range(B):
-        part = slice(row, row + 1)
-        same(rnn.apply(variables, X[part]), (jax.tree.map(lambda a, part=part: a[part], carry), y[part]))
+        rows = slice(row, row + 1)
+        assert_same(rnn.apply(variables, X[rows]), (jax.tree.map(lambda a, rows=rows: a[rows], carry), y[rows]))
 
 
-def test_a_rows_length_takes_the_carry_at_its_last_step():
+def test_the_carry_of_a_row_is_that_of_its_last_step():
     lengths = jnp.array([1, 4, 2])
     rnn = nn.RNN(linen.LSTMCell(H), return_carry=True)
     (carry, y), variables = rnn.init_with_output(KEY, X, seq_lengths=lengths)
     for row, length in enumerate(lengths):
-        part, full = rnn.apply(variables, X[row : row + 1, : int(length)])
-        same(jax.tree.map(lambda a, row=row: a[row : row + 1], carry), part)
-        same(y[row : row + 1, : int(length)], full)
+        last, outputs = rnn.apply(variables, X[row : row + 1, : int(length)])
+        assert_same(jax.tree.map(lambda a, row=row: a[row : row + 1], carry), last)
+        assert_same(y[row : row + 1, : int(length)], outputs)
 
 
-def test_lifted_and_plain_scans_are_the_layer():
+def test_lifted_and_plain_scans_agree_with_the_layer():
     rnn = nn.RNN(linen.LSTMCell(H), return_carry=True)
     expected, variables = rnn.init_with_output(KEY, X)
     weights = {"params": variables["params"]["cell"]}
@@ -126,10 +126,10 @@ def test_lifted_and_plain_scans_are_the_layer():
         H
     )
     start = lifted.initialize_carry(KEY, (B, D))
-    same(lifted.apply(weights, start, X), expected)
+    assert_same(lifted.apply(weights, start, X), expected)
     cell = linen.LSTMCell(H)
     carry, y = jax.lax.scan(lambda s, x: cell.apply(weights, s, x), start, jnp.swapaxes(X, 0, 1))
-    same((carry, jnp.swapaxes(y, 0, 1)), expected)
+    assert_same((carry, jnp.swapaxes(y, 0, 1)), expected)
     assert jax.tree.structure(lifted.init(KEY, start, X)) == jax.tree.structure(weights)
 
 
@@ -166,16 +166,16 @@ def test_integer_inputs_are_promoted_as_flax_promotes_them(name, param_dtype):
     x = INTEGERS[name]
     for dtype in (None, jnp.promote_types(param_dtype, jnp.float32)):
         if dtype is not None and param_dtype == jnp.bfloat16:
-            continue  # Flax carries param_dtype, which is too narrow then
+            continue  # Flax's carry has param_dtype, which is then too narrow
         normal = nn.initializers.normal()  # Flax's orthogonal draws no bfloat16 on CPU
         options = {"param_dtype": param_dtype, "dtype": dtype, "recurrent_kernel_init": normal}
         theirs, ours = (nn.RNN(lib.OptimizedLSTMCell(H, **options), return_carry=True) for lib in (nn, linen))
         variables = theirs.init(KEY, x)
-        mine = {"params": {"cell": convert.cell(convert.from_flax(variables["params"]["cell"]))}}
-        expected, got = theirs.apply(variables, x), ours.apply(mine, x)
+        our_params = {"params": {"cell": convert.cell(convert.from_flax(variables["params"]["cell"]))}}
+        expected, got = theirs.apply(variables, x), ours.apply(our_params, x)
         assert jax.tree.map(lambda a: a.dtype, got) == jax.tree.map(lambda a: a.dtype, expected)
-        if param_dtype != jnp.bfloat16:  # whose rounding is not this test's matter
-            same(got, expected)
+        if param_dtype != jnp.bfloat16:  # this test is not about its rounding
+            assert_same(got, expected)
 
 
 def test_integer_inputs_in_nnx():
@@ -188,11 +188,11 @@ def test_integer_inputs_in_nnx():
         layer(COUNTS, initial_carry=layer.cell.initialize_carry((B, D), flax_nnx.Rngs(0)), seq_lengths=lengths)
         for layer in layers
     )
-    same(got, expected)
+    assert_same(got, expected)
 
 
-def test_a_cell_that_speaks_torch_takes_no_integers():
-    """torch's does not either."""
+def test_a_cell_made_with_torchs_names_refuses_integers():
+    """torch's cell refuses them too."""
     for make in (
         lambda: nn.RNN(linen.LSTMCell(hidden_size=H)).init(KEY, COUNTS),
         lambda: flax_nnx.RNN(nnx.LSTMCell(input_size=D, hidden_size=H, rngs=flax_nnx.Rngs(0)))(COUNTS),
@@ -201,7 +201,7 @@ def test_a_cell_that_speaks_torch_takes_no_integers():
             make()
 
 
-def test_float16_all_the_way():
+def test_float16_in_every_array():
     cell = nnx.LSTMCell(D, H, dtype=jnp.float16, param_dtype=jnp.float16, rngs=flax_nnx.Rngs(8))
     carry = cell.initialize_carry((B, D), flax_nnx.Rngs(8))
     carry, y = flax_nnx.RNN(cell, return_carry=True)(X.astype(jnp.float16), initial_carry=carry)
@@ -209,7 +209,7 @@ def test_float16_all_the_way():
 
 
 def test_a_subclass_with_recurrent_dropout():
-    """It overrides the call, and takes Flax's names on to ours."""
+    """It overrides the call, and passes Flax's names on to our cell."""
 
     class Dropped(nnx.OptimizedLSTMCell):
         def __init__(self, *, rate, rngs, **options):

@@ -1,4 +1,4 @@
-"""Cells made with Flax's names: arguments that make no cell of ours, and carries whose order is not known."""
+"""Cells made with Flax's names: wrong arguments, and carries whose order is unknown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Named = namedtuple("Named", ("hidden", "cell"))  # Haiku's order
 
 
 def linen_cell(**options):
-    """A cell of linen with its weights, as a function of (carry, x)."""
+    """Return a linen cell with its weights, as a function of (carry, x)."""
     cell = linen.LSTMCell(features=H, param_dtype=jnp.float64, **options)
     params = cell.init(jax.random.key(0), carry(), x_of()[:, 0])
     return lambda state, x: cell.apply(params, state, x)
@@ -29,8 +29,8 @@ def nnx_cell(**options):
 
 
 @pytest.mark.parametrize("make", [linen_cell, nnx_cell])
-def test_a_named_tuple_is_not_taken_for_flaxs_pair(make):
-    """Unpacked as (c, h), Haiku's (hidden, cell) would be swapped, and nothing would notice."""
+def test_a_named_tuple_is_refused_in_place_of_flaxs_pair(make):
+    """Haiku's (hidden, cell) has the other order, and both arrays have one shape, so nothing would notice the swap."""
     cell = make()
     (c, h), y = cell(carry(), x_of()[:, 0])
     (c_of_list, _), _ = cell(list(carry()), x_of()[:, 0])
@@ -43,7 +43,7 @@ def test_a_named_tuple_is_not_taken_for_flaxs_pair(make):
 
 
 @pytest.mark.parametrize("make", [linen_cell, nnx_cell])
-def test_inputs_that_are_no_numbers_and_states_of_other_shapes(make):
+def test_inputs_that_are_not_real_and_states_of_other_shapes_are_refused(make):
     with pytest.raises(TypeError, match=r"x must be floating point; got dtype complex128\. .*real numbers only"):
         make()(carry(), jnp.ones((B, D), complex))
     with pytest.raises(TypeError, match=r"x must be .* array.*; got list"):
@@ -53,18 +53,18 @@ def test_inputs_that_are_no_numbers_and_states_of_other_shapes(make):
 
 
 @pytest.mark.parametrize("wrong", [jnp.zeros((B, H), int), [[0.0] * H] * B], ids=["integers", "a list"])
-def test_a_state_that_is_no_floats(wrong):
+def test_a_state_that_is_not_floating_point_is_refused(wrong):
     h, x = jnp.zeros((B, H)), x_of()[:, 0]
-    of_linen = linen.LSTMCell(hidden_size=H)
-    params = of_linen.init(jax.random.key(0), LSTMState(h=h, c=h), x)
-    of_nnx = nnx.LSTMCell(input_size=D, hidden_size=H, rngs=flax.Rngs(0))
-    for cell in (lambda state, x: of_linen.apply(params, state, x), of_nnx):
+    linen_module = linen.LSTMCell(hidden_size=H)
+    params = linen_module.init(jax.random.key(0), LSTMState(h=h, c=h), x)
+    nnx_module = nnx.LSTMCell(input_size=D, hidden_size=H, rngs=flax.Rngs(0))
+    for cell in (lambda state, x: linen_module.apply(params, state, x), nnx_module):
         for name, state in {"h": LSTMState(h=wrong, c=h), "c": LSTMState(h=h, c=wrong)}.items():
             with pytest.raises(TypeError, match=rf"state\.{name} must be .*floating.point.*; got (dtype int64|list)"):
                 cell(state, x)
 
 
-def test_a_state_cannot_be_indexed_either():
+def test_a_state_cannot_be_indexed():
     state = LSTMState(h=carry()[1], c=carry()[0])
     for take in (lambda: state[0], lambda: state["h"], lambda: list(state)):
         with pytest.raises(TypeError, match=r"write state\.h and state\.c\. .*LSTMCell\(features=\.\.\.\)"):
@@ -97,13 +97,13 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("make", [linen_cell, nnx_cell])
-def test_arguments(make, name):
+def test_wrong_arguments_are_refused(make, name):
     options, error, message = BAD[name]
     with pytest.raises(error, match=message):
         make(**options)
 
 
-def test_of_every_style_bias_init_draws_the_whole_bias():
+def test_bias_init_draws_the_whole_bias_with_the_style_torch():
     cell = nnx_cell(style="torch", bias_init=ONES)
     np.testing.assert_array_equal(cell.bias_ih[...], np.ones(4 * H))
     np.testing.assert_array_equal(cell.bias_hh[...], np.zeros(4 * H))

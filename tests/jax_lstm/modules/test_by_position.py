@@ -1,4 +1,4 @@
-"""Sizes by position, options by name: torch.nn.LSTM(300, 256) must not become 256 layers."""
+"""Modules take sizes by position and options by name, so that torch.nn.LSTM(300, 256) does not become 256 layers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("module", SIGNATURES, ids=lambda module: f"{module.__module__}.{module.__name__}")
-def test_signatures_are_real(module):
+def test_a_signature_has_sizes_by_position_and_options_by_name(module):
     sizes, defaults = SIGNATURES[module]
     parameters = inspect.signature(module).parameters
     assert [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD] == sizes
@@ -83,7 +83,7 @@ def test_signatures_are_real(module):
     assert "rngs" in parameters or "name" in parameters
 
 
-def test_a_modules_call_keeps_its_own_signature():
+def test_the_call_of_a_module_keeps_its_signature():
     module = nnx.LSTM(4, 5, rngs=RNGS)
     assert next(iter(inspect.signature(module).parameters)) == "x"
 
@@ -98,7 +98,7 @@ def test_flax_copies_a_module():
 
 
 class Wide(linen.LSTM):
-    """A subclass with fields of its own; the first is given by position too."""
+    """A subclass with two more fields."""
 
     scale: float = 2.0
     shift: float = 0.0
@@ -108,7 +108,7 @@ class Wide(linen.LSTM):
         return y * self.scale + self.shift, state
 
 
-def test_a_subclass_has_fields_of_its_own():
+def test_a_subclass_has_its_own_fields():
     module = Wide(5, 3.0, num_layers=2)
     assert (module.scale, module.shift, module.num_layers) == (3.0, 0.0, 2)
     assert list(inspect.signature(Wide).parameters)[:3] == ["hidden_size", "scale", "shift"]
@@ -120,15 +120,15 @@ def test_a_subclass_has_fields_of_its_own():
         Wide(5, 3.0, 1.0, 2)
 
 
-def test_a_subclass_with_its_own_init_takes_what_it_says():
-    class Own(linen.LSTM):
+def test_a_subclass_with_its_own_init_has_its_own_signature():
+    class Subclass(linen.LSTM):
         def __init__(self, *sizes, **options):
             super().__init__(sizes[-1], **options)
 
-    assert Own(3, 5).hidden_size == 5
+    assert Subclass(3, 5).hidden_size == 5
 
 
-def test_flaxs_own_subclasses_refuse_too():
+def test_subclasses_that_flax_makes_refuse_options_by_position():
     for lifted in (flax.linen.remat(linen.LSTM), flax.linen.jit(linen.LSTM)):
         with pytest.raises(TypeError, match=r"torch\.nn\.LSTM\(3, 5\) is linen\.LSTM\(5\)"):
             lifted(3, 5)

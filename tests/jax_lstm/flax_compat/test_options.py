@@ -1,4 +1,4 @@
-"""Our cells made with Flax's names: how they are drawn, which options they take, and what they refuse."""
+"""Options of our cells made with Flax's names: initializers, accepted functions, and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
-from tests.jax_lstm.test_flax_compat import CARRY, B, D, H, X, of_nnx
+from tests.jax_lstm.flax_compat.test_same_code import CARRY, B, D, H, X, of_nnx
 
 
 def test_a_zero_carry_needs_no_rngs():
@@ -23,7 +23,7 @@ def test_a_zero_carry_needs_no_rngs():
     assert (c.shape, h.dtype) == ((7, B, H), jnp.float32)
 
 
-def test_initial_carries_are_drawn_as_asked():
+def test_carry_init_draws_the_initial_carry():
     normal = jax.nn.initializers.normal(1.0)
     cells = (flax_linen.LSTMCell(features=H, carry_init=normal), linen.LSTMCell(features=H, carry_init=normal))
     expected, got = (cell.initialize_carry(jax.random.key(3), (B, D)) for cell in cells)
@@ -39,8 +39,8 @@ def kernels(params):
     return {name: np.asarray(entry["kernel"]) for name, entry in convert.to_flax(params).items()}
 
 
-def test_weights_are_drawn_as_flax_draws_them():
-    """Orthogonal recurrent kernels a gate, zero biases, and Flax's options on [in, out] kernels of one gate."""
+def test_initial_weights_have_flaxs_distribution():
+    """Each gate has an orthogonal recurrent kernel and zero biases. Initializers get the kernel of one gate."""
     params = linen.LSTMCell(features=H).init(jax.random.key(0), CARRY, X[:, 0])["params"]
     tree = kernels(params)
     for gate in "ifgo":
@@ -68,7 +68,7 @@ def test_weights_are_drawn_as_flax_draws_them():
         assert not np.any(params["bias_hh"])
 
 
-def test_nnxs_optimized_cell_draws_all_gates_at_once():
+def test_the_optimized_cell_of_nnx_draws_all_gates_at_once():
     shapes = []
 
     def by_shape(key, shape, dtype):
@@ -76,12 +76,12 @@ def test_nnxs_optimized_cell_draws_all_gates_at_once():
         return jnp.zeros(shape, dtype)
 
     of_nnx(nnx.OptimizedLSTMCell, kernel_init=by_shape, recurrent_kernel_init=by_shape, bias_init=by_shape)
-    assert shapes == [(D, 4 * H), (H, 4 * H), (4 * H,), (4 * H,)]  # bias_hh is a draw too, made zero
+    assert shapes == [(D, 4 * H), (H, 4 * H), (4 * H,), (4 * H,)]  # bias_hh is drawn too, and then set to zero
     recurrent = np.asarray(of_nnx(nnx.OptimizedLSTMCell).weight_hh[...]).T
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(H), atol=1e-12)
 
 
-def test_functions_that_it_computes_are_taken_and_others_refused():
+def test_sigmoid_and_tanh_are_accepted_and_other_functions_refused():
     for gate, activation in (
         (flax_linen.sigmoid, flax_linen.tanh),
         (jax.nn.sigmoid, jnp.tanh),
@@ -96,7 +96,7 @@ def test_functions_that_it_computes_are_taken_and_others_refused():
             make(activation_fn=jax.nn.relu)
 
 
-def test_names_are_flaxs_or_ours():
+def test_names_of_flax_and_of_torch_do_not_mix():
     for wrong, words in (
         ({}, "needs hidden_size, for a carry that is an LSTMState, or else Flax's features, .* Got neither"),
         ({"hidden_size": H, "features": H}, "A size by position is Flax's. Got {'hidden_size': 5, 'features': 5}"),
@@ -121,35 +121,35 @@ def test_names_are_flaxs_or_ours():
 
 
 def test_a_carry_of_the_other_kind_is_refused():
-    """h and c have one shape, so that nothing else would notice."""
-    flaxs, ours = linen.LSTMCell(features=H), linen.LSTMCell(hidden_size=H)
-    weights = ours.init(jax.random.key(0), ours.initialize_carry(None, (B, D)), X[:, 0])
+    """h and c have the same shape, so nothing else would notice a swap."""
+    flax_named, torch_named = linen.LSTMCell(features=H), linen.LSTMCell(hidden_size=H)
+    weights = torch_named.init(jax.random.key(0), torch_named.initialize_carry(None, (B, D)), X[:, 0])
     state = LSTMState(h=CARRY[1], c=CARRY[0])
     for cell, carry, words in (
         (
-            ours,
+            torch_named,
             CARRY,
             r"carry must be an LSTMState; got tuple\. Write LSTMState\(h=\.\.\., c=\.\.\.\), or make the cell",
         ),
-        (flaxs, state, r"carry must be the tuple \(c, h\), .* got LSTMState\. Write \(state\.c, state\.h\)"),
-        (flaxs, (*CARRY, CARRY[0]), r"carry must be the tuple \(c, h\).* got tuple"),
-        (ours, None, "carry must be an LSTMState; got NoneType"),
+        (flax_named, state, r"carry must be the tuple \(c, h\), .* got LSTMState\. Write \(state\.c, state\.h\)"),
+        (flax_named, (*CARRY, CARRY[0]), r"carry must be the tuple \(c, h\).* got tuple"),
+        (torch_named, None, "carry must be an LSTMState; got NoneType"),
     ):
         with pytest.raises(TypeError, match=words):
             cell.apply(weights, carry, X[:, 0])
-    (c, h), y = flaxs.apply(weights, CARRY, X[:, 0])
-    last, _ = ours.apply(weights, state, X[:, 0])
+    (c, h), y = flax_named.apply(weights, CARRY, X[:, 0])
+    last, _ = torch_named.apply(weights, state, X[:, 0])
     np.testing.assert_array_equal(c, last.c)
     np.testing.assert_array_equal(y, h)
 
 
-def test_unpacking_a_state_says_what_to_do():
+def test_the_error_of_unpacking_a_state_says_what_to_write():
     with pytest.raises(TypeError, match=r"cannot be unpacked; write state\.h and state\.c.*\(features=\.\.\.\)"):
         c, h = linen.LSTMCell(hidden_size=H).initialize_carry(None, (B, D))  # noqa: RUF059
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_cell_of_a_network_and_a_network_of_cells(reverse):
+def test_cells_from_a_network_and_a_network_from_cells(reverse):
     params = jax_lstm.init_lstm(jax.random.key(0), D, H, 2, bidirectional=True)
     cells = [convert.cell(params, layer, reverse=back) for layer in range(2) for back in (False, True)]
     end = "_l1" + "_reverse" * reverse

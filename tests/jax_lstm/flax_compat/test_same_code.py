@@ -1,4 +1,4 @@
-"""Our cells in the place of Flax's own: the same code, with the import changed, gives the same numbers."""
+"""Our cells in place of Flax's cells: the same code with another import gives the same numbers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(B, T, D))
 CARRY = tuple(RNG.normal(scale=0.5, size=(2, B, H)))  # Flax's (c, h)
 LENGTHS = np.array([6, 1, 4], np.int32)
-# Rounding of two programs of the same numbers, all under 2; some sixty roundings in float32.
+# Rounding of two programs, for numbers below 2; about sixty roundings in float32.
 LIMIT = {jnp.float64: 1e-12, jnp.float32: 60 * 2.0**-24}
 
 
 def drawn(tree):
-    """Weights that all differ: an initial bias of zeros would hide a mistake."""
+    """Draw weights that all differ. Biases of zeros would hide a mistake."""
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(scale=0.4, size=a.shape), a.dtype), tree)
 
 
 def shapes(module, x):
-    """The parameters that a linen module makes for x, without their values."""
+    """Return the shapes of the parameters of a linen module for x."""
     return jax.eval_shape(module.init, jax.random.key(0), x)["params"]
 
 
@@ -41,7 +41,7 @@ def assert_same(got, expected, dtype=jnp.float64):
 
 
 def renamed(tree):
-    """Every cell's weights of a linen tree as our cell has them."""
+    """Convert the weights of every cell in a linen tree to those of our cell."""
     if "ii" in tree:
         return convert.cell(convert.from_flax(tree))
     return {name: renamed(inner) for name, inner in tree.items()}
@@ -52,7 +52,7 @@ def rnn(lib, cell, **options):
 
 
 def by_scan(cell_of):
-    """A module of a user's own: nn.scan by hand, the carry taken apart."""
+    """Return a user's module that calls nn.scan and unpacks the carry."""
 
     class Model(flax_linen.Module):
         @flax_linen.compact
@@ -69,7 +69,7 @@ def by_scan(cell_of):
     return Model()
 
 
-IN_CODE = {  # a model from what makes the cell; its arguments
+MODELS = {  # a function from the cell's class to a model; the arguments of the model
     "RNN": (lambda cell: flax_linen.RNN(cell()), {}),
     "RNN, carry": (lambda cell: flax_linen.RNN(cell(), return_carry=True), {"initial_carry": CARRY}),
     "RNN, reverse": (lambda cell: flax_linen.RNN(cell(), reverse=True, keep_order=True, return_carry=True), {}),
@@ -87,22 +87,22 @@ IN_CODE = {  # a model from what makes the cell; its arguments
 
 @pytest.mark.isa
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
-@pytest.mark.parametrize("name", IN_CODE)
+@pytest.mark.parametrize("name", MODELS)
 def test_linen_code_runs_unchanged(name, dtype):
-    make, options = IN_CODE[name]
+    make, options = MODELS[name]
     x = jnp.asarray(X, dtype)
     as_dtype = lambda value: tuple(jnp.asarray(a, dtype) for a in value) if value is CARRY else value
     options = {key: as_dtype(value) for key, value in options.items()}
-    theirs = make(partial(flax_linen.OptimizedLSTMCell, features=H, param_dtype=dtype))
-    ours = make(partial(linen.LSTMCell, features=H, param_dtype=dtype))
-    params = drawn(shapes(theirs, x))
-    mine = renamed(params)
-    assert jax.tree.map(jnp.shape, shapes(ours, x)) == jax.tree.map(jnp.shape, mine)
+    flax_model = make(partial(flax_linen.OptimizedLSTMCell, features=H, param_dtype=dtype))
+    our_model = make(partial(linen.LSTMCell, features=H, param_dtype=dtype))
+    params = drawn(shapes(flax_model, x))
+    our_params = renamed(params)
+    assert jax.tree.map(jnp.shape, shapes(our_model, x)) == jax.tree.map(jnp.shape, our_params)
     run = lambda module, weights: jax.jit(lambda w, x: module.apply({"params": w}, x, **options))(weights, x)
-    assert_same(run(ours, mine), run(theirs, params), dtype)
+    assert_same(run(our_model, our_params), run(flax_model, params), dtype)
 
 
-def test_gradients_are_the_same_too():
+def test_gradients_agree():
     theirs, ours = (
         flax_linen.RNN(cell(features=H, param_dtype=jnp.float64)) for cell in (flax_linen.LSTMCell, linen.LSTMCell)
     )
@@ -120,7 +120,7 @@ def of_nnx(cell, **options):
 
 
 def fill(ours, theirs):
-    """Both with the same drawn weights."""
+    """Give both cells the same random weights."""
     weights = drawn(flax_nnx.to_pure_dict(flax_nnx.state(theirs, flax_nnx.Param)))
     flax_nnx.update(theirs, weights)
     flax_nnx.update(ours, convert.cell(convert.from_nnx(weights)))
@@ -150,12 +150,12 @@ def test_nnx_code_runs_unchanged(kind):
     assert_same(by_hand(cells[0]), by_hand(cells[1]))
 
 
-def test_it_trains_as_flaxs_one_bias_does():
-    """Five steps of gradient descent: a second bias that moved too would move their sum twice as far."""
+def test_our_cell_trains_as_flaxs_cell_with_one_bias():
+    """In five steps of gradient descent, a second bias with a gradient would change the sum of both twice as much."""
     cells = (flax_linen.LSTMCell, linen.LSTMCell)
     theirs, ours = (flax_linen.RNN(cell(features=H, param_dtype=jnp.float64)) for cell in cells)
     params = drawn(shapes(theirs, X))
-    mine = renamed(params)
+    our_params = renamed(params)
 
     def descend(module, weights):
         loss = lambda w: jnp.sum(jnp.sin(module.apply({"params": w}, X)))
@@ -164,18 +164,18 @@ def test_it_trains_as_flaxs_one_bias_does():
         return weights
 
     expected = convert.cell(convert.from_flax(jax.jit(lambda w: descend(theirs, w))(params)))
-    got = jax.jit(lambda w: descend(ours, w))(mine)["cell"]
+    got = jax.jit(lambda w: descend(ours, w))(our_params)["cell"]
     for name, a in expected.items():
         np.testing.assert_allclose(got[name], a, rtol=0, atol=1e-11)
     assert not np.any(got["bias_hh"])
     state_cell = linen.LSTMCell(hidden_size=H, param_dtype=jnp.float64)
     loss = lambda w: jnp.sum(state_cell.apply({"params": w}, LSTMState(*CARRY), X[:, 0])[1])
-    gradient = jax.grad(loss)(mine["cell"])
-    np.testing.assert_array_equal(gradient["bias_hh"], gradient["bias_ih"])  # made with our names: torch's two
+    gradient = jax.grad(loss)(our_params["cell"])
+    np.testing.assert_array_equal(gradient["bias_hh"], gradient["bias_ih"])  # with our names, two biases
 
 
-def test_both_of_flaxs_names_are_there():
-    """A compact module of Flax's names its parameters after the class."""
+def test_both_names_of_flaxs_cells_exist():
+    """A compact module of Flax names its parameters after the class."""
 
     class Model(flax_linen.Module):
         cells: object

@@ -1,4 +1,4 @@
-"""linen.LSTMCell in the place of flax.linen's, in code of all kinds: outputs, carries, gradients, dtypes, training."""
+"""linen.LSTMCell in place of flax.linen's, in users' code: outputs, carries, gradients, dtypes, training."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ F64 = {"features": H, "dtype": jnp.float64, "param_dtype": jnp.float64}
 LENGTHS = jnp.array([6, 2, 4])
 
 
-class Hand(nn.Module):
-    """What people write around a cell: lifted and plain transformations, loops, and the carry taken apart."""
+class UserCode(nn.Module):
+    """Code that users write around a cell: lifted transformations, loops, and an unpacked carry."""
 
     cell: Any
     how: str
@@ -54,7 +54,7 @@ class Hand(nn.Module):
                 (c, h), out = cell((c, h), x[:, t])
                 y.append(out)
             y = jnp.stack(y, axis=1)
-        else:  # an encoder whose last state starts a decoder
+        else:  # the last state of an encoder is the first of a decoder
             (c, h), y = nn.RNN(self.cell(**F64), return_carry=True, name="encoder")(x, initial_carry=first)
             y = nn.RNN(self.cell(**F64), name="decoder")(y, initial_carry=(jnp.tanh(c), h))
         return nn.Dense(2, param_dtype=jnp.float64)(y), c, h
@@ -64,12 +64,12 @@ def rnn(**options):
     return lambda cell: nn.RNN(cell(**F64), **options)
 
 
-def both(**options):
+def bidirectional(**options):
     return lambda cell: nn.Bidirectional(nn.RNN(cell(**F64)), nn.RNN(cell(**F64)), **options)
 
 
-def hand(how):
-    return lambda cell: Hand(cell, how)
+def user_code(how):
+    return lambda cell: UserCode(cell, how)
 
 
 SCANNED = {
@@ -81,15 +81,15 @@ SCANNED = {
 FORMS = {
     "seq_lengths, keep_order": (rnn(return_carry=True, reverse=True, keep_order=True), {"seq_lengths": LENGTHS}),
     "options of nn.scan": (rnn(return_carry=True, **SCANNED), {}),
-    "Bidirectional": (both(return_carry=True), {"initial_carry": (carry(), carry(1)), "seq_lengths": LENGTHS}),
-    "nn.remat by hand": (hand("remat"), {}),
-    "a loop by hand": (hand("loop"), {}),
-    "encoder and decoder": (hand("decoder"), {}),
+    "Bidirectional": (bidirectional(return_carry=True), {"initial_carry": (carry(), carry(1)), "seq_lengths": LENGTHS}),
+    "nn.remat by hand": (user_code("remat"), {}),
+    "a loop by hand": (user_code("loop"), {}),
+    "encoder and decoder": (user_code("decoder"), {}),
 }
 
 
 def theirs_and_ours(form, theirs=nn.LSTMCell, ours=linen.LSTMCell, x=None, **options):
-    """Both modules, and the weights of the one by the names of each."""
+    """Return Flax's module and ours, and the same weights by the names of each."""
     x = x_of() if x is None else x
     modules = form(theirs), form(ours)
     weights = drawn(jax.eval_shape(partial(modules[0].init, **options), jax.random.key(0), x)["params"])
@@ -100,28 +100,28 @@ def theirs_and_ours(form, theirs=nn.LSTMCell, ours=linen.LSTMCell, x=None, **opt
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_same_code_same_numbers_and_gradients(name):
+def test_the_same_code_gives_the_same_numbers_and_gradients(name):
     form, options = FORMS[name]
     (theirs, ours), weights, converted = theirs_and_ours(form, **options)
     run = lambda module: lambda p, x: module.apply({"params": p}, x, **options)
     expected, gradient = gradient_of(run(theirs))(weights, x_of())
-    found, our_gradient = gradient_of(run(ours))(converted, x_of())
-    assert_same(found, expected)
+    got, our_gradient = gradient_of(run(ours))(converted, x_of())
+    assert_same(got, expected)
     assert_same(our_gradient[1], gradient[1])
     assert_same(our_gradient[0], convert.cells_from_flax(gradient[0]))
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "OptimizedLSTMCell"])
-def test_under_the_names_that_flax_gives(name):
-    """A compact module names parameters after the class; the test of structures in theirs_and_ours is what counts."""
-    form = hand("loop")
+def test_parameters_have_the_names_that_flax_gives(name):
+    """A compact module names parameters after the class. theirs_and_ours compares the structures of the trees."""
+    form = user_code("loop")
     _, weights, converted = theirs_and_ours(form, getattr(nn, name), getattr(linen, name))
     assert set(converted) == {f"{name}_0", "Dense_0"}
     back = convert.cells_to_flax(converted, strict=True)
     jax.tree.map(np.testing.assert_array_equal, back, weights)
 
 
-def test_under_plain_jax():
+def test_cells_under_plain_transformations_of_jax():
     theirs, ours = nn.LSTMCell(**F64), linen.LSTMCell(**F64)
     weights = drawn(jax.eval_shape(theirs.init, jax.random.key(0), carry(), x_of()[:, 0])["params"])
 
@@ -139,28 +139,28 @@ def test_under_plain_jax():
 
 
 def ratios_of(start, seed=0):
-    """The ratios of `rounding_ratios`, of float32 cells over 40 steps from states in ``start``."""
+    """Return the `rounding_ratios` of float32 cells over 40 steps. ``start`` is the dtype of the first state."""
     kinds = {"features": H, "param_dtype": jnp.float32}
     of_draws = lambda cell: jax.vmap(lambda weights, first, x: loop(cell, weights, first, x))
     like = jax.eval_shape(nn.LSTMCell(**kinds).init, jax.random.key(0), carry(), x_of()[:, 0])["params"]
-    drawn_of = stacked_draws((like, carry(dtype=start), x_of(steps=40).astype(jnp.float32)), seed)
-    weights, *rest = drawn_of
-    exact = of_draws(nn.LSTMCell(**F64))(*widened(drawn_of))
-    expected = of_draws(nn.LSTMCell(**kinds))(*drawn_of)
-    found = of_draws(linen.LSTMCell(**kinds))(jax.vmap(convert.cells_from_flax)(weights), *rest)
-    return rounding_ratios(found, expected, exact)
+    draws = stacked_draws((like, carry(dtype=start), x_of(steps=40).astype(jnp.float32)), seed)
+    weights, *rest = draws
+    exact = of_draws(nn.LSTMCell(**F64))(*widened(draws))
+    expected = of_draws(nn.LSTMCell(**kinds))(*draws)
+    got = of_draws(linen.LSTMCell(**kinds))(jax.vmap(convert.cells_from_flax)(weights), *rest)
+    return rounding_ratios(got, expected, exact)
 
 
 @pytest.mark.isa
 @pytest.mark.parametrize("start", [jnp.float64, jnp.float32])
-def test_in_float32_as_close_as_flax(start):
-    """From states in float64 Flax multiplies them by the weights in float64, and so do we."""
+def test_float32_cells_are_as_accurate_as_flaxs(start):
+    """Flax multiplies float64 states by the weights in float64, and so do our cells."""
     assert max(ratios_of(start)) < ROUNDING
 
 
 @pytest.mark.slow
 def test_the_spread_of_rounding():
-    """Twenty other groups of draws: the ratios stay near one, as the docstring of rounding_ratios has it."""
+    """Check the figures in the docstring of rounding_ratios with twenty other groups of draws."""
     ratios = np.array([ratios_of(jnp.float32, seed) for seed in range(1, 21)])
     assert 0.8 < ratios.min() < ratios.max() < 1.25
     assert ratios.std(axis=0).max() < (ROUNDING - 1) / 6
@@ -179,7 +179,7 @@ KINDS = (jnp.bfloat16, jnp.float32, jnp.float64)
 
 @pytest.mark.parametrize("dtype", [None, *KINDS])
 @pytest.mark.parametrize("param_dtype", KINDS)
-def test_dtypes_are_flaxs(dtype, param_dtype):
+def test_dtypes_agree_with_flax(dtype, param_dtype):
     zeros = nn.initializers.zeros
     options = {"dtype": dtype, "param_dtype": param_dtype, "kernel_init": zeros, "recurrent_kernel_init": zeros}
     for x_kind in KINDS:
@@ -198,7 +198,7 @@ def test_dtypes_are_flaxs(dtype, param_dtype):
     assert [a.dtype for a in start[0]] == [a.dtype for a in start[1]]
 
 
-def test_every_gate_has_a_key_of_its_own():
+def test_every_gate_has_its_own_key():
     options = dict.fromkeys(INITS, jax.random.normal)
     cell = linen.LSTMCell(features=H, param_dtype=jnp.bfloat16, **options)
     params = cell.init(jax.random.key(0), carry(), x_of()[:, 0])["params"]
@@ -208,7 +208,7 @@ def test_every_gate_has_a_key_of_its_own():
         assert len(np.unique(np.asarray(gates, np.float32), axis=0)) == 4
 
 
-def test_initial_weights_are_flaxs_unless_told_otherwise():
+def test_initial_weights_have_flaxs_distribution_by_default():
     def drawn_by(hidden, inputs, **options):
         cell = linen.LSTMCell(features=hidden, **options)
         start = cell.initialize_carry(None, (B, inputs))
@@ -217,23 +217,23 @@ def test_initial_weights_are_flaxs_unless_told_otherwise():
     big = drawn_by(64, 400)
     assert not big["bias_ih"].any()
     assert not big["bias_hh"].any()
-    assert np.std(big["weight_ih"]) == pytest.approx(1 / np.sqrt(400), rel=0.02)  # of 100,000 draws, 9 deviations
+    assert np.std(big["weight_ih"]) == pytest.approx(1 / np.sqrt(400), rel=0.02)  # 9 deviations, for 100,000 draws
     for gate in big["weight_hh"].reshape(4, 64, 64):
-        np.testing.assert_allclose(gate @ gate.T, np.eye(64), atol=1e-5)  # 64 products of float32
+        np.testing.assert_allclose(gate @ gate.T, np.eye(64), atol=1e-5)  # sums of 64 products in float32
     assert 0.12 < np.abs(drawn_by(64, 400, style="torch")["weight_ih"]).max() <= 1 / 8
     np.testing.assert_array_equal(drawn_by(2, 4, forget_bias=1.0)["bias_ih"], [0, 0, 1, 1, 0, 0, 0, 0])
 
 
-def test_it_trains_as_flaxs_cell():
-    """Under clipping by the norm of all gradients and Adam: a second bias with a gradient would change both."""
-    (theirs, ours), weights, converted = theirs_and_ours(hand("loop"))
+def test_our_cell_trains_as_flaxs_cell():
+    """A second bias with a gradient would change the global norm, by which gradients are clipped, and Adam's steps."""
+    (theirs, ours), weights, converted = theirs_and_ours(user_code("loop"))
     loss = lambda module: lambda p, x: jnp.mean(module.apply({"params": p}, x)[0] ** 2)
     expected, moments = steps_of_training(loss(theirs), weights)
-    found, our_moments = steps_of_training(loss(ours), converted)
-    assert_same(found, convert.cells_from_flax(expected))
+    got, our_moments = steps_of_training(loss(ours), converted)
+    assert_same(got, convert.cells_from_flax(expected))
     assert_same(our_moments, convert.cells_from_flax(moments))
-    assert_same(convert.cells_to_flax(found, strict=True), expected)
-    assert np.abs(found["LSTMCell_0"]["bias_ih"] - converted["LSTMCell_0"]["bias_ih"]).min() > 1e-3
+    assert_same(convert.cells_to_flax(got, strict=True), expected)
+    assert np.abs(got["LSTMCell_0"]["bias_ih"] - converted["LSTMCell_0"]["bias_ih"]).min() > 1e-3
 
 
 def test_a_carry_can_be_stored():

@@ -1,4 +1,4 @@
-"""Initial states: zeros by name, one state for all rows, no state at a first step; and modules that give y only."""
+"""Initial states: `zero_state`, one state for all rows, no state at a first step; and modules that return only y."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tests.support.arrays import drawn_weights, normal
 B, T, D, H = 3, 5, 2, 4
 X = normal((B, T, D), np.float32)
 NETWORKS = {
-    "one": {},
-    "both": {"num_layers": 2, "bidirectional": True},
+    "one layer": {},
+    "bidirectional": {"num_layers": 2, "bidirectional": True},
     "projected": {"num_layers": 2, "proj_size": 3},
 }
 
 
-def of(dtype="float32", **network):
+def params_of(dtype="float32", **network):
     return drawn_weights(D, H, **network, dtype=jnp.dtype(dtype))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("batch", [(), (B,), (2, B)])
 def test_zero_state_has_the_shapes_of_a_state(network, batch):
-    params = of(**NETWORKS[network])
+    params = params_of(**NETWORKS[network])
     _, last = jax.eval_shape(jax_lstm.lstm, params, jnp.zeros((*batch, T, D), jnp.float32))
     zero = jax_lstm.zero_state(params, batch)
     assert [(a.shape, a.dtype) for a in (zero.h, zero.c)] == [(a.shape, a.dtype) for a in (last.h, last.c)]
@@ -41,16 +41,16 @@ def test_zero_state_has_the_shapes_of_a_state(network, batch):
 
 
 def test_zero_state_of_an_int_a_cell_and_an_rnn():
-    params = of()
+    params = params_of()
     assert jax_lstm.zero_state(params, B).h.shape == (1, B, H)
     assert jax_lstm.zero_state(convert.cell(params), B).c.shape == (B, H)
-    of_rnn = drawn_weights(D, H, kind="rnn", num_layers=2)
-    assert jax_lstm.zero_state(of_rnn, B).shape == (2, B, H)
+    rnn_params = drawn_weights(D, H, kind="rnn", num_layers=2)
+    assert jax_lstm.zero_state(rnn_params, B).shape == (2, B, H)
     assert jax_lstm.zero_state({"weight_hh": jnp.ones((H, H)), "weight_ih": jnp.ones((H, D))}, B).shape == (B, H)
 
 
 @pytest.mark.parametrize(
-    ("given", "asked", "expected"),
+    ("weights", "requested", "expected"),
     [
         ("float32", None, "float32"),
         ("bfloat16", None, "float32"),
@@ -58,16 +58,16 @@ def test_zero_state_of_an_int_a_cell_and_an_rnn():
         ("float32", "bfloat16", "bfloat16"),
     ],
 )
-def test_dtype_of_a_zero_state(given, asked, expected):
-    assert jax_lstm.zero_state(of(given), B, asked).c.dtype == expected
-    assert linen.LSTM(H, param_dtype=jnp.dtype(given)).zero_state(B, asked).c.dtype == expected
-    layer = nnx.LSTM(D, H, param_dtype=jnp.dtype(given), rngs=flax_nnx.Rngs(0))
-    assert layer.zero_state(B, asked).c.dtype == expected
+def test_dtype_of_a_zero_state(weights, requested, expected):
+    assert jax_lstm.zero_state(params_of(weights), B, requested).c.dtype == expected
+    assert linen.LSTM(H, param_dtype=jnp.dtype(weights)).zero_state(B, requested).c.dtype == expected
+    layer = nnx.LSTM(D, H, param_dtype=jnp.dtype(weights), rngs=flax_nnx.Rngs(0))
+    assert layer.zero_state(B, requested).c.dtype == expected
 
 
 def test_zero_state_of_modules_has_the_dtype_of_their_weights():
-    """As the state of a call without one has."""
-    params = of("float64")
+    """It is the dtype of the state of a call without a state."""
+    params = params_of("float64")
     assert linen.LSTM(H).bind({"params": params}).zero_state(B).c.dtype == jnp.float64
     words = linen.SequenceModel(7, D, H, 5)
     variables = words.init(jax.random.key(0), jnp.zeros((B, T), int))
@@ -83,7 +83,7 @@ def test_zero_state_of_modules_has_the_dtype_of_their_weights():
     np.testing.assert_allclose(last.c, layer(X)[1].c, rtol=1e-12)
 
 
-def test_zero_state_of_modules_follows_the_carry():
+def test_zero_state_of_modules_has_the_carry_dtype():
     assert linen.LSTM(H, carry_dtype=jnp.bfloat16).zero_state(B).c.dtype == jnp.bfloat16
     words = linen.SequenceModel(7, D, H, 5, bidirectional=True)
     assert words.zero_state(B).h.shape == (2, B, H)
@@ -105,35 +105,35 @@ def test_zero_state_of_modules_follows_the_carry():
         (2, jnp.int32, TypeError, "dtype must be a floating-point dtype of at least 16 bits; got int32"),
     ],
 )
-def test_bad_batch_shapes(batch, dtype, error, message):
+def test_wrong_batch_shapes_are_refused(batch, dtype, error, message):
     with pytest.raises(error, match=message):
-        jax_lstm.zero_state(of(), batch, dtype)
+        jax_lstm.zero_state(params_of(), batch, dtype)
 
 
-def test_zero_state_of_other_weights_is_an_error_as_elsewhere():
+def test_zero_state_refuses_unknown_weights():
     with pytest.raises(ValueError, match="unknown entry 'kernel'"):
         jax_lstm.zero_state({"kernel": jnp.ones((3, 3))}, 2)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("run", [jax_lstm.lstm, jax_lstm.lstm_states, jax_lstm.lstm_stream])
-def test_one_state_stands_for_all_rows_and_learns(network, run):
-    """A learned initial state [R, 1, H] gets the sum of all rows' gradients."""
-    if run is jax_lstm.lstm_stream and network == "both":
+def test_one_state_for_all_rows_gets_the_sum_of_their_gradients(network, run):
+    """It may be a learned initial state `[R, 1, H]`."""
+    if run is jax_lstm.lstm_stream and network == "bidirectional":
         pytest.skip("lstm_stream takes networks of one direction")
-    params = of("float64", **NETWORKS[network])
+    params = params_of("float64", **NETWORKS[network])
     shapes = jax_lstm.zero_state(params, 1)
-    one = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), shapes)
-    spread = jax.tree.map(lambda a: jnp.repeat(a, B, axis=1), one)
+    one_state = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), shapes)
+    spread = jax.tree.map(lambda a: jnp.repeat(a, B, axis=1), one_state)
     total = lambda state: sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(run(params, X, state)))
-    jax.tree.map(np.testing.assert_array_equal, run(params, X, one), run(params, X, spread))
+    jax.tree.map(np.testing.assert_array_equal, run(params, X, one_state), run(params, X, spread))
     gradient = jax.jit(jax.grad(total))
-    got, rows = gradient(one), gradient(spread)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b.sum(1, keepdims=True), rtol=1e-12), got, rows)
+    got, per_row = gradient(one_state), gradient(spread)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b.sum(1, keepdims=True), rtol=1e-12), got, per_row)
 
 
 def test_one_state_for_one_of_two_batch_axes():
-    params = of("float64")
+    params = params_of("float64")
     x = jnp.stack((X, 2 * X))
     state = LSTMState(jnp.ones((1, 2, 1, H)), jnp.ones((1, 1, B, H)))
     spread = jax.tree.map(lambda a: jnp.broadcast_to(a, (1, 2, B, H)), state)
@@ -141,13 +141,13 @@ def test_one_state_for_one_of_two_batch_axes():
 
 
 @pytest.mark.parametrize("shape", [(1, 2, H), (1, H), (1, 1, 1, H), (2, 1, H), (1, 1, 1)])
-def test_another_shape_is_an_error(shape):
+def test_a_state_of_another_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"state\.h must be .* = \(1, 3, 4\); got .* A batch axis may also be 1"):
-        jax_lstm.lstm(of(), X, LSTMState(jnp.ones(shape), jnp.ones((1, 1, H))))
+        jax_lstm.lstm(params_of(), X, LSTMState(jnp.ones(shape), jnp.ones((1, 1, H))))
 
 
 def test_a_first_step_needs_no_state():
-    params = of(num_layers=2)
+    params = params_of(num_layers=2)
     zero = jax_lstm.zero_state(params, B)
     expected = jax_lstm.lstm_step(params, X[:, 0], zero)
     jax.tree.map(np.testing.assert_array_equal, jax_lstm.lstm_step(params, X[:, 0]), expected)
@@ -165,7 +165,7 @@ def test_a_first_step_needs_no_state():
 
 @pytest.mark.parametrize("projection", [{}, {"proj_size": 3}])
 def test_a_cell_without_a_state_and_with_one_for_all_rows(projection):
-    cell = convert.cell(of("float64", **projection))
+    cell = convert.cell(params_of("float64", **projection))
     zero = jax_lstm.zero_state(cell, B)
     run = lambda state: jax_lstm.lstm_cell(cell, state, X[:, 0])
     jax.tree.map(np.testing.assert_array_equal, run(None), run(zero))
@@ -177,8 +177,8 @@ def test_a_cell_without_a_state_and_with_one_for_all_rows(projection):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_narrow_cell_scans(dtype):
-    cell = convert.cell(of(dtype))
+def test_a_cell_of_16_bits_runs_in_a_scan(dtype):
+    cell = convert.cell(params_of(dtype))
     zero = jax_lstm.zero_state(cell, B, dtype)
     xs = X.swapaxes(0, 1).astype(dtype)
     last, _ = jax.lax.scan(lambda s, x: (jax_lstm.lstm_cell(cell, s, x, carry_dtype=dtype), None), zero, xs)
@@ -187,12 +187,12 @@ def test_a_narrow_cell_scans(dtype):
         jax_lstm.lstm_cell(cell, zero, xs[0], carry_dtype=jnp.int32)
 
 
-def test_a_cell_loses_no_float64():
-    """Its state has the widest dtype that takes part, as the state of lstm has."""
-    wide = convert.cell(of("float64"))
+def test_a_cell_keeps_float64():
+    """Its state has the widest dtype of its arguments, as the state of lstm has."""
+    wide = convert.cell(params_of("float64"))
     state = jax_lstm.zero_state(wide, B, "float32")
     assert jax_lstm.lstm_cell(wide, state, X[:, 0]).c.dtype == jnp.float64
-    narrow = convert.cell(of("float32"))
+    narrow = convert.cell(params_of("float32"))
     x = X[:, 0].astype(jnp.float64)
     assert jax_lstm.lstm_cell(narrow, state, x).c.dtype == jnp.float64
     rnn = {"weight_ih": jnp.ones((H, D), jnp.float64), "weight_hh": jnp.ones((H, H), jnp.float64)}
@@ -200,7 +200,7 @@ def test_a_cell_loses_no_float64():
     assert jax_lstm.rnn_cell(rnn, jnp.zeros((B, H), jnp.float32), X[:, 0], carry_dtype="float32").dtype == jnp.float32
 
 
-def test_modules_without_their_state_stand_in_a_sequence():
+def test_modules_that_return_only_y_work_in_a_sequential():
     model = flax_linen.Sequential(
         [linen.LSTM(H, return_state=False), flax_linen.relu, linen.LSTM(2, return_state=False)]
     )
@@ -219,5 +219,5 @@ def test_modules_without_their_state_stand_in_a_sequence():
     logits, variables = words.init_with_output(jax.random.key(0), tokens)
     assert logits.shape == (B, T, 5)
     assert nnx.SequenceModel(7, D, H, 5, return_state=False, rngs=rngs)(tokens).shape == (B, T, 5)
-    # a step is asked for its state, so it gives it
+    # A step always returns its state.
     assert words.apply(variables, tokens[:, 0], method="step")[1].c.shape == (1, B, H)

@@ -1,4 +1,4 @@
-"""The Flax modules are shells: same parameters as torch, same numbers as the functions."""
+"""The Flax modules have torch's parameters and agree with the functions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def nnx_params(module):
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS, {"bias": False}])
-def test_lstm_parameters_are_the_state_dict(options):
+def test_the_parameters_of_lstm_are_those_of_a_state_dict(options):
     expected = plain.shapes(3, 5, **options)
     params = linen.LSTM(5, **options).init(jax.random.key(0), X)["params"]
     assert shapes(params) == expected
     assert shapes(nnx_params(nnx.LSTM(3, 5, **options, rngs=flax_nnx.Rngs(0)))) == expected
 
 
-def test_linen_lstm_is_the_function():
+def test_linen_lstm_agrees_with_the_function():
     module = linen.LSTM(5, **OPTIONS, **F64)
     variables = module.init(jax.random.key(0), X)
     y, state = jax.jit(module.apply)(variables, X)
@@ -47,7 +47,7 @@ def test_linen_lstm_is_the_function():
     np.testing.assert_array_equal(state.c, last.c)
 
 
-def test_nnx_lstm_is_the_function_under_plain_jit_and_grad():
+def test_nnx_lstm_agrees_with_the_function_under_plain_jit_and_grad():
     module = nnx.LSTM(3, 5, **OPTIONS, **F64, rngs=flax_nnx.Rngs(0))
     params = nnx_params(module)
     y, _ = jax.jit(lambda m, x: m(x))(module, X)
@@ -58,7 +58,7 @@ def test_nnx_lstm_is_the_function_under_plain_jit_and_grad():
         np.testing.assert_allclose(getattr(got, name)[...], gradient, rtol=1e-12)
 
 
-def test_nnx_modules_hold_no_rng_state():
+def test_nnx_modules_have_no_rng_state():
     for module in (
         nnx.LSTM(3, 5, dropout=0.5, rngs=flax_nnx.Rngs(0)),
         nnx.LSTMCell(input_size=3, hidden_size=5, rngs=flax_nnx.Rngs(0)),
@@ -86,8 +86,8 @@ def test_linen_cell_inside_flax_bidirectional():
     variables = both.init(jax.random.key(0), X)
     params = {
         f"{name}_l0{suffix}": a
-        for suffix, side in (("", "forward_rnn"), ("_reverse", "backward_rnn"))
-        for name, a in variables["params"][side]["cell"].items()
+        for suffix, direction in (("", "forward_rnn"), ("_reverse", "backward_rnn"))
+        for name, a in variables["params"][direction]["cell"].items()
     }
     np.testing.assert_allclose(both.apply(variables, X), jax_lstm.lstm(params, X)[0], rtol=1e-12)
 
@@ -99,7 +99,7 @@ def test_nnx_cell_inside_flax_rnn():
     np.testing.assert_allclose(y, jax_lstm.lstm(stack, X)[0], rtol=1e-12)
 
 
-def test_cell_carry_keeps_its_dtype_and_needs_no_rng():
+def test_the_carry_of_a_cell_keeps_its_dtype_and_needs_no_rng():
     cell = linen.LSTMCell(hidden_size=5, dtype=jnp.bfloat16)
     carry = cell.initialize_carry(None, (4, 3))
     x = X[:, 0].astype(jnp.float32)
@@ -116,8 +116,8 @@ TOKENS = np.random.default_rng(1).integers(0, 7, (4, 6))
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_sequence_model_is_a_lookup_an_lstm_and_a_product(bidirectional):
-    """By the names of a torch model's state dict. The cross-check compares it with torch_ref.SequenceModel."""
+def test_a_sequence_model_is_a_lookup_an_lstm_and_a_product(bidirectional):
+    """Its names are those of a torch model's state dict. The cross-check compares it with torch_ref.SequenceModel."""
     directions = 1 + bidirectional
     named = {
         "embedding.weight": (7, 3),
@@ -144,7 +144,7 @@ def test_sequence_model_is_a_lookup_an_lstm_and_a_product(bidirectional):
     np.testing.assert_allclose(jax.jit(lambda m: m(TOKENS)[0])(other), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_sequence_model_refuses_what_is_no_token():
+def test_a_sequence_model_refuses_wrong_tokens():
     module = linen.SequenceModel(7, 3, 5, 4)
     with pytest.raises(TypeError, match="tokens must be an integer array; got float"):
         module.init(jax.random.key(0), X[:, :, 0])
@@ -153,7 +153,7 @@ def test_sequence_model_refuses_what_is_no_token():
         module.apply(variables, np.array([[0, 7]]))
 
 
-def test_dropout_is_drawn_from_the_dropout_rng_and_only_then():
+def test_dropout_uses_the_dropout_rng_and_only_in_training():
     module = linen.LSTM(5, num_layers=2, dropout=0.5)
     x = X.astype(jnp.float32)
     variables = module.init(jax.random.key(0), x, deterministic=True)
@@ -162,41 +162,41 @@ def test_dropout_is_drawn_from_the_dropout_rng_and_only_then():
     second = module.apply(variables, x, deterministic=False, rngs={"dropout": jax.random.key(2)})[0]
     assert not np.array_equal(first, second)
     assert not np.array_equal(first, plain)
-    shell = nnx.LSTM(3, 5, num_layers=2, dropout=0.5, rngs=flax_nnx.Rngs(0))
-    noisy = shell(x, dropout_key=jax.random.key(1))[0]
-    shell.eval()
-    assert np.array_equal(shell(x)[0], shell(x)[0])
-    assert not np.array_equal(noisy, shell(x)[0])
+    module = nnx.LSTM(3, 5, num_layers=2, dropout=0.5, rngs=flax_nnx.Rngs(0))
+    noisy = module(x, dropout_key=jax.random.key(1))[0]
+    module.eval()
+    assert np.array_equal(module(x)[0], module(x)[0])
+    assert not np.array_equal(noisy, module(x)[0])
 
 
-def test_state_is_no_pair():
+def test_a_state_cannot_be_unpacked():
     with pytest.raises(TypeError):
         _h, _c = LSTMState(1, 2)
 
 
-BOTH_WAYS = {"num_layers": 2, "bidirectional": True}
+DEEP = {"num_layers": 2, "bidirectional": True}
 MISFITS = {
-    "surplus layers": (BOTH_WAYS, {}, "'weight_ih_l0_reverse'.*which its options do not call for"),
+    "surplus layers": (DEEP, {}, "'weight_ih_l0_reverse'.*which its options do not call for"),
     "surplus biases": ({}, {"bias": False}, "'bias_ih_l0', 'bias_hh_l0', which its options do not call for"),
-    "missing layers": ({}, BOTH_WAYS, "lack 'weight_ih_l0_reverse'"),
+    "missing layers": ({}, DEEP, "lack 'weight_ih_l0_reverse'"),
     "another size": ({"proj_size": 2}, {}, r"params\['weight_hh_l0'\] .* must have shape \(20, 5\); got \(20, 2\)"),
 }
 
 
 @pytest.mark.parametrize("name", MISFITS)
 def test_weights_that_the_options_do_not_fit_are_refused(name):
-    """Flax by itself is quiet about parameters that a module does not ask for, and the numbers are then wrong."""
-    given, options, message = MISFITS[name]
-    params = jax_lstm.init_lstm(jax.random.key(0), 3, 5, **given)
+    """Flax ignores parameters that a module does not use. Then the numbers would be wrong."""
+    network, options, message = MISFITS[name]
+    params = jax_lstm.init_lstm(jax.random.key(0), 3, 5, **network)
     with pytest.raises(ValueError, match=message):
         linen.LSTM(5, **options).apply({"params": params}, X)
-    shell = nnx.LSTM(3, 5, **options, rngs=flax_nnx.Rngs(0))
+    module = nnx.LSTM(3, 5, **options, rngs=flax_nnx.Rngs(0))
     for missing in set(jax_lstm.init_lstm(jax.random.key(0), 3, 5, **options)) - set(params):
-        delattr(shell, missing)
+        delattr(module, missing)
     for surplus, value in params.items():
-        setattr(shell, surplus, flax_nnx.Param(value))
+        setattr(module, surplus, flax_nnx.Param(value))
     with pytest.raises(ValueError, match=message):
-        shell(X)
+        module(X)
     cell = {n.removesuffix("_l0"): a for n, a in params.items()}
     if name == "surplus biases":
         carry = LSTMState(jnp.zeros((4, 5)), jnp.zeros((4, 5)))
@@ -210,7 +210,7 @@ def test_features_that_the_weights_do_not_fit_are_refused():
         linen.LSTM(5).apply(variables, X[..., :2])
 
 
-def test_under_flaxs_lifted_transformations():
+def test_modules_under_lifted_transformations_of_flax():
     lengths = jnp.array([6, 2, 0, 1])
     variables = linen.LSTM(5, **F64).init(jax.random.key(0), X)
     expected = linen.LSTM(5, **F64).apply(variables, X, lengths=lengths)[0]
@@ -235,8 +235,8 @@ def test_a_state_can_be_serialised():
 def test_precision_reaches_the_models_every_product():
     model = linen.SequenceModel(7, 3, 5, 4, precision="highest")
     variables = model.init(jax.random.key(0), TOKENS)
-    shell = nnx.SequenceModel(7, 3, 5, 4, precision="highest", rngs=flax_nnx.Rngs(0))
-    for run in (lambda: model.apply(variables, TOKENS)[0], lambda: shell(TOKENS)[0]):
+    module = nnx.SequenceModel(7, 3, 5, 4, precision="highest", rngs=flax_nnx.Rngs(0))
+    for run in (lambda: model.apply(variables, TOKENS)[0], lambda: module(TOKENS)[0]):
         text = str(jax.make_jaxpr(run)())
         assert text.count("dot_general") >= 3
         assert text.count("dot_general") == text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") + text.count(

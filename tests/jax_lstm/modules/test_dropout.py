@@ -1,4 +1,4 @@
-"""Dropout in the Flax modules is never left out, nor drawn, without a word."""
+"""Dropout in the Flax modules: it is never silently left out, and never silently applied."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ MODULES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_linen_asks_whether_a_call_is_deterministic(name):
-    """As flax.linen.Dropout does, in init too."""
+def test_linen_requires_the_option_deterministic(name):
+    """flax.linen.Dropout requires it too, also in init."""
     module, plain, x = MODULES[name]
     variables = plain.init(jax.random.key(0), x)
     message = (
@@ -57,7 +57,7 @@ def test_linen_asks_whether_a_call_is_deterministic(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_linens_option_stands_where_the_call_says_nothing(name):
+def test_the_option_of_a_linen_module_is_the_default_of_its_call(name):
     module, plain, x = MODULES[name]
     variables = plain.init(jax.random.key(0), x)
     expected = plain.apply(variables, x)[0]
@@ -69,13 +69,13 @@ def test_linens_option_stands_where_the_call_says_nothing(name):
         np.testing.assert_array_equal(reverse, noisy if option else expected)
 
 
-def test_without_dropout_linen_asks_nothing():
+def test_linen_without_dropout_requires_nothing():
     variables = linen.LSTM(5).init(jax.random.key(0), X)
     expected = linen.LSTM(5).apply(variables, X)[0]
     np.testing.assert_array_equal(linen.LSTM(5).apply(variables, X, deterministic=False)[0], expected)
 
 
-def test_training_without_a_key_is_flaxs_error():
+def test_training_without_a_key_is_an_error_of_flax():
     module, plain, x = MODULES["LSTM"]
     with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
         module.apply(plain.init(jax.random.key(0), x), x, deterministic=False)
@@ -90,26 +90,26 @@ def nnx_modules(**options):
 
 
 @pytest.mark.parametrize("name", ["LSTM", "SequenceModel"])
-def test_nnx_honours_train_eval_and_view(name):
+def test_nnx_modules_respect_train_eval_and_view(name):
     module, x = nnx_modules()[name]
     run = jax.jit(lambda m, x, key: m(x, dropout_key=key)[0])
     noisy = run(module, x, KEY)
     module.eval()
     expected = module(x)[0]
     assert not np.array_equal(noisy, expected)
-    np.testing.assert_array_equal(module(x, dropout_key=KEY)[0], expected)  # a key turns nothing on
+    np.testing.assert_array_equal(module(x, dropout_key=KEY)[0], expected)  # a key alone does not turn dropout on
     viewed = flax_nnx.view(module, deterministic=False)
     np.testing.assert_array_equal(run(viewed, x, KEY), noisy)
     np.testing.assert_array_equal(run(flax_nnx.view(viewed, deterministic=True), x, KEY), run(module, x, KEY))
     module.train()
     np.testing.assert_array_equal(run(module, x, KEY), noisy)
-    np.testing.assert_array_equal(module(x, deterministic=True)[0], expected)  # the call has precedence
+    np.testing.assert_array_equal(module(x, deterministic=True)[0], expected)  # the argument of the call has precedence
     module.eval()
     np.testing.assert_allclose(module(x, deterministic=False, dropout_key=KEY)[0], noisy, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["LSTM", "SequenceModel"])
-def test_nnx_asks_for_the_key_that_training_needs(name):
+def test_nnx_requires_a_key_in_training(name):
     module, x = nnx_modules()[name]
     message = (
         r"dropout=0\.5 needs dropout_key=jax\.random\.key\(\.\.\.\), .*got None\. To evaluate, call model\.eval\(\) or "
@@ -124,13 +124,12 @@ def test_nnx_asks_for_the_key_that_training_needs(name):
     assert np.array_equal(*(nnx_modules(deterministic=True)[name][0](x)[0] for _ in range(2)))
 
 
-def test_view_finds_nothing_to_set_elsewhere():
-    """An attribute that no module has is still Flax's error."""
+def test_view_with_an_unknown_attribute_is_an_error_of_flax():
     with pytest.raises(ValueError, match="use_running_average"):
         flax_nnx.view(nnx.LSTM(3, 5, rngs=flax_nnx.Rngs(0)), use_running_average=True)
 
 
-def test_a_model_of_a_user_is_switched_as_a_whole():
+def test_eval_switches_a_whole_model_of_a_user():
     class Model(flax_nnx.Module):
         def __init__(self, rngs):
             self.lstm = nnx.LSTM(3, 5, **OPTIONS, rngs=rngs)

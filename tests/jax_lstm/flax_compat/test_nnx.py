@@ -1,4 +1,4 @@
-"""nnx.LSTMCell in the place of flax.nnx's, in code of all kinds: outputs, carries, gradients, dtypes, training."""
+"""nnx.LSTMCell in place of flax.nnx's, in users' code: outputs, carries, gradients, dtypes, training."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ CELLS = {
 }
 
 
-class Hand(flax.Module):
-    """What people write around a cell: Flax's and plain transformations, loops, and the carry taken apart."""
+class UserCode(flax.Module):
+    """Code that users write around a cell: transformations of Flax and JAX, loops, and an unpacked carry."""
 
     def __init__(self, cell, how, rngs):
         self.cell, self.how = cell(**F64, rngs=rngs), how
@@ -69,26 +69,26 @@ class Hand(flax.Module):
 
     def vmap(self, x, state):
         @flax.vmap(in_axes=(None, 0, 0))
-        def of_one(cell, state, x):
+        def single(cell, state, x):
             (c, h), y = state, []
             for t in range(x.shape[0]):
                 (c, h), out = cell((c, h), x[t])
                 y.append(out)
             return jnp.stack(y), (c, h)
 
-        return of_one(self.cell, state, x)
+        return single(self.cell, state, x)
 
 
 def rnn(**options):
     return lambda cell: flax.RNN(cell(**F64, rngs=flax.Rngs(0)), **options)
 
 
-def both(**options):
+def bidirectional(**options):
     return lambda cell: flax.Bidirectional(rnn()(cell), rnn()(cell), **options)
 
 
-def hand(how):
-    return lambda cell: Hand(cell, how, flax.Rngs(0))
+def user_code(how):
+    return lambda cell: UserCode(cell, how, flax.Rngs(0))
 
 
 FORMS = {
@@ -96,16 +96,16 @@ FORMS = {
     "time_major": (rnn(return_carry=True, time_major=True), {}),
     "unroll": (rnn(return_carry=True, unroll=3), {}),
     "rngs": (rnn(return_carry=True, rngs=flax.Rngs(3), broadcast_rngs="dropout"), {}),
-    "Bidirectional": (both(return_carry=True), {"initial_carry": (carry(), carry(1)), "seq_lengths": LENGTHS}),
-    "a loop by hand": (hand("loop"), {}),
-    "nnx.scan by hand": (hand("scan"), {}),
-    "jax.lax.scan by hand": (hand("lax_scan"), {}),
-    "nnx.vmap by hand": (hand("vmap"), {}),
+    "Bidirectional": (bidirectional(return_carry=True), {"initial_carry": (carry(), carry(1)), "seq_lengths": LENGTHS}),
+    "a loop by hand": (user_code("loop"), {}),
+    "nnx.scan by hand": (user_code("scan"), {}),
+    "jax.lax.scan by hand": (user_code("lax_scan"), {}),
+    "nnx.vmap by hand": (user_code("vmap"), {}),
 }
 
 
 def theirs_and_ours(form, cells=CELLS["LSTMCell"]):
-    """Graphs of both modules, what else they hold, and the weights of the one by the names of each."""
+    """Return Flax's module and ours as functions of weights and x, and the same weights by the names of each."""
     parts = [flax.split(form(cell), flax.Param, ...) for cell in cells]
     weights = drawn(flax.to_pure_dict(parts[0][1]))
     converted = convert.cells_from_nnx(weights)
@@ -114,7 +114,7 @@ def theirs_and_ours(form, cells=CELLS["LSTMCell"]):
     def module(number):
         def run(params, x, **options):
             graph, *states = parts[number]
-            state, rest = jax.tree.map(lambda a: a, states)  # new, for a module counts its keys in place
+            state, rest = jax.tree.map(lambda a: a, states)  # copies, since a module counts its keys in place
             flax.replace_by_pure_dict(state, params)
             return flax.merge(graph, state, rest)(x, **options)
 
@@ -124,47 +124,47 @@ def theirs_and_ours(form, cells=CELLS["LSTMCell"]):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_same_code_same_numbers_and_gradients(name):
+def test_the_same_code_gives_the_same_numbers_and_gradients(name):
     form, options = FORMS[name]
     check(form, CELLS["LSTMCell"], **options)
 
 
-def test_in_the_place_of_the_optimized_cell():
+def test_our_cell_in_place_of_the_optimized_cell():
     check(rnn(return_carry=True), CELLS["OptimizedLSTMCell"], initial_carry=carry())
 
 
 def check(form, cells, **options):
     (theirs, ours), weights, converted = theirs_and_ours(form, cells)
     expected, gradient = gradient_of(partial(theirs, **options))(weights, x_of())
-    found, our_gradient = gradient_of(partial(ours, **options))(converted, x_of())
-    assert_same(found, expected)
+    got, our_gradient = gradient_of(partial(ours, **options))(converted, x_of())
+    assert_same(got, expected)
     assert_same(our_gradient[1], gradient[1])
     assert_same(our_gradient[0], convert.cells_from_nnx(gradient[0]))
     back = convert.cells_to_nnx(converted, cells[0].__name__, strict=True)
     jax.tree.map(np.testing.assert_array_equal, back, weights)
 
 
-def test_under_nnx_jit_and_grad():
-    """Flax's own transformations on the module itself, weights put in by nnx.update."""
-    theirs, ours = (hand("loop")(cell) for cell in CELLS["LSTMCell"])
+def test_cells_under_nnx_jit_and_grad():
+    """Flax's transformations run on the module itself, whose weights nnx.update sets."""
+    theirs, ours = (user_code("loop")(cell) for cell in CELLS["LSTMCell"])
     weights = drawn(flax.to_pure_dict(flax.state(theirs, flax.Param)))
     flax.update(theirs, weights)
     flax.update(ours, convert.cells_from_nnx(flax.state(theirs, flax.Param)))
     gradient = flax.jit(flax.grad(lambda m, x: jnp.sum(m(x)[0] ** 2)))
-    expected, found = (flax.to_pure_dict(gradient(m, x_of())) for m in (theirs, ours))
-    assert_same(found, convert.cells_from_nnx(expected))
+    expected, got = (flax.to_pure_dict(gradient(m, x_of())) for m in (theirs, ours))
+    assert_same(got, convert.cells_from_nnx(expected))
 
 
 @pytest.mark.isa
-def test_in_float32_as_close_as_flax():
+def test_float32_cells_are_as_accurate_as_flaxs():
     (single, ours), weights, _ = theirs_and_ours(rnn_of(jnp.float32))
     (double, _), _, _ = theirs_and_ours(rnn_of(jnp.float64))
     like = jax.tree.map(lambda a: a.astype(jnp.float32), (weights, x_of(steps=40)))
     weights, x = stacked_draws(like)
     run = lambda module: jax.jit(jax.vmap(module))
     exact, expected = run(double)(*widened((weights, x))), run(single)(weights, x)
-    found = run(ours)(jax.vmap(convert.cells_from_nnx)(weights), x)
-    assert max(rounding_ratios(found, expected, exact)) < ROUNDING
+    got = run(ours)(jax.vmap(convert.cells_from_nnx)(weights), x)
+    assert max(rounding_ratios(got, expected, exact)) < ROUNDING
 
 
 def rnn_of(kind):
@@ -176,7 +176,7 @@ KINDS = (jnp.bfloat16, jnp.float32, jnp.float64)
 
 
 @pytest.mark.parametrize("dtype", [None, *KINDS])
-def test_dtypes_are_flaxs(dtype):
+def test_dtypes_agree_with_flax(dtype):
     for param_dtype in KINDS:
         options = F64 | {"dtype": dtype, "param_dtype": param_dtype}
         cells = [cell(**options, rngs=flax.Rngs(0)) for cell in CELLS["LSTMCell"]]
@@ -188,30 +188,30 @@ def test_dtypes_are_flaxs(dtype):
         assert [a.dtype for a in ours] == [a.dtype for a in theirs]
 
 
-def test_carry_init_draws_flaxs_bits():
+def test_carry_init_gives_the_bits_of_flax():
     init = flax.initializers.normal(1.0)
     theirs, ours = (cell(**F64, rngs=flax.Rngs(0)) for cell in CELLS["LSTMCell"])
     for make in (lambda: flax.Rngs(5), lambda: flax.Rngs(5).carry):
-        expected, found = (cell.initialize_carry((B, D), make(), carry_init=init) for cell in (theirs, ours))
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
-    assert not np.array_equal(*found)
+        expected, got = (cell.initialize_carry((B, D), make(), carry_init=init) for cell in (theirs, ours))
+        jax.tree.map(np.testing.assert_array_equal, got, expected)
+    assert not np.array_equal(*got)
     stored = nnx.LSTMCell(**F64, carry_init=init, rngs=flax.Rngs(0)).initialize_carry((B, D), flax.Rngs(5))
-    jax.tree.map(np.testing.assert_array_equal, stored, found)
+    jax.tree.map(np.testing.assert_array_equal, stored, got)
     assert [a.dtype for a in ours.initialize_carry((B, D))] == [jnp.float64] * 2
 
 
-def test_it_trains_as_flaxs_cell():
-    """Under clipping by the norm of all gradients and Adam: a second bias with a gradient would change both."""
-    (theirs, ours), weights, converted = theirs_and_ours(hand("loop"))
+def test_our_cell_trains_as_flaxs_cell():
+    """A second bias with a gradient would change the global norm, by which gradients are clipped, and Adam's steps."""
+    (theirs, ours), weights, converted = theirs_and_ours(user_code("loop"))
     loss = lambda run: lambda p, x: jnp.mean(run(p, x)[0] ** 2)
     expected, moments = steps_of_training(loss(theirs), weights)
-    found, our_moments = steps_of_training(loss(ours), converted)
-    assert_same(found, convert.cells_from_nnx(expected))
+    got, our_moments = steps_of_training(loss(ours), converted)
+    assert_same(got, convert.cells_from_nnx(expected))
     assert_same(our_moments, convert.cells_from_nnx(moments))
-    assert np.abs(found["cell"]["bias_ih"] - converted["cell"]["bias_ih"]).min() > 1e-3
+    assert np.abs(got["cell"]["bias_ih"] - converted["cell"]["bias_ih"]).min() > 1e-3
 
 
-def test_a_cell_holds_weights_alone_and_has_flaxs_attributes():
+def test_a_cell_has_only_weights_and_flaxs_attributes():
     cell = nnx.LSTMCell(**F64, carry_init=flax.initializers.normal(1.0), rngs=flax.Rngs(0))
     assert (cell.in_features, cell.hidden_features) == (D, H)
     _, weights, rest = flax.split(cell, flax.Param, ...)

@@ -1,4 +1,4 @@
-"""examples/port_a_torch_model: Adam goes on where it was, the loss too, and a run goes on after a kill."""
+"""examples/port_a_torch_model: Adam's state is carried over, the losses agree, and a killed run continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from examples.port_a_torch_model import in_torch, report, train
 from examples.port_a_torch_model.train import carry_over, main, read
 from examples.run import Refused
 from jax_lstm import convert
-from tests.support.example_commands import Killed, command, contents, refused_in_one_line  # noqa: F401
+from tests.support.example_commands import Killed, contents, refused_in_one_line
 
 SMALL = ["--hidden", 5, "--embedding", 3, "--batch", 2, "--length", 8, "--torch-steps", 4, "--steps", 5, "--every", 2]
 F64 = [*SMALL, "--dtype", "float64"]
@@ -35,10 +35,10 @@ def new_model():
     return model, torch.optim.Adam(model.parameters(), lr=1e-2)
 
 
-def test_adam_carried_over_makes_the_steps_that_torch_makes():
+def test_adam_carried_over_makes_the_steps_of_torch():
     model, adam = new_model()
     names = [name for name, _ in model.named_parameters()]
-    for parameter in model.parameters():  # large first moments, so that one of them lost or misplaced is seen
+    for parameter in model.parameters():  # large first moments, so that a lost or misplaced one is noticed
         parameter.grad = torch.randn(parameter.shape, dtype=torch.float64)
     adam.step()
     params = convert.from_torch(model.state_dict())
@@ -59,7 +59,7 @@ def test_adam_carried_over_makes_the_steps_that_torch_makes():
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-12, atol=1e-15)
 
 
-def test_torch_training_goes_on_from_its_file_to_the_same_losses(tmp_path):
+def test_torch_training_continues_from_its_file_to_the_same_losses(tmp_path):
     def dies(n):
         if n == 13:
             raise Killed
@@ -78,23 +78,23 @@ def test_torch_training_goes_on_from_its_file_to_the_same_losses(tmp_path):
 
 
 @pytest.mark.isa
-def test_the_port_agrees_and_both_train_on_together(command, tmp_path):  # noqa: F811
+def test_the_port_agrees_and_both_trainings_stay_together(command, tmp_path):
     code, out, _ = command(main, *F64, "--out", tmp_path / "run")
     assert code == 0, out
     assert "agree: 10 quantities in float64 and float32" in out
-    found = json.loads((tmp_path / "run" / "results.json").read_text())
-    difference = found["largest difference from torch"]
-    assert difference[report.CARRIED] < 1e-13 < found["limit"] * 10  # eps is 2e-16
-    assert difference[report.ANEW] > 1e-6
-    bits = found["held-out bits per byte"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    difference = results["largest difference from torch"]
+    assert difference[report.CARRIED] < 1e-13 < results["limit"] * 10  # eps is 2e-16
+    assert difference[report.FRESH] > 1e-6
+    bits = results["held-out bits per byte"]
     assert bits["at the port"]["torch"] == pytest.approx(bits["at the port"][report.CARRIED], rel=1e-13)
     assert bits["at the end"]["optax, back in torch"] == pytest.approx(bits["at the end"][report.CARRIED], rel=1e-13)
     assert bits["at the end"]["torch"] != bits["at the port"]["torch"]
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues_to_the_same_files(command, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(train, "cross_check", lambda *_: types.SimpleNamespace(ok=True))  # seconds, and tested above
+def test_a_killed_run_continues_to_the_same_files(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "cross_check", lambda *_: types.SimpleNamespace(ok=True))  # tested above
     for name, deaths in (("whole", [False]), ("killed", [True, False])):
         codes = [command(main, *F64, "--out", tmp_path / name, dies=dies)[0] for dies in deaths]
         assert codes == ["killed", 0][-len(deaths) :]
@@ -104,16 +104,16 @@ def test_a_killed_run_continues_to_the_same_files(command, tmp_path, monkeypatch
     assert {"trained.pt", "trained_on.pt", "trained_on.safetensors", "curve.png"} <= whole.keys()
 
 
-def test_a_port_that_disagrees_is_not_trained_on(command, tmp_path, monkeypatch):  # noqa: F811
+def test_a_port_that_disagrees_is_not_trained_on(command, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "cross_check", lambda *_: types.SimpleNamespace(ok=False))
     assert command(main, *F64, "--out", tmp_path / "run")[0] == 1
     assert not (tmp_path / "run" / "trained_on.pt").exists()
 
 
-def test_losses_that_part_are_beyond_the_limit():
-    rows = [{"torch": 2.0, report.CARRIED: 2.0, report.ROUNDED: 2.0 + 1e-9, report.ANEW: 2.1} for _ in range(3)]
+def test_losses_that_diverge_are_over_the_limit():
+    rows = [{"torch": 2.0, report.CARRIED: 2.0, report.ROUNDED: 2.0 + 1e-9, report.FRESH: 2.1} for _ in range(3)]
     difference, limit = report.judge(rows, 1e-16)
-    assert difference[report.CARRIED] <= limit < difference[report.ANEW]
+    assert difference[report.CARRIED] <= limit < difference[report.FRESH]
     rows[1][report.CARRIED] = rows[1][report.ROUNDED] = 2.0 + 1e-6
     difference, limit = report.judge(rows, 1e-16)
     assert difference[report.CARRIED] > limit
@@ -130,14 +130,14 @@ def test_what_is_held_out_is_not_trained_on(tmp_path):
     assert len(read(None, 50)[0]) > 400_000
 
 
-def test_bad_input(command, tmp_path):  # noqa: F811
+def test_wrong_input_is_refused(command, tmp_path):
     (tmp_path / "short").write_text("short")
     refused_in_one_line(command(main, "--text", tmp_path / "none"), "--text", "does not exist")
     refused_in_one_line(command(main, "--text", tmp_path), "--text", "is a directory")
     refused_in_one_line(command(main, "--text", tmp_path / "short"), "5 bytes", "--length 50")
     refused_in_one_line(command(main, "--length", 0), "--length")
     refused_in_one_line(command(main, "--torch-steps", 0), "--torch-steps")
-    refused_in_one_line(command(main, "--out", tmp_path / "short" / "run"), "--out", "written")
+    refused_in_one_line(command(main, "--out", tmp_path / "short" / "run"), "--out", "write to")
     other = tmp_path / "other"
     other.mkdir()
     (other / "settings.json").write_text('{"example": "port_a_torch_model", "hidden": 7}')

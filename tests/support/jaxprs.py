@@ -1,0 +1,31 @@
+"""The equations of a traced function, those of its loop bodies included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+
+def equations(function: Callable[..., Any], *arguments: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Yield each equation of the traced function, with the names of the primitives that it is nested in."""
+
+    def walk(jaxpr: Any, outer: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+        for equation in jaxpr.eqns:
+            yield equation, outer
+            for value in jax.tree.leaves(list(equation.params.values())):
+                inner = getattr(value, "jaxpr", value)  # closed or open
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner, (*outer, equation.primitive.name))
+
+    return walk(jax.make_jaxpr(function)(*arguments).jaxpr, ())
+
+
+def products(function: Callable[..., Any], *arguments: Any, inside: str = "") -> list[Any]:
+    """Return the products of a traced function; ``inside`` a primitive, such as "scan", if it is given."""
+    return [
+        equation
+        for equation, outer in equations(function, *arguments)
+        if equation.primitive.name == "dot_general" and (not inside or inside in outer)
+    ]
