@@ -214,7 +214,7 @@ def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
 
 def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("crosscheck.libraries.find_spec", lambda name: None)
-    with pytest.raises(NotInstalled, match=r"no module 'haiku'; pip install 'jax-lstm\[peers\]'"):
+    with pytest.raises(NotInstalled, match=r"dm-haiku is not installed; pip install 'jax-lstm\[peers\]'"):
         OTHER_LIBRARIES["haiku"].runner(PLAIN)
 
 
