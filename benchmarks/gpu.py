@@ -28,7 +28,7 @@ import jax
 import torch
 
 from benchmarks.agreement import limit, worst
-from benchmarks.implementations import choose, known
+from benchmarks.implementations import KNOWN, choose
 from benchmarks.measurement import Say
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
@@ -104,7 +104,7 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
 def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Sequence[tuple[str, str]]) -> bool:
     """All steps in order. Whether ours was right."""
     ok = check(session, checked)
-    beside = [name for name in known() if name not in SLOW_TO_COMPILE]
+    beside = [name for name in KNOWN if name not in SLOW_TO_COMPILE]
     unrolled = ["jax_lstm", *(f"jax_lstm unroll={n}" for n in UNROLLED[1:])]
     steps = [
         *((f"first-{precision}", first, precision, beside) for precision in PRECISIONS),

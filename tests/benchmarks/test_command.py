@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from benchmarks import cli, gpu, settings
 from benchmarks import command as command
-from benchmarks.implementations import known
+from benchmarks.implementations import KNOWN
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, Row, as_content
@@ -144,20 +144,20 @@ def test_a_brief_result_needs_torch(tmp_path):
 
 def test_ours_being_wrong_is_exit_1_and_anothers_is_not(monkeypatch):
     wrong = WRONG["gate order"]
-    monkeypatch.setitem(known(), "jax_lstm", type(wrong)("jax_lstm", wrong.package, "", wrong.ready))
+    monkeypatch.setitem(KNOWN, "jax_lstm", type(wrong)("jax_lstm", wrong.package, "", wrong.ready))
     done = bench(*SMALL, *TWO, "--work", "forward")
     assert done.exit_code == 1
     assert "computes something else: y is off by" in done.stdout.rstrip().splitlines()[-1]
     monkeypatch.undo()
-    monkeypatch.setitem(known(), "haiku", type(wrong)("haiku", "dm-haiku", "", wrong.ready))
+    monkeypatch.setitem(KNOWN, "haiku", type(wrong)("haiku", "dm-haiku", "", wrong.ready))
     done = bench(*SMALL, "--only", "jax_lstm", "--only", "haiku", "--work", "forward")
     assert done.exit_code == 0
     assert "computes something else" in done.stdout
 
 
 def test_ours_that_cannot_run_is_exit_2(monkeypatch):
-    broken = known()["jax_lstm"]
-    monkeypatch.setitem(known(), "jax_lstm", type(broken)("jax_lstm", "jax-lstm", "", lambda work: 1 / 0))
+    broken = KNOWN["jax_lstm"]
+    monkeypatch.setitem(KNOWN, "jax_lstm", type(broken)("jax_lstm", "jax-lstm", "", lambda work: 1 / 0))
     done = bench(*SMALL, *TWO, "--work", "forward")
     assert done.exit_code == 2
     assert "ZeroDivisionError: division by zero" in done.stdout
@@ -166,7 +166,7 @@ def test_ours_that_cannot_run_is_exit_2(monkeypatch):
 def test_it_lists_implementations_and_shapes():
     done = bench("--list")
     assert done.exit_code == 0
-    assert all(f"\n{name} " in "\n" + done.stdout for name in known())
+    assert all(f"\n{name} " in "\n" + done.stdout for name in KNOWN)
     assert all(str(shape) in done.stdout for shape in CPU_TABLE)
     swept = bench("--list", "--sweep", "H", "--only", "haiku")
     assert all(str(shape) in swept.stdout for shape in SWEEPS["H"])
