@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +46,18 @@ class Options:
     def command(self) -> str:
         """The command line that measures this again. It writes no files."""
         return shlex.join(["python", "-m", "benchmarks", *(word for pair in self.given for word in pair)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where a result goes, and in which form.
+
+    Attributes:
+      brief: only training, as a small table in Markdown.
+      json_file: the file of --json.
+      plot: the file of --plot.
+    """
+
+    brief: bool = False
+    json_file: Path | None = None
+    plot: Path | None = None
