@@ -1,4 +1,4 @@
-"""The options of ``python -m benchmarks``. This file imports neither JAX nor torch, so that --help needs neither."""
+"""The options of ``python -m benchmarks``. It imports neither JAX nor torch, so that --help needs neither."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bench(
     work: Annotated[list[str] | None, list_of(WORK, "Only this work; both by default")] = None,
     only: Annotated[
         list[str] | None,
-        list_of(IMPLEMENTATIONS, "Only these implementations; 'jax_lstm unroll=4' is ours with this option. The names"),
+        list_of(IMPLEMENTATIONS, "Only these implementations; 'jax_lstm unroll=4' is ours with an option. The names"),
     ] = None,
     feature: Annotated[Feature, typer.Option(help="What the network has in place of one plain layer.")] = "plain",
     precision: Annotated[Precision, typer.Option(help="Of every implementation.")] = "float32",
@@ -56,7 +56,7 @@ def bench(
         bool, typer.Option("--list", help="List implementations and shapes, and stop.")
     ] = False,
     from_file: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="Print and draw the result of an earlier run.")
+        Path | None, typer.Option("--from", metavar="FILE", help="Print and draw an earlier result.")
     ] = None,
     brief: Annotated[
         bool,

@@ -85,7 +85,7 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
 
 
 def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
-    """Draw bars in units of torch's time, with a line at 1. Without torch the unit is ours; without both, bars are times."""
+    """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times."""
     unit = next((name for name in (TORCH, OURS) if base_rows(rows, name)), None)
     base = base_rows(rows, unit) if unit else {}
     shapes = list(dict.fromkeys(row.shape for row in rows))
