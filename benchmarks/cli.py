@@ -62,7 +62,7 @@ def bench(
         bool,
         typer.Option(
             "--brief",
-            help="Only training, in units of torch.nn.LSTM's time, as a small table in Markdown. --plot draws the same.",
+            help="Only training, in units of torch.nn.LSTM's time, as a Markdown table. --plot draws the same.",
         ),
     ] = False,
     json_file: JsonFile = None,

@@ -1,19 +1,21 @@
 """The libraries: one file each, which serves the cross-check, the benchmark and the tests of `jax_lstm.convert`.
 
-A file here knows how to run a network on its library. It does not judge. A JAX library gives an `Adapter`. STANDARD
-holds the implementations of the standard suite. OTHER_LIBRARIES are imported when they are asked for.
+A file here knows how to run a network on its library. It does not judge. A file of a JAX library has `adapter`, any
+other has `runner`. Each is imported when it is asked for, so that no library is needed for another one. STANDARD holds
+the implementations of the standard suite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 from crosscheck.core.names import unknown_name
-from crosscheck.libraries import jax_lstm, torch_nn, torch_ref
 from crosscheck.libraries.adapter import Adapter, adapter_runner
 from crosscheck.libraries.implementation import Implementation, NotInstalled, NotSupported, Runner
 from crosscheck.lstm.cases import Case
@@ -31,16 +33,8 @@ __all__ = [
     "load_library",
 ]
 
-STANDARD: dict[str, Implementation] = {
-    each.name: each
-    for each in (
-        Implementation("jax_lstm", jax_lstm.runner, "jax-lstm"),
-        Implementation("torch_ref", torch_ref.runner, "jax-lstm"),
-        Implementation("torch.nn.LSTM", torch_nn.runner, "torch"),
-    )
-}
-MODULES = {"flax_linen": "flax", "flax_nnx": "flax", "jax_cudnn": "jax"}  # of other files it is the file's name
-PACKAGES = {"haiku": "dm-haiku"}  # of other modules it is the module's name
+MODULES = {"flax_linen": "flax", "flax_nnx": "flax", "jax_cudnn": "jax", "torch_nn": "torch"}  # else the file's name
+PACKAGES = {"haiku": "dm-haiku", "jax_lstm": "jax-lstm", "torch_ref": "jax-lstm"}  # else the module's name
 
 
 def load_library(file: str) -> ModuleType:
@@ -49,30 +43,45 @@ def load_library(file: str) -> ModuleType:
     Raises:
       NotInstalled: its library is not installed.
     """
-    module = MODULES.get(file, file)
-    if find_spec(module) is None:
-        raise NotInstalled(f"{PACKAGES.get(module, module)} is not installed; pip install 'jax-lstm[peers]' brings it")
+    if find_spec(MODULES.get(file, file)) is None:
+        raise NotInstalled(f"{_package(file)} is not installed; pip install 'jax-lstm[peers]' brings it")
     return import_module(f"{__name__}.{file}")
 
 
-def _run_adapter(file: str, options: Mapping[str, str], case: Case) -> Runner:
+def _package(file: str) -> str:
+    module = MODULES.get(file, file)
+    return PACKAGES.get(module, module)
+
+
+def _run_adapter(file: str, options: Mapping[str, Any], case: Case) -> Runner:
     library = load_library(file)
     return adapter_runner(case, library.LACKING, partial(library.adapter, **options))
 
 
-def _run_onnxruntime(case: Case) -> Runner:
-    return load_library("onnxruntime").runner(case)
+def _run_own(file: str, options: Mapping[str, Any], case: Case) -> Runner:
+    return load_library(file).runner(case, **options)
 
 
-def _jax_library(name: str, file: str, **options: str) -> Implementation:
-    module = MODULES.get(file, file)
-    return Implementation(name, partial(_run_adapter, file, options), PACKAGES.get(module, module))
+def _jax_library(name: str, file: str, **options: Any) -> Implementation:
+    return Implementation(name, partial(_run_adapter, file, options), _package(file))
 
 
+def _library(name: str, file: str, **options: Any) -> Implementation:
+    return Implementation(name, partial(_run_own, file, options), _package(file))
+
+
+STANDARD: dict[str, Implementation] = {
+    each.name: each
+    for each in (
+        _library("jax_lstm", "jax_lstm"),
+        _library("torch_ref", "torch_ref"),
+        _library("torch.nn.LSTM", "torch_nn"),
+    )
+}
 OTHER_LIBRARIES: dict[str, Implementation] = {
     each.name: each
     for each in (
-        Implementation("torch.nn.LSTM/native", torch_nn.native_runner, "torch"),
+        _library("torch.nn.LSTM/native", "torch_nn", onednn=False),
         _jax_library("flax.linen", "flax_linen"),
         _jax_library("flax.linen.LSTMCell", "flax_linen", cell="LSTMCell"),
         _jax_library("flax.nnx", "flax_nnx"),
@@ -80,7 +89,7 @@ OTHER_LIBRARIES: dict[str, Implementation] = {
         _jax_library("haiku", "haiku"),
         _jax_library("equinox", "equinox"),
         _jax_library("keras", "keras"),
-        Implementation("onnxruntime", _run_onnxruntime, "onnxruntime", dtypes=("float32",), gradients=False),
+        replace(_library("onnxruntime", "onnxruntime"), dtypes=("float32",), gradients=False),
     )
 }
 

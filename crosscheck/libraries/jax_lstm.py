@@ -30,7 +30,7 @@ def function(case: Case, **options: Any) -> Callable[..., Any]:
     if case.kind == "rnn":
 
         def rnn(params: Params, x: jax.Array, h0: jax.Array) -> Any:
-            options = {"nonlinearity": case.nonlinearity, "time_major": case.time_major}
+            options: dict[str, Any] = {"nonlinearity": case.nonlinearity, "time_major": case.time_major}
             return jax_lstm.rnn(params, x, h0, lengths=lengths, **options)
 
         return rnn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnxruntime
 
@@ -35,7 +37,7 @@ def runner(case: Case) -> Runner:
             feed["lengths"] = np.asarray(case.lengths, np.int32)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = 1
-        options = {"states": True, "lengths": case.lengths is not None, "time_major": case.time_major}
+        options: dict[str, Any] = {"states": True, "lengths": case.lengths is not None, "time_major": case.time_major}
         model = convert.to_onnx(params, **options).SerializeToString()
         session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         outputs = session.run(list(problem.output_names), feed)

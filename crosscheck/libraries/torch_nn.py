@@ -19,18 +19,13 @@ from crosscheck.libraries.torch_ref import build, text_runner
 from crosscheck.lstm.cases import Case, TextCase
 
 
-def runner(case: Case) -> Runner:
-    """Return the runner."""
+def runner(case: Case, *, onednn: bool = True) -> Runner:
+    """Return the runner. Without oneDNN it runs on torch's native CPU kernels."""
     if isinstance(case, TextCase):
-        return text_runner(case, torch.nn.LSTM)
+        return partial(text_runner(case, torch.nn.LSTM), onednn=onednn)
     module = build(case, torch.nn.LSTM, torch.nn.RNN)
     call = call_module if case.lengths is None else _call_packed(torch.tensor(case.lengths), case.time_major)
-    return partial(run_torch, module, torch_fn=call)
-
-
-def native_runner(case: Case) -> Runner:
-    """Return the runner on torch's native CPU kernels, without oneDNN."""
-    return partial(runner(case), onednn=False)
+    return partial(run_torch, module, torch_fn=call, onednn=onednn)
 
 
 def run_packed(
