@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from benchmarks.conclusions import sentences, settings_line
 from benchmarks.markdown import KIND, as_markdown, training_of
 from benchmarks.options import Options, Outputs
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import TORCH, Result, Row, as_content, from_content
-from benchmarks.sentences import sentences, settings_line
 from benchmarks.settings import record, use_threads
 from benchmarks.table import COLUMNS, NUMERIC, tables
 from benchmarks.work import KINDS

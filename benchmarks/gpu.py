@@ -29,12 +29,12 @@ import jax
 import torch
 
 from benchmarks.agreement import limit, worst
+from benchmarks.conclusions import sentences, settings_line
 from benchmarks.implementations import KNOWN, choose
 from benchmarks.measurement import Say
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, Row, as_content
-from benchmarks.sentences import sentences, settings_line
 from benchmarks.settings import measuring, record
 from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
 from benchmarks.table import as_text, tables

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from benchmarks.conclusions import sentences, settings_line
 from benchmarks.result import FLAX, OURS, TORCH, Result, Row, base_rows, compared, implementations_in, is_ours
-from benchmarks.sentences import sentences, settings_line
 from benchmarks.table import NONE, three_digits, title_of, units
 
 KIND = "training"

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -33,9 +32,6 @@ __all__ = [
     "load_library",
 ]
 
-MODULES = {"flax_linen": "flax", "flax_nnx": "flax", "jax_cudnn": "jax", "torch_nn": "torch"}  # else the file's name
-PACKAGES = {"haiku": "dm-haiku", "jax_lstm": "jax-lstm", "torch_ref": "jax-lstm"}  # else the module's name
-
 
 def load_library(file: str) -> ModuleType:
     """Return a file of this folder, by its name.
@@ -43,53 +39,43 @@ def load_library(file: str) -> ModuleType:
     Raises:
       NotInstalled: its library is not installed.
     """
-    if find_spec(MODULES.get(file, file)) is None:
-        raise NotInstalled(f"{_package(file)} is not installed; pip install 'jax-lstm[peers]' brings it")
-    return import_module(f"{__name__}.{file}")
+    try:
+        return import_module(f"{__name__}.{file}")
+    except ModuleNotFoundError as error:
+        raise NotInstalled(f"{error.name} is not installed; pip install 'jax-lstm[peers]' brings it") from error
 
 
-def _package(file: str) -> str:
-    module = MODULES.get(file, file)
-    return PACKAGES.get(module, module)
-
-
-def _run_adapter(file: str, options: Mapping[str, Any], case: Case) -> Runner:
+def _runner(file: str, options: Mapping[str, Any], case: Case) -> Runner:
     library = load_library(file)
-    return adapter_runner(case, library.LACKING, partial(library.adapter, **options))
+    if hasattr(library, "adapter"):
+        return adapter_runner(case, library.LACKING, partial(library.adapter, **options))
+    return library.runner(case, **options)
 
 
-def _run_own(file: str, options: Mapping[str, Any], case: Case) -> Runner:
-    return load_library(file).runner(case, **options)
-
-
-def _jax_library(name: str, file: str, **options: Any) -> Implementation:
-    return Implementation(name, partial(_run_adapter, file, options), _package(file))
-
-
-def _library(name: str, file: str, **options: Any) -> Implementation:
-    return Implementation(name, partial(_run_own, file, options), _package(file))
+def _library(name: str, package: str, file: str, **options: Any) -> Implementation:
+    return Implementation(name, partial(_runner, file, options), package)
 
 
 STANDARD: dict[str, Implementation] = {
     each.name: each
     for each in (
-        _library("jax_lstm", "jax_lstm"),
-        _library("torch_ref", "torch_ref"),
-        _library("torch.nn.LSTM", "torch_nn"),
+        _library("jax_lstm", "jax-lstm", "jax_lstm"),
+        _library("torch_ref", "jax-lstm", "torch_ref"),
+        _library("torch.nn.LSTM", "torch", "torch_nn"),
     )
 }
 OTHER_LIBRARIES: dict[str, Implementation] = {
     each.name: each
     for each in (
-        _library("torch.nn.LSTM/native", "torch_nn", onednn=False),
-        _jax_library("flax.linen", "flax_linen"),
-        _jax_library("flax.linen.LSTMCell", "flax_linen", cell="LSTMCell"),
-        _jax_library("flax.nnx", "flax_nnx"),
-        _jax_library("flax.nnx.LSTMCell", "flax_nnx", cell="LSTMCell"),
-        _jax_library("haiku", "haiku"),
-        _jax_library("equinox", "equinox"),
-        _jax_library("keras", "keras"),
-        replace(_library("onnxruntime", "onnxruntime"), dtypes=("float32",), gradients=False),
+        _library("torch.nn.LSTM/native", "torch", "torch_nn", onednn=False),
+        _library("flax.linen", "flax", "flax_linen"),
+        _library("flax.linen.LSTMCell", "flax", "flax_linen", cell="LSTMCell"),
+        _library("flax.nnx", "flax", "flax_nnx"),
+        _library("flax.nnx.LSTMCell", "flax", "flax_nnx", cell="LSTMCell"),
+        _library("haiku", "dm-haiku", "haiku"),
+        _library("equinox", "equinox", "equinox"),
+        _library("keras", "keras", "keras"),
+        replace(_library("onnxruntime", "onnxruntime", "onnxruntime"), dtypes=("float32",), gradients=False),
     )
 }
 

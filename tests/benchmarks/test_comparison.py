@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.comparison import Comparison, compare, quartiles, spread
+from benchmarks.conclusions import sentences
 from benchmarks.markdown import as_markdown
 from benchmarks.plot import draw
 from benchmarks.result import Result, Row
-from benchmarks.sentences import sentences
 from benchmarks.shapes import Shape
 from benchmarks.table import COLUMNS, tables, units
 from benchmarks.timing import LEAST_RUNS

@@ -8,7 +8,6 @@ from tests.support.requirements import need
 need("torch")
 
 import os
-import sys
 from pathlib import Path
 
 import jax
@@ -31,7 +30,7 @@ from benchmarks.shapes import Shape
 from benchmarks.timing import Clock
 from benchmarks.work import FEATURES, KINDS, make_work, reference
 from crosscheck.libraries import NotSupported, jax_cudnn
-from tests.support.libraries import lstm_without_cudnn
+from tests.support.libraries import lstm_without_cudnn, without_library
 
 SHAPE = Shape(7, 3, 5, 4)
 OTHER_LIBRARIES = ["flax.linen", "flax.nnx", "haiku", "equinox"]
@@ -180,7 +179,7 @@ def test_what_is_missing_is_a_row_and_stops_no_other():
 
 @pytest.mark.parametrize("library", ["haiku", "equinox"])
 def test_a_library_that_is_not_there_is_missing(library, monkeypatch):
-    monkeypatch.setitem(sys.modules, library, None)
+    without_library(monkeypatch, library)
     (row,) = run(choose([library]), "forward")
     assert f"{library} is not installed; " in row.reason
 

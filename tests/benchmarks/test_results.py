@@ -10,10 +10,10 @@ import random
 
 import pytest
 
+from benchmarks.conclusions import sentences
 from benchmarks.markdown import as_markdown
 from benchmarks.plot import TALLEST, draw, write_png
 from benchmarks.result import Result, Row, as_content, from_content
-from benchmarks.sentences import sentences
 from benchmarks.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
 from benchmarks.table import COLUMNS, as_text, duration, size, tables
 from benchmarks.timing import LEAST_RUNS, Clock, interleave

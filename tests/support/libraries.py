@@ -5,10 +5,10 @@ tests.support.conversion compares them with ours.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -19,8 +19,7 @@ import pytest
 from flax import nnx
 from jax.experimental import rnn
 
-from crosscheck.libraries import Adapter, load_library
-from crosscheck.libraries.flax_linen import carries_of
+from crosscheck.libraries import Adapter, flax_linen, flax_nnx, jax_cudnn, load_library
 from crosscheck.lstm.cases import RecurrentCase
 from jax_lstm import convert
 from jax_lstm._src.network import Network
@@ -88,51 +87,43 @@ def inputs(network: Network):
     return (jnp.asarray(rng.normal(size=shape)) for shape in ((B, T, network.input_size), *[(rows, B, H)] * 2))
 
 
-def build_adapter(
-    network: Network,
-    file: str,
-    like: Callable[..., Any],
-    as_written: Callable[[Any], Any] = lambda weights: weights,
-    **options: str,
-) -> Built:
-    """like: of (library, network, case), what the library itself makes. as_written: this in the layout of `to_x`."""
-    case, library = case_of(network), load_library(file)
-    adapter: Adapter = library.adapter(case, **options)
-    run = jax.jit(lambda weights, *arrays: adapter.run(as_written(weights), *arrays))
-    return Built(like(library, network, case, **options), run)
+def built(like: Any, adapter: Adapter, as_written: Callable[[Any], Any] = lambda weights: weights) -> Built:
+    """as_written: gives what the library itself makes in the layout of `to_x`, and leaves what is in it."""
+    return Built(like, jax.jit(lambda weights, *arrays: adapter.run(as_written(weights), *arrays)))
 
 
-def linen_like(library: ModuleType, network: Network, case: RecurrentCase, cell: str) -> Any:
-    x, h0, c0 = inputs(network)
-    module = library.stack(case, cell, jnp.float64)
-    like = jax.eval_shape(module.init, jax.random.key(0), x, carries_of(case, h0, c0))["params"]
-    return like["layers_0"] if case.num_layers == 1 else like  # RNN by itself has no name for its layer
+def build_linen(network: Network, cell: str) -> Built:
+    case, (x, h0, c0) = case_of(network), inputs(network)
+    init = flax_linen.stack(case, cell, jnp.float64).init
+    like = jax.eval_shape(init, jax.random.key(0), x, flax_linen.carries_of(case, h0, c0))["params"]
+    single = case.num_layers == 1  # RNN by itself has no name for its layer
+    return built(like["layers_0"] if single else like, flax_linen.adapter(case, cell))
 
 
-def nnx_like(library: ModuleType, network: Network, case: RecurrentCase, cell: str) -> nnx.State:
-    _, like, _ = nnx.split(library.stack(case, cell, jnp.float64), nnx.Param, ...)
-    return like["layers"][0] if case.num_layers == 1 else like
+def build_nnx(network: Network, cell: str) -> Built:
+    case = case_of(network)
+    _, like, _ = nnx.split(flax_nnx.stack(case, cell, jnp.float64), nnx.Param, ...)
+    as_written = lambda weights: nnx.to_pure_dict(weights) if isinstance(weights, nnx.State) else weights
+    return built(like["layers"][0] if case.num_layers == 1 else like, flax_nnx.adapter(case, cell), as_written)
 
 
-def nnx_written(weights: Any) -> Any:
-    return nnx.to_pure_dict(weights) if isinstance(weights, nnx.State) else weights
+def build_haiku(network: Network) -> Built:
+    haiku, case = load_library("haiku"), case_of(network)
+    like = jax.eval_shape(haiku.transformed(case).init, jax.random.key(0), *inputs(network))
+    return built(like, haiku.adapter(case))
 
 
-def haiku_like(library: ModuleType, network: Network, case: RecurrentCase) -> Any:
-    return jax.eval_shape(library.transformed(case).init, jax.random.key(0), *inputs(network))
+def build_equinox(network: Network) -> Built:
+    equinox, case = load_library("equinox"), case_of(network)
+    cells = equinox.cells(case, jnp.float64)
 
+    def as_written(weights):
+        if isinstance(weights, list):
+            return [as_written(cell) for cell in weights]
+        names = ("weight_ih", "weight_hh", "bias")
+        return weights if isinstance(weights, dict) else {name: getattr(weights, name) for name in names}
 
-def equinox_like(library: ModuleType, network: Network, case: RecurrentCase) -> Any:
-    cells = library.cells(case, jnp.float64)
-    return cells[0] if len(cells) == 1 else cells
-
-
-def equinox_written(weights: Any) -> Any:
-    if isinstance(weights, list):
-        return [equinox_written(cell) for cell in weights]
-    if isinstance(weights, dict):
-        return weights
-    return {name: getattr(weights, name) for name in ("weight_ih", "weight_hh", "bias")}
+    return built(cells[0] if len(cells) == 1 else cells, equinox.adapter(case), as_written)
 
 
 def build_torch(network: Network) -> Built:
@@ -152,18 +143,14 @@ def build_torch(network: Network) -> Built:
 
 
 def build_cudnn(network: Network) -> Built:
-    built = build_adapter(network, "jax_cudnn", lambda library, network, case: cudnn_like(network))
+    length = rnn.get_num_params_in_lstm(**_cudnn_sizes(network))
+    run = jax.jit(jax_cudnn.adapter(case_of(network)).run)
 
-    def run(*arrays):
+    def without_cudnn(*arrays):
         with mock.patch.object(rnn, "lstm", lstm_without_cudnn):
-            return built.run(*arrays)
+            return run(*arrays)
 
-    return Built(built.like, run)
-
-
-def cudnn_like(network: Network) -> jax.ShapeDtypeStruct:
-    sizes = (network.input_size, network.hidden_size, network.num_layers, network.bidirectional)
-    return jax.ShapeDtypeStruct((rnn.get_num_params_in_lstm(*sizes),), jnp.float64)
+    return Built(jax.ShapeDtypeStruct((length,), jnp.float64), without_cudnn)
 
 
 def lstm_without_cudnn(x, h, c, weights, lengths, inputs, hidden, layers, dropout, bidirectional, precision):
@@ -173,39 +160,39 @@ def lstm_without_cudnn(x, h, c, weights, lengths, inputs, hidden, layers, dropou
     return rnn.lstm_ref(x, h, c, *unpacked, lengths, inputs, hidden, layers, dropout, bidirectional)
 
 
-def _cudnn_options(network: Network) -> dict[str, Any]:
+def without_library(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Make a library look as if it were not installed."""
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"crosscheck.libraries.{module}", raising=False)
+
+
+def _cudnn_sizes(network: Network) -> dict[str, Any]:
     return {name: getattr(network, name) for name in ("input_size", "hidden_size", "num_layers", "bidirectional")}
 
 
-def _adapted(file: str, *functions: Callable[..., Any], **options: str) -> Callable[[Network], Built]:
-    return lambda network: build_adapter(network, file, *functions, **options)
-
-
 def _flax(kind: str, cell: str) -> Library:
-    name = f"{kind}.{cell}"
-    if kind == "linen":
-        return Library(name, convert.from_flax, convert.to_flax, _adapted("flax_linen", linen_like, cell=cell))
-    build = _adapted("flax_nnx", nnx_like, nnx_written, cell=cell)
-    return Library(name, convert.from_nnx, partial(convert.to_nnx, cell=cell), build)
+    read, write, build = {
+        "linen": (convert.from_flax, convert.to_flax, build_linen),
+        "nnx": (convert.from_nnx, partial(convert.to_nnx, cell=cell), build_nnx),
+    }[kind]
+    return Library(f"{kind}.{cell}", read, write, partial(build, cell=cell))
 
 
 LIBRARIES = {
     library.name: library
     for library in (
         *(_flax(kind, cell) for kind in ("linen", "nnx") for cell in ("LSTMCell", "OptimizedLSTMCell")),
-        Library(
-            "haiku", convert.from_haiku, convert.to_haiku, _adapted("haiku", haiku_like), "haiku", bidirectional=False
-        ),
+        Library("haiku", convert.from_haiku, convert.to_haiku, build_haiku, "haiku", bidirectional=False),
         Library(
             "equinox",
             convert.from_equinox,
             convert.to_equinox,
-            _adapted("equinox", equinox_like, equinox_written),
+            build_equinox,
             "equinox",
             no_bias=True,
             options=lambda network: {"bidirectional": network.bidirectional},
         ),
-        Library("cudnn", convert.from_cudnn, convert.to_cudnn, build_cudnn, two_biases=True, options=_cudnn_options),
+        Library("cudnn", convert.from_cudnn, convert.to_cudnn, build_cudnn, two_biases=True, options=_cudnn_sizes),
         Library("torch", convert.from_torch, convert.to_torch, build_torch, "torch", no_bias=True, two_biases=True),
     )
 }

@@ -22,6 +22,7 @@ from crosscheck.suite.measured_case import assess_implementation, measure_case
 from crosscheck.suite.runs import run_implementations
 from jax_lstm import convert
 from jax_lstm.convert import gates
+from tests.support.libraries import without_library
 
 PLAIN = RecurrentCase("plain", "", 3, 6, 4, 5)
 NEEDED = {"haiku": "haiku", "equinox": "equinox", "keras": "keras", "onnxruntime": "onnxruntime"}
@@ -213,8 +214,8 @@ def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
 
 
 def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("crosscheck.libraries.find_spec", lambda name: None)
-    with pytest.raises(NotInstalled, match=r"dm-haiku is not installed; pip install 'jax-lstm\[peers\]'"):
+    without_library(monkeypatch, "haiku")
+    with pytest.raises(NotInstalled, match=r"haiku is not installed; pip install 'jax-lstm\[peers\]'"):
         OTHER_LIBRARIES["haiku"].runner(PLAIN)
 
 
