@@ -1,4 +1,4 @@
-"""The bench measures the same work: every implementation computes what torch does, and what does not is refused."""
+"""The benchmark measures the same work: an implementation that computes something else than torch is refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WORKS = [  # a training step has the forward pass in it
 
 @pytest.mark.isa
 @pytest.mark.parametrize(("name", "kind"), WORKS)
-def test_a_implementation_does_the_same_work(name, kind):
+def test_an_implementation_does_the_same_work(name, kind):
     if name in ("haiku", "equinox"):
         need(name)
     (row,) = run(choose([name]), kind)
@@ -77,7 +77,7 @@ def test_a_feature_is_the_same_work_in_ours_and_torch(feature):
 
 @pytest.mark.isa
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_narrow_precision_is_used_on_all_sides(precision):
+def test_a_narrow_precision_is_used_by_every_implementation(precision):
     names = ["jax_lstm", "torch.nn.LSTM", "flax.linen", "flax.nnx"]
     for row in run(choose(names), "forward", precision=precision):
         assert not row.reason
@@ -130,7 +130,7 @@ def test_other_work_is_refused_and_not_timed(name):
 
 
 def test_gradients_come_back_by_torchs_names():
-    """Each bias of torch's has the whole gradient, though others keep one bias alone."""
+    """Each of torch's biases has the whole gradient, although others keep only one bias."""
     work = make_work(SHAPE, "training")
     with measuring("float32"):
         ready = KNOWN["flax.linen"].ready(work)
@@ -209,7 +209,7 @@ def test_torch_compiles_the_step():
 @pytest.mark.slow
 @of_torchs_compiler
 def test_torch_compiles_anew_each_time(monkeypatch, tmp_path):
-    """It reads no program of an earlier run, and never reaches torch's limit on the programs of one function."""
+    """It reads no program of an earlier run, and does not reach torch's limit on the programs of one function."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         for batch in (2, 3):
@@ -259,7 +259,7 @@ def test_jax_compiles_anew_each_time(tmp_path):
 
 @pytest.mark.parametrize("feature", ["plain", "layers", "bidirectional"])
 def test_cudnns_weights_from_jax(feature, monkeypatch):
-    """By JAX's own stand-in for cuDNN, in the order in which JAX unpacks the flat vector."""
+    """By JAX's reference of cuDNN, in the order in which JAX unpacks the flat vector."""
     work = make_work(SHAPE, "forward", feature)
 
     monkeypatch.setattr(rnn, "lstm", lstm_without_cudnn)
