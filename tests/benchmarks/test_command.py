@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` and the script of a GPU session: streams, files, exit codes, errors in one line."""
+"""``python -m benchmarks`` and the script of a GPU session: output, files, exit codes, errors in one line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import cli, gpu, settings
-from benchmarks import command as command
+from benchmarks import cli, command, gpu, settings
 from benchmarks.implementations import KNOWN
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
@@ -30,7 +29,7 @@ from tests import ROOT
 from tests.benchmarks.test_measurement import WRONG
 from tests.support.libraries import without_library
 
-# Two runs each: a single call that takes longer than --seconds would get one, and a busy machine can make it so.
+# Two runs each. A call that takes longer than --seconds would get one, which may happen on a busy machine.
 SMALL = ("--shape", "6,2,3,5", "--runs", "2", "--seconds", "60")
 TWO = ("--only", "jax_lstm", "--only", "torch.nn.LSTM")
 
@@ -90,7 +89,7 @@ WRITES = {"from_file", "json_file", "plot", "brief", "list_implementations"}
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Every plan that would have been carried out."""
+    """Return every plan that would have been carried out."""
     plans = []
     monkeypatch.setattr(command, "use_threads", lambda count: None)
     monkeypatch.setattr(command, "_measure", lambda plan, file: plans.append(plan) or Result(()))
@@ -108,15 +107,15 @@ def test_the_recorded_command_plans_the_same_run_again(names, planned):
 
 
 def test_every_option_that_decides_what_is_measured_is_recorded():
-    """One that the command line gets and a record forgets would be in neither table."""
+    """An option that a record forgets would be in neither table."""
     assert inspect.signature(cli.bench).parameters.keys() == VALUES.keys() | WRITES
     defaults = {name: given.default for name, given in inspect.signature(cli.bench).parameters.items()}
     for field in dataclasses.fields(Options):
         assert (defaults[field.name] or ()) == (field.default or ())
 
 
-def test_in_brief_it_prints_and_draws_training_alone(tmp_path):
-    """From the file of results that stands in the repository."""
+def test_brief_prints_and_draws_only_training(tmp_path):
+    """From the results in the repository."""
     from PIL import Image
 
     plot = tmp_path / "brief.png"
@@ -255,14 +254,14 @@ def test_threads_are_those_of_both_frameworks():
 
 
 def test_the_command_starts_no_device_before_it_confines_itself():
-    """JAX makes its pool of threads with its device, so nothing imported may have made one."""
+    """JAX makes its pool of threads with its device. So no import may make a device."""
     code = "import benchmarks.command; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_a_gpu_session_writes_each_table(tmp_path, capsys, monkeypatch):
-    """On the CPU, where TF32 is left out with its reason; without the libraries of the command line or of the peers."""
+    """On the CPU, where TF32 is left out with its reason. Other libraries are not installed."""
     for name in ("haiku", "equinox"):
         without_library(monkeypatch, name)
     monkeypatch.setattr(gpu, "UNROLLED", (1, 2))
