@@ -35,7 +35,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import typer
-from numpy.typing import DTypeLike
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -67,7 +66,7 @@ class Drawn:
     state: LSTMState
 
 
-def draw(group: str, rng: np.random.Generator, dtype: DTypeLike) -> Drawn:
+def draw(group: str, rng: np.random.Generator, dtype: type[Any] | np.dtype[Any]) -> Drawn:
     """Draw a network of one of GROUPS."""
     one, many = ((), (1,), (1, 1)), ((2,), (3,), (5,), (2, 3), (16,), (40,))
     batch = {"1 row": one, "1 to 3 units": one + many}.get(group, many)

@@ -135,7 +135,7 @@ def test_a_wrong_converter_shows_as_a_wrong_library(measured, monkeypatch):
     original = convert.to_flax
 
     def wrong(params, **options):
-        swapped = {name: gates.reordered(a, "ifgo", "figo") for name, a in params.items()}
+        swapped = {name: gates.reorder(a, "ifgo", "figo") for name, a in params.items()}
         return original(swapped, **options)
 
     monkeypatch.setattr(convert, "to_flax", wrong)
