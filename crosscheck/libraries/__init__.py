@@ -14,6 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from crosscheck.core.missing import what_is_missing
 from crosscheck.core.names import unknown_name
 from crosscheck.libraries.adapter import Adapter, adapter_runner
 from crosscheck.libraries.implementation import Implementation, NotInstalled, NotSupported, Runner
@@ -42,6 +43,8 @@ def load_library(file: str) -> ModuleType:
     try:
         return import_module(f"{__name__}.{file}")
     except ModuleNotFoundError as error:
+        if what_is_missing(error) is not None:  # the cross-check itself needs it
+            raise
         raise NotInstalled(f"{error.name} is not installed; pip install 'jax-lstm[peers]' brings it") from error
 
 

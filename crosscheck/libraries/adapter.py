@@ -66,20 +66,15 @@ def adapter_runner(case: Case, lacking: Mapping[str, str], adapter_of: AdapterOf
 
 
 def _text_model(adapter: Adapter) -> Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    import optax  # the benchmark imports this module, and also runs without optax
+
     def model(params: Params, tokens: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         lstm = {name.removeprefix("lstm."): a for name, a in params.items() if name.startswith("lstm.")}
         y, *_ = adapter.run(adapter.write(lstm), params["embedding.weight"][tokens], None, None)
         logits = y @ params["fc.weight"].T + params["fc.bias"]
-        return logits, cross_entropy(logits, targets)
+        return logits, optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
     return model
-
-
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Return the mean cross-entropy. ``logits`` are ``[B, T, V]``, ``targets`` int ``[B, T]``."""
-    import optax  # the benchmark imports this module, and runs where optax is not installed
-
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
 def zero_padding(y: jax.Array, case: RecurrentCase) -> jax.Array:

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import optax
 from flax.traverse_util import unflatten_dict
 
 import jax_lstm
 from crosscheck.core.jax_runner import run_jax
-from crosscheck.libraries.adapter import Params, cross_entropy
+from crosscheck.libraries.adapter import Params
 from crosscheck.libraries.implementation import Runner
 from crosscheck.lstm.cases import Case, TextCase
 from jax_lstm import LSTMState, linen
@@ -58,6 +59,6 @@ def _text_model(case: TextCase, **options: Any) -> Callable[..., Any]:
 
     def model(params: Params, tokens: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits, _ = module.apply({"params": unflatten_dict(params, sep=".")}, tokens)
-        return logits, cross_entropy(logits, targets)
+        return logits, optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
     return model
