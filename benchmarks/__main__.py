@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from crosscheck.commands.entry import run_program
 from crosscheck.core.missing import INSTALL
+
+if TYPE_CHECKING:
+    import typer
 
 HELP = f"""\
 python -m benchmarks times jax_lstm beside torch, flax, haiku and equinox.
@@ -21,7 +24,7 @@ def main() -> NoReturn:
     run_program("benchmarks", _load, HELP)
 
 
-def _load() -> Any:
+def _load() -> typer.Typer:
     from benchmarks.cli import app
 
     return app

@@ -1,9 +1,9 @@
-"""Whether an implementation computes the same thing: its results beside torch.nn.LSTM's, before anything is timed.
+"""Whether an implementation computes what torch.nn.LSTM computes. This is checked before anything is timed.
 
-Every quantity is held to one limit, relative to its norm: 64 roundings of the precision of the run, times √T/4 where
-that is more, as sums of T rounded terms need; never over a tenth. Right programs stay under a tenth of it in float32.
-A wrong gate order or a bias forgotten is off by tenths or by more than 1; TF32 in a run of float32 is off by 3e-4. A
-narrow precision is a weaker witness: there the same adapter passes in float32 too.
+Every quantity has one limit, relative to its norm: 64 roundings of the run's precision, times √T/4 if that is more, as
+sums of T rounded terms need. It is never over a tenth. In float32, right programs stay under a tenth of the limit. A
+wrong gate order or a missing bias is off by tenths or by more than 1. TF32 in a run of float32 is off by 3e-4. In a
+narrow precision the check is weak. There the same adapter passes in float32 too.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ import math
 
 import numpy as np
 
-from benchmarks.work import Arrays, Work
+from benchmarks.work import Work
+from crosscheck.core.problem import Quantity, Results
 
 ROUNDING = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 MOST = 0.1
 
 
 def limit(work: Work) -> float:
-    """The largest relative error that counts as rounding."""
+    """Return the largest relative error that counts as rounding."""
     return min(MOST, 64 * ROUNDING[work.precision] * max(1.0, math.sqrt(work.shape.steps) / 4))
 
 
-def worst(work: Work, expected: Arrays, got: Arrays) -> tuple[str, float]:
-    """The quantity that is furthest off, and how far, relative to its norm; what is missing or NaN is infinitely far.
+def worst(work: Work, expected: Results, got: Results) -> tuple[Quantity, float]:
+    """Return the quantity with the largest error, and this error relative to the quantity's norm.
 
-    The loss is a sum of products of either sign, and so its error is relative to the norms of its factors.
+    The error of a quantity that is missing or not finite is infinite. The loss is a sum of products of either sign. So
+    its error is relative to the norms of its factors.
     """
     wanted = [name for name in expected if name != "y" or work.kind == "forward"]
-    scale = {"loss": float(np.linalg.norm(expected["y"]) * np.linalg.norm(work.cotangent))}
+    scale: dict[Quantity, float] = {"loss": float(np.linalg.norm(expected["y"]) * np.linalg.norm(work.cotangent))}
     errors = {name: _error(expected[name], got.get(name), scale.get(name)) for name in wanted}
     name = max(errors, key=errors.__getitem__)
     return name, errors[name]

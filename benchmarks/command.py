@@ -1,19 +1,20 @@
-"""What ``python -m benchmarks`` does: every LSTM at hand on the same work, timed in turn."""
+"""What ``python -m benchmarks`` does: plan, measure or read a result, print it and exit."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from benchmarks.conclusions import sentences, settings_line
 from benchmarks.markdown import KIND, as_markdown, training_of
-from benchmarks.options import Options
+from benchmarks.options import Options, Outputs
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import TORCH, Result, Row, as_content, from_content
-from benchmarks.sentences import sentences, settings_line
 from benchmarks.settings import record, use_threads
 from benchmarks.table import COLUMNS, NUMERIC, tables
 from benchmarks.work import KINDS
@@ -26,52 +27,28 @@ from crosscheck.report.terminal import new_table, output, say, show
 from jax_lstm._src.files import remove_unfinished
 
 
-def run(
-    shape: list[str] | None,
-    work: list[str] | None,
-    only: list[str] | None,
-    feature: str,
-    precision: str,
-    sweep: str | None,
-    runs: int,
-    seconds: float,
-    threads: int | None,
-    list_implementations: bool,
-    from_file: Path | None,
-    brief: bool,
-    json_file: Path | None,
-    plot: Path | None,
-) -> None:
+def run(options: Options, outputs: Outputs, *, list_implementations: bool, from_file: Path | None) -> None:
     """Measure, or read what was measured, print it and exit."""
-    check_json_file(json_file)
-    check_plot_file(plot, json_file)
-    options = Options(
-        shape=tuple(shape or ()),
-        work=tuple(names_of("--work", work, "work", KINDS)),
-        only=tuple(names_of("--only", only)),
-        feature=feature,
-        precision=precision,
-        sweep=sweep,
-        runs=runs,
-        seconds=seconds,
-        threads=threads,
-    )
+    check_json_file(outputs.json_file)
+    check_plot_file(outputs.plot, outputs.json_file)
+    work, only = names_of("--work", options.work, "work", KINDS), names_of("--only", options.only)
+    options = replace(options, work=tuple(work), only=tuple(only))
     if from_file is not None:
         more = [name for name, _ in options.given] + ["--list"] * list_implementations
         if more:
             fail(f"--from prints an earlier run as it was measured; leave {more[0]} out")
         result = _read(from_file)
-        write_json_file(json_file, "bench", as_content(result))
+        write_json_file(outputs.json_file, "bench", as_content(result))
     else:
-        plan = _plan(options, brief and not list_implementations)
+        plan = _plan(options, outputs.brief and not list_implementations)
         if list_implementations:
             _list(plan)
             return
-        result = _measure(plan, json_file)
-    if brief:
-        _print_brief(result, plot, output())
+        result = _measure(plan, outputs.json_file)
+    if outputs.brief:
+        _print_brief(result, outputs.plot, output())
     else:
-        _draw(result, plot)
+        _draw(result, outputs.plot)
         _print(result, output())
     raise typer.Exit(result.exit_code)
 
@@ -85,15 +62,13 @@ def _plan(options: Options, brief: bool) -> Plan:
             plan = make_plan(options)
         except ValueError as error:
             fail(str(error))
-    if brief and (
-        KIND not in plan.kinds or TORCH not in [implementation.name for implementation in plan.implementations]
-    ):
+    if brief and not (KIND in plan.kinds and TORCH in {each.name for each in plan.implementations}):
         fail(f"--brief is about {KIND} beside {TORCH}; leave --work and --only out, or name these too")
     return plan
 
 
 def _measure(plan: Plan, json_file: Path | None) -> Result:
-    """All pieces of work; what there is is written after each, since a whole table takes minutes."""
+    """Measure all pieces of work. The file is written after each of them, since all together take minutes."""
     rows: list[Row] = []
     total = len(plan.shapes) * len(plan.kinds)
     with failures_in_one_line(), on_interrupt(remove_unfinished), progress(total) as work:
@@ -119,7 +94,7 @@ def _read(path: Path) -> Result:
 def _draw(result: Result, path: Path | None) -> None:
     if path is None:
         return
-    from benchmarks.plot import write_png  # drawing is slow to import, and most runs draw nothing
+    from benchmarks.plot import write_png  # slow to import, and most runs draw nothing
 
     with writing("--plot", path):
         try:
@@ -147,8 +122,8 @@ def _print(result: Result, console: Console) -> None:
 
 def _print_brief(result: Result, plot: Path | None, console: Console) -> None:
     try:
-        text, drawn = as_markdown(result), training_of(result)
+        text, training = as_markdown(result), training_of(result)
     except ValueError as error:
         fail(f"--brief: {error}")
-    _draw(drawn, plot)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)  # Markdown, which no line break may change
+    _draw(training, plot)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)  # a line break would change Markdown

@@ -1,4 +1,4 @@
-"""Two implementations' runs compared: the ratio of their medians, the range that the runs leave for it, who is faster."""
+"""Compares the runs of two implementations: the ratio of their medians, its range, and who is faster."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ NOTCH = 1.57  # McGill, Tukey and Larsen, "Variations of box plots", 1978: media
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times as long one takes as the other: the ratio of the medians, and the range in which it may lie.
+    """The time of one implementation in units of another's: the ratio of the medians, and the range of this ratio.
 
-    The range is 0 to infinity if one of them has fewer than LEAST_RUNS runs: so few do not say how far they spread.
+    The range is 0 to infinity if one of them has fewer than LEAST_RUNS runs. Such runs do not say how far they spread.
     """
 
     ratio: float
@@ -25,35 +25,35 @@ class Comparison:
 
     @property
     def faster(self) -> bool:
-        """The first one takes less time, and the whole range says so."""
+        """Whether the first one takes less time, over the whole range."""
         return self.high < 1
 
     @property
     def slower(self) -> bool:
-        """The first one takes more time, and the whole range says so."""
+        """Whether the first one takes more time, over the whole range."""
         return self.low > 1
 
     @property
     def decided(self) -> bool:
-        """No difference was measured if the range includes 1."""
+        """Whether a difference was measured: the range excludes 1."""
         return self.faster or self.slower
 
     @property
     def enough(self) -> bool:
-        """Both have the runs that a range needs."""
+        """Whether both have the runs that a range needs."""
         return self.high < math.inf
 
     @property
     def inverse(self) -> Comparison:
-        """The same, of the second in units of the first."""
+        """The comparison of the second in units of the first."""
         return Comparison(1 / self.ratio, 1 / self.high, 1 / self.low if self.low else math.inf)
 
     @property
     def decimals(self) -> int:
-        """How many decimals of the ratio its range supports; negative if tens or hundreds are uncertain.
+        """The decimals of the ratio that its range supports. They are negative if tens or hundreds are uncertain.
 
-        The last digit has the place of the first digit of the distance to the nearer end. One digit always stands,
-        and no more than 2 decimals, unless it takes more to tell a measured difference from none.
+        The last digit has the place of the first digit of the distance to the nearer end of the range. There is at
+        least one digit. There are at most 2 decimals, unless a measured difference needs more to differ from 1.
         """
         first = _place(self.ratio)
         finest = min(-2, first, _place(abs(self.ratio - 1)) if self.decided else 0)
@@ -63,22 +63,19 @@ class Comparison:
 
 
 def _place(value: float) -> int:
-    """Of its first digit: 0 for units, -1 for tenths."""
+    """Return the place of the first digit: 0 for units, -1 for tenths."""
     return math.floor(math.log10(value))
 
 
 def compare(seconds: Sequence[float], others: Sequence[float]) -> Comparison:
-    """Compares the runs of one implementation with the runs of another, both at least one.
+    """Return one implementation in units of another.
 
-    The range is from the lower end of the first's spread over the upper end of the other's to the reverse. So the
-    range includes 1 if and only if both spreads overlap.
+    The lower end of the range is the lower end of the first spread over the upper end of the second. The upper end is
+    the reverse. So the range includes 1 if and only if both spreads overlap.
 
     Args:
-        seconds: Times of one implementation's runs, over 0.
-        others: Times of the other's.
-
-    Returns:
-        The first in units of the second.
+      seconds: the times of the first one's runs, at least one, over 0.
+      others: the times of the second one's runs.
     """
     ratio = quartiles(seconds)[1] / quartiles(others)[1]
     if min(len(seconds), len(others)) < LEAST_RUNS:
@@ -88,9 +85,9 @@ def compare(seconds: Sequence[float], others: Sequence[float]) -> Comparison:
 
 
 def spread(seconds: Sequence[float]) -> tuple[float, float]:
-    """Return where the median may lie: the quartiles, and with few runs as far as the notch of a box plot goes.
+    """Return the range of the median: from quartile to quartile, with few runs to the ends of a box plot's notch.
 
-    One run that was disturbed moves neither. No end is outside of what was measured.
+    One disturbed run moves neither end. No end is outside of what was measured.
     """
     low, median, high = quartiles(seconds)
     notch = NOTCH * (high - low) / math.sqrt(len(seconds))
@@ -98,7 +95,7 @@ def spread(seconds: Sequence[float]) -> tuple[float, float]:
 
 
 def quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
-    """Return the quartiles, the median in the middle; a single run is all three."""
+    """Return the quartiles. The middle one is the median. A single run is all three."""
     if len(seconds) < 2:
         return (seconds[0],) * 3
     low, middle, high = quantiles(seconds, n=4, method="inclusive")

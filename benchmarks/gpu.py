@@ -1,14 +1,15 @@
-"""Everything for one session on a GPU, by priority, each table on disk as soon as it is there: ``--seconds`` at most.
+"""Runs everything for one session on a GPU, the most important first, for at most ``--seconds``.
 
     python -m benchmarks.gpu --out DIR
 
-1. Is ours right there? jax_lstm on the GPU in each precision against torch.nn.LSTM in float64 on the CPU.
-2. The shapes that matter most, in float32, TF32 and bfloat16.
-3. Ours with several steps an iteration, and with cuDNN where this jax_lstm has it.
+1. The check: jax_lstm on the GPU in each precision against torch.nn.LSTM in float64 on the CPU.
+2. The most important shapes, in float32, TF32 and bfloat16.
+3. Ours with several steps per iteration.
 4. The rest of the table, in the same three precisions.
 
-It needs jax, flax and torch; what else is missing is a row with its reason. It prints plain text and takes its
-arguments by argparse, since a borrowed machine may lack the libraries of the command line.
+Each table is written as soon as it is there. jax, flax and torch must be installed. Any other library that is missing
+is a row with its reason. The output is plain text and the arguments are parsed by argparse, since such a machine may
+lack the libraries of the command line.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ import jax
 import torch
 
 from benchmarks.agreement import limit, worst
-from benchmarks.implementations import choose, known
+from benchmarks.conclusions import sentences, settings_line
+from benchmarks.implementations import KNOWN, choose
 from benchmarks.measurement import Say
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, Row, as_content
-from benchmarks.sentences import sentences, settings_line
 from benchmarks.settings import measuring, record
 from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
 from benchmarks.table import as_text, tables
@@ -50,9 +51,9 @@ RUNS, BUDGET = 30, 1.5  # of each piece of work
 
 
 class Session:
-    """The time that is left, and where results go."""
+    """The time that is left, and the folder of the results."""
 
-    def __init__(self, out: Path, seconds: float, say: Say):
+    def __init__(self, out: Path, seconds: float, say: Say) -> None:
         self.out, self.seconds, self.say = out, seconds, say
         self.started, self.longest = time.monotonic(), 0.0
 
@@ -62,7 +63,7 @@ class Session:
         return time.monotonic() - self.started + self.longest > self.seconds
 
     def table(self, name: str, plan: Plan) -> None:
-        """Measures the plan as far as time goes, writing after each piece; prints what there is."""
+        """Measure as much of the plan as the time allows, write it after each piece, and print it."""
         settings, rows = record(plan.options.precision), list[Row]()
         before = time.monotonic()
         pieces = plan.run(self.say)
@@ -80,8 +81,8 @@ class Session:
 
 
 def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
-    """Ours on JAX's default device against torch in float64 on the CPU; prints and writes the largest errors."""
-    found = []
+    """Check ours on JAX's default device against torch in float64 on the CPU. Print and write the largest errors."""
+    errors = []
     (ours,) = choose(["jax_lstm"])
     for (text, feature), precision in ((each, p) for each in shapes for p in PRECISIONS):
         work = make_work(parse_shape(text), "training", feature, precision)
@@ -91,26 +92,26 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
                 quantity, error = worst(work, reference(work, dtype=torch.float64), ready.read(ready.call()))
         except Exception as raised:  # it is reported, and the tables may still say where it works
             quantity, error = f"{type(raised).__name__}: {raised}".splitlines()[0], math.inf
-        found.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
-        print("right" if error <= limit(work) else "WRONG", *found[-1], flush=True)
+        errors.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
+        print("right" if error <= limit(work) else "WRONG", *errors[-1], flush=True)
     names = ("shape", "feature", "precision", "quantity", "error", "limit")
-    ok = all(error <= most for *_, error, most in found)
-    rows = [dict(zip(names, map(str, row), strict=True)) for row in found]
+    ok = all(error <= most for *_, error, most in errors)
+    rows = [dict(zip(names, map(str, row), strict=True)) for row in errors]
     content = {"ok": ok, "settings": record("float32"), "rows": rows}
     write_whole(session.out / "correctness.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return ok
 
 
 def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Sequence[tuple[str, str]]) -> bool:
-    """All steps in order. Whether ours was right."""
+    """Take all steps in order, and return whether ours was right."""
     ok = check(session, checked)
-    beside = [name for name in known() if name not in SLOW_TO_COMPILE]
+    all_but_slow = [name for name in KNOWN if name not in SLOW_TO_COMPILE]
     unrolled = ["jax_lstm", *(f"jax_lstm unroll={n}" for n in UNROLLED[1:])]
     steps = [
-        *((f"first-{precision}", first, precision, beside) for precision in PRECISIONS),
+        *((f"first-{precision}", first, precision, all_but_slow) for precision in PRECISIONS),
         ("unroll-float32", first, "float32", unrolled),
         ("unroll-bfloat16", first, "bfloat16", unrolled),
-        *((f"rest-{precision}", rest, precision, beside) for precision in PRECISIONS),
+        *((f"rest-{precision}", rest, precision, all_but_slow) for precision in PRECISIONS),
     ]
     for name, shapes, precision, only in steps:
         if session.over or not shapes:
@@ -126,10 +127,11 @@ def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Se
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="All benchmarks of one GPU session.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go, as JSON")
     parser.add_argument("--seconds", type=float, default=450.0, help="when to stop (%(default)s)")
-    parser.add_argument("--shape", action="append", metavar="T,B,D,H", help="these in place of the table")
+    parser.add_argument("--shape", action="append", metavar="T,B,D,H", help="only these shapes")
     given = parser.parse_args(arguments)
     try:
         shapes: list[Shape] = [parse_shape(text) for text in given.shape or ()]

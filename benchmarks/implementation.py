@@ -1,8 +1,4 @@
-"""What an implementation is: a name, and how to make it ready for a piece of work.
-
-A file in `implementations/` and its name in the table there. `ready` gives a :class:`Ready` or raises :class:`Missing` with
-the reason, which becomes its row; any other exception becomes one too.
-"""
+"""What an implementation is: a name, and how to make it ready for a piece of work."""
 
 from __future__ import annotations
 
@@ -10,39 +6,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.work import Arrays, Work
-
-
-class Missing(Exception):
-    """Why an implementation has no figure here: not installed, or without what the work asks for."""
+from benchmarks.work import Work
+from crosscheck.core.problem import Results
 
 
 @dataclass(frozen=True)
 class Ready:
-    """An implementation at the start line, warm.
+    """An implementation that is compiled and warm, so that its next call can be timed.
 
-    call: one run of the work, whole when it returns. read: what it returned as float32 NumPy by the names of
-    :func:`benchmarks.work.reference`, time-major. compile_seconds: None where nothing is compiled. memory: bytes
-    at the peak beside its inputs, None where it cannot be known.
+    Attributes:
+      call: runs the work once. It returns when all results are there.
+      read: turns what ``call`` returned into float32 NumPy, time-major, as `benchmarks.work.reference` does.
+      compile_seconds: None if nothing is compiled.
+      memory: the peak in bytes beside its inputs; None if it is unknown.
     """
 
     call: Callable[[], Any]
-    read: Callable[[Any], Arrays]
+    read: Callable[[Any], Results]
     compile_seconds: float | None = None
     memory: int | None = None
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """package: the distribution whose version belongs to the row."""
+    """An LSTM to be timed.
+
+    Attributes:
+      name: its name in tables and on the command line.
+      package: the distribution whose version belongs to its rows.
+      description: one line for ``--list``.
+      ready: makes it ready for a piece of work. It raises `CouldNotRun` with the reason if the library has no such
+        thing. The reason, like that of any other exception, stands in its row.
+    """
 
     name: str
     package: str
     description: str
     ready: Callable[[Work], Ready]
-
-
-def only_plain(work: Work, reasons: dict[str, str]) -> None:
-    """Raises Missing for a feature that the library's own layer lacks."""
-    if work.feature != "plain":
-        raise Missing(reasons[work.feature])

@@ -1,4 +1,4 @@
-"""A JAX function as an implementation: compiled ahead of time, so that the clock sees the program and nothing around it."""
+"""A JAX function as an implementation, compiled ahead of time, so that the clock sees only the program."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.implementation import Ready
-from benchmarks.work import Work
+from benchmarks.work import Work, training_results
+from crosscheck.core.problem import Results
+from crosscheck.libraries.adapter import Params, Weights
 
-Apply = Callable[[Any, Any], Any]
+
+def same_names(params: Params) -> Weights:
+    """Return the weights as torch has them."""
+    return params
 
 
 def ready_jax(
     work: Work,
-    apply: Apply,
-    weights_of: Callable[[dict[str, Any]], Any] = lambda state_dict: state_dict,
+    apply: Callable[[Weights, jax.Array], jax.Array],
+    write: Callable[[Params], Weights] = same_names,
     *,
     batch_first: bool = False,
 ) -> Ready:
-    """``apply(weights, x) -> y``, on the weights in the library's own layout.
+    """Compile ``apply(weights, x) -> y`` for the work.
 
-    ``weights_of(state_dict)`` makes these of a torch state dict of arrays; it must be affine, for its transpose brings
-    the gradients back to torch's names. ``batch_first``: x ``[B, T, D]`` and y ``[B, T, H]``, laid out so beforehand.
+    Args:
+      work: the work.
+      apply: the network. x is ``[T, B, D]`` and y ``[T, B, directions * P]``.
+      write: makes the weights of a torch state dict of arrays. It must be affine: its transpose brings gradients back
+        to torch's names.
+      batch_first: x is ``[B, T, D]`` and y ``[B, T, directions * P]``. They are transposed outside of the clock.
     """
-    state_dict = {name: jnp.asarray(a, work.dtype) for name, a in work.weights.items()}
+    params = {name: jnp.asarray(a, work.dtype) for name, a in work.weights.items()}
     swapped = lambda a: np.ascontiguousarray(a.swapaxes(0, 1)) if batch_first else a
     x, cotangent = (jnp.asarray(swapped(a), work.dtype) for a in (work.x, work.cotangent))
-    weights = jax.jit(weights_of)(state_dict)
+    weights = jax.jit(write)(params)
 
-    def loss(weights, x, cotangent):
+    def loss(weights: Weights, x: jax.Array, cotangent: jax.Array) -> jax.Array:
         return jnp.sum(apply(weights, x) * cotangent)
 
-    program: Any
-    arguments: tuple
-    if work.kind == "forward":
-        program, arguments = jax.jit(apply), (weights, x)
-    else:
+    program: Any = jax.jit(apply)
+    arguments: tuple[Any, ...] = (weights, x)
+    if work.kind == "training":
         program, arguments = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), (weights, x, cotangent)
     started = time.perf_counter()
     compiled = program.lower(*arguments).compile()
     seconds = time.perf_counter() - started
 
-    def read(returned):
-        flat = lambda a: swapped(np.asarray(a.astype(jnp.float32)))
+    def read(returned: Any) -> Results:
+        to_numpy = lambda a: np.asarray(a.astype(jnp.float32))
         if work.kind == "forward":
-            return {"y": flat(returned)}
+            return {"y": swapped(to_numpy(returned))}
         value, (d_weights, d_x) = returned
-        (d_named,) = jax.vjp(weights_of, state_dict)[1](d_weights)
-        named = {f"grad {name}": np.asarray(a.astype(jnp.float32)) for name, a in d_named.items()}
-        return {"loss": np.asarray(value, np.float32), "grad x": flat(d_x)} | named
+        (d_params,) = jax.vjp(write, params)[1](d_weights)
+        arrays = (to_numpy(value), swapped(to_numpy(d_x)), *map(to_numpy, d_params.values()))
+        return dict(zip(training_results(d_params), arrays, strict=True))
 
-    return Ready(lambda: jax.block_until_ready(compiled(*arguments)), read, seconds, _temporary(compiled))
-
-
-def _temporary(compiled: Any) -> int | None:
-    """Bytes that the program takes beside arguments and results; None where the platform does not say."""
-    analysis = compiled.memory_analysis()
-    size = getattr(analysis, "temp_size_in_bytes", None)
-    return None if size is None else int(size)
+    memory = getattr(compiled.memory_analysis(), "temp_size_in_bytes", None)  # beside arguments and results
+    return Ready(lambda: jax.block_until_ready(compiled(*arguments)), read, seconds, memory)

@@ -1,4 +1,4 @@
-"""One piece of work, all implementations: made ready, checked against torch.nn.LSTM, and those that pass timed in turn."""
+"""Measures one piece of work: makes all implementations ready, checks them, and times those that pass in turn."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
 
 import torch
 
 from benchmarks.agreement import limit, worst
-from benchmarks.implementation import Implementation, Missing, Ready
+from benchmarks.implementation import Implementation, Ready
 from benchmarks.result import Row
-from benchmarks.settings import measuring
+from benchmarks.settings import installed_version, measuring
 from benchmarks.timing import Clock, interleave
-from benchmarks.work import Arrays, Work, reference
+from benchmarks.work import Work, reference
+from crosscheck.core.finding import CouldNotRun
+from crosscheck.core.problem import Results
 
 Say = Callable[[str], None]
 
@@ -30,64 +30,69 @@ def measure(
     say: Say,
     clock: Clock | None = None,
 ) -> list[Row]:
-    """A row for each implementation, in their order. ``say`` hears what is being done."""
+    """Return a row per implementation, in their order.
+
+    Args:
+      work: the work.
+      implementations: what is timed.
+      most_runs: the largest number of timed runs of each.
+      budget: seconds for all runs together.
+      say: hears what is being done.
+      clock: the system's clock if None.
+    """
     rows: dict[str, Row] = {}
-    started: dict[str, _Started] = {}
+    ready: dict[str, Ready] = {}
+    seconds: dict[str, float] = {}  # of the first call
     with measuring("float32"):
         say("torch.nn.LSTM in float32, as the reference")
         expected = reference(work, "cuda" if torch.cuda.is_available() else "cpu")
     with measuring(work.precision):
         for implementation in implementations:
-            say(implementation.name)
-            rows[implementation.name], made = _checked(work, implementation, expected)
-            if made is not None:
-                started[implementation.name] = made
+            name = implementation.name
+            say(name)
+            rows[name], passed = _check(work, implementation, expected)
+            if passed is not None:
+                ready[name], seconds[name] = passed
         say("in turn")
-        calls = {name: made.ready.call for name, made in started.items()}
-        seconds = {name: made.seconds for name, made in started.items()}
+        calls = {name: each.call for name, each in ready.items()}
         for name, times in interleave(calls, seconds, most_runs=most_runs, budget=budget, clock=clock).items():
             if times.failed is None:
                 rows[name] = replace(rows[name], seconds=tuple(times.seconds))
             else:
                 rows[name] = replace(rows[name], reason=_first_line(times.failed))
-    del calls
-    started.clear()
-    give_back()
+    calls.clear()
+    ready.clear()
+    release_memory()
     return list(rows.values())
 
 
-class _Started(NamedTuple):
-    """An implementation at the start line, and the seconds of its first call."""
+def _check(work: Work, implementation: Implementation, expected: Results) -> tuple[Row, tuple[Ready, float] | None]:
+    """Return the row without times, and the implementation with the seconds of its first call.
 
-    ready: Ready
-    seconds: float
-
-
-def _checked(work: Work, implementation: Implementation, expected: Arrays) -> tuple[Row, _Started | None]:
-    """Its row, without times yet, and the implementation itself, or None where the row has the reason."""
-    row = Row(
-        implementation.name, work.shape, work.kind, work.feature, work.precision, _version(implementation.package)
-    )
+    The latter is None if it cannot be timed. Then the row has the reason.
+    """
+    version = installed_version(implementation.package)
+    row = Row(implementation.name, work.shape, work.kind, work.feature, work.precision, version)
     try:
         ready = implementation.ready(work)
         before = time.perf_counter()
         returned = ready.call()
         seconds = time.perf_counter() - before
         quantity, error = worst(work, expected, ready.read(returned))
-    except Missing as missing:
-        return replace(row, reason=str(missing)), None
+    except CouldNotRun as refused:
+        return replace(row, reason=str(refused)), None
     except Exception as raised:  # whatever stops one implementation is its row, and the others go on
-        give_back()
+        release_memory()
         return replace(row, reason=_first_line(raised)), None
-    row = replace(row, error=error, quantity=quantity, compile_seconds=ready.compile_seconds, memory=ready.memory)
+    row = replace(row, error=error, quantity=str(quantity), compile_seconds=ready.compile_seconds, memory=ready.memory)
     if error > limit(work):
         why = f"{quantity} is off by {error:.1e} of its norm, and rounding explains {limit(work):.1e}"
         return replace(row, differs=True, reason=f"computes something else: {why}"), None
-    return row, _Started(ready, seconds)
+    return row, (ready, seconds)
 
 
-def give_back() -> None:
-    """The memory of what is no longer needed, before the next one asks for it."""
+def release_memory() -> None:
+    """Free what is no longer used, before the next implementation needs memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -96,10 +101,3 @@ def give_back() -> None:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

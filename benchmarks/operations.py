@@ -2,12 +2,12 @@
 
     python -m benchmarks.operations --shape 128,32,128,256 --work forward
 
-Runs the program of `python -m benchmarks` under JAX's profiler and adds up the operations of the compiled program by kind.
-Loops are left out, since their time is that of what runs inside; what no operation accounts for, such as waking threads
-and the loops' own steps, is the rest of the call. Beside it stands torch.nn.LSTM's whole call, timed in turn with ours.
-The profiler slows a call down, so that the sum is to be read beside the call under it, and more so with two threads at
-work at once. Kinds are told by the names that XLA gives: "ynn" and "dot" are products, names of
-copies, slices and transposes alone are moving data, and any other fusion is pointwise.
+The program of `python -m benchmarks` runs under JAX's profiler, and the operations of the compiled program are added up
+by kind. Loops are left out, since their time is that of their contents. The rest of a call is what no operation
+accounts for, such as waking threads and the steps of the loops. Beside it stands the whole call of torch.nn.LSTM, timed
+in turn with ours. The profiler slows a call down, more so if two threads work at once. So the sum belongs beside the
+call under the profiler. Kinds are known by XLA's names: "ynn" and "dot" are products; only names of copies, slices and
+transposes are moving data; any other fusion is pointwise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import re
 import statistics
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +38,7 @@ Operation = tuple[str, float]  # name, seconds
 
 
 def kind_of(name: str) -> str | None:
-    """Of an operation by its name in the compiled program; None for a loop or a call, whose time is its contents'."""
+    """Return the kind of an operation by its name. None for a loop or a call, whose time is that of its contents."""
     stem = re.sub(r"[.\d]+$", "", name)
     if stem in ("while", "call", "conditional"):
         return None
@@ -49,7 +48,7 @@ def kind_of(name: str) -> str | None:
 
 
 def profile_operations(call: Callable[[], Any], calls: int = CALLS) -> tuple[list[Operation], float]:
-    """Every operation that ran in so many calls, with its seconds for one of them; and what one of them took."""
+    """Run a call several times. Return every operation with its seconds per call, and the seconds of one call."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             before = time.perf_counter()
@@ -58,24 +57,24 @@ def profile_operations(call: Callable[[], Any], calls: int = CALLS) -> tuple[lis
             took = (time.perf_counter() - before) / calls
         (file,) = Path(folder).rglob("*.xplane.pb")
         profile = jax.profiler.ProfileData.from_file(str(file))
-        found = [
+        operations = [
             (dict(event.stats)["hlo_op"], event.duration_ns / 1e9 / calls)
             for plane in profile.planes
             for line in plane.lines
             for event in line.events
             if "hlo_op" in dict(event.stats)
         ]
-    return found, took
+    return operations, took
 
 
-def by_kind(found: Iterable[Operation]) -> Counter[str]:
-    """Seconds of each kind."""
-    total: Counter[str] = Counter()
-    for name, seconds in found:
+def by_kind(operations: Iterable[Operation]) -> dict[str, float]:
+    """Return the seconds per kind, the largest first."""
+    total: dict[str, float] = {}
+    for name, seconds in operations:
         kind = kind_of(name)
         if kind is not None:
-            total[kind] += seconds
-    return total
+            total[kind] = total.get(kind, 0.0) + seconds
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
 
 
 def main(
@@ -83,24 +82,25 @@ def main(
     work: Annotated[str, typer.Option(help=" or ".join(KINDS))] = "forward",
     seconds: Annotated[float, typer.Option(help="for the timed runs")] = 5.0,
 ) -> None:
-    """Where the time of one call of jax_lstm goes on CPU."""
+    """Show where the time of one call of jax_lstm goes on CPU."""
     try:
         plan = make_plan(Options(shape=[shape], work=[work], only=[OURS, TORCH], seconds=seconds))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with measuring("float32"):
-        asked = make_work(*plan.shapes, work, "plain", "float32")
-        calls = {each.name: each.ready(asked).call for each in plan.implementations}
+        (piece,) = (make_work(size, work) for size in plan.shapes)
+        calls = {each.name: each.ready(piece).call for each in plan.implementations}
         for call in calls.values():
             call()
         times = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=50, budget=seconds)
         median = {name: statistics.median(each.seconds) for name, each in times.items()}
-        found, profiled = profile_operations(calls[OURS])
+        operations, profiled = profile_operations(calls[OURS])
     table = Table(title=f"{shape}, {work}", title_justify="left", box=None, pad_edge=False)
-    for name, side in (("", "left"), ("ms", "right"), (f"of {TORCH}'s call", "right")):
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    table.add_column("")
+    for name in ("ms", f"of {TORCH}'s call"):
+        table.add_column(name, justify="right")
     rows = [(f"{name}, a call", median[name]) for name in (TORCH, OURS)]
-    rows += [(f"{OURS}, a call under the profiler", profiled), *by_kind(found).most_common()]
+    rows += [(f"{OURS}, a call under the profiler", profiled), *by_kind(operations).items()]
     for name, value in rows:
         table.add_row(name, f"{value * 1e3:.3g}", f"{value / median[TORCH]:.2f}")
     Console().print(table)

@@ -1,25 +1,25 @@
-"""Does a pipeline over layers and time pay? One device, data parallel and a pipeline, on the same deep stack.
+"""Times a deep stack on one device, data parallel, and as a pipeline over layers and time.
 
 In the pipeline each device holds a share of the layers, and the sequence is cut into chunks of steps. While a device
-works on one chunk, the device before it works on the next, whose outputs it then hands over: a wavefront through
-layers and time. N devices and C chunks take C + N - 1 ticks of 1 / (C N) of the work each, so that the time is at best
-(C + N - 1) / (C N) of one device's; at every tick [B, T / C, H] numbers go from each device to the next.
+works on one chunk, the device before it works on the next chunk, whose outputs it hands over afterwards. N devices and
+C chunks take C + N - 1 ticks. A tick takes 1 / (C N) of the work. So the time is at best (C + N - 1) / (C N) of one
+device's. At every tick ``[B, T / C, H]`` numbers go from each device to the next.
 
     python -m benchmarks.pipeline --layers 4 --devices 2 --batch 1 --length 1000 --hidden 64
 
-First all ways are compared in float64, outputs and gradients, and a difference beyond rounding ends the run with exit
-code 1. Then they are timed in float32 in turn, and the median of each is printed, beside one device's. On CPU the
-devices are threads of one process, and one device, too, may use every core for a large product or for two independent
-ones: the ratio says what this machine gains, and not what N machines would. That cutting a sequence into chunks may
-gain by itself, since a chunk fits into a cache, is a row of its own.
+First all ways are compared in float64, outputs and gradients. A difference beyond rounding ends the run with exit code
+1. Then they are timed in float32 in turn, and the median of each is printed beside that of one device. On CPU the
+devices are threads of one process. One device may also use every core, for a large product or for two independent ones.
+So the ratio says what this machine gains, and not what N machines would gain. Chunks on one device are a row of their
+own, since a chunk fits into a cache and may be faster by that.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -33,28 +33,31 @@ from rich.table import Table
 import jax_lstm
 from jax_lstm import LSTMState
 
-Way = tuple[Callable[..., Any], Any, Any]  # (params, x) -> y, and both arguments as they lie on its devices
+Params: TypeAlias = Mapping[str, jax.Array]
+Run: TypeAlias = Callable[[Params, jax.Array], jax.Array]
+Way: TypeAlias = tuple[Run, Params, jax.Array]  # a function, and its arguments on its devices
 
 
-def pipeline(mesh: Mesh, chunks: int) -> Callable[[Any, Any], jax.Array]:
-    """A function of stacked parameters (:func:`stack`) and x [B, T, D] that gives the stack's outputs, [B, T, H].
+def pipeline_over(mesh: Mesh, chunks: int) -> Run:
+    """Return the pipeline: a function of stacked parameters (`stack`) and x ``[B, T, D]`` that returns ``[B, T, H]``.
 
-    The layers are a multiple of the mesh's devices, T a multiple of ``chunks``, and D at most H.
+    The number of layers is a multiple of the mesh's devices, T is a multiple of ``chunks``, and D is at most H.
     """
     devices = mesh.shape["layer"]
     onward = [(device, device + 1) for device in range(devices - 1)]
 
-    def share(params, parts):  # one device's layers; parts [C, B, T / C, H] on all
+    def share(params: Params, parts: jax.Array) -> jax.Array:
+        """Run one device's layers. Every device has all parts ``[C, B, T / C, H]``."""
         layers = next(iter(params.values())).shape[0]
-        params = {f"{name}_l{n}": a[n] for name, a in params.items() for n in range(layers)}
+        named = {f"{name}_l{n}": a[n] for name, a in params.items() for n in range(layers)}
         device = jax.lax.axis_index("layer")
         nothing = jax.lax.pcast(jnp.zeros_like(parts[0]), "layer", to="varying")
         state = jnp.stack([nothing[:, 0]] * layers)
 
-        def tick(carry, now):
+        def tick(carry: tuple[jax.Array, LSTMState], now: jax.Array) -> tuple[tuple[jax.Array, LSTMState], jax.Array]:
             handed, state = carry
             source = jnp.where(device == 0, parts[jnp.minimum(now, chunks - 1)], handed)
-            y, after = jax_lstm.lstm(params, source, state)
+            y, after = jax_lstm.lstm(named, source, state)
             at_work = (now >= device) & (now < device + chunks)
             state = jax.tree.map(lambda new, old: jnp.where(at_work, new, old), after, state)
             return (jax.lax.ppermute(y, "layer", onward), state), y
@@ -65,7 +68,7 @@ def pipeline(mesh: Mesh, chunks: int) -> Callable[[Any, Any], jax.Array]:
 
     mapped = jax.shard_map(share, mesh=mesh, in_specs=(P("layer"), P()), out_specs=P("layer"))
 
-    def run(params, x):
+    def run(params: Params, x: jax.Array) -> jax.Array:
         batch, length, inputs = x.shape
         x = jnp.pad(x, ((0, 0), (0, 0), (0, params["weight_ih"].shape[-1] - inputs)))
         y = mapped(params, x.reshape(batch, chunks, length // chunks, -1).swapaxes(0, 1))
@@ -74,15 +77,15 @@ def pipeline(mesh: Mesh, chunks: int) -> Callable[[Any, Any], jax.Array]:
     return run
 
 
-def in_chunks(chunks: int) -> Callable[[Any, Any], jax.Array]:
-    """The stack on one device, chunk after chunk: what cutting the sequence does by itself."""
+def in_chunks(chunks: int) -> Run:
+    """Return the stack on one device, chunk after chunk: the effect of the chunks by themselves."""
 
-    def run(params, x):
+    def run(params: Params, x: jax.Array) -> jax.Array:
         layers, hidden = sum("weight_hh" in name for name in params), params["weight_hh_l0"].shape[1]
         batch, length, inputs = x.shape
         zero = jnp.zeros((layers, batch, hidden), x.dtype)
 
-        def chunk(state, part):
+        def chunk(state: LSTMState, part: jax.Array) -> tuple[LSTMState, jax.Array]:
             y, state = jax_lstm.lstm(params, part, state)
             return state, y
 
@@ -93,40 +96,42 @@ def in_chunks(chunks: int) -> Callable[[Any, Any], jax.Array]:
     return run
 
 
-def stack(params: dict[str, Any], layers: int) -> dict[str, Any]:
-    """One array [L, ...] a name. Columns of zeros make the first layer as wide in its inputs as the others."""
+def stack(params: Params, layers: int) -> dict[str, jax.Array]:
+    """Return one array ``[L, ...]`` per name. Columns of zeros make the first layer's inputs as wide as the others'."""
     hidden = params["weight_hh_l0"].shape[1]
     missing = hidden - params["weight_ih_l0"].shape[1]
-    params = params | {"weight_ih_l0": jnp.pad(params["weight_ih_l0"], ((0, 0), (0, missing)))}
+    params = dict(params) | {"weight_ih_l0": jnp.pad(params["weight_ih_l0"], ((0, 0), (0, missing)))}
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     return {name: jnp.stack([params[f"{name}_l{n}"] for n in range(layers)]) for name in names}
 
 
-def make_ways(layers: int, devices: int, chunks: list[int], params: Any, x: Any) -> dict[str, Way]:
+def make_ways(layers: int, devices: int, chunks: list[int], params: Params, x: jax.Array) -> dict[str, Way]:
+    """Return all ways by name, one device first."""
     plain = lambda params, x: jax_lstm.lstm(params, x)[0]
-    kinds = {"axis_types": (AxisType.Auto,), "devices": jax.devices()[:devices]}
+    mesh_over = lambda axis: jax.make_mesh((devices,), (axis,), (AxisType.Auto,), devices=jax.devices()[:devices])
     ways: dict[str, Way] = {"one device": (plain, params, x)}
     ways |= {f"one device, {count} chunks": (in_chunks(count), params, x) for count in chunks}
     if x.shape[0] % devices == 0:
-        mesh = jax.make_mesh((devices,), ("data",), **kinds)
+        mesh = mesh_over("data")
         whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
         ways["data parallel"] = (plain, jax.device_put(params, whole), jax.device_put(x, rows))
-    mesh = jax.make_mesh((devices,), ("layer",), **kinds)
+    mesh = mesh_over("layer")
     laid = jax.device_put(stack(params, layers), NamedSharding(mesh, P("layer")))
     for count in chunks:
         whole = jax.device_put(x, NamedSharding(mesh, P()))
-        ways[f"pipeline, {count} chunks"] = (pipeline(mesh, count), laid, whole)
+        ways[f"pipeline, {count} chunks"] = (pipeline_over(mesh, count), laid, whole)
     return ways
 
 
-def training(run: Callable[[Any, Any], jax.Array]) -> Callable[[Any, Any], Any]:
+def training(run: Run) -> Callable[[Params, jax.Array], Any]:
+    """Return a loss of the outputs with its gradients of weights and x."""
     return jax.value_and_grad(lambda params, x: jnp.sum(jnp.sin(run(params, x))), argnums=(0, 1))
 
 
 def largest_difference(ways: dict[str, Way], layers: int, inputs: int) -> float:
-    """Of all outputs and gradients from one device's, relative to the largest number in each."""
+    """Return the largest difference of any output or gradient from one device's, relative to its largest number."""
 
-    def results(name):
+    def results(name: str) -> dict[str, np.ndarray]:
         run, params, x = ways[name]
         of_weights, of_x = jax.jit(training(run))(params, x)[1]
         of_weights = of_weights if "weight_ih" in of_weights else stack(of_weights, layers)
@@ -136,12 +141,12 @@ def largest_difference(ways: dict[str, Way], layers: int, inputs: int) -> float:
 
     expected = results("one device")
     largest = {quantity: np.max(np.abs(a)) for quantity, a in expected.items()}
-    found = [results(name) for name in ways]
-    return float(max(np.max(np.abs(each[q] - expected[q])) / largest[q] for each in found for q in expected))
+    every = [results(name) for name in ways]
+    return float(max(np.max(np.abs(each[q] - expected[q])) / largest[q] for each in every for q in expected))
 
 
-def medians(ways: dict[str, Way], make: Callable[[Any], Any], rounds: int) -> dict[str, float]:
-    """Milliseconds of each way, all compiled and run once before, then timed in turn."""
+def medians(ways: dict[str, Way], make: Callable[[Run], Callable[..., Any]], rounds: int) -> dict[str, float]:
+    """Return the milliseconds of each way. All are compiled and run once, then timed in turn."""
     calls = {name: (jax.jit(make(run)), params, x) for name, (run, params, x) in ways.items()}
     for function, *arguments in calls.values():
         jax.block_until_ready(function(*arguments))
@@ -151,11 +156,11 @@ def medians(ways: dict[str, Way], make: Callable[[Any], Any], rounds: int) -> di
             started = time.perf_counter()
             jax.block_until_ready(function(*arguments))
             times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(found) for name, found in times.items()}
+    return {name: statistics.median(each) for name, each in times.items()}
 
 
 def at_best(name: str, devices: int) -> str:
-    """The ratio that a way would have if all devices were as fast as one alone, and handing over took no time."""
+    """Return the ratio of a way if all devices were as fast as a single one, and handing over took no time."""
     if name.startswith("pipeline"):
         count = int(name.split()[1])
         return f"{(count + devices - 1) / (count * devices):.2f}"
@@ -165,14 +170,14 @@ def at_best(name: str, devices: int) -> str:
 def main(
     layers: Annotated[int, typer.Option(min=1, help="a multiple of --devices")] = 4,
     devices: Annotated[int, typer.Option(min=2)] = 2,
-    batch: Annotated[int, typer.Option(min=1, help="data parallel runs where it is a multiple of --devices")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="data parallel runs if it is a multiple of --devices")] = 1,
     length: Annotated[int, typer.Option(min=1, help="steps; a multiple of every --chunks")] = 1000,
     inputs: Annotated[int, typer.Option(min=1, help="at most --hidden")] = 64,
     hidden: Annotated[int, typer.Option(min=1)] = 64,
     chunks: Annotated[list[int] | None, typer.Option(min=1, help="may be repeated; 4, 10 and 25 if not given")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 21,
 ) -> None:
-    """Times one device, data parallel and the pipeline, after a check that they compute the same."""
+    """Time one device, data parallel and the pipeline, after a check that they compute the same."""
     counts = chunks or [4, 10, 25]
     if layers % devices or any(length % count for count in counts) or inputs > hidden:
         raise typer.BadParameter(
@@ -181,9 +186,9 @@ def main(
         )
     jax.config.update("jax_num_cpu_devices", devices)
 
-    def ways(dtype):
+    def ways(dtype: str) -> dict[str, Way]:
         params = jax_lstm.init_lstm(jax.random.key(0), inputs, hidden, layers, dtype=dtype)
-        x = np.random.default_rng(0).normal(size=(batch, length, inputs)).astype(dtype)
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(batch, length, inputs)), dtype)
         return make_ways(layers, devices, counts, params, x)
 
     with jax.enable_x64(True):

@@ -1,4 +1,4 @@
-"""A result as one figure, a panel for each kind of work: times against the swept axis, or bars shape by shape."""
+"""A result as one figure with a panel per kind of work: times along the swept axis, or bars per shape."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ from crosscheck.report.svg import open_frame
 
 MARKERS = "os^Dv<>PX*hdp"
 COLOURS = (png.BLUE, "#d7873a", "#7b9e57", "#9a7bb0", "#a9a9a9", "#5aa7b5", "#c98fa5", "#8c6d46", "#c9b037", "#5b5b8a")
-WIDTH, PANEL, GROUP = 8.2, 3.3, 0.84  # inches, of which a PNG has 110 pixels; the share of a shape that its bars fill
-BAR = 0.13  # inches at least, in a figure as wide as that takes
-TALLEST = 3.0  # bars of ratios end here, and say how far they would go
+WIDTH, PANEL = 8.2, 3.3  # inches
+GROUP = 0.84  # the share of a shape's place that its bars fill
+BAR = 0.13  # the least width in inches; the figure grows with it
+TALLEST = 3.0  # bars of ratios end here, and the figure on top says the ratio
 
 
 def write_png(result: Result, path: Path) -> None:
-    """Writes the figure, whole or not at all. ValueError where nothing was timed; OSError."""
+    """Write the figure, whole or not at all.
+
+    Raises:
+      ValueError: nothing was timed.
+      OSError: the file cannot be written.
+    """
     if not any(row.seconds for row in result.rows):
         raise ValueError("no implementation was timed, so there is nothing to draw")
     png.write_png(path, lambda: draw(result))
 
 
 def draw(result: Result) -> Figure:
-    """Panels one below the other."""
+    """Return the figure: panels one below the other."""
     kinds = list(dict.fromkeys(row.kind for row in result.rows))
     bars = len({row.shape for row in result.rows}) * (1 + len(implementations_in(result.rows)))
     width = WIDTH if result.sweep else max(WIDTH, 1.0 + BAR * bars)
@@ -54,7 +60,7 @@ def draw(result: Result) -> Figure:
 
 
 def _colour(result: Result, name: str) -> str:
-    """The same in every panel."""
+    """Return the colour of an implementation, which is the same in every panel."""
     names = implementations_in(result.rows)
     if name == TORCH:
         return png.TEXT
@@ -79,7 +85,7 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
 
 
 def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
-    """In units of torch's time, a line at 1; where torch was not timed in units of ours, or else the times."""
+    """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times."""
     unit = next((name for name in (TORCH, OURS) if base_rows(rows, name)), None)
     base = base_rows(rows, unit) if unit else {}
     shapes = list(dict.fromkeys(row.shape for row in rows))
@@ -87,13 +93,13 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
     wide = GROUP / max(1, len(names))
     for n, name in enumerate(names):
         style: dict[str, Any] = {"width": 0.92 * wide, "color": _colour(result, name), "label": name}
-        own = [row for row in rows if row.implementation == name and row.median is not None]
-        at = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in own}
+        timed = [row for row in rows if row.implementation == name and row.median is not None]
+        places = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in timed}
         if unit:
-            found = {place: c for row, place in at.items() if (c := compared(row, base)) is not None}
-            _bars_of_ratios(axes, found, ours=name == OURS, **style)
-        elif at:
-            axes.bar(list(at.values()), [row.quartiles[1] for row in at], **style)
+            ratios = {place: c for row, place in places.items() if (c := compared(row, base)) is not None}
+            _bars_of_ratios(axes, ratios, ours=name == OURS, **style)
+        elif places:
+            axes.bar(list(places.values()), [row.quartiles[1] for row in places], **style)
     axes.grid(axis="y", color=png.GRID, lw=0.7)
     axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes])
     axes.set_xlim(-0.55, len(shapes) - 0.45)
@@ -109,19 +115,19 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value) if value else "0"))
 
 
-def _bars_of_ratios(axes: Axes, found: Mapping[float, Comparison], ours: bool, width: float, **style: Any) -> None:
-    """One implementation's bars, where they stand; ours and those that are cut say their figure."""
-    if not found:
+def _bars_of_ratios(axes: Axes, ratios: Mapping[float, Comparison], ours: bool, width: float, **style: Any) -> None:
+    """Draw one implementation's bars by their places. Ours, and those that are cut, have their figure on top."""
+    if not ratios:
         return
-    heights = [min(c.ratio, TALLEST) for c in found.values()]
-    axes.bar(list(found), heights, width, **style)
-    for (place, c), height in zip(found.items(), heights, strict=True):
+    heights = [min(c.ratio, TALLEST) for c in ratios.values()]
+    axes.bar(list(ratios), heights, width, **style)
+    for (place, c), height in zip(ratios.items(), heights, strict=True):
         if ours or c.ratio > height:
             _say(axes, place + width / 2, height, units(c), lost=ours and c.slower)
 
 
 def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
-    """A bar's figure, above it and ending at its right edge, clear of the line at 1; that of a loss of ours in red."""
+    """Write a bar's figure above it, up to its right edge and off the line at 1. A loss of ours is red."""
     height = 1.0 if 0.88 < height < 1 else height
     style: dict[str, Any] = {"ha": "right", "va": "bottom", "textcoords": "offset points", "xytext": (1, 2)}
     colour, weight = (png.RED, "bold") if lost else (png.TEXT, "normal")
@@ -129,8 +135,8 @@ def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
     axes.annotate(text, (edge, height), fontsize=8.5, color=colour, fontweight=weight, path_effects=halo, **style)
 
 
-def _plain_ticks(axis: Axis, words: Callable[[float], str], at: tuple[float, ...]) -> None:
-    """Ticks at these multiples of powers of ten, in words and not as powers."""
+def _plain_ticks(axis: Axis, text_of: Callable[[float], str], at: tuple[float, ...]) -> None:
+    """Set ticks at these multiples of powers of ten, as text and not as powers."""
     axis.set_major_locator(LogLocator(subs=at))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value)))
     axis.set_minor_formatter(NullFormatter())

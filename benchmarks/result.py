@@ -1,9 +1,9 @@
-"""What was measured, as frozen values, and their form in JSON, from which the table and the plot can be made again."""
+"""What was measured, as frozen values, and their form in JSON. Tables and plots can be made from it again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from benchmarks.comparison import Comparison, compare, quartiles
@@ -13,7 +13,7 @@ OURS, TORCH, FLAX = "jax_lstm", "torch.nn.LSTM", "flax.linen"
 
 
 def is_ours(implementation: str) -> bool:
-    """As it comes or with options."""
+    """Return whether this is the name of jax_lstm, with or without options."""
     return implementation.split(" ")[0] == OURS
 
 
@@ -21,9 +21,17 @@ def is_ours(implementation: str) -> bool:
 class Row:
     """One implementation at one piece of work.
 
-    seconds: of every timed run, in order; empty where ``reason`` says why there are none. error: the largest of its
-    results relative to that result's norm, in ``quantity``; None where it did not get so far. ``differs``: it computes
-    something else. memory in bytes and compile_seconds may be None: not known, nothing compiled.
+    Attributes:
+      implementation: its name.
+      shape, kind, feature, precision: the work.
+      version: of its distribution.
+      seconds: of every timed run, in order.
+      compile_seconds: None if nothing is compiled.
+      memory: in bytes; None if it is unknown.
+      error: the largest error of its results, relative to the norm of the result. None if it has no results.
+      quantity: the result with this error.
+      differs: it computes something else.
+      reason: why there are no timed runs.
     """
 
     implementation: str
@@ -42,24 +50,27 @@ class Row:
 
     @property
     def ours(self) -> bool:
+        """Whether this is jax_lstm, with or without options."""
         return is_ours(self.implementation)
 
     @property
     def work(self) -> tuple[Shape, str]:
+        """The key of the piece of work."""
         return self.shape, self.kind
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
-        """Of the timed runs, the median in the middle; a single run is all three."""
+        """The quartiles of the timed runs. The middle one is the median. A single run is all three."""
         return quartiles(self.seconds)
 
     @property
     def median(self) -> float | None:
+        """The median of the timed runs."""
         return self.quartiles[1] if self.seconds else None
 
     @property
     def spread(self) -> float | None:
-        """The distance of the quartiles, relative to the median."""
+        """The distance between the quartiles, relative to the median."""
         if not self.seconds:
             return None
         low, middle, high = self.quartiles
@@ -68,7 +79,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """rows in the order in which they were measured; settings: of `settings.record`; sweep: T, H, B or ""."""
+    """The result of a run.
+
+    Attributes:
+      rows: in the order in which they were measured.
+      settings: as `settings.record` returns them.
+      command: the command line that measures this again.
+      sweep: "T", "H", "B", or "".
+    """
 
     rows: tuple[Row, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +95,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """1: ours computes something else. 2: nothing was timed, or ours as it comes could not run. Else 0."""
+        """1 if ours computes something else. 2 if nothing was timed, or ours by its defaults could not run. Else 0."""
         if any(row.differs and row.ours for row in self.rows):
             return 1
         broken = any(row.implementation == OURS and not row.seconds for row in self.rows)
@@ -88,12 +106,12 @@ Base = Mapping[tuple[Shape, str], Row]
 
 
 def base_rows(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], Row]:
-    """The timed rows of that implementation, by work: what others are compared with."""
+    """Return the timed rows of one implementation by work. Others are compared with them."""
     return {row.work: row for row in rows if row.implementation == unit and row.seconds}
 
 
 def compared(row: Row, base: Base) -> Comparison | None:
-    """Its times in units of those of `base_rows`; over 1 is slower. None where either is missing."""
+    """Return a row in units of `base_rows`: over 1 is slower. None if either has no times."""
     return compare(row.seconds, base[row.work].seconds) if row.seconds and row.work in base else None
 
 
@@ -110,15 +128,10 @@ def as_content(result: Result) -> dict[str, Any]:
 
 
 def _row(row: Row, base: Base) -> dict[str, Any]:
-    """Every field, and what follows from the times, for readers who do not want to compute it."""
+    """Return every field, and what follows from the times."""
     to_ours = compared(row, base)
-    return {
-        "implementation": row.implementation,
+    return {each.name: getattr(row, each.name) for each in fields(Row)} | {
         "shape": dict(zip("TBDH", row.shape, strict=True)),
-        "kind": row.kind,
-        "feature": row.feature,
-        "precision": row.precision,
-        "version": row.version,
         "median": row.median,
         "spread": row.spread,
         "ratio": None if to_ours is None else to_ours.ratio,
@@ -126,17 +139,15 @@ def _row(row: Row, base: Base) -> dict[str, Any]:
         "fastest": min(row.seconds, default=None),
         "runs": len(row.seconds),
         "seconds": list(row.seconds),
-        "compile_seconds": row.compile_seconds,
-        "memory": row.memory,
-        "error": row.error,
-        "quantity": row.quantity,
-        "differs": row.differs,
-        "reason": row.reason,
     }
 
 
 def from_content(content: Any) -> Result:
-    """Return the result of which :func:`as_content` made ``content``. Raises ValueError if it is damaged."""
+    """Return the result of which `as_content` made ``content``.
+
+    Raises:
+      ValueError: the content is damaged.
+    """
     try:
         rows = tuple(_read_row(row) for row in content["rows"])
         return Result(rows, content["settings"], content["reproduce"], content["sweep"])
@@ -145,27 +156,14 @@ def from_content(content: Any) -> Result:
 
 
 def _read_row(row: Mapping[str, Any]) -> Row:
-    kept = (
-        "implementation",
-        "kind",
-        "feature",
-        "precision",
-        "version",
-        "compile_seconds",
-        "memory",
-        "quantity",
-        "differs",
-    )
-    error = row["error"]
-    return Row(
-        shape=Shape(*(row["shape"][axis] for axis in "TBDH")),
-        seconds=tuple(row["seconds"]),
-        error=None if error is None else float(error),
-        reason=row["reason"],
-        **{name: row[name] for name in kept},
-    )
+    values = {each.name: row[each.name] for each in fields(Row)}
+    values["shape"] = Shape(*(row["shape"][axis] for axis in "TBDH"))
+    values["seconds"] = tuple(row["seconds"])
+    if row["error"] is not None:
+        values["error"] = float(row["error"])  # an infinite one is text in JSON
+    return Row(**values)
 
 
 def implementations_in(rows: Sequence[Row]) -> list[str]:
-    """Names in the order of their first row."""
+    """Return the names, in the order of their first rows."""
     return list(dict.fromkeys(row.implementation for row in rows))

@@ -1,7 +1,7 @@
 """The settings under which everything is measured, and a record of them.
 
-x64 is off. float32 means full float32 products on both sides, and tf32 lets both round their factors to TF32, which
-only a GPU does. On a CPU both libraries are left as they come: there a float32 product is one.
+x64 is off. float32 means full float32 products in both frameworks. tf32 lets both round their factors to TF32, which
+only a GPU does. On a CPU both keep their defaults, which are full float32 products.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "torch",
 
 
 def use_threads(count: int) -> None:
-    """Lets both frameworks have so many cores. Before JAX starts its device: its pool is as large as what it then sees.
+    """Give both frameworks this number of cores.
 
-    Raises ValueError where there are not so many, RuntimeError where the system cannot confine a process.
+    JAX must not have started its device: its pool has one thread per core that it sees then.
+
+    Raises:
+      ValueError: there are not enough cores.
+      RuntimeError: the system cannot confine a process.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise RuntimeError("--threads: this system cannot confine a process to some of its cores")
@@ -39,13 +43,13 @@ def use_threads(count: int) -> None:
 
 
 def cores() -> int:
-    """Of this process, and so the size of JAX's pool."""
+    """Return the number of cores of this process. JAX's pool has this size."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def measuring(precision: str) -> Iterator[None]:
-    """One precision for both frameworks, x64 off, JAX's cache on disk not used; restored afterwards."""
+    """Set one precision in both frameworks, turn off x64 and JAX's cache on disk, and restore all of it afterwards."""
     on_gpu = jax.devices()[0].platform == "gpu"
     narrow = precision == "tf32"
     matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
@@ -68,7 +72,7 @@ def measuring(precision: str) -> Iterator[None]:
 
 @contextmanager
 def _without_cache() -> Iterator[None]:
-    """A program from JAX's cache on disk, which a user may have set, would make the time to compile too short."""
+    """Turn off JAX's cache on disk, from which a program would make the time to compile too short."""
     enabled = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     reset_cache()  # JAX asks for the option once, at its first program
@@ -80,7 +84,7 @@ def _without_cache() -> Iterator[None]:
 
 
 def record(precision: str) -> dict[str, Any]:
-    """Date, device, versions, threads and precision; read back from within :func:`measuring`."""
+    """Return date, device, versions, threads and precision, as they are inside of `measuring`."""
     device = jax.devices()[0]
     with measuring(precision):
         precisions = {
@@ -96,7 +100,7 @@ def record(precision: str) -> dict[str, Any]:
         "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: installed_version(name) for name in PACKAGES},
         "cuDNN of torch": str(torch.backends.cudnn.version()) if torch.cuda.is_available() else "none",
         "cores": cores(),
         "jax threads": cores(),
@@ -106,8 +110,9 @@ def record(precision: str) -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str:
+def installed_version(package: str) -> str:
+    """Return the version of a distribution, or "not installed"."""
     try:
-        return version(name)
+        return version(package)
     except PackageNotFoundError:
         return "not installed"

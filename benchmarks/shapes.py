@@ -1,4 +1,4 @@
-"""What is measured: sizes of problems, the tables of them, and the axes along which cost is followed."""
+"""The sizes of problems: the tables of them, and the axes along which the cost is followed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Shape(NamedTuple):
-    """T steps, B batch, D inputs, H hidden; written T,B,D,H."""
+    """The sizes of a problem, written T,B,D,H: steps, batch, inputs, hidden units."""
 
     steps: int
     batch: int
@@ -42,7 +42,11 @@ SWEEPS = {
 
 
 def parse_shape(text: str) -> Shape:
-    """ "128,32,128,256" as a :class:`Shape`. Raises ValueError saying what was expected."""
+    """Return the shape of a text such as "128,32,128,256".
+
+    Raises:
+      ValueError: the text is no shape.
+    """
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*){3}", text) or min(map(int, text.split(","))) < 1:
         raise ValueError(f"must be T,B,D,H, four whole numbers of at least 1 such as 128,32,128,256; got {text!r}")
     return Shape(*map(int, text.split(",")))

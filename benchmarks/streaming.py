@@ -1,35 +1,35 @@
-"""One step at a time against the whole sequence, bit for bit: where are they equal, and how far apart where not?
+"""Compares one step at a time with the whole sequence, bit for bit.
 
     python -m benchmarks.streaming --shapes 20
 
-draws networks (1 to 3 layers, with and without biases and projections, widths up to 300, up to 200 steps) in five
-groups, since these are what bits on CPU were seen to depend on:
+Networks are drawn (1 to 3 layers, with and without biases and projections, widths up to 300, up to 200 steps) in five
+groups. On CPU the bits were seen to depend on these:
 
     1 to 3 units    a loop that touches few bytes is compiled into one kernel, by another part of XLA
-    1 row           a product of one row and one of many rows are two routines
+    1 row           products of one row and of many rows are two routines
     width of 1      a product over one number is a multiplication, which may be fused with the sum after it
-    widths to 64    and several rows
-    over 64         several rows, and a product over more numbers: its order depends on how the weights lie
+    widths to 64    several rows
+    over 64         several rows, and a product over more numbers: its order depends on the layout of the weights
 
-For each network it compares
+There are three comparisons per network, each of every output and of the last state:
 
-    in steps        lstm_step on every step, lstm_stream on two chunks, cut anywhere, and a scan over lstm_step, with
-                    lstm_stream on the whole; the first also amid another model, which must not change a bit
-    lstm in steps   lstm on one step at a time with lstm on the whole
-    stream, lstm    lstm_stream on the whole with lstm on the whole
+    in steps        lstm_stream on the whole, with lstm_step on every step, with lstm_stream on two chunks, and with a
+                    scan over lstm_step; the first of these also inside another model, which must not change a bit
+    lstm in steps   lstm on the whole, with lstm on one step at a time
+    stream, lstm    lstm_stream on the whole, with lstm on the whole
 
-by every output and the last state, and prints how many networks are equal bit for bit, and the largest difference in
-ulps, an ulp being that of the larger number and at least that of 1, the size of an LSTM's outputs. The exit code is 1
-where a comparison of the first kind is not equal: that is what lstm_stream promises. The others promise rounding.
+The table has the number of networks that are equal bit for bit, and the largest difference in ulps. An ulp is that of
+the larger number and at least that of 1, which is the size of an LSTM's outputs. The exit code is 1 if a comparison "in
+steps" is not equal: lstm_stream promises that. The other two promise only agreement within rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,15 @@ from jax_lstm import LSTMState
 
 GROUPS = ("1 to 3 units", "1 row", "width of 1", "widths to 64", "over 64")
 COMPARISONS = ("in steps", "lstm in steps", "stream, lstm")
+Array: TypeAlias = jax.Array | np.ndarray
+Params: TypeAlias = dict[str, jax.Array]
+Outputs: TypeAlias = tuple[Array, LSTMState]
+Network: TypeAlias = Callable[[Params, Array, LSTMState], Outputs]
 
 
 class Dtype(StrEnum):
+    """A dtype of --dtype."""
+
     float64 = "float64"
     float32 = "float32"
 
@@ -55,13 +61,13 @@ class Dtype(StrEnum):
 class Drawn:
     """One network with its inputs: x ``[*batch, T, D]``."""
 
-    params: dict[str, Any]
+    params: Params
     x: np.ndarray
     state: LSTMState
 
 
-def draw(group: str, rng: np.random.Generator, dtype: Any) -> Drawn:
-    """A network of one of :data:`GROUPS`."""
+def draw(group: str, rng: np.random.Generator, dtype: type[Any] | np.dtype[Any]) -> Drawn:
+    """Draw a network of one of GROUPS."""
     one, many = ((), (1,), (1, 1)), ((2,), (3,), (5,), (2, 3), (16,), (40,))
     batch = {"1 row": one, "1 to 3 units": one + many}.get(group, many)
     low, high = {"1 to 3 units": (1, 3), "over 64": (65, 300), "widths to 64": (2, 64)}.get(group, (2, 300))
@@ -70,19 +76,19 @@ def draw(group: str, rng: np.random.Generator, dtype: Any) -> Drawn:
     projected = max(low, int(rng.integers(1, hidden))) if hidden > low and rng.random() < 0.4 else 0
     if group == "width of 1":
         inputs, hidden, projected = ((1, hidden, projected), (inputs, 1, 0), (inputs, hidden, 1))[rng.integers(3)]
-    network = {"num_layers": int(rng.integers(1, 4)), "bias": bool(rng.random() < 0.7)}
+    network: dict[str, Any] = {"num_layers": int(rng.integers(1, 4)), "bias": bool(rng.random() < 0.7)}
     network["proj_size"] = projected if projected < hidden else 0
     key = jax.random.key(int(rng.integers(2**31)))
     params = jax_lstm.init_lstm(key, inputs, hidden, **network, dtype=dtype)
     rows, steps = batch[rng.integers(len(batch))], int(rng.choice([1, 2, 3, 10, 40, 200]))
-    normal = lambda *shape: rng.normal(size=shape).astype(dtype)
+    normal = lambda *shape: np.asarray(rng.normal(size=shape), dtype)
     width = network["proj_size"] or hidden
     state = LSTMState(normal(network["num_layers"], *rows, width), normal(network["num_layers"], *rows, hidden))
     return Drawn(params, normal(*rows, steps, inputs), state)
 
 
 def compare(drawn: Drawn, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
-    """(comparison, ulps apart), 0.0 where the bits are equal."""
+    """Yield comparisons, each with its difference in ulps. It is 0.0 if the bits are equal."""
     stream, step, lstm = map(jax.jit, (jax_lstm.lstm_stream, jax_lstm.lstm_step, jax_lstm.lstm))
     args = drawn.params, drawn.x, drawn.state
     streamed, run = stream(*args), lstm(*args)
@@ -95,18 +101,20 @@ def compare(drawn: Drawn, rng: np.random.Generator) -> Iterator[tuple[str, float
     yield "stream, lstm", apart(streamed, run)
 
 
-def amid_a_model(function, params, x, state):
-    """What a compiler could merge with the first and the last product of a step."""
+def amid_a_model(function: Network, params: Params, x: Array, state: LSTMState) -> Outputs:
+    """Run a function between operations that a compiler could merge with the first and the last product of a step."""
     y, state = function(params, 2 * jnp.sin(x) + x, state)
     return jnp.tanh(y) + 1, LSTMState(h=state.h, c=state.c)
 
 
-def first_step(ran):
-    y, state = ran
+def first_step(outputs: Outputs) -> Outputs:
+    """Return the outputs without their axis of time."""
+    y, state = outputs
     return y[..., 0, :], state
 
 
-def in_steps(function, params, x, state):
+def in_steps(function: Network, params: Params, x: Array, state: LSTMState) -> Outputs:
+    """Run a function on one step after the other."""
     ys = []
     for t in range(x.shape[-2]):
         y, state = function(params, x[..., t, :], state)
@@ -114,14 +122,14 @@ def in_steps(function, params, x, state):
     return np.stack(ys, -2), state
 
 
-def in_scan(params, x, state):
-    """As a user's own loop has it."""
+def in_scan(params: Params, x: Array, state: LSTMState) -> Outputs:
+    """Scan over lstm_step, as a user's own loop does."""
     state, y = jax.lax.scan(lambda state, x: jax_lstm.lstm_step(params, x, state)[::-1], state, jnp.moveaxis(x, -2, 0))
     return jnp.moveaxis(y, 0, -2), state
 
 
-def in_chunks(function, rng, params, x, state):
-    """In two chunks, cut anywhere."""
+def in_chunks(function: Network, rng: np.random.Generator, params: Params, x: Array, state: LSTMState) -> Outputs:
+    """Run a function on two chunks that are cut at a random step."""
     cut = int(rng.integers(x.shape[-2]))
     ys = []
     for chunk in (x[..., :cut, :], x[..., cut:, :]):
@@ -132,15 +140,15 @@ def in_chunks(function, rng, params, x, state):
 
 
 def apart(got: Any, expected: Any) -> float:
-    """The largest difference of two trees in ulps of at least 1's; 0.0 only where all bits are equal."""
-    found = 0.0
+    """Return the largest difference of two trees in ulps, at least those of 1. It is 0.0 only if all bits are equal."""
+    largest = 0.0
     for a, b in zip(map(np.asarray, jax.tree.leaves(got)), map(np.asarray, jax.tree.leaves(expected)), strict=True):
         assert a.shape == b.shape
         assert a.dtype == b.dtype
         if a.tobytes() != b.tobytes():
             size = np.maximum(1, np.maximum(np.abs(a), np.abs(b))).astype(a.dtype)
-            found = max(found, float(np.max(np.abs(a - b) / np.spacing(size))), np.finfo(float).tiny)
-    return found
+            largest = max(largest, float(np.max(np.abs(a - b) / np.spacing(size))), np.finfo(float).tiny)
+    return largest
 
 
 def main(
@@ -148,10 +156,10 @@ def main(
     dtype: Dtype = Dtype.float64,
     seed: int = 0,
 ) -> None:
-    """Compares one step at a time with the whole sequence, bit for bit."""
+    """Compare one step at a time with the whole sequence, bit for bit."""
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(seed)
-    found: dict[tuple[str, str], list[float]] = {(group, name): [] for group in GROUPS for name in COMPARISONS}
+    differences: dict[tuple[str, str], list[float]] = {(group, name): [] for group in GROUPS for name in COMPARISONS}
     console = Console(stderr=True)
     for group in track([group for group in GROUPS for _ in range(shapes)], console=console, transient=True):
         drawn = draw(group, rng, np.dtype(dtype.value))
@@ -159,16 +167,17 @@ def main(
         for name, ulps in compare(drawn, rng):
             worst[name] = max(ulps, worst.get(name, 0.0))
         for name, ulps in worst.items():
-            found[group, name].append(ulps)
+            differences[group, name].append(ulps)
         jax.clear_caches()
     table = Table("group", *COMPARISONS, title=f"equal bit for bit, {dtype.value}, jax {jax.__version__}")
     for group in GROUPS:
-        table.add_row(group, *(shown(found[group, name]) for name in COMPARISONS))
+        table.add_row(group, *(shown(differences[group, name]) for name in COMPARISONS))
     Console(width=100).print(table)
-    raise typer.Exit(int(any(max(found[group, "in steps"]) > 0 for group in GROUPS)))
+    raise typer.Exit(int(any(max(differences[group, "in steps"]) > 0 for group in GROUPS)))
 
 
 def shown(ulps: list[float]) -> str:
+    """Return how many differences are 0, and the largest one."""
     equal = f"{sum(each == 0 for each in ulps)} of {len(ulps)}"
     return equal if not max(ulps) else f"{equal}, {max(ulps):.1f} ulp"
 

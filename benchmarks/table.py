@@ -1,8 +1,7 @@
-"""The rows of a result as text, one table for each kind of work."""
+"""The rows of a result as text: one table per kind of work."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.comparison import Comparison
@@ -16,28 +15,27 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class TextTable:
+    """A table with COLUMNS."""
+
     title: str
     rows: tuple[tuple[str, ...], ...]
 
 
 def tables(result: Result) -> list[TextTable]:
-    """A row an implementation; the shape stands at the first one of it. The last column has what keeps a row from a time."""
+    """Return the tables. The shape stands in the first of its rows. The last column says why a row has no time."""
     base = base_rows(result.rows)
-    found = []
+    shown = []
     for kind in dict.fromkeys(row.kind for row in result.rows):
         rows = [row for row in result.rows if row.kind == kind]
-        cells = tuple(_cells(row, before, base) for row, before in _with_previous(rows))
-        found.append(TextTable(title_of(rows[0]), cells))
-    return found
+        shapes = [None, *(row.shape for row in rows)]
+        cells = tuple(_cells(row, before, base) for row, before in zip(rows, shapes, strict=False))
+        shown.append(TextTable(title_of(rows[0]), cells))
+    return shown
 
 
 def title_of(row: Row) -> str:
-    """What was measured, of all rows of its kind."""
+    """Return what was measured in all rows of this kind."""
     return ", ".join([row.kind, *[row.feature] * (row.feature != "plain"), row.precision])
-
-
-def _with_previous(rows: Sequence[Row]) -> list[tuple[Row, Shape | None]]:
-    return list(zip(rows, [None, *(row.shape for row in rows)], strict=False))
 
 
 def _cells(row: Row, before: Shape | None, base: Base) -> tuple[str, ...]:
@@ -59,7 +57,7 @@ def _cells(row: Row, before: Shape | None, base: Base) -> tuple[str, ...]:
 
 
 def duration(seconds: float) -> str:
-    """Three digits."""
+    """Return a time with three digits."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= 0.9995 * scale or unit == "µs":
             return f"{three_digits(seconds / scale)} {unit}"
@@ -67,23 +65,24 @@ def duration(seconds: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Of a number over 1; larger ones have as many as they need."""
+    """Return a number over 1 with three digits, or with more if it is 1,000 or larger."""
     return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def units(found: Comparison) -> str:
-    """The ratio, with no more digits than the spread of its runs supports."""
-    return f"{round(found.ratio, found.decimals):,.{max(found.decimals, 0)}f}"
+def units(comparison: Comparison) -> str:
+    """Return the ratio, with no more digits than the spread of its runs supports."""
+    decimals = comparison.decimals
+    return f"{round(comparison.ratio, decimals):,.{max(decimals, 0)}f}"
 
 
 def size(count: int) -> str:
-    """Of bytes, in KiB or MiB; one digit below 10."""
+    """Return a number of bytes in KiB or MiB, with one decimal below 10."""
     unit, value = ("KiB", count / 2**10) if count < 2**20 else ("MiB", count / 2**20)
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
 def as_text(table: TextTable) -> str:
-    """Aligned columns, for where no terminal library is at hand."""
+    """Return aligned columns, for a machine without a terminal library."""
     lines = [COLUMNS, *table.rows]
     widths = [max(len(line[n]) for line in lines) for n in range(len(COLUMNS))]
     cells = lambda line: (

@@ -1,9 +1,9 @@
-"""The clock: implementations in turn, one timed call each a round, so that a slow minute of the machine falls on all.
+"""Times implementations in turn: each round has one timed call of each, so that a slow minute of the machine hits all.
 
-Each round is in another order, drawn from a fixed seed, so that no implementation always runs behind the same one. Each
-turn begins untimed: idle threads of the framework before keep spinning for some milliseconds on cores that the next
-one needs, and its arrays have gone from the caches. A short call is repeated until that is over. Before a long one, of
-which it is a small part, the machine rests.
+Each round has another order, drawn from a fixed seed, so that no implementation always runs after the same one. Each
+turn begins with untimed calls. Idle threads of the framework before keep spinning for some milliseconds on cores that
+the next one needs, and the next one's arrays have left the caches. A short call is repeated until that is over. Before
+a long call, of which this is a small part, the machine rests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ LEAST_RUNS = 5
 
 @dataclass
 class Clock:
-    """settle: seconds of untimed calls at the start of a turn, where a call takes less; rest: of sleep, where not."""
+    """A clock, and how a turn begins.
+
+    Attributes:
+      now: returns seconds.
+      sleep: waits for seconds.
+      settle: seconds of untimed calls at the start of a turn, if a call takes less than that.
+      rest: seconds of sleep at the start of a turn, if a call takes longer.
+    """
 
     now: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], None] = time.sleep
@@ -29,7 +36,12 @@ class Clock:
 
 @dataclass
 class Times:
-    """Seconds of each timed call in order; ``failed`` where a call raised, after which there were no more."""
+    """The seconds of each timed call, in order.
+
+    Attributes:
+      seconds: of each call.
+      failed: what a call raised. There are no calls after it.
+    """
 
     seconds: list[float] = field(default_factory=list)
     failed: Exception | None = None
@@ -43,25 +55,33 @@ def interleave(
     budget: float,
     clock: Clock | None = None,
 ) -> dict[str, Times]:
-    """Times each call in rounds, until each has ``most_runs`` or all together have run for ``budget`` seconds.
+    """Time each call in rounds.
 
-    Each gets LEAST_RUNS all the same (or ``most_runs``, where that is less), save one whose single call takes longer
-    than the whole budget: it gets that one. ``expected``: about how many seconds a call takes, from one made before.
+    The rounds end when each call has ``most_runs``, or when all together have run for ``budget`` seconds. Each call
+    gets LEAST_RUNS in any case, or ``most_runs`` if that is less. A call that takes longer than the whole budget gets
+    one run.
+
+    Args:
+      calls: what is timed, by name.
+      expected: about how many seconds a call takes, from an earlier one.
+      most_runs: the largest number of timed runs of each.
+      budget: seconds for all runs together.
+      clock: the system's clock if None.
     """
     clock = clock or Clock()
-    order, found = random.Random(0), {name: Times() for name in calls}
+    order, all_times = random.Random(0), {name: Times() for name in calls}
     waiting, started = list(calls), clock.now()
     for done in range(most_runs):
         if not waiting or (done >= LEAST_RUNS and clock.now() - started >= budget):
             break
         for name in order.sample(waiting, len(waiting)):
-            times = found[name]
+            times = all_times[name]
             try:
                 times.seconds.append(_turn(calls[name], clock, times.seconds[-1] if times.seconds else expected[name]))
             except Exception as error:  # out of memory, most likely: the others go on
                 times.failed = error
-        waiting = [n for n in waiting if found[n].failed is None and min(found[n].seconds) <= budget]
-    return found
+        waiting = [n for n in waiting if all_times[n].failed is None and min(all_times[n].seconds) <= budget]
+    return all_times
 
 
 def _turn(call: Callable[[], Any], clock: Clock, expected: float) -> float:
@@ -74,5 +94,5 @@ def _turn(call: Callable[[], Any], clock: Clock, expected: float) -> float:
     before = clock.now()
     returned = call()
     after = clock.now()
-    del returned  # its memory is given back when the clock has stopped
+    del returned  # its memory is freed when the clock has stopped
     return after - before

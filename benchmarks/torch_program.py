@@ -1,4 +1,4 @@
-"""A torch function as an implementation, on the GPU where JAX's default device is one."""
+"""A torch function as an implementation, on the GPU if JAX's default device is one."""
 
 from __future__ import annotations
 
@@ -9,37 +9,48 @@ from typing import Any
 import jax
 import torch
 
-from benchmarks.implementation import Missing, Ready
-from benchmarks.work import Work
+from benchmarks.implementation import Ready
+from benchmarks.work import Work, training_results
+from crosscheck.core.problem import Results
+from crosscheck.libraries import NotSupported
 
 
 def torch_device() -> str:
-    """The device beside JAX's. Raises Missing where torch has none such."""
+    """Return torch's name of the device that JAX runs on.
+
+    Raises:
+      NotSupported: torch does not run on it.
+    """
     platform = jax.devices()[0].platform
     if platform == "cpu":
         return "cpu"
     if platform == "gpu" and torch.cuda.is_available():
         return "cuda"
-    raise Missing(f"JAX runs on {platform} here, and this torch on the CPU alone")
+    raise NotSupported(f"JAX runs on {platform} here, and this torch only on the CPU")
 
 
 def ready_torch(
     work: Work, module: torch.nn.Module, outputs: Callable[[torch.Tensor], torch.Tensor], *, compiles: bool = False
 ) -> Ready:
-    """``outputs(x) -> y`` on the module's parameters; both already on the device and in the work's dtype.
+    """Make ``outputs(x) -> y`` ready, with one call that picks kernels.
 
-    The first call, which picks kernels and, where it ``compiles``, compiles, is made here. Memory: on a GPU the peak of
-    the allocator in a second call above what was there before it, results included.
+    The memory on a GPU is the peak of the allocator in a second call above what was there before it, results included.
+
+    Args:
+      work: the work.
+      module: owns the parameters. It is on the device and in the work's dtype.
+      outputs: the network.
+      compiles: the first call compiles, so that its time is the time to compile.
     """
     device, dtype = torch_device(), getattr(torch, work.dtype)
     x = torch.from_numpy(work.x).to(device, dtype).requires_grad_(work.kind == "training")
     cotangent = torch.from_numpy(work.cotangent).to(device, dtype)
     names, parameters = zip(*module.named_parameters(), strict=True)
 
-    def call():
+    def call() -> tuple[torch.Tensor, ...]:
         if work.kind == "forward":
             with torch.inference_mode():
-                returned = (outputs(x),)
+                returned: tuple[torch.Tensor, ...] = (outputs(x),)
         else:
             loss = (outputs(x) * cotangent).sum()
             returned = (loss.detach(), *torch.autograd.grad(loss, (x, *parameters)))
@@ -47,10 +58,9 @@ def ready_torch(
             torch.cuda.synchronize()
         return returned
 
-    def read(returned):
-        training = ("loss", "grad x", *(f"grad {name}" for name in names))
-        labels = ("y",) if work.kind == "forward" else training
-        return {name: a.float().cpu().numpy() for name, a in zip(labels, returned, strict=True)}
+    def read(returned: Any) -> Results:
+        quantities = ["y"] if work.kind == "forward" else training_results(names)
+        return {quantity: a.float().cpu().numpy() for quantity, a in zip(quantities, returned, strict=True)}
 
     started = time.perf_counter()
     call()

@@ -1,43 +1,33 @@
-"""The implementations. A new one is a file here that has ``implementations()``, and its name in FILES."""
+"""The implementations that the benchmark times. A new one is an entry in `IMPLEMENTATIONS` of a file here."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib import import_module
+from collections.abc import Iterable
 
 from benchmarks.implementation import Implementation
+from benchmarks.implementations import jax_libraries, jax_lstm, torch_lstm
 from crosscheck.core.names import unknown_name
 
-FILES = (
-    "jax_lstm",
-    "torch_nn",
-    "torch_compiled",
-    "flax_linen",
-    "flax_nnx",
-    "haiku",
-    "equinox",
-    "jax_cudnn",
-)
+KNOWN: dict[str, Implementation] = {
+    each.name: each for each in (*jax_lstm.IMPLEMENTATIONS, *torch_lstm.IMPLEMENTATIONS, *jax_libraries.IMPLEMENTATIONS)
+}
 
 
-@lru_cache
-def known() -> dict[str, Implementation]:
-    """By name, ours first."""
-    modules = (import_module(f"{__name__}.{name}") for name in FILES)
-    return {implementation.name: implementation for module in modules for implementation in module.implementations()}
+def choose(names: Iterable[str]) -> list[Implementation]:
+    """Return the implementations of these names, or all of them if there are no names.
 
+    "jax_lstm OPTION=VALUE ..." is ours with these options.
 
-def choose(names: list[str]) -> list[Implementation]:
-    """Those of these names; all if there are none. "jax_lstm OPTION=VALUE ..." is ours, run so. ValueError."""
-    from benchmarks.implementations.jax_lstm import NAME, ours
-
-    found = []
-    for name in dict.fromkeys(names or known()):
-        first, _, words = name.strip().partition(" ")
-        if name in known():
-            found.append(known()[name])
-        elif first == NAME and words.strip():
-            found.append(ours(words.strip()))
+    Raises:
+      ValueError: a name or an option is unknown.
+    """
+    chosen = []
+    for name in dict.fromkeys(names) or KNOWN:
+        first, _, options = name.strip().partition(" ")
+        if name in KNOWN:
+            chosen.append(KNOWN[name])
+        elif first == jax_lstm.NAME and options.strip():
+            chosen.append(jax_lstm.ours(options.strip()))
         else:
-            raise ValueError(unknown_name("implementation", name, list(known())))
-    return found
+            raise ValueError(unknown_name("implementation", name, list(KNOWN)))
+    return chosen

@@ -1,31 +1,38 @@
-"""jax_lstm: one implementation for each way to run it, and any other by naming its options.
+"""jax_lstm: one implementation per way to run it, and any other by its options.
 
-"jax_lstm unroll=4 residuals=lean" is ours with these options of `jax_lstm.lstm`; `sqrt` stands for about √T.
+"jax_lstm unroll=4 residuals=lean" is ours with these options of `jax_lstm.lstm`. `sqrt` stands for about √T.
 """
 
 from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 import jax_lstm
 from benchmarks.implementation import Implementation, Ready
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
+from crosscheck.libraries.adapter import Weights
 from jax_lstm._src.options import BACKENDS
 
 NAME = "jax_lstm"
-# The options that a word can spell; the others are arrays, or change the work.
+# The options that a word can spell. The others are arrays, or change the work.
 SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "residuals", "truncate_every", "unroll")
 SHORT = {"lean": "residuals=lean", "chunks": "checkpoint_every=sqrt"}
 
 
 def ours(words: str = "") -> Implementation:
-    """With options such as "unroll=4", or a short name. Raises ValueError where an option is unknown."""
+    """Return ours with options such as "unroll=4", or with a short name of SHORT.
+
+    Raises:
+      ValueError: an option is unknown.
+    """
     options = {}
     for word in words.split():
         key, given, value = SHORT.get(word, word).partition("=")
@@ -35,23 +42,16 @@ def ours(words: str = "") -> Implementation:
                 f"{', '.join(SETTABLE)}"
             )
         options[key] = value
-    spelled = ", ".join(f"{key}={value}" for key, value in options.items())
-    described = f"jax_lstm.lstm{', ' + spelled if spelled else ', as it comes'}"
-    return Implementation(f"{NAME} {words}".strip(), "jax-lstm", described, partial(_ready, options))
+    spelled = ", ".join(f"{key}={value}" for key, value in options.items()) or "with its defaults"
+    return Implementation(f"{NAME} {words}".strip(), "jax-lstm", f"jax_lstm.lstm, {spelled}", partial(_ready, options))
 
 
-def implementations() -> tuple[Implementation, ...]:
-    """The default first: the ratios are to it."""
-    backends = (name for name in BACKENDS if name not in ("auto", "scan"))
-    return (ours(), *map(ours, SHORT), *(ours(f"backend={name}") for name in backends))
-
-
-def _ready(options: dict[str, str], work: Work) -> Ready:
-    given = {key: _value(text, work.shape.steps) for key, text in options.items()}
+def _ready(options: Mapping[str, str], work: Work) -> Ready:
+    values = {key: _value(text, work.shape.steps) for key, text in options.items()}
     lengths = None if work.lengths is None else jnp.asarray(work.lengths)
 
-    def apply(weights, x):
-        return jax_lstm.lstm(weights, x, lengths=lengths, time_major=True, **given)[0]
+    def apply(weights: Weights, x: jax.Array) -> jax.Array:
+        return jax_lstm.lstm(weights, x, lengths=lengths, time_major=True, **values)[0]
 
     return ready_jax(work, apply)
 
@@ -63,3 +63,11 @@ def _value(text: str, steps: int) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+# The default comes first: the ratios are to it.
+IMPLEMENTATIONS = (
+    ours(),
+    *map(ours, SHORT),
+    *(ours(f"backend={name}") for name in BACKENDS if name not in ("auto", "scan")),
+)

@@ -1,71 +1,84 @@
-"""The implementations of a cross-check: one file per library, and one line in a table below.
+"""The libraries: one file each, which serves the cross-check, the benchmark and the tests of `jax_lstm.convert`.
 
-STANDARD holds the implementations of the standard suite. OTHER_LIBRARIES are imported when they are asked for. A file
-here knows how to run a case on its library. It does not judge.
+A file here knows how to run a network on its library. It does not judge. A file of a JAX library has `adapter`, any
+other has `runner`. Each is imported when it is asked for, so that no library is needed for another one. STANDARD holds
+the implementations of the standard suite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
+from crosscheck.core.missing import what_is_missing
 from crosscheck.core.names import unknown_name
-from crosscheck.libraries import jax_lstm, torch_nn, torch_ref
+from crosscheck.libraries.adapter import Adapter, adapter_runner
 from crosscheck.libraries.implementation import Implementation, NotInstalled, NotSupported, Runner
 from crosscheck.lstm.cases import Case
 
 __all__ = [
     "OTHER_LIBRARIES",
     "STANDARD",
+    "Adapter",
     "Implementation",
     "NotInstalled",
     "NotSupported",
     "Runner",
+    "adapter_runner",
     "implementations_named",
+    "load_library",
 ]
+
+
+def load_library(file: str) -> ModuleType:
+    """Return a file of this folder, by its name.
+
+    Raises:
+      NotInstalled: its library is not installed.
+    """
+    try:
+        return import_module(f"{__name__}.{file}")
+    except ModuleNotFoundError as error:
+        if what_is_missing(error) is not None:  # the cross-check itself needs it
+            raise
+        raise NotInstalled(f"{error.name} is not installed; pip install 'jax-lstm[peers]' brings it") from error
+
+
+def _runner(file: str, options: Mapping[str, Any], case: Case) -> Runner:
+    library = load_library(file)
+    if hasattr(library, "adapter"):
+        return adapter_runner(case, library.LACKING, partial(library.adapter, **options))
+    return library.runner(case, **options)
+
+
+def _library(name: str, package: str, file: str, **options: Any) -> Implementation:
+    return Implementation(name, partial(_runner, file, options), package)
+
 
 STANDARD: dict[str, Implementation] = {
     each.name: each
     for each in (
-        Implementation("jax_lstm", jax_lstm.runner, "jax-lstm"),
-        Implementation("torch_ref", torch_ref.runner, "jax-lstm"),
-        Implementation("torch.nn.LSTM", torch_nn.runner, "torch"),
+        _library("jax_lstm", "jax-lstm", "jax_lstm"),
+        _library("torch_ref", "jax-lstm", "torch_ref"),
+        _library("torch.nn.LSTM", "torch", "torch_nn"),
     )
 }
-
-
-def _run_other(file: str, needs: str, case: Case, **options: Any) -> Runner:
-    """Import a file of this folder, and return its runner.
-
-    Raises:
-      NotInstalled, NotSupported: there is none.
-    """
-    if find_spec(needs) is None:
-        raise NotInstalled(f"there is no module {needs!r}; pip install 'jax-lstm[peers]' brings it")
-    return import_module(f"{__name__}.{file}").runner(case, **options)
-
-
-def _other(name: str, file: str, needs: str, package: str = "", cell: str = "", **options: Any) -> Implementation:
-    """Return an implementation that imports its file, and with it its library, when it runs."""
-    cells: dict[str, Any] = {"cell": cell} if cell else {}
-    return Implementation(name, partial(_run_other, file, needs, **cells), package or needs, **options)
-
-
 OTHER_LIBRARIES: dict[str, Implementation] = {
     each.name: each
     for each in (
-        Implementation("torch.nn.LSTM/native", torch_nn.native_runner, "torch"),
-        _other("flax.linen", "flax_linen", "flax"),
-        _other("flax.linen.LSTMCell", "flax_linen", "flax", cell="LSTMCell"),
-        _other("flax.nnx", "flax_nnx", "flax"),
-        _other("flax.nnx.LSTMCell", "flax_nnx", "flax", cell="LSTMCell"),
-        _other("haiku", "haiku", "haiku", "dm-haiku"),
-        _other("equinox", "equinox", "equinox"),
-        _other("keras", "keras", "keras"),
-        _other("onnxruntime", "onnxruntime", "onnxruntime", dtypes=("float32",), gradients=False),
+        _library("torch.nn.LSTM/native", "torch", "torch_nn", onednn=False),
+        _library("flax.linen", "flax", "flax_linen"),
+        _library("flax.linen.LSTMCell", "flax", "flax_linen", cell="LSTMCell"),
+        _library("flax.nnx", "flax", "flax_nnx"),
+        _library("flax.nnx.LSTMCell", "flax", "flax_nnx", cell="LSTMCell"),
+        _library("haiku", "dm-haiku", "haiku"),
+        _library("equinox", "equinox", "equinox"),
+        _library("keras", "keras", "keras"),
+        replace(_library("onnxruntime", "onnxruntime", "onnxruntime"), dtypes=("float32",), gradients=False),
     )
 }
 
@@ -81,11 +94,8 @@ def implementations_named(names: Iterable[str]) -> list[Implementation]:
     known = STANDARD | OTHER_LIBRARIES
     chosen: dict[str, Implementation] = {}
     for name in (name.strip() for name in names):
-        if name in known:
-            found = [known[name]]
-        else:
-            found = [implementation for key, implementation in known.items() if key.startswith(f"{name}.")]
-        if not name or not found:
+        matches = [name] if name in known else [key for key in known if name and key.startswith(f"{name}.")]
+        if not matches:
             raise ValueError(unknown_name("implementation", name, list(known)))
-        chosen |= {implementation.name: implementation for implementation in found}
+        chosen |= {match: known[match] for match in matches}
     return list(chosen.values())

@@ -1,41 +1,57 @@
-"""flax.nnx: RNN, and Bidirectional of two, over OptimizedLSTMCell or LSTMCell, one after another for layers.
-
-As in flax.linen, outputs in the padding are set to zero here.
-"""
+"""flax.nnx: RNN, and Bidirectional of two, over OptimizedLSTMCell or LSTMCell, stacked by the names of Sequential."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from crosscheck.libraries.flax_linen import LACKING, lengths_of, states_of
-from crosscheck.libraries.layers import Layer, layer_runner, zero_padding
-from crosscheck.lstm.cases import Case, RecurrentCase
+from crosscheck.libraries.adapter import Adapter, Outputs, State, Weights, zero_padding
+from crosscheck.libraries.flax_linen import LACKING, carries_of, loop_options, run_layers, states_of
+from crosscheck.lstm.cases import RecurrentCase
 from jax_lstm import convert
+from jax_lstm.convert.flax_nnx import CellName
+
+__all__ = ["LACKING", "Stack", "adapter", "stack"]
 
 
-def runner(case: Case, cell: str = "OptimizedLSTMCell"):
-    return layer_runner(case, LACKING, lambda network: layer(network, cell))
+class Stack(nnx.Module):
+    """nnx.Sequential with initial states."""
+
+    def __init__(self, layers: Sequence[nnx.Module]) -> None:
+        self.layers = nnx.List(layers)
+
+    def __call__(self, x: jax.Array, carries: Sequence[Any], **options: Any) -> tuple[jax.Array, list[Any]]:
+        """Return y, and the last carries of every layer."""
+        return run_layers(self.layers, x, carries, **options)
 
 
-def layer(case: RecurrentCase, cell: str) -> Layer:
-    options = {"return_carry": True, "time_major": case.time_major, "seq_lengths": lengths_of(case)}
+def adapter(case: RecurrentCase, cell: CellName = "OptimizedLSTMCell") -> Adapter:
+    """Return the network."""
 
-    def run(params, x, h0, c0):
-        graph, shapes, rest = nnx.split(nnx.eval_shape(lambda: module_of(case, cell, x)), nnx.Param, ...)
-        state = jax.tree.map(lambda leaf: leaf, shapes)  # a copy, to be filled
-        nnx.replace_by_pure_dict(state, convert.to_nnx(params, cell))
-        module = nnx.merge(graph, state, rest)
-        carries = list(zip(c0, h0, strict=True))
-        last, y = module(x, initial_carry=tuple(carries) if case.bidirectional else carries[0], **options)
-        return zero_padding(y, case), *states_of(last if case.bidirectional else [last])
+    def run(weights: Weights, x: jax.Array, h0: State, c0: State) -> Outputs:
+        if h0 is None or c0 is None:  # nnx would draw a random key for its own zeros
+            batch = () if case.batch is None else (case.batch,)
+            h0 = c0 = jnp.zeros((case.rows, *batch, case.hidden_size), x.dtype)
+        graph, *states = nnx.split(nnx.eval_shape(lambda: stack(case, cell, x.dtype)), nnx.Param, ...)
+        params, rest = states
+        nnx.replace_by_pure_dict(params, weights if case.num_layers > 1 else {"layers": {0: weights}})
+        y, last = nnx.merge(graph, params, rest)(x, carries_of(case, h0, c0), **loop_options(case))
+        return zero_padding(y, case), *states_of(case, last)
 
-    return run
+    return Adapter(lambda params: convert.to_nnx(params, cell), run)
 
 
-def module_of(case: RecurrentCase, cell: str, x) -> nnx.Module:
-    rngs = nnx.Rngs(0)
-    make = lambda: nnx.RNN(
-        getattr(nnx, cell)(x.shape[-1], case.hidden_size, dtype=x.dtype, param_dtype=x.dtype, rngs=rngs), rngs=False
-    )
-    return nnx.Bidirectional(make(), make(), rngs=False) if case.bidirectional else make()
+def stack(case: RecurrentCase, cell: str, dtype: Any) -> Stack:
+    """Return the module with weights that its own initializer draws."""
+    shapes, kinds = case.shapes(), {"dtype": dtype, "param_dtype": dtype, "rngs": nnx.Rngs(0)}
+
+    def layer(number: int) -> nnx.Module:
+        size = shapes[f"weight_ih_l{number}"][1]
+        make = lambda: nnx.RNN(getattr(nnx, cell)(size, case.hidden_size, **kinds), rngs=False)
+        return nnx.Bidirectional(make(), make(), rngs=False) if case.bidirectional else make()
+
+    return Stack([layer(number) for number in range(case.num_layers)])

@@ -1,13 +1,15 @@
-"""Haiku: hk.dynamic_unroll over hk.LSTM, one after another for layers."""
+"""Haiku: hk.dynamic_unroll over hk.DeepRNN of hk.LSTM."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import haiku as hk
+import jax
+import jax.numpy as jnp
 
-from crosscheck.libraries.layers import ALWAYS_A_BIAS, NO_PROJECTION, NO_RNN, ONE_DIRECTION, Layer, layer_runner
-from crosscheck.lstm.cases import Case, RecurrentCase
+from crosscheck.libraries.adapter import ALWAYS_A_BIAS, NO_PROJECTION, NO_RNN, ONE_DIRECTION, Adapter, Outputs, State
+from crosscheck.lstm.cases import RecurrentCase
 from jax_lstm import convert
 
 LACKING = {
@@ -19,18 +21,21 @@ LACKING = {
 }
 
 
-def runner(case: Case):
-    return layer_runner(case, LACKING, layer)
+def adapter(case: RecurrentCase) -> Adapter:
+    """Return the network."""
+    return Adapter(lambda params: convert.to_haiku(params), transformed(case).apply)
 
 
-def layer(case: RecurrentCase) -> Layer:
-    def unroll(x, state):
-        return hk.dynamic_unroll(hk.LSTM(case.hidden_size), x, state, time_major=case.time_axis == 0)
+def transformed(case: RecurrentCase) -> Any:
+    """Return Haiku's pair of functions: ``init(key, x, h0, c0)`` and ``apply(weights, x, h0, c0)``."""
 
-    net: Any = hk.without_apply_rng(hk.transform(unroll))
+    def unroll(x: jax.Array, h0: State, c0: State) -> Outputs:
+        core = hk.DeepRNN([hk.LSTM(case.hidden_size) for _ in range(case.num_layers)])
+        if h0 is None or c0 is None:
+            start = core.initial_state(case.batch)
+        else:
+            start = tuple(hk.LSTMState(h, c) for h, c in zip(h0, c0, strict=True))
+        y, last = hk.dynamic_unroll(core, x, start, time_major=case.time_axis == 0)
+        return y, jnp.stack([state.hidden for state in last]), jnp.stack([state.cell for state in last])
 
-    def run(params, x, h0, c0):
-        y, last = net.apply(convert.to_haiku(params), x, hk.LSTMState(h0[0], c0[0]))
-        return y, last.hidden[None], last.cell[None]
-
-    return run
+    return hk.without_apply_rng(hk.transform(unroll))

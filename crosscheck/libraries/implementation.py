@@ -1,8 +1,8 @@
-"""What an implementation is: a name, and how to run a case on it. And why it may have no answer to a case."""
+"""What an implementation is: a name, and how to run a case on it. Also why it may have no answer to a case."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -57,7 +57,7 @@ def features(case: Case) -> list[str]:
     return [name for name, is_asked in asked.items() if is_asked]
 
 
-def require(case: Case, lacking: dict[str, str]) -> None:
+def require(case: Case, lacking: Mapping[str, str]) -> None:
     """Check that a library has all that a case asks for.
 
     Args:

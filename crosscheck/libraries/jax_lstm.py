@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import optax
 from flax.traverse_util import unflatten_dict
 
 import jax_lstm
 from crosscheck.core.jax_runner import run_jax
+from crosscheck.libraries.adapter import Params
+from crosscheck.libraries.implementation import Runner
 from crosscheck.lstm.cases import Case, TextCase
 from jax_lstm import LSTMState, linen
 
 
-def runner(case: Case, **options: Any):
+def runner(case: Case, **options: Any) -> Runner:
+    """Return the runner. ``options`` are more of the module's."""
     return partial(run_jax, function(case, **options))
 
 
-def function(case: Case, **options: Any):
-    """fn(params, *inputs) of a case; ``options`` are more of the module's."""
+def function(case: Case, **options: Any) -> Callable[..., Any]:
+    """Return ``fn(params, *inputs)`` of a case. ``options`` are more of the module's."""
     if isinstance(case, TextCase):
-        return text_function(case, **options)
+        return _text_model(case, **options)
     lengths = None if case.lengths is None else list(case.lengths)
     if case.kind == "rnn":
 
-        def rnn(params, x, h0):
-            options = {"nonlinearity": case.nonlinearity, "time_major": case.time_major}
+        def rnn(params: Params, x: jax.Array, h0: jax.Array) -> Any:
+            options: dict[str, Any] = {"nonlinearity": case.nonlinearity, "time_major": case.time_major}
             return jax_lstm.rnn(params, x, h0, lengths=lengths, **options)
 
         return rnn
@@ -40,19 +45,19 @@ def function(case: Case, **options: Any):
         **options,
     )
 
-    def lstm(params, x, states):
-        h0, c0 = states
-        y, state = module.apply({"params": params}, x, LSTMState(h0, c0), lengths=lengths)
+    def lstm(params: Params, x: jax.Array, states: tuple[jax.Array, jax.Array]) -> Any:
+        run: Callable[..., Any] = module.apply
+        y, state = run({"params": params}, x, LSTMState(*states), lengths=lengths)
         return y, (state.h, state.c)
 
     return lstm
 
 
-def text_function(case: TextCase, **options: Any):
+def _text_model(case: TextCase, **options: Any) -> Callable[..., Any]:
     sizes = (case.vocab_size, case.embedding_size, case.hidden_size, case.vocab_size)
     module = linen.SequenceModel(*sizes, num_layers=case.num_layers, **options)
 
-    def model(params, tokens, targets):
+    def model(params: Params, tokens: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits, _ = module.apply({"params": unflatten_dict(params, sep=".")}, tokens)
         return logits, optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 

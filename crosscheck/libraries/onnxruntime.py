@@ -1,25 +1,32 @@
-"""ONNX Runtime: a model by jax_lstm.convert.to_onnx, on the CPU, whose kernel computes in float32 and forward alone."""
+"""ONNX Runtime on the CPU, on a model by `jax_lstm.convert.to_onnx`. Its kernel is float32 and forward only."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from crosscheck.core.problem import Problem, Results
-from crosscheck.libraries.implementation import require
-from crosscheck.libraries.layers import NO_PROJECTION, NO_RNN
+from crosscheck.libraries.adapter import NO_PROJECTION, NO_RNN
+from crosscheck.libraries.implementation import Runner, require
 from crosscheck.lstm.cases import Case, RecurrentCase
 from jax_lstm import convert
 
 LACKING = {
     "RNN": NO_RNN,
     "projection": NO_PROJECTION,
-    "no batch": "its LSTM wants a batch axis",
-    "text": "this side has no embedding and no loss",
+    "no batch": "its LSTM needs a batch axis",
+    "text": "this implementation has no embedding and no loss",
 }
 
 
-def runner(case: Case):
+def runner(case: Case) -> Runner:
+    """Return the runner.
+
+    Raises:
+      NotSupported: the library lacks what the case asks for.
+    """
     require(case, LACKING)
     assert isinstance(case, RecurrentCase)
 
@@ -30,11 +37,10 @@ def runner(case: Case):
             feed["lengths"] = np.asarray(case.lengths, np.int32)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = 1
-        model = convert.to_onnx(
-            params, states=True, lengths=case.lengths is not None, time_major=case.time_major
-        ).SerializeToString()
+        options: dict[str, Any] = {"states": True, "lengths": case.lengths is not None, "time_major": case.time_major}
+        model = convert.to_onnx(params, **options).SerializeToString()
         session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        found = session.run(list(problem.output_names), feed)
-        return dict(zip(problem.output_names, found, strict=True))
+        outputs = session.run(list(problem.output_names), feed)
+        return dict(zip(problem.output_names, outputs, strict=True))
 
     return run

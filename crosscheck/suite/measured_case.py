@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
+import crosscheck.libraries.jax_lstm  # noqa: F401  a package that it needs is then named before any work
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.finding import Finding
 from crosscheck.core.judge import StandIn, StandIns, no_stand_ins, run_checks

@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` and the script of a GPU session: streams, files, exit codes, errors in one line."""
+"""``python -m benchmarks`` and the script of a GPU session: output, files, exit codes, errors in one line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import cli, gpu, settings
-from benchmarks import command as command
-from benchmarks.implementations import known
+from benchmarks import cli, command, gpu, settings
+from benchmarks.implementations import KNOWN
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, Row, as_content
@@ -28,8 +27,9 @@ from benchmarks.shapes import CPU_TABLE, SWEEPS
 from crosscheck.report.json import read_json, write_json
 from tests import ROOT
 from tests.benchmarks.test_measurement import WRONG
+from tests.support.libraries import without_library
 
-# Two runs each: a single call that takes longer than --seconds would get one, and a busy machine can make it so.
+# Two runs each. A call that takes longer than --seconds would get one, which may happen on a busy machine.
 SMALL = ("--shape", "6,2,3,5", "--runs", "2", "--seconds", "60")
 TWO = ("--only", "jax_lstm", "--only", "torch.nn.LSTM")
 
@@ -89,7 +89,7 @@ WRITES = {"from_file", "json_file", "plot", "brief", "list_implementations"}
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Every plan that would have been carried out."""
+    """Return every plan that would have been carried out."""
     plans = []
     monkeypatch.setattr(command, "use_threads", lambda count: None)
     monkeypatch.setattr(command, "_measure", lambda plan, file: plans.append(plan) or Result(()))
@@ -107,15 +107,15 @@ def test_the_recorded_command_plans_the_same_run_again(names, planned):
 
 
 def test_every_option_that_decides_what_is_measured_is_recorded():
-    """One that the command line gets and a record forgets would be in neither table."""
+    """An option that a record forgets would be in neither table."""
     assert inspect.signature(cli.bench).parameters.keys() == VALUES.keys() | WRITES
     defaults = {name: given.default for name, given in inspect.signature(cli.bench).parameters.items()}
     for field in dataclasses.fields(Options):
         assert (defaults[field.name] or ()) == (field.default or ())
 
 
-def test_in_brief_it_prints_and_draws_training_alone(tmp_path):
-    """From the file of results that stands in the repository."""
+def test_brief_prints_and_draws_only_training(tmp_path):
+    """From the results in the repository."""
     from PIL import Image
 
     plot = tmp_path / "brief.png"
@@ -144,20 +144,20 @@ def test_a_brief_result_needs_torch(tmp_path):
 
 def test_ours_being_wrong_is_exit_1_and_anothers_is_not(monkeypatch):
     wrong = WRONG["gate order"]
-    monkeypatch.setitem(known(), "jax_lstm", type(wrong)("jax_lstm", wrong.package, "", wrong.ready))
+    monkeypatch.setitem(KNOWN, "jax_lstm", type(wrong)("jax_lstm", wrong.package, "", wrong.ready))
     done = bench(*SMALL, *TWO, "--work", "forward")
     assert done.exit_code == 1
     assert "computes something else: y is off by" in done.stdout.rstrip().splitlines()[-1]
     monkeypatch.undo()
-    monkeypatch.setitem(known(), "haiku", type(wrong)("haiku", "dm-haiku", "", wrong.ready))
+    monkeypatch.setitem(KNOWN, "haiku", type(wrong)("haiku", "dm-haiku", "", wrong.ready))
     done = bench(*SMALL, "--only", "jax_lstm", "--only", "haiku", "--work", "forward")
     assert done.exit_code == 0
     assert "computes something else" in done.stdout
 
 
 def test_ours_that_cannot_run_is_exit_2(monkeypatch):
-    broken = known()["jax_lstm"]
-    monkeypatch.setitem(known(), "jax_lstm", type(broken)("jax_lstm", "jax-lstm", "", lambda work: 1 / 0))
+    broken = KNOWN["jax_lstm"]
+    monkeypatch.setitem(KNOWN, "jax_lstm", type(broken)("jax_lstm", "jax-lstm", "", lambda work: 1 / 0))
     done = bench(*SMALL, *TWO, "--work", "forward")
     assert done.exit_code == 2
     assert "ZeroDivisionError: division by zero" in done.stdout
@@ -166,7 +166,7 @@ def test_ours_that_cannot_run_is_exit_2(monkeypatch):
 def test_it_lists_implementations_and_shapes():
     done = bench("--list")
     assert done.exit_code == 0
-    assert all(f"\n{name} " in "\n" + done.stdout for name in known())
+    assert all(f"\n{name} " in "\n" + done.stdout for name in KNOWN)
     assert all(str(shape) in done.stdout for shape in CPU_TABLE)
     swept = bench("--list", "--sweep", "H", "--only", "haiku")
     assert all(str(shape) in swept.stdout for shape in SWEEPS["H"])
@@ -254,16 +254,16 @@ def test_threads_are_those_of_both_frameworks():
 
 
 def test_the_command_starts_no_device_before_it_confines_itself():
-    """JAX makes its pool of threads with its device, so nothing imported may have made one."""
+    """JAX makes its pool of threads with its device. So no import may make a device."""
     code = "import benchmarks.command; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_a_gpu_session_writes_each_table(tmp_path, capsys, monkeypatch):
-    """On the CPU, where TF32 is left out with its reason; without the libraries of the command line or of the peers."""
+    """On the CPU, where TF32 is left out with its reason. Other libraries are not installed."""
     for name in ("haiku", "equinox"):
-        monkeypatch.setitem(sys.modules, name, None)
+        without_library(monkeypatch, name)
     monkeypatch.setattr(gpu, "UNROLLED", (1, 2))
     monkeypatch.setattr(gpu, "PRECISIONS", ("float32", "tf32"))
     monkeypatch.setattr(gpu, "SLOW_TO_COMPILE", {"torch.compile", "jax_lstm lean", "jax_lstm chunks", "flax.nnx"})
@@ -274,7 +274,7 @@ def test_a_gpu_session_writes_each_table(tmp_path, capsys, monkeypatch):
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert "first-tf32: left out: --precision tf32 is a GPU's" in printed
-    assert "dm-haiku is not installed" in printed
+    assert "haiku is not installed" in printed
     assert all(row["error"] for row in json.loads((tmp_path / "correctness.json").read_text())["rows"])
     assert read_json(tmp_path / "first-float32.json", "bench")["rows"]
 

@@ -1,4 +1,4 @@
-"""Who is faster, of synthetic times: what is decided, what is not, and how many digits a ratio has."""
+"""Which of two synthetic series of times is faster: what is decided, what is not, and the digits of a ratio."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from benchmarks.comparison import Comparison, compare, quartiles, spread
+from benchmarks.conclusions import sentences
 from benchmarks.markdown import as_markdown
 from benchmarks.plot import draw
 from benchmarks.result import Result, Row
-from benchmarks.sentences import sentences
 from benchmarks.shapes import Shape
 from benchmarks.table import COLUMNS, tables, units
 from benchmarks.timing import LEAST_RUNS
 from crosscheck.report import png
 
-CALM = (0.98, 0.99, 1.0, 1.01, 1.02)
+STEADY = (0.98, 0.99, 1.0, 1.01, 1.02)
 WILD = (0.5, 0.7, 1.0, 1.4, 1.9)
 
 
@@ -38,15 +38,15 @@ def verdict(found: Comparison) -> str:
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        (times(CALM), times(CALM, 1.2), "faster"),
-        (times(CALM, 1.2), times(CALM), "slower"),
-        (times(CALM), times(CALM), "undecided"),
-        (times(CALM), times(CALM, 1.01), "undecided"),
+        (times(STEADY), times(STEADY, 1.2), "faster"),
+        (times(STEADY, 1.2), times(STEADY), "slower"),
+        (times(STEADY), times(STEADY), "undecided"),
+        (times(STEADY), times(STEADY, 1.01), "undecided"),
         (times(WILD), times(WILD, 1.3), "undecided"),  # a difference, and a wider spread
         (times(WILD), times(WILD, 5.0), "faster"),
-        (times(CALM), times(WILD, 1.3), "undecided"),  # a single spread is enough to doubt
-        ([*times(CALM[:-1]), 50.0], times(CALM, 1.2), "faster"),  # one run that was disturbed hides nothing
-        ([*times(CALM[1:]), 1e-3], times(CALM, 1.02), "undecided"),  # and shows nothing
+        (times(STEADY), times(WILD, 1.3), "undecided"),  # a single spread is enough to doubt
+        ([*times(STEADY[:-1]), 50.0], times(STEADY, 1.2), "faster"),  # one run that was disturbed hides nothing
+        ([*times(STEADY[1:]), 1e-3], times(STEADY, 1.02), "undecided"),  # and shows nothing
     ],
 )
 def test_what_differs_by_more_than_it_spreads_is_decided(first, second, expected, unit):
@@ -73,7 +73,7 @@ def test_too_few_runs_decide_nothing(own, others):
 
 @pytest.mark.parametrize("seconds", [(1.0, 1.01, 1.1, 5.0, 50.0), (0.1, 8.0, 9.9, 9.99, 10.0)])
 def test_a_spread_ends_where_the_runs_end(seconds):
-    """A notch goes below 0 where the quartiles are far apart, and no time does."""
+    """A notch goes below 0 if the quartiles are far apart. A time does not."""
     low, high = spread(seconds)
     assert min(seconds) <= low <= quartiles(seconds)[0]
     assert quartiles(seconds)[2] <= high <= max(seconds)
@@ -100,7 +100,7 @@ def test_equal_implementations_are_rarely_told_apart(runs, most):
         (1.568, 1.36, 1.71, "1.6"),
         (1.04, 1.02, 1.06, "1.04"),
         (1.04, 1.03999, 1.04001, "1.04"),  # two decimals are enough
-        (1.004, 1.003, 1.005, "1.004"),  # save here
+        (1.004, 1.003, 1.005, "1.004"),  # except here
         (1.00003, 0.99999, 1.1, "1.00"),
         (1.04, 1.04, 1.04, "1.04"),
         (1.4, 1.05, 12.0, "1.4"),  # the nearer end: a difference that was measured does not round away
@@ -136,7 +136,7 @@ UNDECIDED = (
 )
 
 
-def test_words_draw_no_conclusion_if_the_spread_is_wider_than_the_difference():
+def test_sentences_draw_no_conclusion_if_the_spread_is_wider_than_the_difference():
     first, second = sentences(Result(UNDECIDED))  # 1 ± 1.57 · 0.7 / √5 each, so 1.3 times 0.51 / 1.49 to 1.49 / 0.51
     assert first == (
         "no difference between jax_lstm and torch.nn.LSTM was measured in 1 of 1: "
@@ -145,9 +145,9 @@ def test_words_draw_no_conclusion_if_the_spread_is_wider_than_the_difference():
     assert "jax_lstm and haiku was measured in 1 of 1" in second
 
 
-def test_words_tell_decided_undecided_and_unknown_apart():
-    rows = [row("jax_lstm", times(CALM, 2e-3), place) for place in PLACES]
-    torchs = (times(CALM, 1e-3), times(CALM, 2.01e-3), [1.0])
+def test_sentences_tell_decided_undecided_and_unknown_apart():
+    rows = [row("jax_lstm", times(STEADY, 2e-3), place) for place in PLACES]
+    torchs = (times(STEADY, 1e-3), times(STEADY, 2.01e-3), [1.0])
     rows += [row("torch.nn.LSTM", seconds, place) for place, seconds in zip(PLACES, torchs, strict=True)]
     assert sentences(Result(tuple(rows))) == [
         "jax_lstm is slower than torch.nn.LSTM in 1 of 3: 5,2,3,4 training (2.00 times its time)",
@@ -156,17 +156,19 @@ def test_words_tell_decided_undecided_and_unknown_apart():
         "too few runs, under 5, to compare jax_lstm with torch.nn.LSTM in 1 of 3: "
         "17,2,3,4 training (2.00 ms beside 1.00 s)",
     ]
-    many = Result((row("jax_lstm", times(CALM, 1e-3)), row("torch.nn.LSTM", times(WILD, 0.92092))))
+    many = Result((row("jax_lstm", times(STEADY, 1e-3)), row("torch.nn.LSTM", times(WILD, 0.92092))))
     assert sentences(many) == ["jax_lstm is faster than torch.nn.LSTM in 1 of 1: torch.nn.LSTM takes 900 times as long"]
 
 
 def test_a_loss_is_marked_only_if_it_was_measured():
-    """Bold in the brief table, red in the plot; both take the same figure, with the same digits."""
+    """It is bold in the brief table and red in the plot. Both have the same figure with the same digits."""
     table, _, *told = as_markdown(Result(UNDECIDED)).split("\n\n")
     assert "**" not in table
     assert told[0].startswith("no difference between")
     assert [text.get_color() for text in draw(Result(UNDECIDED)).axes[0].texts] == [png.TEXT]
-    clear = Result((row("jax_lstm", times(CALM, 1.3)), row("torch.nn.LSTM", CALM), row("haiku", times(CALM, 0.9))))
+    clear = Result(
+        (row("jax_lstm", times(STEADY, 1.3)), row("torch.nn.LSTM", STEADY), row("haiku", times(STEADY, 0.9)))
+    )
     line = as_markdown(clear).splitlines()[2]
     assert [cell.strip() for cell in line.split("|")[4:6]] == ["**1.30**", "**0.90**"]
     (said,) = draw(clear).axes[0].texts

@@ -1,4 +1,4 @@
-"""The bench measures the same work: every implementation computes what torch does, and what does not is refused."""
+"""The benchmark measures the same work: an implementation that computes something else than torch is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from tests.support.requirements import need
 need("torch")
 
 import os
-import sys
 from pathlib import Path
 
 import jax
@@ -21,8 +20,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import jax_lstm
 from benchmarks.agreement import limit, worst
-from benchmarks.implementation import Implementation, Missing
-from benchmarks.implementations import choose, jax_cudnn, known, torch_compiled
+from benchmarks.implementation import Implementation
+from benchmarks.implementations import KNOWN, choose, torch_lstm
 from benchmarks.implementations.jax_lstm import ours
 from benchmarks.jax_program import ready_jax
 from benchmarks.measurement import measure
@@ -30,7 +29,8 @@ from benchmarks.settings import measuring
 from benchmarks.shapes import Shape
 from benchmarks.timing import Clock
 from benchmarks.work import FEATURES, KINDS, make_work, reference
-from jax_lstm import convert
+from crosscheck.libraries import NotSupported, jax_cudnn
+from tests.support.libraries import lstm_without_cudnn, without_library
 
 SHAPE = Shape(7, 3, 5, 4)
 OTHER_LIBRARIES = ["flax.linen", "flax.nnx", "haiku", "equinox"]
@@ -52,7 +52,7 @@ WORKS = [  # a training step has the forward pass in it
 
 @pytest.mark.isa
 @pytest.mark.parametrize(("name", "kind"), WORKS)
-def test_a_implementation_does_the_same_work(name, kind):
+def test_an_implementation_does_the_same_work(name, kind):
     if name in ("haiku", "equinox"):
         need(name)
     (row,) = run(choose([name]), kind)
@@ -77,7 +77,7 @@ def test_a_feature_is_the_same_work_in_ours_and_torch(feature):
 
 @pytest.mark.isa
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_narrow_precision_is_used_on_all_sides(precision):
+def test_a_narrow_precision_is_used_by_every_implementation(precision):
     names = ["jax_lstm", "torch.nn.LSTM", "flax.linen", "flax.nnx"]
     for row in run(choose(names), "forward", precision=precision):
         assert not row.reason
@@ -130,10 +130,10 @@ def test_other_work_is_refused_and_not_timed(name):
 
 
 def test_gradients_come_back_by_torchs_names():
-    """Each bias of torch's has the whole gradient, though others keep one bias alone."""
+    """Each of torch's biases has the whole gradient, although others keep only one bias."""
     work = make_work(SHAPE, "training")
     with measuring("float32"):
-        ready = known()["flax.linen"].ready(work)
+        ready = KNOWN["flax.linen"].ready(work)
         got, expected = ready.read(ready.call()), reference(work)
     assert got.keys() == expected.keys() - {"y"}
     assert np.array_equal(got[Gradient("bias_ih_l0")], got[Gradient("bias_hh_l0")])
@@ -147,7 +147,7 @@ def test_gradients_come_back_by_torchs_names():
 
 
 def refuse(work):
-    raise Missing("has no such thing")
+    raise NotSupported("has no such thing")
 
 
 def explode(work):
@@ -179,9 +179,9 @@ def test_what_is_missing_is_a_row_and_stops_no_other():
 
 @pytest.mark.parametrize("library", ["haiku", "equinox"])
 def test_a_library_that_is_not_there_is_missing(library, monkeypatch):
-    monkeypatch.setitem(sys.modules, library, None)
+    without_library(monkeypatch, library)
     (row,) = run(choose([library]), "forward")
-    assert row.reason.endswith("is not installed")
+    assert f"{library} is not installed; " in row.reason
 
 
 def test_what_only_a_gpu_has_and_what_would_take_too_long_is_missing():
@@ -209,7 +209,7 @@ def test_torch_compiles_the_step():
 @pytest.mark.slow
 @of_torchs_compiler
 def test_torch_compiles_anew_each_time(monkeypatch, tmp_path):
-    """It reads no program of an earlier run, and never reaches torch's limit on the programs of one function."""
+    """It reads no program of an earlier run, and does not reach torch's limit on the programs of one function."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         for batch in (2, 3):
@@ -229,7 +229,7 @@ def test_what_torchs_compiler_said_is_the_reason_and_no_file_is_left(monkeypatch
         assert folders[0].is_dir()
         raise torch._dynamo.exc.TorchDynamoException(said)
 
-    monkeypatch.setattr(torch_compiled, "ready_torch", fail)
+    monkeypatch.setattr(torch_lstm, "ready_torch", fail)
     (row,) = run(choose(["torch.compile"]), "forward")
     assert row.reason == "torch.compile failed: backend='inductor' raised: CppCompileError: C++ compile error"
     assert not folders[0].exists()
@@ -259,18 +259,14 @@ def test_jax_compiles_anew_each_time(tmp_path):
 
 @pytest.mark.parametrize("feature", ["plain", "layers", "bidirectional"])
 def test_cudnns_weights_from_jax(feature, monkeypatch):
-    """By JAX's own stand-in for cuDNN, in the order in which JAX unpacks the flat vector."""
+    """By JAX's reference of cuDNN, in the order in which JAX unpacks the flat vector."""
     work = make_work(SHAPE, "forward", feature)
 
-    def stand_in(x, h, c, weights, lengths, inputs, hidden, layers, dropout, bidirectional, precision):
-        assert weights.size == rnn.get_num_params_in_lstm(inputs, hidden, layers, bidirectional)
-        unpacked = rnn.unpack_lstm_weights(weights, inputs, hidden, layers, bidirectional)
-        return rnn.lstm_ref(x, h, c, *unpacked, lengths, inputs, hidden, layers, dropout, bidirectional)
-
-    monkeypatch.setattr(rnn, "lstm", stand_in)
+    monkeypatch.setattr(rnn, "lstm", lstm_without_cudnn)
+    adapter = jax_cudnn.adapter(work.case)
     with measuring("float32"):
-        weights = convert.to_cudnn({name: jnp.asarray(a) for name, a in work.weights.items()})
-        y = jax.jit(lambda w, x: jax_cudnn.outputs(work, w, x))(weights, jnp.asarray(work.x.swapaxes(0, 1)))
+        weights = adapter.write({name: jnp.asarray(a) for name, a in work.weights.items()})
+        y, *_ = jax.jit(lambda w, x: adapter.run(w, x, None, None))(weights, jnp.asarray(work.x.swapaxes(0, 1)))
         np.testing.assert_allclose(y.swapaxes(0, 1), reference(work)["y"], rtol=0, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""benchmarks/pipeline.py: the pipeline is the same function as one device's stack, and hands over once a tick."""
+"""benchmarks/pipeline.py: the pipeline is the same function as the stack on one device."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def test_all_ways_give_the_outputs_and_gradients_of_one_device(ways):
     assert largest_difference(ways, LAYERS, D) < 1e-13  # roundings of float64
 
 
-@pytest.mark.parametrize("part", ["weights", "x"])
-def test_a_wrong_way_is_seen(ways, part):
+@pytest.mark.parametrize("array", ["weights", "x"])
+def test_a_wrong_way_is_seen(ways, array):
     run, params, x = ways["pipeline, 3 chunks"]
     wrong = {
         "weights": lambda params, x: run(params | {"bias_ih": params["bias_ih"] * (1 + 1e-9)}, x),
         "x": lambda params, x: run(params, x.at[:, -1, -1].multiply(1 + 1e-9)),
-    }[part]
+    }[array]
     assert largest_difference({"one device": ways["one device"], "wrong": (wrong, params, x)}, LAYERS, D) > 1e-12
 
 
-def test_the_pipeline_hands_over_once_a_tick(ways):
+def test_the_pipeline_hands_over_once_per_tick(ways):
     run, params, x = ways["pipeline, 3 chunks"]
     found = crosscheck.find_collectives(jax.jit(run).lower(params, x).compile())
     inside = [(c.operation, c.shape, c.loops) for c in found if c.loops]

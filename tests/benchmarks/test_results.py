@@ -1,4 +1,4 @@
-"""The bench's arithmetic: turns by a clock that the test holds, medians and spreads, tables, words, the plot."""
+"""The benchmark's arithmetic: turns by a fake clock, medians and spreads, tables, sentences, the plot."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import random
 
 import pytest
 
+from benchmarks.conclusions import sentences
 from benchmarks.markdown import as_markdown
 from benchmarks.plot import TALLEST, draw, write_png
 from benchmarks.result import Result, Row, as_content, from_content
-from benchmarks.sentences import sentences
 from benchmarks.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
 from benchmarks.table import COLUMNS, as_text, duration, size, tables
 from benchmarks.timing import LEAST_RUNS, Clock, interleave
@@ -60,7 +60,7 @@ def test_each_round_has_each_implementation_once_in_changing_order():
 
 
 def test_only_the_last_call_of_a_turn_is_timed():
-    """A short call is repeated for the settling time first; before a long one the machine rests."""
+    """A short call is repeated for the settling time first. Before a long one the machine rests."""
     fake = FakeTime(settle=1.0, rest=7.0)
     calls = {"short": fake.call("short", 0.25), "long": fake.call("long", 2.0)}
     found = interleave(calls, {"short": 0.25, "long": 2.0}, most_runs=3, budget=1e9, clock=fake.clock)
@@ -75,7 +75,7 @@ def test_only_the_last_call_of_a_turn_is_timed():
     ("cost", "budget", "runs"), [(1.0, 3.0, LEAST_RUNS), (1.0, 20.0, 20), (1.0, 1e9, 50), (4.0, 3.0, 1)]
 )
 def test_the_budget_ends_it_but_each_has_its_least_runs(cost, budget, runs):
-    """Save one whose single run is longer than the budget."""
+    """A call that is longer than the budget gets one run."""
     fake = FakeTime()
     found = interleave({"a": fake.call("a", cost)}, {"a": cost}, most_runs=50, budget=budget, clock=fake.clock)
     assert len(found["a"].seconds) == runs
@@ -107,7 +107,7 @@ def test_median_quartiles_and_spread():
 
 
 def steady(name, milliseconds, **more):
-    """As many runs as a comparison needs, all alike."""
+    """Return a row with as many equal runs as a comparison needs."""
     return row(name, *[milliseconds] * LEAST_RUNS, **more)
 
 
@@ -140,7 +140,7 @@ def test_a_table_says_time_ratio_memory_and_reasons():
     assert len({line.index("s  ") for line in text[2:5]}) == 1
 
 
-def test_words_say_losses_like_wins():
+def test_sentences_tell_losses_and_wins_alike():
     assert sentences(RESULT) == [
         "jax_lstm is slower than torch.nn.LSTM in 1 of 2: 10,2,3,4 training (2.00 times its time)",
         "jax_lstm is faster than torch.nn.LSTM in 1 of 2: torch.nn.LSTM takes 4.00 times as long",
@@ -186,8 +186,8 @@ def test_an_infinite_error_comes_back_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[], {}, {"rows": [{}]}, {"rows": 3}])
-def test_what_is_no_result_is_refused(content):
-    with pytest.raises(ValueError, match="result of python -m benchmarks"):
+def test_content_that_is_no_result_is_refused(content):
+    with pytest.raises(ValueError, match="is a damaged result"):
         from_content(content)
 
 
@@ -211,7 +211,7 @@ def bars_of(axes):
 
 
 def test_bars_are_in_units_of_torch_and_say_ours():
-    """Each beside the others of its shape; ours with its figure, in red where it is a loss; very tall ones cut."""
+    """Each stands beside the others of its shape. Ours has its figure, red if it is a loss. Very tall ones are cut."""
     rows = (*ROWS[:7], steady("equinox", 40.0, shape=SHAPES[1]), steady("torch.nn.LSTM", 10.0, kind="forward"), ROWS[7])
     training, forward = draw(Result(rows)).axes
     bars = bars_of(training)
@@ -246,7 +246,7 @@ def test_without_torch_bars_are_in_units_of_ours_and_without_ours_times(names, u
     assert [line.get_label() for line in training.lines] == ["jax_lstm"] * (unit == "ours")
 
 
-def test_in_brief_losses_are_bold_and_nothing_is_left_unsaid():
+def test_the_brief_table_has_bold_losses_and_says_what_is_missing():
     flax = (steady("flax.linen", 4.0, memory=4 << 20), steady("flax.linen", 9.0, shape=SHAPES[1], memory=2 << 20))
     ours = steady("jax_lstm", 6.0, shape=SHAPES[1], memory=3 << 20)
     rows = (*ROWS[:4], ours, steady("jax_lstm lean", 9.0, shape=SHAPES[1]), *ROWS[5:], *flax)
@@ -267,7 +267,7 @@ def test_in_brief_losses_are_bold_and_nothing_is_left_unsaid():
     ]
 
 
-def test_in_brief_a_shape_without_torch_has_no_ratios():
+def test_the_brief_table_has_no_ratios_for_a_shape_without_torch():
     rows = (row("torch.nn.LSTM", 1.0), row("jax_lstm", 2.0), row("jax_lstm", 1234.5, shape=SHAPES[1]))
     lines = as_markdown(Result(rows)).splitlines()
     assert lines[3].replace(" ", "") == "|100,1,3,4|-|1,234|-|-|"

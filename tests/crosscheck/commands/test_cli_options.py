@@ -42,7 +42,7 @@ def help_of(name: str) -> str:
 def test_the_choices_are_those_of_the_tables():
     need("torch")
     from benchmarks import work
-    from benchmarks.implementations import known
+    from benchmarks.implementations import KNOWN
     from benchmarks.shapes import SWEEPS
     from crosscheck.commands.train import DTYPES
     from crosscheck.lstm.cases import CASES
@@ -52,7 +52,7 @@ def test_the_choices_are_those_of_the_tables():
     assert tuple(CASES) == choices.CASES
     assert tuple(matrix_cases()) == choices.MATRIX_CASES
     assert choices.IMPLEMENTATIONS == ALL
-    assert tuple(known()) == benchmarks.IMPLEMENTATIONS
+    assert tuple(KNOWN) == benchmarks.IMPLEMENTATIONS
     assert benchmarks.WORK == work.KINDS
     for choice, table in (
         (benchmarks.Feature, work.FEATURES),

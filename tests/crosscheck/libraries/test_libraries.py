@@ -1,4 +1,4 @@
-"""Other libraries as sides: right ones agree, wrong conversions are seen, and what has no answer says why."""
+"""Other libraries: right ones agree, wrong conversions are seen, and a library without an answer says why."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ import pytest
 
 from crosscheck.core.finding import Outcome
 from crosscheck.core.problem import Gradient, is_gradient
-from crosscheck.libraries import OTHER_LIBRARIES, NotInstalled, NotSupported, implementations_named
-from crosscheck.libraries import implementation as sides
+from crosscheck.libraries import (
+    OTHER_LIBRARIES,
+    Implementation,
+    NotInstalled,
+    NotSupported,
+    implementations_named,
+)
 from crosscheck.lstm.cases import CASES, RecurrentCase, TextCase
 from crosscheck.suite import runs as suite
 from crosscheck.suite.measured_case import assess_implementation, measure_case
 from crosscheck.suite.runs import run_implementations
 from jax_lstm import convert
 from jax_lstm.convert import gates
+from tests.support.libraries import without_library
 
 PLAIN = RecurrentCase("plain", "", 3, 6, 4, 5)
 NEEDED = {"haiku": "haiku", "equinox": "equinox", "keras": "keras", "onnxruntime": "onnxruntime"}
@@ -29,14 +35,14 @@ FLAX = [name for name in OTHER_LIBRARIES if name.startswith("flax")]
 JAX = [*FLAX, "haiku", "equinox"]
 
 
-def need_peer(name):
-    """Not by importing it: Keras takes its backend from the environment at that moment."""
+def need_library(name):
+    """Skip without importing the library: Keras takes its backend from the environment at its import."""
     if name in NEEDED and find_spec(NEEDED[name]) is None:
         pytest.skip(f"{name} is of the extra 'peers', which is not installed")
 
 
 def outputs_only(case):
-    """The runner of jax_lstm without its gradients."""
+    """Return the runner of jax_lstm without its gradients."""
     run = implementations_named(["jax_lstm"])[0].runner(case)
     return lambda problem, dtype: {n: a for n, a in run(problem, dtype).items() if not is_gradient(n)}
 
@@ -48,7 +54,7 @@ def measured():
 
 @pytest.mark.parametrize("name", [*JAX, "torch.nn.LSTM/native"])
 def test_a_right_library_agrees_in_outputs_and_gradients(name, measured):
-    need_peer(name)
+    need_library(name)
     verdict = assess_implementation(measured, OTHER_LIBRARIES[name], explain=False)
     assert verdict.ok, str(verdict)
     assert {f.quantity for f in verdict.findings} == set(measured.reference.truth)
@@ -79,9 +85,9 @@ SUPPORTED = {
     "feature", [pytest.param(name, marks=pytest.mark.slow if name == "layers" else []) for name in CASE_OF]
 )
 def test_what_each_library_has(feature):
-    """In one go a feature, so that truth and condition are measured once."""
+    """All libraries in one run per feature, so that truth and condition are measured once."""
     for name in SUPPORTED:
-        need_peer(name)
+        need_library(name)
     case = replace(CASE_OF[feature], name=feature)
     found = run_implementations(case, tuple(SUPPORTED), explain=False)
     assert all(result.ok for result in found.judged), [str(r.verdict) for r in found.judged if not r.ok]
@@ -94,9 +100,9 @@ SLOW = [pytest.param(feature, marks=pytest.mark.slow) for feature in ("layers", 
 
 
 @pytest.mark.parametrize("feature", ["lengths", *SLOW])
-def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
-    """docs/findings has why: its tanh. So the float64 check disagrees, and by the size of one float32 rounding."""
-    need_peer("keras")
+def test_keras_agrees_in_float32_and_does_not_compute_in_float64(feature):
+    """docs/findings has the reason: its tanh. The float64 check disagrees by the size of one float32 rounding."""
+    need_library("keras")
     measured = measure_case(replace(CASE_OF[feature], name=feature))
     assert assess_implementation(measured, replace(OTHER_LIBRARIES["keras"], dtypes=("float32",)), explain=False).ok
     verdict = assess_implementation(measured, OTHER_LIBRARIES["keras"], explain=False)
@@ -106,15 +112,15 @@ def test_keras_agrees_in_float32_and_its_float64_is_none(feature):
 
 @pytest.mark.parametrize("name", ["flax.linen", "haiku", "equinox"])
 @pytest.mark.parametrize("case", [CASES["projection"], CASES["rnn-tanh"]], ids=["projection", "rnn"])
-def test_what_no_library_has(name, case):
-    need_peer(name)
+def test_no_library_has_a_projection_or_an_rnn_here(name, case):
+    need_library(name)
     with pytest.raises(NotSupported, match=r"no projection|for LSTMs"):
         OTHER_LIBRARIES[name].runner(case)
 
 
 @pytest.mark.parametrize("name", [name for name in FLAX if "LSTMCell" not in name])
-def test_flax_is_wrong_on_a_row_of_length_0_alone(name):
-    """Its h_n and c_n are those of the padding; every other row is right."""
+def test_flax_is_wrong_only_on_a_row_of_length_0(name):
+    """Its h_n and c_n are computed from the padding. Every other row is right."""
     case = replace(PLAIN, lengths=(6, 0, 4))
     run = OTHER_LIBRARIES[name].runner(case)(case.problem, "float64")
     truth = measure_case(case).reference.truth
@@ -124,12 +130,12 @@ def test_flax_is_wrong_on_a_row_of_length_0_alone(name):
         assert max(off[0], off[2]) < 1e-13
 
 
-def test_a_wrong_converter_is_a_wrong_side(measured, monkeypatch):
-    """i and f swapped on the way to Flax: the judge sees it, and says what it is."""
+def test_a_wrong_converter_shows_as_a_wrong_library(measured, monkeypatch):
+    """i and f are swapped on the way to Flax. The judge sees it, and the diagnosis names it."""
     original = convert.to_flax
 
     def wrong(params, **options):
-        swapped = {name: gates.reordered(a, "ifgo", "figo") for name, a in params.items()}
+        swapped = {name: gates.reorder(a, "ifgo", "figo") for name, a in params.items()}
         return original(swapped, **options)
 
     monkeypatch.setattr(convert, "to_flax", wrong)
@@ -138,9 +144,9 @@ def test_a_wrong_converter_is_a_wrong_side(measured, monkeypatch):
     assert "f i g o" in " ".join(verdict.diagnosis)
 
 
-def test_a_side_without_gradients_or_float64_says_so(measured):
+def test_an_implementation_without_gradients_or_float64_says_so(measured):
     def judged(runner, **kind):
-        return assess_implementation(measured, sides.Implementation("forward", runner, **kind))
+        return assess_implementation(measured, Implementation("forward", runner, **kind))
 
     verdict = judged(outputs_only, dtypes=("float32",), gradients=False)
     assert verdict.ok
@@ -151,43 +157,43 @@ def test_a_side_without_gradients_or_float64_says_so(measured):
     assert judged(outputs_only).outcome is Outcome.DISAGREE  # it claims gradients and gives none
 
 
-def test_a_side_without_float64_is_not_said_to_agree_there(measured):
-    """Its cause is not a lost precision in float32 alone: nothing is known of float64."""
+def test_an_implementation_without_float64_is_not_said_to_agree_there(measured):
+    """The cause is not a loss of precision only in float32: nothing is known of float64."""
     run = implementations_named(["jax_lstm"])[0].runner(PLAIN)
 
     def wrong(case):
         return lambda problem, dtype: {n: a + (n == "h_n") for n, a in run(problem, dtype).items()}
 
     for dtypes, words in ((("float32",), "'h_n' differs"), (("float64", "float32"), "'h_n' differs")):
-        verdict = assess_implementation(measured, sides.Implementation("wrong", wrong, dtypes=dtypes), explain=False)
+        verdict = assess_implementation(measured, Implementation("wrong", wrong, dtypes=dtypes), explain=False)
         assert verdict.outcome is Outcome.DISAGREE
         assert words in verdict.cause
 
 
-def test_vacuous_is_not_settled_by_a_lane_that_was_not_run():
-    """Only the truth itself may do without the float64 check."""
+def test_vacuous_is_not_settled_by_a_check_that_did_not_run():
+    """Only the truth itself needs no float64 check."""
     case = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last")
     measured = measure_case(case)
     ours = implementations_named(["jax_lstm"])[0]
-    without_a = assess_implementation(measured, replace(ours, name="float32 alone", dtypes=("float32",)), explain=False)
+    only_float32 = assess_implementation(
+        measured, replace(ours, name="only float32", dtypes=("float32",)), explain=False
+    )
     truth = assess_implementation(measured, implementations_named(["torch.nn.LSTM"])[0], explain=False)
     rest = lambda verdict: sum(
         int(f.rows.rest.sum()) for f in verdict.findings if f.quantity == Gradient("x") and f.rows
     )
-    assert rest(without_a) > rest(truth)
+    assert rest(only_float32) > rest(truth)
 
 
-def test_a_control_is_expected_to_agree_where_a_side_has_no_gradients(monkeypatch):
-    """Only the gradients of the control vanish: a side that has outputs only agrees, and that is as expected."""
+def test_a_control_is_expected_to_agree_if_an_implementation_has_no_gradients(monkeypatch):
+    """Only the gradients of the control vanish. So an implementation with only outputs agrees, as expected."""
 
     def wrong(case):
         run = outputs_only(case)
         return lambda problem, dtype: {n: a + (n == "c_n") for n, a in run(problem, dtype).items()}
 
     for name, runner in (("outputs only", outputs_only), ("wrong", wrong)):
-        monkeypatch.setitem(
-            OTHER_LIBRARIES, name, sides.Implementation(name, runner, dtypes=("float32",), gradients=False)
-        )
+        monkeypatch.setitem(OTHER_LIBRARIES, name, Implementation(name, runner, dtypes=("float32",), gradients=False))
     faded = RecurrentCase("faded", "", 2, 2_500, 3, 4, loss="last", expect=Outcome.VACUOUS)
     found = {
         r.implementation: r
@@ -202,26 +208,26 @@ def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
     def crash(case):
         raise RuntimeError("out of memory\nand more lines")
 
-    monkeypatch.setitem(OTHER_LIBRARIES, "haiku", sides.Implementation("haiku", crash))
+    monkeypatch.setitem(OTHER_LIBRARIES, "haiku", Implementation("haiku", crash))
     found = run_implementations(PLAIN, ["jax_lstm", "haiku"], explain=False)
     assert [(e.implementation, e.what, e.reason) for e in found.without] == [
         ("haiku", "could not run", "out of memory")
     ]
-    monkeypatch.setitem(suite.STANDARD, "jax_lstm", sides.Implementation("jax_lstm", crash))
+    monkeypatch.setitem(suite.STANDARD, "jax_lstm", Implementation("jax_lstm", crash))
     with pytest.raises(RuntimeError, match="out of memory"):
         run_implementations(PLAIN, ["jax_lstm"], explain=False)
 
 
 def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("crosscheck.libraries.find_spec", lambda name: None)
-    with pytest.raises(NotInstalled, match=r"no module 'haiku'; pip install 'jax-lstm\[peers\]'"):
+    without_library(monkeypatch, "haiku")
+    with pytest.raises(NotInstalled, match=r"haiku is not installed; pip install 'jax-lstm\[peers\]'"):
         OTHER_LIBRARIES["haiku"].runner(PLAIN)
 
 
-def test_sides_are_chosen_by_name_or_by_what_names_begin_with():
-    assert [side.name for side in implementations_named(["flax"])] == FLAX
-    assert [side.name for side in implementations_named(["keras", " haiku", "keras"])] == ["keras", "haiku"]
-    assert [side.name for side in implementations_named(["torch"])] == ["torch.nn.LSTM", "torch.nn.LSTM/native"]
+def test_implementations_are_chosen_by_name_or_by_the_beginning_of_a_name():
+    assert [each.name for each in implementations_named(["flax"])] == FLAX
+    assert [each.name for each in implementations_named(["keras", " haiku", "keras"])] == ["keras", "haiku"]
+    assert [each.name for each in implementations_named(["torch"])] == ["torch.nn.LSTM", "torch.nn.LSTM/native"]
     for wrong in ("tensorflow", "", "fla"):
         with pytest.raises(ValueError, match=rf"unknown implementation '{wrong}'; known: jax_lstm, .*, onnxruntime"):
             implementations_named([wrong])

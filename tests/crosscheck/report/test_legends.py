@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import plot as bench_plot
-from benchmarks.implementations import known
+from benchmarks.implementations import KNOWN
 from benchmarks.result import Result, Row
 from benchmarks.shapes import Shape
 from crosscheck.core.finding import SEVERITY
@@ -71,7 +71,7 @@ def test_of_the_losses(drawn, sides):
 
 
 def test_of_the_benchmarks_bars_and_curves():
-    names = [*known(), "jax_lstm unroll=4"]
+    names = [*KNOWN, "jax_lstm unroll=4"]
     assert len(names) > 10
     for sweep in ("", "T"):
         rows = tuple(
