@@ -90,7 +90,7 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
                 ready = ours.ready(work)
                 quantity, error = worst(work, reference(work, dtype=torch.float64), ready.read(ready.call()))
         except Exception as raised:  # it is reported, and the tables may still say where it works
-            quantity, error = f"{type(raised).__name__}: {raised}".splitlines()[0], math.inf
+            quantity, error = f"{type(raised).__name__}: {first_line(raised)}", math.inf
         found.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
         print("right" if error <= limit(work) else "WRONG", *found[-1], flush=True)
     names = ("shape", "feature", "precision", "quantity", "error", "limit")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from crosscheck.core.errors import first_line
 from crosscheck.core.finding import Outcome, worst
 from crosscheck.core.processes import run_all
 from crosscheck.core.verdict import Verdict
@@ -122,8 +123,7 @@ def run_implementations(case: Case, names: Sequence[str], reproduce: str = "", e
         except Exception as error:
             if not is_other:  # only other libraries may lack an answer
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            results.without.append(NoResult(case.name, implementation.name, _kind(error), reason))
+            results.without.append(NoResult(case.name, implementation.name, _kind(error), first_line(error)))
             continue
         seconds = shared + time.perf_counter() - started
         command = reproduce or f"crosscheck --case {case.name}" + f" --against {implementation.name}" * is_other
