@@ -38,6 +38,7 @@ from benchmarks.settings import measuring, record
 from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
 from benchmarks.table import as_text, tables
 from benchmarks.work import make_work, reference
+from crosscheck.core.errors import first_line
 from crosscheck.report.json import write_json
 from jax_lstm._src.files import write_whole
 

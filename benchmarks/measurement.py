@@ -17,6 +17,7 @@ from benchmarks.result import Row
 from benchmarks.settings import measuring
 from benchmarks.timing import Clock, interleave
 from benchmarks.work import Arrays, Work, reference
+from crosscheck.core.errors import first_line
 
 Say = Callable[[str], None]
 

@@ -1,25 +1,28 @@
-"""The reference with a fault: torch_ref.LSTM, called as ever, with the fault's hooks in their places."""
+"""The reference with a fault: torch_ref.LSTM with the fault's hooks in their places."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 import torch_ref
-from crosscheck.core.problem import Results
+from crosscheck.core.problem import Problem, Results
 from crosscheck.core.torch_runner import run_torch
-from crosscheck.faults.fault import At, Fault, Params, State, steps_of
+from crosscheck.faults.fault import At, Fault, Params, SequenceAndState, State, steps_of
 from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import Weights
 from torch_ref.loop import run
 
+States: TypeAlias = tuple[Tensor, ...]  # of any cell, as torch_ref has them
+
 
 class FaultyLSTM(torch_ref.LSTM):
-    """``forward(x, (h_0, c_0))`` -> ``y, (h_n, c_n)`` in the case's layout; lengths are the case's."""
+    """``forward(x, (h_0, c_0))`` returns ``y, (h_n, c_n)`` in the layout of the case, with the lengths of the case."""
 
-    def __init__(self, fault: Fault, case: RecurrentCase):
+    def __init__(self, fault: Fault, case: RecurrentCase) -> None:
         super().__init__(
             case.input_size,
             case.hidden_size,
@@ -31,7 +34,7 @@ class FaultyLSTM(torch_ref.LSTM):
         self.fault, self.case = fault, case
         self._read: Params = {}
 
-    def forward(self, x: Tensor, hx: State):  # type: ignore[override]
+    def forward(self, x: Tensor, hx: State) -> SequenceAndState:  # type: ignore[override]
         fault, case = self.fault, self.case
         self._read = {name: getattr(self, name) for name in case.shapes()}
         if fault.weights is not None:
@@ -47,30 +50,34 @@ class FaultyLSTM(torch_ref.LSTM):
     def _weights(self, layer: int, suffix: str) -> Weights:
         return Weights(*(self._read.get(f"{name}_l{layer}{suffix}") for name in Weights._fields))  # type: ignore[arg-type]
 
-    def _run_row(self, layer, suffix, x, state, valid):
-        weights = self._weights(layer, suffix)
+    def _run_row(
+        self, layer: int, suffix: str, x: Tensor, state: States, valid: Tensor | None
+    ) -> tuple[Tensor, States]:
+        weights, h_and_c = self._weights(layer, suffix), cast(State, state)
         at = At(layer, bool(suffix), 0, steps_of(self.case))
 
-        def right(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> tuple[Tensor, State]:
-            return run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
+        def right(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> SequenceAndState:
+            y, last = run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
+            return y, cast(State, last)
 
         if self.fault.direction is None:
-            return right(x, state, valid, at.reverse)
-        return self.fault.direction(right, x, state, valid, at)
+            return right(x, h_and_c, valid, at.reverse)
+        return self.fault.direction(right, x, h_and_c, valid, at)
 
-    def _step_from(self, at: At, steps: int, reverse: bool) -> Callable[[Weights, Tensor, State], State]:
-        """The step of a loop over ``steps``, which tells the fault's own step the time."""
+    def _step_from(self, at: At, steps: int, reverse: bool) -> Callable[[Weights, Tensor, States], States]:
+        """Return the step of a loop over ``steps``, which tells the fault's own step the time."""
         faulty = self.fault.step
         if faulty is None:
             return self._step()
         times = iter(range(steps)[:: -1 if reverse else 1])
-        return lambda weights, x, state: faulty(weights, x, state, at._replace(t=next(times)))
+        return lambda weights, x, state: faulty(weights, x, cast(State, state), at._replace(t=next(times)))
 
 
 def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Results]:
-    """As the runner of a side: (problem, dtype, **options of run_torch) -> named outputs and gradients.
+    """Return the runner of the reference with a fault, for the problem of the case or one of the same shapes.
 
-    The problem is the case's, or one of the same shapes. Raises ValueError where the fault does not apply to the case.
+    Raises:
+      ValueError: the fault does not apply to the case.
     """
     lacking = fault.lacks(case)
     if lacking:
@@ -80,11 +87,11 @@ def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Results]:
         )
     module = FaultyLSTM(fault, case)
 
-    def call(module: torch.nn.Module, x: Tensor, states: State):
+    def call(module: torch.nn.Module, x: Tensor, states: State) -> Any:
         return module(x, states)
 
-    def run_fault(problem, dtype: str, **options) -> Results:
-        arrays = run_torch(module, problem, dtype, torch_fn=call, **options)
-        return arrays if fault.gradients is None else fault.gradients(arrays, case)
+    def run_fault(problem: Problem, dtype: str, **options: Any) -> Results:
+        results = run_torch(module, problem, dtype, torch_fn=call, **options)
+        return results if fault.gradients is None else fault.gradients(results, case)
 
     return run_fault

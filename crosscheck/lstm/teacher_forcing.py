@@ -56,7 +56,7 @@ def teacher_forced(case: RecurrentCase, problem: Problem, size: int) -> tuple[Re
     time_major = case.time_major and case.batch is not None
     small = replace(case, batch=x.shape[1], steps=size, time_major=time_major, lengths=lengths, loss="all")
     rng = np.random.default_rng([case.seed, size])
-    y = np.empty((*x.shape[:2], rows[0].states[0].shape[-1] * (2 if case.bidirectional else 1)))
+    y = np.empty((*x.shape[:2], rows[0].states[0].shape[-1] * len(case.suffixes)))
     if not time_major:
         x, y = x.swapaxes(0, 1), y.swapaxes(0, 1)
     starts_at = tuple(str(s) for s in starts)
