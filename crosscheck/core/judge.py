@@ -107,7 +107,7 @@ def _fades(finding: Finding) -> bool:
 
 
 def _check_linearity(problem: Problem, reference: Reference, run: Run, result: Results) -> list[Finding]:
-    """Check gradients at 2^20 times the cotangents, in float64. Quantities in which the reference is not linear pass."""
+    """Check gradients at 2^20 times the cotangents. Quantities in which the reference is not linear pass."""
     names = [name for name in result if is_gradient(name) and name in reference.truth]
     if not names:
         return []

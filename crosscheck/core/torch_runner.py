@@ -92,7 +92,7 @@ def run_torch(
 
 
 def _give_memory_back() -> None:
-    """Return freed memory to the system. The graph of a long sequence is millions of small blocks, which glibc keeps."""
+    """Return freed memory to the system. The graph of a long sequence is many small blocks, which glibc keeps."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

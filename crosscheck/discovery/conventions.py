@@ -20,7 +20,7 @@ class BiasRule(Enum):
 
     AS_STORED = (1, 1, 0, "")
     FORGET_PLUS_ONE = (1, 1, 1, "1 added to the forget gate's bias at run time")  # Haiku
-    FORGET_MINUS_ONE = (1, 1, -1, "1 taken off the forget gate's bias, as if stored for a cell that adds it")
+    FORGET_MINUS_ONE = (1, 1, -1, "1 subtracted from the forget gate's bias, as if stored for a cell that adds it")
     WITHOUT_HH = (1, 0, 0, "bias_hh ignored")
     WITHOUT_IH = (0, 1, 0, "bias_ih ignored")
     DOUBLED = (2, 2, 0, "the sum of the biases added twice")  # folded into one, and written to both places

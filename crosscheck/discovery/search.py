@@ -27,12 +27,7 @@ Cell = Callable[[Any, Any, tuple[Any, Any]], tuple[Any, Any]]
 
 
 def discover(
-    fn: Cell,
-    params_like: Any,
-    *,
-    input_size: int | None = None,
-    hidden_size: int | None = None,
-    seed: int = 0,
+    fn: Cell, params_like: Any, *, input_size: int | None = None, hidden_size: int | None = None, seed: int = 0
 ) -> WeightMap:
     """Finds the weight map of a black-box LSTM cell: layout, gate order, bias rule and state order.
 

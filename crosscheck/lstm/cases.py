@@ -81,6 +81,10 @@ class RecurrentCase:
         """The names of the states that a cell carries."""
         return ("h", "c") if self.kind == "lstm" else ("h",)
 
+    def first_steps(self, a: np.ndarray) -> np.ndarray:
+        """Return the first T steps of x or y of a longer sequence."""
+        return np.take(a, np.arange(self.steps), axis=self.time_axis)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the parameters' shapes by name, as torch declares them."""
         gates, out = (4 if self.kind == "lstm" else 1), self.output_size
