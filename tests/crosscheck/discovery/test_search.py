@@ -175,7 +175,7 @@ def test_what_is_no_such_cell_is_undecided(library):
     assert not found.decided
     assert found.error > 1e-5
     text = str(found)
-    assert text.startswith("Not decided: no one of ")
+    assert text.startswith("Not decided: none of ")
     assert f"{found.error:.1e}" in text
     for convert in (found.to_torch, found.from_torch):
         with pytest.raises(ValueError, match="is not decided and converts nothing"):
