@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import At, Run, SequenceAndState, State, StepHook, wrong_gradients
+from crosscheck.faults.fault import At, Run, SequenceAndState, StepHook, wrong_gradients
 from crosscheck.faults.parts import (
     bfloat16,
     on_parameters,
@@ -19,7 +19,7 @@ from crosscheck.faults.parts import (
     with_derivative,
 )
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights, lstm_step
+from torch_ref.cell import State, Weights, lstm_step
 
 HIGH_CLIP = 2.0**14  # far above what cotangents of unit size grow to, far below 2^20 times that
 LOW_CLIP = 0.5
@@ -31,7 +31,7 @@ def _detached(w: Weights) -> Weights:
 
 def _from(change: Callable[[Tensor, Tensor, At], State]) -> StepHook:
     """Return the step from another state, which ``change`` makes of h and c without changing their values."""
-    return lambda w, x, state, at: lstm_step(w, x, change(*state, at))
+    return lambda w, x, state, at: lstm_step(w, x, change(state[0], state[1], at))
 
 
 def _without_weight_gradients(where: Callable[[At], bool]) -> StepHook:

@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import At, State, wrong_outputs
+from crosscheck.faults.fault import At, wrong_outputs
 from crosscheck.faults.parts import cell_update, open_step, unchanged
-from torch_ref.cell import Weights
+from torch_ref.cell import State, Weights
 
 CELL_CLIP = 0.25  # c exceeds this within a few steps if inputs have unit size
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from crosscheck.core.finding import Precision
 from crosscheck.core.problem import Results
 from crosscheck.lstm.cases import Case, RecurrentCase
-from torch_ref.cell import Weights
+from torch_ref.cell import State, Weights
 
 
 class At(NamedTuple):
@@ -39,7 +39,6 @@ class At(NamedTuple):
     steps: int
 
 
-State: TypeAlias = tuple[Tensor, Tensor]  # h, c
 Params: TypeAlias = dict[str, Tensor]
 SequenceAndState: TypeAlias = tuple[Tensor, State]
 Run: TypeAlias = Callable[[Tensor, State, Tensor | None, bool], SequenceAndState]  # (x, state, valid, reverse)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +11,10 @@ from torch import Tensor
 import torch_ref
 from crosscheck.core.problem import Problem, Results
 from crosscheck.core.torch_runner import run_torch
-from crosscheck.faults.fault import At, Fault, Params, SequenceAndState, State, steps_of
+from crosscheck.faults.fault import At, Fault, Params, SequenceAndState, steps_of
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights
+from torch_ref.cell import State, Step, Weights
 from torch_ref.loop import run
-
-States: TypeAlias = tuple[Tensor, ...]  # of any cell, as torch_ref has them
 
 
 class FaultyLSTM(torch_ref.LSTM):
@@ -50,27 +48,24 @@ class FaultyLSTM(torch_ref.LSTM):
     def _weights(self, layer: int, suffix: str) -> Weights:
         return Weights(*(self._read.get(f"{name}_l{layer}{suffix}") for name in Weights._fields))  # type: ignore[arg-type]
 
-    def _run_row(
-        self, layer: int, suffix: str, x: Tensor, state: States, valid: Tensor | None
-    ) -> tuple[Tensor, States]:
-        weights, h_and_c = self._weights(layer, suffix), cast(State, state)
+    def _run_row(self, layer: int, suffix: str, x: Tensor, state: State, valid: Tensor | None) -> SequenceAndState:
+        weights = self._weights(layer, suffix)
         at = At(layer, bool(suffix), 0, steps_of(self.case))
 
         def right(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> SequenceAndState:
-            y, last = run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
-            return y, cast(State, last)
+            return run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
 
         if self.fault.direction is None:
-            return right(x, h_and_c, valid, at.reverse)
-        return self.fault.direction(right, x, h_and_c, valid, at)
+            return right(x, state, valid, at.reverse)
+        return self.fault.direction(right, x, state, valid, at)
 
-    def _step_from(self, at: At, steps: int, reverse: bool) -> Callable[[Weights, Tensor, States], States]:
+    def _step_from(self, at: At, steps: int, reverse: bool) -> Step:
         """Return the step of a loop over ``steps``, which tells the fault's own step the time."""
         faulty = self.fault.step
         if faulty is None:
             return self._step()
         times = iter(range(steps)[:: -1 if reverse else 1])
-        return lambda weights, x, state: faulty(weights, x, cast(State, state), at._replace(t=next(times)))
+        return lambda weights, x, state: faulty(weights, x, state, at._replace(t=next(times)))
 
 
 def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Results]:

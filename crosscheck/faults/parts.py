@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import linear
 
-from crosscheck.faults.fault import EndsHook, Params, State, WeightsHook
+from crosscheck.faults.fault import EndsHook, Params, WeightsHook
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights
+from torch_ref.cell import State, Weights
 
 Unary: TypeAlias = Callable[[Tensor], Tensor]
 Product: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (a, weight, bias)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from crosscheck.faults.fault import At, Params, State, StepHook, wrong_gradients, wrong_outputs
+from crosscheck.faults.fault import At, Params, StepHook, wrong_gradients, wrong_outputs
 from crosscheck.faults.parts import bfloat16, float16, open_step, own_product, tf32
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights, lstm_step
+from torch_ref.cell import State, Weights, lstm_step
 
 
 def in_float32(step: StepHook) -> StepHook:

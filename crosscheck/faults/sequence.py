@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import At, Run, SequenceAndState, State, wrong_outputs
+from crosscheck.faults.fault import At, Run, SequenceAndState, wrong_outputs
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights, lstm_step
+from torch_ref.cell import State, Weights, lstm_step
 
 DROPPED = 0.1
 
@@ -100,7 +100,7 @@ def _padding_filled(run: Run, x: Tensor, state: State, valid: Tensor | None, at:
 def _rows_one_by_one(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
     """Start each row of the batch from the last state of the row before it."""
     outputs, lasts = [], []
-    last = (state[0][:1], state[1][:1])
+    last: State = (state[0][:1], state[1][:1])
     for row in range(x.shape[1]):
         one = slice(row, row + 1)
         y, last = run(x[:, one], last, None if valid is None else valid[:, one], at.reverse)

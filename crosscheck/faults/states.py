@@ -11,9 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import EndsHook, SequenceAndState, State, wrong_outputs
+from crosscheck.faults.fault import EndsHook, SequenceAndState, wrong_outputs
 from crosscheck.faults.parts import on_states
 from crosscheck.lstm.cases import RecurrentCase
+from torch_ref.cell import State
 
 _misplaced = partial(wrong_outputs, layout=True)
 
