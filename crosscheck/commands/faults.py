@@ -17,7 +17,7 @@ from crosscheck.core.environment import describe_environment
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Wrong
 from crosscheck.report.terminal import new_table, output, say, show
-from crosscheck.suite.fault_cases import fault_cases
+from crosscheck.suite.fault_cases import fixed_cases
 from crosscheck.suite.mutants import MUTANTS
 from crosscheck.suite.mutation_score import Score, run_tasks, tasks
 from crosscheck.suite.tolerance_rules import RULES
@@ -45,7 +45,7 @@ def run(quick: bool, list_faults: bool, jobs: int, json_file: Path | None) -> No
 
 
 def _print(score: Score, quick: bool, console: Console) -> None:
-    cases = [case.name for case in fault_cases(quick)]
+    cases = [case.name for case in fixed_cases(quick)]
     show(console, _rules_table(score, cases), keys=2)
     weakest = score.weakest
     say(console, f"hardest to see: {weakest.name} in case {weakest.case}, still {weakest.ratio:.3g} times its limit")
@@ -82,7 +82,7 @@ def _share(rejected: int, tried: int) -> str:
 
 
 def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
-    cases = [case.name for case in fault_cases(quick)]
+    cases = [case.name for case in fixed_cases(quick)]
     return {
         "ok": score.ok,
         "verdict": "agree" if score.ok else "disagree",

@@ -17,7 +17,7 @@ from crosscheck.core.problem import Arrays, Problem, Results
 from crosscheck.diagnosis.single_step import CellPart
 from crosscheck.diagnosis.subject import WRONG, Subject
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.lstm.trajectory import gates, trajectory
+from crosscheck.lstm.trajectory import gates, trace_states
 
 ROWS = (32, 512)  # the least and the most sequences
 NUMBERS = 200_000  # sequences times steps, within these bounds
@@ -30,7 +30,7 @@ STANDS_OUT = 0.5  # of the variance that the second best gate leaves
 def wrong_gates_at(subject: Subject, problem: Problem, step: int, dtype: str) -> tuple[int, list[CellPart]] | None:
     """Return (row, wrong parts) of the first wrong forward row at ``step``; None if sequences that end there agree."""
     case, runs = _runs(subject, problem, step, dtype)
-    paths = [trajectory(case, fresh) for fresh, _ in runs]
+    paths = [trace_states(case, fresh) for fresh, _ in runs]
     for n, suffix in enumerate(row[1] for row in case.layers_and_directions()):
         if suffix:
             continue

@@ -17,7 +17,7 @@ from crosscheck.core.problem import Arrays, Problem
 from crosscheck.diagnosis.subject import WRONG, Subject
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import GATES, Gate
-from crosscheck.lstm.trajectory import Row, gates, trajectory
+from crosscheck.lstm.trajectory import Row, gates, trace_states
 
 SLACK = 1e3  # a quotient of differences loses digits
 CellPart: TypeAlias = Literal["i", "f", "g", "o", "c", "h", "h'"]
@@ -43,7 +43,7 @@ def wrong_gates(subject: Subject, case: RecurrentCase, problem: Problem, row: in
       dtype: of the run.
     """
     case, problem = _without_padding(case, problem)
-    known = trajectory(case, problem)[row]
+    known = trace_states(case, problem)[row]
     step = _Step(subject, case, problem, row, known, gates(problem, known, 0), dtype)
     c = known.states[1][1 if known.suffix else 0]
     runs = [step.run(_with_c(problem, row, c + k)) for k in (0.0, 1.0, 2.0)]

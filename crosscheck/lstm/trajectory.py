@@ -36,7 +36,7 @@ class Row:
     states: States
 
 
-def trajectory(case: RecurrentCase, problem: Problem) -> list[Row]:
+def trace_states(case: RecurrentCase, problem: Problem) -> list[Row]:
     """Return every layer and direction of the network over the problem's inputs, in torch's order."""
     x, *first = (np.asarray(a, np.float64) for a in problem.input_leaves.values())
     if case.batch is None:

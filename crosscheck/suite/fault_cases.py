@@ -19,7 +19,7 @@ _QUICK = (
 _LONG = RecurrentCase("long", "one layer, 1,000 steps", 2, 1_000, 5, 7)
 
 
-def fault_cases(quick: bool) -> tuple[RecurrentCase, ...]:
+def fixed_cases(quick: bool) -> tuple[RecurrentCase, ...]:
     """Return the fixed cases; without the long one if ``quick``."""
     return _QUICK if quick else (*_QUICK, _LONG)
 

@@ -19,7 +19,7 @@ from crosscheck.diagnosis.inputs import check_inputs
 from crosscheck.diagnosis.subject import Subject
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import gate_slicings
-from crosscheck.suite.assess import Substitutes
+from crosscheck.suite.assessment import Substitutes
 from crosscheck.suite.recognize import INPUTS, OUTPUTS
 
 

@@ -17,7 +17,7 @@ from crosscheck.diagnosis.inputs import check_inputs
 from crosscheck.diagnosis.subject import Subject
 from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import Case, RecurrentCase
-from crosscheck.suite.assess import Substitutes, assess, no_explanation
+from crosscheck.suite.assessment import Substitutes, assess, no_explanation
 
 OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")  # one program in float64, which oneDNN does not have
 

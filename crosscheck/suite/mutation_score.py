@@ -22,7 +22,7 @@ from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Wrong
 from crosscheck.libraries import STANDARD
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.suite.fault_cases import fault_cases, random_cases
+from crosscheck.suite.fault_cases import fixed_cases, random_cases
 from crosscheck.suite.measured_case import MeasuredCase, criteria_of, is_truth, measure_case
 from crosscheck.suite.mutants import MUTANTS, Programs, Recorded
 from crosscheck.suite.tolerance_rules import RULES
@@ -67,7 +67,7 @@ class TaskResult:
 
 def tasks(quick: bool) -> dict[str, Callable[[], TaskResult]]:
     """Return independent pieces of work by what they try, the longest ones first."""
-    cases = fault_cases(quick)
+    cases = fixed_cases(quick)
     names = list(FAULTS)
     work: dict[str, Callable[[], TaskResult]] = {"broken comparers": partial(try_mutants, cases[0])}
     for case in reversed(cases):

@@ -18,7 +18,7 @@ from crosscheck.core.problem import Arrays, Problem, canonical, is_floating
 from crosscheck.core.reference import measure_reference
 from crosscheck.core.torch_runner import TorchFn, call_module, run_torch, tensor_leaves
 from crosscheck.core.verdict import Verdict
-from crosscheck.suite.assess import assess
+from crosscheck.suite.assessment import assess
 from crosscheck.suite.lstm_pair import LstmPair, slicings_of
 from crosscheck.suite.recognize import as_lstm
 

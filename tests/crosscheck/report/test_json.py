@@ -98,7 +98,7 @@ def _make_small(patch):
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     broken = {"empty-zip": mutants.MUTANTS["empty-zip"]}
     for module in ("crosscheck.suite.mutation_score", "crosscheck.commands.faults"):
-        patch.setattr(f"{module}.fault_cases", lambda quick: (plain,))
+        patch.setattr(f"{module}.fixed_cases", lambda quick: (plain,))
         patch.setattr(f"{module}.FAULTS", few)
         patch.setattr(f"{module}.MUTANTS", broken)
     patch.setattr(mutants, "FAULTS", few, raising=False)

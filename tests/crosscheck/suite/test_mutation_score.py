@@ -23,12 +23,12 @@ from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Wrong
 from crosscheck.suite import mutants
 from crosscheck.suite import mutation_score as score
-from crosscheck.suite.fault_cases import fault_cases, random_cases
+from crosscheck.suite.fault_cases import fixed_cases, random_cases
 from crosscheck.suite.mutants import MUTANTS, Recorded
 from crosscheck.suite.mutation_score import Score, TaskResult, Trial
 from crosscheck.suite.tolerance_rules import RULES
 
-PLAIN = next(case for case in fault_cases(True) if case.name == "plain")
+PLAIN = next(case for case in fixed_cases(True) if case.name == "plain")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def tried():
 def test_the_catalogue_is_as_large_as_it_must_be():
     assert len(FAULTS) >= 56
     assert {fault.kind for fault in FAULTS.values()} == {Wrong.OUTPUTS, Wrong.GRADIENTS}
-    applied = {name for name, fault in FAULTS.items() if any(fault.applies(case) for case in fault_cases(True))}
+    applied = {name for name, fault in FAULTS.items() if any(fault.applies(case) for case in fixed_cases(True))}
     assert applied == set(FAULTS)
 
 
@@ -49,7 +49,7 @@ def test_every_fault_that_applies_is_killed(tried):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [c for c in fault_cases(False) if c.name != "plain"], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [c for c in fixed_cases(False) if c.name != "plain"], ids=lambda c: c.name)
 def test_every_fault_is_killed_in_every_case(case):
     assert {trial.outcome for trial in score.try_faults(case, list(FAULTS)).trials} == {Outcome.DISAGREE}
 
@@ -145,8 +145,8 @@ def test_the_score_fails_where_anything_does():
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(score, "fault_cases", lambda quick: (PLAIN,))
-    monkeypatch.setattr("crosscheck.commands.faults.fault_cases", lambda quick: (PLAIN,))
+    monkeypatch.setattr(score, "fixed_cases", lambda quick: (PLAIN,))
+    monkeypatch.setattr("crosscheck.commands.faults.fixed_cases", lambda quick: (PLAIN,))
     monkeypatch.setattr(score, "RANDOM", {True: 1, False: 1})
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     for module in (score, score.faulty, mutants):
