@@ -39,6 +39,7 @@ from benchmarks.settings import measuring, record
 from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
 from benchmarks.table import as_text, tables
 from benchmarks.work import make_work, reference
+from crosscheck.core.errors import first_line
 from crosscheck.report.json import write_json
 from jax_lstm._src.files import write_whole
 
@@ -91,7 +92,7 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
                 ready = ours.ready(work)
                 quantity, error = worst(work, reference(work, dtype=torch.float64), ready.read(ready.call()))
         except Exception as raised:  # it is reported, and the tables may still say where it works
-            quantity, error = f"{type(raised).__name__}: {raised}".splitlines()[0], math.inf
+            quantity, error = f"{type(raised).__name__}: {first_line(raised)}", math.inf
         errors.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
         print("right" if error <= limit(work) else "WRONG", *errors[-1], flush=True)
     names = ("shape", "feature", "precision", "quantity", "error", "limit")

@@ -15,6 +15,7 @@ from benchmarks.result import Row
 from benchmarks.settings import installed_version, measuring
 from benchmarks.timing import Clock, interleave
 from benchmarks.work import Work, reference
+from crosscheck.core.errors import first_line
 from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.problem import Results
 
@@ -99,5 +100,4 @@ def release_memory() -> None:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__

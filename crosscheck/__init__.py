@@ -1,7 +1,7 @@
-"""Proves that a JAX function and a torch module are the same function, gradients included, or says where they part.
+"""Verifies that a JAX function and a torch module are the same function, gradients included, or says where they differ.
 
-Names are imported when they are first used: the pytest plugin lives in this package, and a test run that does not
-cross-check must not wait for two frameworks.
+Public are the names in ``__all__``. Each is imported when it is first used: the pytest plugin lives in this package, and
+a test run without a cross-check must not wait for two frameworks.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def __getattr__(name: str) -> Any:
         if message is None:
             raise
         raise ModuleNotFoundError(message, name=error.name, path=error.path) from None
-    found = getattr(home, name)
-    globals()[name] = found
-    return found
+    value = getattr(home, name)
+    globals()[name] = value
+    return value
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and the command must start at once
+    from importlib.metadata import PackageNotFoundError, version  # slow to import; the command must start at once
 
     try:
-        return version("jax-lstm")  # the distribution that this package is a part of
+        return version("jax-lstm")  # the distribution that contains this package
     except PackageNotFoundError:  # the source without an installation
         return "0+unknown"
 

@@ -3,8 +3,8 @@
     def test_my_port(crosscheck):
         crosscheck.assert_agree(my_port, torch_module, params, (x, (h0, c0)))
 
-It imports neither framework before a test asks for it, so that tests also run where torch is not installed. Outcomes
-are kept as user properties of the test, which pytest writes into JUnit XML; a summary line counts them.
+It imports neither framework before a test asks for it, so that tests also run without torch. Outcomes are user
+properties of the test, which pytest writes into JUnit XML. A summary line counts them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _OUTCOMES: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 
 class Crosscheck:
-    """``check`` and ``assert_agree`` of the package, with their arguments, noting each outcome."""
+    """``check`` and ``assert_agree`` of the package, which also record each outcome."""
 
-    def __init__(self, node: pytest.Item):
+    def __init__(self, node: pytest.Item) -> None:
         self._node = node
 
     def check(self, *arguments: Any, **options: Any) -> Verdict:
+        """Return the verdict of `crosscheck.check`, which takes the same arguments."""
         from crosscheck import check
 
         verdict = check(*arguments, **options)
@@ -36,6 +37,7 @@ class Crosscheck:
         return verdict
 
     def assert_agree(self, *arguments: Any, **options: Any) -> Verdict:
+        """Return the verdict; AssertionError if it is not "agree"."""
         __tracebackhide__ = True
         from crosscheck.suite.pair import require_agreement
 
@@ -44,11 +46,12 @@ class Crosscheck:
 
 @pytest.fixture
 def crosscheck(request: pytest.FixtureRequest) -> Crosscheck:
-    """Cross-checks a JAX function against a torch module: ``check(...)`` and ``assert_agree(...)``."""
+    """Return an object with ``check(...)`` and ``assert_agree(...)`` of the package."""
     return Crosscheck(request.node)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print how many verdicts had each outcome."""
     outcomes = config.stash.get(_OUTCOMES, None)
     if outcomes:
         counted = ", ".join(f"{n} {outcome}" for outcome, n in sorted(outcomes.items()))

@@ -15,15 +15,16 @@ from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import progress
 from crosscheck.core.environment import describe_environment
 from crosscheck.faults.catalogue import FAULTS
+from crosscheck.faults.fault import Wrong
 from crosscheck.report.terminal import new_table, output, say, show
-from crosscheck.suite.fault_cases import bench_cases
+from crosscheck.suite.fault_cases import fixed_cases
 from crosscheck.suite.mutants import MUTANTS
 from crosscheck.suite.mutation_score import Score, run_tasks, tasks
 from crosscheck.suite.tolerance_rules import RULES
 
 
 def run(quick: bool, list_faults: bool, jobs: int, json_file: Path | None) -> None:
-    """Take the kill score, print it and exit."""
+    """Measure the mutation score, print it and exit."""
     console = output()
     if list_faults:
         for fault in FAULTS.values():
@@ -34,8 +35,8 @@ def run(quick: bool, list_faults: bool, jobs: int, json_file: Path | None) -> No
     todo = tasks(quick)
     found = []
     with failures_in_one_line(), progress(len(todo)) as work:
-        for name, trials in run_tasks(todo, jobs, work.begins):
-            found.append(trials)
+        for name, result in run_tasks(todo, jobs, work.begins):
+            found.append(result)
             work.ends(name)
     score = Score(found)
     write_json_file(json_file, "faults", as_dict(score, quick, time.perf_counter() - started))
@@ -44,55 +45,44 @@ def run(quick: bool, list_faults: bool, jobs: int, json_file: Path | None) -> No
 
 
 def _print(score: Score, quick: bool, console: Console) -> None:
-    cases = [case.name for case in bench_cases(quick)]
+    cases = [case.name for case in fixed_cases(quick)]
     show(console, _rules_table(score, cases), keys=2)
-    case, fault, ratio = score.weakest
-    say(console, f"hardest to see: {fault} in case {case}, still {ratio:.3g} times its limit")
+    weakest = score.weakest
+    say(console, f"hardest to see: {weakest.name} in case {weakest.case}, still {weakest.ratio:.3g} times its limit")
     for name, how in sorted(score.noticed.items()):
         said = f"noticed: {how}" if how else "NOT NOTICED"
         say(console, f"broken comparer, {MUTANTS[name].description}: {said}")
     console.print()
     for name, where in score.survivors.items():
         say(console, f"survivor: {name} ({FAULTS[name].description}): {'; '.join(where)}", "red")
-    for (case, side), outcome in score.false_alarms.items():
-        say(console, f"false alarm: {side} in case {case}: {outcome}", "red")
-    configurations = {case for case, _ in score.right if case not in cases}
+    for alarm in score.false_alarms:
+        say(console, f"false alarm: {alarm.name} in case {alarm.case}: {alarm.outcome}", "red")
+    configurations = {trial.case for trial in score.right} - {*cases}
     killed = f"killed {len(FAULTS) - len(score.survivors)} of {len(FAULTS)} faults"
-    alarms = f"{len(score.false_alarms)} false alarms in {len(score.right)} verdicts on right sides"
+    alarms = f"{len(score.false_alarms)} false alarms in {len(score.right)} verdicts on right implementations"
     mutants = f"{len(MUTANTS) - len(score.unnoticed)} of {len(MUTANTS)} broken comparers noticed"
     line = f"{killed}; {alarms}, {len(configurations)} random configurations among them; {mutants}: "
     say(console, line + ("ok" if score.ok else "NOT ok"), "green" if score.ok else "red")
 
 
 def _rules_table(score: Score, cases: list[str]) -> Table:
-    """A line a case: how many faults of outputs and of gradients, and how many right sides, each rule rejects."""
+    """A line a case: how many faults and how many right implementations each rule rejects."""
     figures = ["crosscheck", *RULES]
     table = new_table(["rejected, of tried", "", *figures], numeric=figures)
     for case in cases:
-        for n, kind in enumerate(KINDS):
-            others = (_share(*score.killed_by_rule(rule, case, kind)) for rule in RULES)
-            words = {"right": "right sides"}.get(kind, f"faults of {kind}")
-            table.add_row("" if n else case, words, _share(*_own(score, case, kind)), *others)
+        for n, kind in enumerate(Wrong):
+            others = (_share(*score.rejected_by_rule(rule, case, kind)) for rule in RULES)
+            words = "right implementations" if kind is Wrong.NOTHING else f"faults of {kind}"
+            table.add_row("" if n else case, words, _share(*score.rejected(case, kind)), *others)
     return table
-
-
-KINDS = ("outputs", "gradients", "right")
 
 
 def _share(rejected: int, tried: int) -> str:
     return f"{rejected} / {tried}"
 
 
-def _own(score: Score, case: str, kind: str) -> tuple[int, int]:
-    if kind == "right":
-        outcomes = [str(o) for (c, _), o in score.right.items() if c == case]
-        return sum(o != "agree" for o in outcomes), len(outcomes)
-    outcomes = [str(o) for n, tried in score.faults.items() for c, o in tried if c == case and FAULTS[n].kind == kind]
-    return sum(o == "disagree" for o in outcomes), len(outcomes)
-
-
 def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
-    cases = [case.name for case in bench_cases(quick)]
+    cases = [case.name for case in fixed_cases(quick)]
     return {
         "ok": score.ok,
         "verdict": "agree" if score.ok else "disagree",
@@ -102,13 +92,14 @@ def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
                 "description": FAULTS[name].description,
                 "kind": FAULTS[name].kind,
                 "killed": name not in score.survivors,
-                "outcomes": {case: str(outcome) for case, outcome in sorted(tried)},
+                "outcomes": dict(sorted((trial.case, str(trial.outcome)) for trial in tried)),
             }
             for name, tried in score.faults.items()
         ],
         "survivors": score.survivors,
         "false_alarms": [
-            {"case": c, "implementation": side, "verdict": str(o)} for (c, side), o in score.false_alarms.items()
+            {"case": alarm.case, "implementation": alarm.name, "verdict": str(alarm.outcome)}
+            for alarm in score.false_alarms
         ],
         "right_verdicts": len(score.right),
         "rules": {rule: {case: _rule(score, rule, case) for case in cases} for rule in RULES},
@@ -119,5 +110,5 @@ def as_dict(score: Score, quick: bool, seconds: float) -> dict[str, Any]:
 
 
 def _rule(score: Score, rule: str, case: str) -> dict[str, dict[str, int]]:
-    counts = {kind: score.killed_by_rule(rule, case, kind) for kind in KINDS}
-    return {kind: {"rejected": rejected, "tried": tried} for kind, (rejected, tried) in counts.items()}
+    counts = {kind: score.rejected_by_rule(rule, case, kind) for kind in Wrong}
+    return {str(kind): {"rejected": rejected, "tried": tried} for kind, (rejected, tried) in counts.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -88,8 +89,10 @@ def _in_chunks(every: int) -> Implementation:
 
 
 def _case(length, hidden, forget_bias, loss, seed) -> RecurrentCase:
-    bias: str | float | None = forget_bias
-    if forget_bias not in (None, "chrono"):
+    bias: Literal["chrono"] | float | None = None
+    if forget_bias == "chrono":
+        bias = "chrono"
+    elif forget_bias is not None:
         try:
             bias = float(forget_bias)
         except ValueError:

@@ -19,13 +19,12 @@ from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.progress import progress
 from crosscheck.core.environment import describe_environment
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Outcome, worst
-from crosscheck.core.problem import is_gradient
 from crosscheck.core.verdict_text import finding_text
 from crosscheck.libraries import implementations_named
 from crosscheck.report.content import as_dict
 from crosscheck.report.table import STYLE, print_without
 from crosscheck.report.terminal import new_table, output, say, show
-from crosscheck.suite.matrix import ALL, Part, disagreements, is_output, matrix_cases, part
+from crosscheck.suite.matrix import ALL, Entry, matrix_cases, matrix_entry, unexpected
 from crosscheck.suite.runs import CaseResult, CaseResults, overall, run_suite
 
 OURS = "jax_lstm"
@@ -95,7 +94,7 @@ def _print(found: Sequence[CaseResults], sides: Sequence[str], content: dict[str
         show(console, _table(check, found, sides), f"{check.dtype}: error / limit")
     say(console, LEGEND + "\n\n")
     print_without([entry for results in found for entry in results.without], console)
-    for side, bad in disagreements(found).items():
+    for side, bad in unexpected(found).items():
         names = ", ".join(result.name for result in bad)
         say(console, f"{side} is not as expected in {len(bad)} of {len(found)} cases: {names}", "red")
         if bad[0].verdict.first is not None:
@@ -117,7 +116,7 @@ def _table(check: Check, found: Sequence[CaseResults], sides: Sequence[str]) -> 
 
 
 def _entry(result: CaseResult, check: Check) -> Text:
-    parts = [found for of in (is_output, is_gradient) if (found := part(result, check, of)) is not None]
+    parts = [entry for gradients in (False, True) if (entry := matrix_entry(result, check, gradients)) is not None]
     if not parts:
         is_truth = (
             check.dtype in implementations_named([result.implementation])[0].dtypes
@@ -128,8 +127,8 @@ def _entry(result: CaseResult, check: Check) -> Text:
     return Text(words, "green" if expected else STYLE[worst(found.outcome for found in parts)])
 
 
-def _figure(found: Part) -> str:
-    if found.own:
+def _figure(found: Entry) -> str:
+    if found.own_limit:
         return "="
     if found.ratio is None:
         return MARKS[found.outcome] or "-"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -68,8 +68,24 @@ CRITERIA: dict[Precision, Criterion] = {
 }
 
 
+Norms: TypeAlias = Callable[[np.ndarray], np.ndarray]  # [rows, numbers] -> [2 norms, rows]
+
+
+class Comparer(Protocol):
+    """What applies a criterion: `compare`, or one that is broken on purpose."""
+
+    def __call__(
+        self, problem: Problem, reference: Reference, result: Results, criterion: Criterion, note: str = ""
+    ) -> list[Finding]: ...
+
+
 def compare(
-    problem: Problem, reference: Reference, result: Results, criterion: Criterion, note: str = ""
+    problem: Problem,
+    reference: Reference,
+    result: Results,
+    criterion: Criterion,
+    note: str = "",
+    norms: Norms = row_norms,
 ) -> list[Finding]:
     """Return one finding per scope of each quantity, in the truth's order.
 
@@ -82,7 +98,7 @@ def compare(
         elif np.shape(result[name]) != np.shape(truth):
             findings.append(_refused(name, criterion, f"shape {np.shape(result[name])}, expected {np.shape(truth)}"))
         else:
-            findings += _Comparison(problem, reference, name, result[name], criterion, note).findings()
+            findings += _Comparison(problem, reference, name, result[name], criterion, note, norms).findings()
     extra = [name for name in result if name not in reference.truth]
     unknown = "the reference has no such quantity"
     return findings + [_refused(name, criterion, unknown, reason=Reason.NAMES) for name in extra]
@@ -96,9 +112,16 @@ class _Comparison:
     """One quantity of a result beside the truth."""
 
     def __init__(
-        self, problem: Problem, reference: Reference, name: Quantity, got: np.ndarray, criterion: Criterion, note: str
+        self,
+        problem: Problem,
+        reference: Reference,
+        name: Quantity,
+        got: np.ndarray,
+        criterion: Criterion,
+        note: str,
+        norms: Norms,
     ) -> None:
-        self.problem, self.reference, self.name, self.criterion = problem, reference, name, criterion
+        self.problem, self.reference, self.name, self.criterion, self.norms = problem, reference, name, criterion, norms
         self.note = _joined(note, OWN_LIMIT * criterion.own_limit)
         self.dtype = got.dtype
         self.got = np.asarray(got, np.float64)
@@ -150,8 +173,8 @@ class _Comparison:
         label: Callable[[int], str] = lambda row: str(scope) if scope == OUTLIERS else ""
         if self.slicing is not None and scope == self.slicing.scope:
             label = self.slicing.label
-        norms = row_norms(rows)
-        finding = judge_rows(self.name, scope, label, norms, known, self.criterion, self.problem.steps, self.note)
+        distance = self.norms(rows)
+        finding = judge_rows(self.name, scope, label, distance, known, self.criterion, self.problem.steps, self.note)
         return self._located(finding) if finding.verdict is Outcome.DISAGREE else finding
 
     def _located(self, finding: Finding) -> Finding:

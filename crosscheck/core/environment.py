@@ -47,7 +47,7 @@ def describe_environment() -> dict[str, Any]:
         "jax device": f"{device.platform} ({device.device_kind})",
         "torch device": "cpu",
         "torch instruction set": torch.backends.cpu.get_cpu_capability(),
-        "torch oneDNN": torch.backends.mkldnn.is_available(),
+        "torch oneDNN": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
         **precision,
         **x64,
     }

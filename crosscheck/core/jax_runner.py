@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from crosscheck.core.errors import first_line
 from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.problem import Arrays, Gradient, Problem, Results
 
@@ -52,11 +53,11 @@ def jax_precision(dtype: str) -> Iterator[None]:
         try:
             yield
         except (TypeError, ValueError) as error:
-            raise CouldNotRun(f"the JAX function could not run in {dtype}: {_advice(str(error))}") from error
+            raise CouldNotRun(f"the JAX function could not run in {dtype}: {_advice(error)}") from error
 
 
-def _advice(message: str) -> str:
-    first = message.splitlines()[0]
+def _advice(error: Exception) -> str:
+    message, first = str(error), first_line(error)
     if "carry" in message and "float32" in message and "float64" in message:
         return f"the dtype of its loop's carry is fixed. Make the initial carry from the inputs' dtype. ({first})"
     if "same dtypes" in message or "verifier errors" in message:

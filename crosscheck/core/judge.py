@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from crosscheck.core.criterion import CRITERIA, Criterion, compare
+from crosscheck.core.criterion import CRITERIA, Comparer, Criterion, compare
+from crosscheck.core.errors import OnlyOwnSizes, run_at_other_sizes
 from crosscheck.core.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Kind, Outcome, Settlement
 from crosscheck.core.problem import Problem, Quantity, Results, is_gradient
 from crosscheck.core.reference import Reference
@@ -64,6 +66,7 @@ def run_checks(
     criteria: Iterable[Criterion] = tuple(CRITERIA.values()),
     stand_ins: StandIns = no_stand_ins,
     is_truth: bool = False,
+    comparer: Comparer = compare,
 ) -> tuple[Finding, ...]:
     """Return the findings of all precision checks, in the truth's order.
 
@@ -75,22 +78,23 @@ def run_checks(
       stand_ins: gives the stand-ins. It is called only if something could not be decided; its argument says whether
         the float64 check is in doubt too.
       is_truth: the implementation is itself the float64 truth, so that ``criteria`` has no float64 check.
+      comparer: applies a criterion. Another one than `compare` is broken on purpose, to see that this shows.
     """
     findings: list[Finding] = []
     for criterion in criteria:
         result = run(problem, criterion.dtype)
-        findings += compare(problem, reference, result, criterion)
+        findings += comparer(problem, reference, result, criterion)
         if criterion.dtype == "float64":
             findings += _check_linearity(problem, reference, run, result)
     if reference.loss_scaled is not None and any(_fades(f) for f in findings):
-        findings += _check_loss_scaled(problem, reference.loss_scaled, run, findings)
+        findings += _check_loss_scaled(problem, reference.loss_scaled, run, findings, comparer)
     doubtful = [f for f in findings if f.verdict is Outcome.INCONCLUSIVE]
     if doubtful:
         chaotic = any(f.check == FLOAT64 for f in doubtful)
         try:
             findings += [finding for stand_in in stand_ins(chaotic) for finding in _check_stand_in(stand_in)]
-        except Exception as error:  # an implementation that runs only at its own sizes
-            text = f"other sizes could not be run: {(str(error).splitlines() or [''])[0]}"
+        except OnlyOwnSizes as error:
+            text = f"other sizes could not be run: {error}"
             failed = Check(None, Kind.FAILED)
             findings.append(Finding("other sizes", failed, Outcome.INCONCLUSIVE, None, None, note=text))
     order = {name: n for n, name in enumerate(reference.truth)}
@@ -103,7 +107,7 @@ def _fades(finding: Finding) -> bool:
 
 
 def _check_linearity(problem: Problem, reference: Reference, run: Run, result: Results) -> list[Finding]:
-    """Check gradients at 2^20 times the cotangents, in float64. Quantities in which the reference is not linear pass."""
+    """Check gradients at 2^20 times the cotangents. Quantities in which the reference is not linear pass."""
     names = [name for name in result if is_gradient(name) and name in reference.truth]
     if not names:
         return []
@@ -137,7 +141,9 @@ def nonlinearity(small: np.ndarray, large: np.ndarray | None) -> float:
     return float(off) if np.isfinite(off) else float("inf")
 
 
-def _check_loss_scaled(problem: Problem, reference: Reference, run: Run, findings: Sequence[Finding]) -> list[Finding]:
+def _check_loss_scaled(
+    problem: Problem, reference: Reference, run: Run, findings: Sequence[Finding], comparer: Comparer
+) -> list[Finding]:
     """Check gradients that were vacuous in float32 again at larger cotangents. ``reference`` is the loss-scaled one."""
     doubtful = {f.quantity for f in findings if _fades(f) and is_gradient(f.quantity)}
     lifted = problem.scaled(2.0**reference.power)
@@ -145,14 +151,14 @@ def _check_loss_scaled(problem: Problem, reference: Reference, run: Run, finding
     known = replace(reference, truth={name: a for name, a in reference.truth.items() if name in doubtful})
     result = {name: a for name, a in result.items() if name in doubtful}
     text = f"cotangents times 2^{reference.power}"
-    return compare(lifted, known, result, replace(CRITERIA["float32"], check=LOSS_SCALED), text)
+    return comparer(lifted, known, result, replace(CRITERIA["float32"], check=LOSS_SCALED), text)
 
 
 def _check_stand_in(stand_in: StandIn) -> list[Finding]:
     findings = []
     for criterion in stand_in.criteria:
         check = Check(criterion.dtype, stand_in.kind, stand_in.steps)
-        result = stand_in.run(stand_in.problem, criterion.dtype)
+        result = run_at_other_sizes(partial(stand_in.run, stand_in.problem, criterion.dtype))
         findings += compare(stand_in.problem, stand_in.reference, result, replace(criterion, check=check))
     return findings
 

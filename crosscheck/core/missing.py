@@ -23,9 +23,14 @@ INSTALL = "pip install 'jax-lstm[crosscheck]'"
 
 
 def what_is_missing(error: ModuleNotFoundError, needs: str = "") -> str | None:
-    """Return one line: the missing package and the command that installs it. ``needs``: what needs it.
+    """Return one line that names the missing package and the command that installs it.
 
-    None if the module belongs to none of PACKAGES. Then it is one of ours, and that is a mistake with a traceback.
+    Args:
+      error: the error of the import.
+      needs: what needs the package.
+
+    Returns:
+      The line. None if the module belongs to none of PACKAGES: then a module of ours is missing, which is a bug.
     """
     package = PACKAGES.get((error.name or "").partition(".")[0])
     if package is None:

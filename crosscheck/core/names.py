@@ -1,4 +1,4 @@
-"""Lists of names as an option gives them: split at commas, each known, each once."""
+"""Lists of names that an option gives: split at commas, each name known, each once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ def split_names(given: Iterable[str]) -> list[str]:
 
 
 def known_names(given: Iterable[str], kind: str, known: Sequence[str]) -> list[str]:
-    """Return the names of ``split_names``, all of ``known``. ``kind``: what they name, for the message.
+    """Return the names of ``split_names``, which must all be in ``known``.
+
+    Args:
+      given: the values of the option.
+      kind: what the names name, for the message.
+      known: the names that exist.
 
     Raises:
       ValueError: a name is empty or unknown.

@@ -73,7 +73,8 @@ class Problem:
 
     def with_leaves(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
         """Return the structure of ``inputs`` around other leaves, such as tensors."""
-        return jax.tree.unflatten(jax.tree.structure(self.inputs), list(leaves))
+        unflattened: tuple[Any, ...] = jax.tree.unflatten(jax.tree.structure(self.inputs), list(leaves))
+        return unflattened
 
     def perturbed(self, rng: np.random.Generator, size: float) -> Problem:
         """Return the problem with every floating-point number times 1 ± ``size``, signs at random."""

@@ -1,4 +1,4 @@
-"""Pieces of work in one process or in several, results as they end."""
+"""Runs pieces of work in one process or in several, and gives each result when it is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar, cast
 
 Name = TypeVar("Name", bound=Hashable)
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class WorkerEnded(ChildProcessError):
@@ -21,15 +21,19 @@ class WorkerEnded(ChildProcessError):
 
 
 def run_all(
-    pieces: Mapping[Name, Callable[[], Found]], jobs: int, begins: Callable[[Name], None] = lambda name: None
-) -> Iterator[tuple[Name, Found]]:
-    """Yield (name, result) of each piece. ``begins(name)`` is called when a piece begins.
+    pieces: Mapping[Name, Callable[[], Result]], jobs: int, begins: Callable[[Name], None] = lambda name: None
+) -> Iterator[tuple[Name, Result]]:
+    """Yield (name, result) of each piece.
 
-    With ``jobs`` over 1 in so many processes, started in the pieces' order, results as they come. What a piece raises
-    ends it, and the workers are killed. With one job all run here, in order. No worker outlives this process.
+    Args:
+      pieces: functions without arguments, by name. They must be picklable if ``jobs`` exceeds 1.
+      jobs: the number of processes. With more than one, pieces start in order, and a result is yielded when it is
+        there. With one, all pieces run in this process, in order. No worker outlives this process.
+      begins: called with the name of a piece when it begins.
 
     Raises:
       WorkerEnded: a worker died.
+      Exception: whatever a piece raises. The other workers are then killed.
     """
     if jobs <= 1:
         for name, piece in pieces.items():
@@ -64,7 +68,7 @@ def run_all(
 class _Worker:
     """A process that runs one piece after the other.
 
-    It has no queue, and so no semaphore that somebody would have to remove once it is killed.
+    It has a pipe and no queue: a queue has a semaphore, which stays behind if the process is killed.
     """
 
     def __init__(self) -> None:
@@ -88,11 +92,11 @@ class _Worker:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started within never sees Ctrl-C: the process that started it ends it."""
+    """Block Ctrl-C for processes that start inside the block. The process that started them ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # it would start with the first worker, and unblock the signal
+    resource_tracker.ensure_running()  # else it starts with the first worker, and unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -108,7 +112,7 @@ def _work(pipe: connection.Connection) -> None:
         except EOFError:
             return
         try:
-            answer = (False, pickle.loads(piece)())  # our own parent's
+            answer = (False, pickle.loads(piece)())
         except BaseException as error:
             answer = (True, error)
         try:

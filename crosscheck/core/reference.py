@@ -208,7 +208,8 @@ def _with_own_error(problem: Problem, reference: Reference, float32_paths: Seque
 def over_neighbours(values: np.ndarray, scope: Scope, numbers: int) -> np.ndarray:
     """Widen a sample of few numbers: a step takes its neighbours' maximum, a small slice that of all slices."""
     if scope.in_order:
-        return maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest")
+        widened: np.ndarray = maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest")
+        return widened
     return np.broadcast_to(values.max(axis=1, keepdims=True), values.shape) if numbers < FEW else values
 
 

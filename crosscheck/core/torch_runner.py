@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import torch
 
+from crosscheck.core.errors import first_line
 from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.problem import Gradient, Problem, Results
 
@@ -91,7 +92,7 @@ def run_torch(
 
 
 def _give_memory_back() -> None:
-    """Return freed memory to the system. The graph of a long sequence is millions of small blocks, which glibc keeps."""
+    """Return freed memory to the system. The graph of a long sequence is many small blocks, which glibc keeps."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -135,8 +136,7 @@ def _could_not_run(dtype: str) -> Iterator[None]:
         advice = ""
         if "dtype" in str(error) or "Double" in str(error):
             advice = " Does it make tensors of a fixed dtype? Write x.new_zeros(...) for torch.zeros(...)."
-        first = str(error).splitlines()[0]
-        raise CouldNotRun(f"the torch module could not run in {dtype}: {first}.{advice}") from error
+        raise CouldNotRun(f"the torch module could not run in {dtype}: {first_line(error)}.{advice}") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A likely cause for a disagreement, read off which quantities differ, in which lane, where and by how much."""
+"""A likely cause of a disagreement, by which quantities differ, in which check, where and by how much."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from crosscheck.core.reference import CHAOS, U32, Reference
 
 
 def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
-    """One sentence, or "" where nothing disagrees."""
+    """Return one sentence, or "" if nothing disagrees."""
     bad = [f for f in findings if f.verdict is Outcome.DISAGREE]
     if not bad:
         return ""
     if any(f.reason is Reason.NAMES for f in bad):
-        return "the two sides do not have the same quantities: compare the names of parameters and outputs"
+        return "the two do not have the same quantities: compare the names of parameters and outputs"
     if any(f.reason is Reason.NOT_FINITE for f in bad):
-        return "a NaN or inf appears on one side only: look at divisions, logarithms and padding"
+        return "a NaN or inf is in only one of the two: look at divisions, logarithms and padding"
     exact = [f for f in bad if f.check.dtype == "float64"]
     if not exact and any(f.check.dtype == "float64" for f in findings):
         return (
@@ -28,29 +28,27 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
         )
     leaks = [0.1 <= _in_float32_roundings(f, reference) <= 30 for f in exact]
     if leaks and 2 * sum(leaks) > len(leaks):
-        return "in float64 the error has the size of float32 rounding: on one side something was computed in float32"
+        return "the float64 error has the size of float32 rounding: one of the two computes something in float32"
     first = (exact or bad)[0]
     recurrent = any("weight_hh" in str(f.quantity) for f in findings)
     if is_gradient(first.quantity):
         return (
-            f"no output is wrong and gradients are, first {first.quantity!r}: the backward pass is at fault, such as a "
+            f"outputs are right and gradients are not, first {first.quantity}: look at the backward pass, such as a "
             "stop_gradient, a truncation or a custom derivative"
         )
     if recurrent and first.first_step == 0:
-        return (
-            "outputs differ from the first step on: look at gate order, transposed weights, biases, the initial state"
-        )
+        return "outputs differ from step 0 on: look at gate order, transposed weights, biases, the initial state"
     if recurrent and first.first_step is not None:
         return (
             f"outputs agree up to step {first.first_step - 1} and differ at {first.first_step}: look at the recurrent "
             "product, the carried state, lengths and resets"
         )
     order = ", gate order" * recurrent
-    return f"{first.quantity!r} differs: look at layout (transposes{order}), biases and constants"
+    return f"{first.quantity} differs: look at layout (transposes{order}), biases and constants"
 
 
 def _in_float32_roundings(finding: Finding, reference: Reference) -> float:
-    """The error in units of κu: one float32 rounding, amplified as the problem amplifies it."""
+    """Return the error in units of κu: one float32 rounding, amplified as much as the problem amplifies it."""
     known = reference.conditioning.get(finding.quantity, {}).get(finding.scope)
     if finding.error is None or known is None or finding.error > CHAOS or finding.check != FLOAT64:
         return float("inf")

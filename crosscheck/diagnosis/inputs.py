@@ -1,8 +1,9 @@
-"""Proof that inputs are not degenerate: would a mistake of layout show on them at all?
+"""The check of the inputs: would a mistake of layout show on them?
 
-The reference is run with every such mistake of the fault catalogue: gate orders, transposed weights, biases dropped and
-doubled, states ignored, swapped and in another order. Each has to change the outputs. This says more than that sizes
-differ and that nothing is zero, and it holds where the model fixes an equality, as a layer of 128 inputs and 128 units.
+The reference runs with every mistake of layout in the catalogue: gate orders, transposed weights, biases left out and
+doubled, states ignored, swapped and in another order. Each must change the outputs. This finds more than the rule that
+sizes must differ and that nothing may be zero. It also works if the model has equal sizes, such as 128 inputs and 128
+units.
 """
 
 from __future__ import annotations
@@ -13,30 +14,36 @@ import numpy as np
 
 from crosscheck.core.finding import Check, Finding, Kind, Outcome
 from crosscheck.core.problem import Problem, Quantity, Results
+from crosscheck.diagnosis.subject import truth
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Fault
-from crosscheck.libraries import torch_ref
 from crosscheck.lstm.cases import Case, RecurrentCase
 
 STEPS = 6
-SHOWS = 1e-9  # relative to the largest number of an output; rounding stays below, and a mistake is far above
+SHOWS = 1e-9  # relative to the largest number of an output: rounding is far below, a mistake far above
 
 
 def check_inputs(case: Case, problem: Problem, stateless: bool = False) -> tuple[Finding, ...]:
-    """A vacuous finding where some mistakes would change nothing; ``stateless``: zero states are the model's own."""
+    """Return a vacuous finding if some mistakes of layout change nothing.
+
+    Args:
+      case: the network.
+      problem: the inputs.
+      stateless: the model takes no initial states, so that zero states are right.
+    """
     hidden = unseen_mistakes(case, problem, stateless)
     if not hidden:
         return ()
-    text = f"degenerate: {len(hidden)} mistakes of layout would change no output here, such as {hidden[0].description}"
-    advice = "draw random weights, inputs and states, different for each gate and row, and not zero"
+    text = f"degenerate: {len(hidden)} mistakes of layout change no output here, such as {hidden[0].description}"
+    advice = "draw random weights, inputs and states that are not zero and differ between gates and rows"
     return (Finding("inputs", Check(None, Kind.INPUTS), Outcome.VACUOUS, None, None, note=f"{text}; {advice}"),)
 
 
 def unseen_mistakes(case: Case, problem: Problem, stateless: bool = False) -> list[Fault]:
-    """The mistakes of layout that leave every output as it is; those of biases, every gradient too.
+    """Return the mistakes of layout that change no output; for mistakes of biases, also no gradient.
 
-    A bias that is zero, as one that was made of another library's single one, is shown by its gradient.
+    A bias may be zero, such as one of a library with a single bias. Its gradient shows the mistake.
     """
     if not isinstance(case, RecurrentCase) or case.kind != "lstm":
         return []
@@ -50,8 +57,8 @@ def unseen_mistakes(case: Case, problem: Problem, stateless: bool = False) -> li
 
 
 def _unseen(faults: list[Fault], case: RecurrentCase, problem: Problem) -> list[Fault]:
-    """Those that change nothing of what the problem asks for."""
-    true = torch_ref.runner(case)(problem, "float64")
+    """Return the faults that change nothing of what the problem asks for."""
+    true = truth(case, problem)
     results = ((fault, faulty.runner(fault, case)(problem, "float64")) for fault in faults)
     return [fault for fault, wrong in results if not any(_shows(wrong, true, name) for name in true)]
 
@@ -62,11 +69,10 @@ def _shows(wrong: Results, true: Results, name: Quantity) -> bool:
 
 
 def _first_steps(case: RecurrentCase, problem: Problem) -> tuple[RecurrentCase, Problem]:
-    """The same weights, inputs and states over a few steps, which cost little and show as much."""
+    """Return the first few steps of a problem. They cost little and show as much."""
     x, states = problem.inputs
     steps = min(case.steps, STEPS)
     lengths = None if case.lengths is None else tuple(min(n, steps) for n in case.lengths)
     y, *last = problem.cotangents
-    cut = lambda a: np.take(a, np.arange(steps), axis=case.time_axis)
     small = replace(case, steps=steps, lengths=lengths)
-    return small, replace(problem, inputs=(cut(x), states), cotangents=(cut(y), *last))
+    return small, replace(problem, inputs=(small.first_steps(x), states), cotangents=(small.first_steps(y), *last))

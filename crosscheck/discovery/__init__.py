@@ -1,4 +1,4 @@
-"""Finds the convention of a cell that is given as a black box: layouts, gate order, biases, and a map of its weights.
+"""Finds the convention of a cell that is given as a black box: layout, gate order, biases, and a map of its weights.
 
-It knows nothing of cases, of other libraries or of faults.
+Nothing here may know cases, other libraries or faults.
 """

@@ -1,7 +1,7 @@
 """All explanations of one step of an LSTM cell at once: every layout, gate order, bias rule and state order.
 
-An explanation costs a few numbers: the cell works unit by unit once its sums are made, so a few units tell right from
-wrong. The best ones are then computed in full, from the weights that they would hand out.
+An explanation costs little. Once the sums are known, a cell computes each unit by itself, so that a few units show
+which explanations are wrong. The best ones are then computed in full, from the weights that they give.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import TypeAlias
 
 import numpy as np
 
 from crosscheck.discovery.conventions import TORCH_ORDER, BiasRule, Convention
 from crosscheck.discovery.layouts import Layout, Stored
-from crosscheck.discovery.weight_map import OUTLIERS, Candidate, read
+from crosscheck.discovery.weight_map import MARGIN, Candidate, StateOrder, read
 
-Pair = tuple[np.ndarray, np.ndarray]
+Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
+Variants: TypeAlias = Sequence[tuple[Layout, bool]]  # layouts, and whether recurrent blocks are transposed
 
 UNITS = 4
 CHUNK = 1024  # layouts at a time
-KEPT = 64  # at most, computed in full
-SAME = 1e-9  # candidates whose steps differ by less compute the same function: rounding is 1e-16, a mistake 1e-2
-ORDERS = ("hc", "ch")
+KEPT = 64  # candidates that are computed in full, at most
+SAME = 1e-9  # a smaller difference of two steps is rounding, which is 1e-16; a mistake is 1e-2
+ORDERS: tuple[StateOrder, ...] = ("hc", "ch")
 GATES = tuple("".join(gates) for gates in permutations(TORCH_ORDER))
-# What can be told apart with no, one and two stored biases; one alone stands as bias_ih.
+# The rules that can be distinguished with no, one and two stored biases. A single bias is bias_ih.
 RULES = (
     (BiasRule.AS_STORED, BiasRule.FORGET_PLUS_ONE, BiasRule.FORGET_MINUS_ONE),
     tuple(rule for rule in BiasRule if rule is not BiasRule.WITHOUT_HH),
@@ -34,42 +36,51 @@ RULES = (
 
 @dataclass(frozen=True)
 class Step:
-    """One observed step: the leaves, x [B, D], the pair of states [B, H] handed in and the pair that came out."""
+    """One observed step.
+
+    Attributes:
+      leaves: the parameters.
+      x: ``[B, D]``.
+      given: the states before the step, ``[B, H]`` each.
+      returned: the states after it.
+    """
 
     leaves: list[np.ndarray]
     x: np.ndarray
     given: Pair
-    came: Pair
+    returned: Pair
 
 
 @dataclass(frozen=True)
 class Scored:
+    """A candidate with the step that it predicts, and the error of the prediction."""
+
     candidate: Candidate
     error: float
     prediction: Pair
 
 
 def equivalent(one: Scored, other: Scored) -> bool:
-    """Whether the two compute the same step."""
+    """Return whether two candidates compute the same step."""
     same_sizes = one.prediction[0].shape == other.prediction[0].shape
     return same_sizes and distance(one.prediction, other.prediction) < SAME
 
 
 def count(layouts: Sequence[Layout]) -> int:
-    """How many candidates :func:`rank` tries."""
+    """Return how many candidates :func:`rank` tries."""
     return sum(len(_variants(layout)) * len(RULES[len(layout.biases)]) for layout in layouts) * 4 * len(GATES)
 
 
 def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
-    """The best candidates in full, in the order of ``layouts``, and the first one that is far off.
+    """Return the best candidates, computed in full, in the order of ``layouts``, and the best of the wrong ones.
 
-    ``layouts`` have the same sizes, and with them the same number of biases; plain ones come first.
+    ``layouts`` have the same sizes, and thus the same number of biases. Simple ones are first.
     """
     variants = [(layout, transposed) for layout in layouts for transposed in _variants(layout)]
     rules = RULES[len(layouts[0].biases)]
     errors = _screen(step, variants, rules)
     flat = errors.ravel()
-    limit = OUTLIERS * max(flat.min(), np.finfo(float).eps)
+    limit = MARGIN * max(flat.min(), np.finfo(float).eps)
     near, rest = np.flatnonzero(flat <= limit), np.where(flat <= limit, np.inf, flat)
     if len(near) > KEPT:
         near = np.sort(near[np.argpartition(flat[near], KEPT)[:KEPT]])
@@ -77,14 +88,14 @@ def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
     for place in [*near, *([rest.argmin()] if rest.min() < np.inf else [])]:
         v, r, t, g, b = np.unravel_index(place, errors.shape)
         layout, transposed = variants[v]
-        found = Candidate(layout, Convention(GATES[g], transposed, rules[r]), ORDERS[t], ORDERS[b])
-        prediction = predict(found, step)
-        scored.append(Scored(found, distance(prediction, step.came), prediction))
+        candidate = Candidate(layout, Convention(GATES[g], transposed, rules[r]), ORDERS[t], ORDERS[b])
+        prediction = predict(candidate, step)
+        scored.append(Scored(candidate, distance(prediction, step.returned), prediction))
     return scored
 
 
 def predict(candidate: Candidate, step: Step) -> Pair:
-    """The step of torch's cell on the weights that this candidate hands out, in the order in which the cell returns."""
+    """Return the step of torch's cell on the weights that a candidate gives, in the order in which the cell returns."""
     cell = read(candidate, step.leaves)
     h, c = step.given if candidate.takes == "hc" else step.given[::-1]
     z = step.x @ cell["weight_ih"].T + h @ cell["weight_hh"].T
@@ -97,7 +108,7 @@ def predict(candidate: Candidate, step: Step) -> Pair:
 
 
 def distance(got: Pair, expected: Pair) -> float:
-    """The larger relative 2-norm error of the two; absolute where zeros are expected."""
+    """Return the larger relative 2-norm error of the two. It is absolute if zeros are expected."""
     pairs = zip(got, expected, strict=True)
     return max(float(np.linalg.norm(a - b) / (np.linalg.norm(b) or 1.0)) for a, b in pairs)
 
@@ -106,9 +117,9 @@ def _variants(layout: Layout) -> tuple[bool, ...]:
     return (False,) if layout.recurrent.form.final else (False, True)
 
 
-def _screen(step: Step, variants, rules) -> np.ndarray:
-    """Errors [variant, bias rule, order taken, gate order, order returned], on the first few units."""
-    came = [a[:, :UNITS].ravel() for a in step.came]
+def _screen(step: Step, variants: Variants, rules: Sequence[BiasRule]) -> np.ndarray:
+    """Return errors ``[variant, bias rule, order taken, gate order, order returned]`` on the first few units."""
+    returned = [a[:, :UNITS].ravel() for a in step.returned]
     errors = np.empty((len(variants), len(rules), 2, len(GATES), 2))
     units = np.array([rule.forget for rule in rules])[:, None]
     for taken, (h, c) in enumerate((step.given, step.given[::-1])):
@@ -118,19 +129,22 @@ def _screen(step: Step, variants, rules) -> np.ndarray:
                 i, f, g, o = (gates.index(gate) for gate in TORCH_ORDER)
                 new_c = kept[f] + opened[i] * bent[g]
                 new_h = opened[o] * np.tanh(new_c)
-                errors[rows, :, taken, n, 0] = _distances((new_h, new_c), came)
-                errors[rows, :, taken, n, 1] = _distances((new_c, new_h), came)
+                errors[rows, :, taken, n, 0] = _distances((new_h, new_c), returned)
+                errors[rows, :, taken, n, 1] = _distances((new_c, new_h), returned)
     return errors
 
 
 def _distances(got: Pair, expected: Sequence[np.ndarray]) -> np.ndarray:
-    """:func:`distance` over leading axes."""
+    """Return :func:`distance` per index of the leading axes."""
     off = [(a - b, np.linalg.norm(b) or 1.0) for a, b in zip(got, expected, strict=True)]
-    return np.maximum(*(np.sqrt(np.einsum("...n,...n", d, d)) / norm for d, norm in off))
+    errors: np.ndarray = np.maximum(*(np.sqrt(np.einsum("...n,...n", d, d)) / norm for d, norm in off))
+    return errors
 
 
-def _sums(step: Step, variants, rules, h) -> Iterator[tuple[slice, np.ndarray]]:
-    """The sums inside the gates, a chunk of variants at a time: [stored block, variant, rule, B * unit]."""
+def _sums(
+    step: Step, variants: Variants, rules: Sequence[BiasRule], h: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the sums inside the gates for chunks of variants: ``[stored block, variant, rule, B * unit]``."""
     from_x, at_x = _unique([(layout.input, False) for layout, _ in variants], step.leaves, step.x)
     from_h, at_h = _unique([(layout.recurrent, transposed) for layout, transposed in variants], step.leaves, h)
     factors = np.array([(rule.ih, rule.hh) for rule in rules], float)
@@ -146,10 +160,12 @@ def _sums(step: Step, variants, rules, h) -> Iterator[tuple[slice, np.ndarray]]:
         yield rows, sums
 
 
-def _unique(stored: Sequence[tuple[Stored, bool]], leaves, operand) -> tuple[np.ndarray, np.ndarray]:
-    """What each different array contributes, [4, n, B * unit], and where each of ``stored`` is among them.
+def _unique(
+    stored: Sequence[tuple[Stored, bool]], leaves: Sequence[np.ndarray], operand: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each different array contributes, ``[4, n, B * unit]``, and the index n of each of ``stored``.
 
-    A matrix contributes its product with ``operand`` [B, in], a bias itself in every row.
+    A matrix contributes its product with ``operand`` ``[B, in]``; a bias contributes itself in every row.
     """
     keys = {key: n for n, key in enumerate(dict.fromkeys(stored))}
     parts = []
@@ -161,4 +177,5 @@ def _unique(stored: Sequence[tuple[Stored, bool]], leaves, operand) -> tuple[np.
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * z))
+    sigmoid: np.ndarray = 0.5 * (1 + np.tanh(0.5 * z))
+    return sigmoid

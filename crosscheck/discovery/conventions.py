@@ -1,5 +1,7 @@
-"""The 288 conventions in which a port may read an LSTM cell's weights: 24 gate orders, recurrent weights transposed or
-not, and six bias rules. A wrong one never fails by shape; the port runs, and computes something else.
+"""The 288 conventions in which a port may read the weights of an LSTM cell.
+
+They are 24 gate orders, recurrent weights transposed or not, and six bias rules. A wrong one never fails by shape: the
+port runs, and computes something else.
 """
 
 from __future__ import annotations
@@ -16,52 +18,55 @@ TORCH_ORDER = "ifgo"
 
 
 class BiasRule(Enum):
-    """What becomes of the two biases: each one's factor, and what is added to the forget gate's sum."""
+    """What happens to the two biases: a factor for each, and what is added to the sum of the forget gate."""
 
     AS_STORED = (1, 1, 0, "")
     FORGET_PLUS_ONE = (1, 1, 1, "1 added to the forget gate's bias at run time")  # Haiku
-    FORGET_MINUS_ONE = (1, 1, -1, "1 taken off the forget gate's bias, as if stored for a cell that adds it")
+    FORGET_MINUS_ONE = (1, 1, -1, "1 subtracted from the forget gate's bias, as if stored for a cell that adds it")
     WITHOUT_HH = (1, 0, 0, "bias_hh ignored")
     WITHOUT_IH = (0, 1, 0, "bias_ih ignored")
-    DOUBLED = (2, 2, 0, "the sum of the biases added twice")  # folded into one, and written to both places
+    DOUBLED = (2, 2, 0, "the sum of the biases added twice")  # their sum is stored in both places
 
-    def __init__(self, ih: int, hh: int, forget: int, phrase: str):
+    def __init__(self, ih: int, hh: int, forget: int, phrase: str) -> None:
         self.ih, self.hh, self.forget, self.phrase = ih, hh, forget, phrase
 
 
 @dataclass(frozen=True)
 class Convention:
-    """How a port reads the arrays of an LSTM cell. The default is torch's own convention.
+    """How a port reads the arrays of an LSTM cell. The default is torch's convention. ``str()`` gives it in words.
 
-    gates: the gates of the four stored blocks, in their order. transposed: whether each gate's recurrent block is
-    used as its transpose. biases: the rule. ``str()`` is the phrase that a person reads.
+    Attributes:
+      gates: the gates of the four stored blocks, in order.
+      transposed: whether the transpose of each gate's recurrent block is used.
+      biases: the bias rule.
     """
 
     gates: str = TORCH_ORDER
     transposed: bool = False
     biases: BiasRule = BiasRule.AS_STORED
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if sorted(self.gates) != sorted(TORCH_ORDER):
             raise ValueError(f"gates must be the letters i, f, g and o in some order, like 'igfo'; got {self.gates!r}.")
 
     @property
     def is_torch(self) -> bool:
+        """Whether this is torch's convention."""
         return self == Convention()
 
     def read(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        """The weights, in torch's layout, with which a port of this convention computes when handed ``cell``.
+        """Return the weights, in torch's layout, with which a port of this convention computes if it gets ``cell``.
 
         Args:
-          cell: weight_ih ``[4H, D]``, weight_hh ``[4H, H]`` and, if there are, bias_ih and bias_hh ``[4H]``: NumPy
-            arrays, or torch tensors, through which gradients flow. Other entries pass as they are.
+          cell: weight_ih ``[4H, D]``, weight_hh ``[4H, H]``, and bias_ih and bias_hh ``[4H]`` if there are biases. They
+            are NumPy arrays or torch tensors. Gradients flow through tensors. Other entries do not change.
 
         Returns:
-          The same names, shapes and dtypes. An ignored bias is zeros. Where biases are absent there are none, except
-          that what is added at run time appears as a bias_ih, beside a bias_hh of zeros.
+          The same names, shapes and dtypes. An ignored bias is zeros. Without biases there are none, unless something
+          is added at run time: this is then bias_ih, beside a bias_hh of zeros.
 
         Raises:
-          ValueError: a matrix is missing or has no four blocks; ``transposed`` and they are not square.
+          ValueError: a matrix is missing or has no four blocks, or ``transposed`` and the blocks are not square.
         """
         order = [self.gates.index(gate) for gate in TORCH_ORDER]
         read = self._moved(cell, order)
@@ -71,10 +76,13 @@ class Convention:
         return _with_added(read, TORCH_ORDER.index("f"), self.biases.forget)
 
     def write(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        """The way back: the arrays to hand to a port of this convention so that it computes with ``cell``.
+        """Return the arrays with which a port of this convention computes what ``cell`` computes in torch.
 
-        As :meth:`read`. A bias that the port ignores comes out as zeros, and its values are added to the other
-        one; ValueError where there is no other one and they are not zero.
+        This is the inverse of :meth:`read`. A bias that the port ignores becomes zeros, and its values are added to the
+        other one.
+
+        Raises:
+          ValueError: as :meth:`read`, or the ignored bias is not zero and there is no other one.
         """
         order = [TORCH_ORDER.index(gate) for gate in self.gates]
         written = self._moved(cell, order)
@@ -83,14 +91,16 @@ class Convention:
                 if kept in written:
                     written[kept] = written[kept] + written[ignored]
                 elif bool((written[ignored] != 0).any()):
-                    raise ValueError(f"{ignored} must be zero, for such a port ignores it; got values that are not.")
+                    raise ValueError(
+                        f"{ignored} must be zero, since a port of this convention ignores it; got other values."
+                    )
                 written[ignored] = 0 * written[ignored]
         if self.biases is BiasRule.DOUBLED:
             written |= {name: written[name] / 2 for name in ("bias_ih", "bias_hh") if name in written}
         return _with_added(written, self.gates.index("f"), -self.biases.forget)
 
     def _moved(self, cell: Mapping[str, Any], order: list[int]) -> dict[str, Any]:
-        """Blocks in another order; recurrent blocks transposed, which is its own inverse."""
+        """Put blocks into another order, and transpose recurrent blocks, which is its own inverse."""
         hidden = _hidden_size(cell)
         moved = dict(cell)
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
@@ -120,14 +130,14 @@ CONVENTIONS: tuple[Convention, ...] = tuple(
 
 
 def _with_added(cell: dict[str, Any], block: int, by: int) -> dict[str, Any]:
-    """``by`` added to one block of bias_ih, or of bias_hh where it is the only one."""
+    """Add ``by`` to one block of bias_ih, or of bias_hh if it is the only bias."""
     if by == 0:
         return cell
     hidden = _hidden_size(cell)
     if "bias_ih" not in cell and "bias_hh" not in cell:
         cell |= dict.fromkeys(("bias_ih", "bias_hh"), 0 * cell["weight_hh"][:, 0])
     name = "bias_ih" if "bias_ih" in cell else "bias_hh"
-    bias = 1 * cell[name]  # a copy, through which torch differentiates
+    bias = 1 * cell[name]  # a copy that torch can differentiate
     bias[block * hidden : (block + 1) * hidden] += by
     return cell | {name: bias}
 
@@ -136,7 +146,7 @@ def _hidden_size(cell: Mapping[str, Any]) -> int:
     for name in ("weight_ih", "weight_hh"):
         if name not in cell:
             raise ValueError(f"a cell must have weight_ih and weight_hh; got {', '.join(cell) or 'nothing'}.")
-    rows = cell["weight_hh"].shape[0]
+    rows = int(cell["weight_hh"].shape[0])
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
         wanted = 2 if name.startswith("weight") else 1
         array = cell.get(name)

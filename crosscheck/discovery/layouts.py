@@ -1,28 +1,33 @@
 """Where a library keeps the weights of an LSTM cell: every layout that the shapes of its arrays allow.
 
-H hidden, D inputs. Matrices may be one fused array for the input and one for the state, one joint array over [x, h] or
-[h, x], or one array a gate in place of each; biases may be there once, twice or not at all, fused, stacked or per gate.
-Leading axes of 1 are dropped. Only which leaf may be what is decided here; what a block means is for the search.
+Matrices may be one fused array for the input and one for the state, one joint array over [x, h] or [h, x], or one array
+per gate instead of each. There may be no, one or two biases: fused, stacked or per gate. Leading axes of length 1 are
+dropped. This module decides only which leaf can be what. The search finds out what a block means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations, product
+from typing import TypeAlias
 
 import numpy as np
 
-Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
 class Form:
-    """How to see a matrix [out, in] or a bias [out], with a gate axis before it if fused, in one leaf.
+    """How a leaf holds a matrix ``[out, in]`` or a bias ``[out]``, with a gate axis before it if fused.
 
-    The leaf is reshaped to ``view``, its axes are put into the order ``axes``, and ``part`` is cut out: (n,) the nth
-    along the first axis, (start, stop) those columns. ``final`` where a square block's other orientation is a form
-    of its own; else a search must try the transpose as well.
+    Attributes:
+      view: the shape to which the leaf is reshaped.
+      axes: the order of axes after that.
+      words: the form for readers.
+      final: the transpose of a square block is another form. If not, the search must also try the transpose.
+      part: what is taken after that: (n,) is index n of the first axis, (start, stop) are columns, () is all.
     """
 
     view: Shape
@@ -32,39 +37,43 @@ class Form:
     part: tuple[int, ...] = ()
 
     def of(self, leaf: np.ndarray) -> np.ndarray:
-        """A view into ``leaf``, so that it can also be written to; ``leaf`` must be contiguous."""
+        """Return a view into ``leaf``, which can also be written to. ``leaf`` must be contiguous."""
         whole = leaf.reshape(self.view).transpose(self.axes)
         if len(self.part) == 1:
-            return whole[self.part[0]]
-        return whole[..., slice(*self.part)] if self.part else whole
+            whole = whole[self.part[0]]
+        return whole[..., slice(*self.part)] if len(self.part) == 2 else whole
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Four blocks [4, H, in] or [4, H]: in one fused leaf, or in four, a gate each."""
+    """Four blocks ``[4, H, in]`` or ``[4, H]``, in one fused leaf or in four leaves, one per gate."""
 
     leaves: tuple[int, ...]
     form: Form
 
     @property
     def fused(self) -> bool:
+        """Whether one leaf holds all four blocks."""
         return len(self.leaves) == 1
 
     def take(self, leaves: Sequence[np.ndarray]) -> np.ndarray:
-        found = [self.form.of(np.ascontiguousarray(leaves[n])) for n in self.leaves]
-        return found[0] if self.fused else np.stack(found)
+        """Return the blocks."""
+        blocks = [self.form.of(np.ascontiguousarray(leaves[n])) for n in self.leaves]
+        return blocks[0] if self.fused else np.stack(blocks)
 
     def put(self, leaves: Sequence[np.ndarray], blocks: np.ndarray) -> None:
+        """Write the blocks into the leaves."""
         for n, block in zip(self.leaves, blocks[None] if self.fused else blocks, strict=True):
             self.form.of(leaves[n])[...] = block
 
     def ordered(self, order: Sequence[int]) -> Stored:
+        """Return the same with its leaves in another order."""
         return replace(self, leaves=tuple(self.leaves[n] for n in order))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A complete reading of the leaves, up to what the blocks mean."""
+    """What every leaf is. What the blocks mean is open."""
 
     input_size: int
     hidden_size: int
@@ -74,63 +83,66 @@ class Layout:
 
     @property
     def joint(self) -> bool:
+        """Whether the same leaves hold both matrices."""
         return self.input.leaves == self.recurrent.leaves
 
     @property
     def groups(self) -> tuple[Stored, ...]:
+        """The matrices and biases, in the order of ``NAMES``."""
         return (self.input, self.recurrent, *self.biases)
 
     def ordered(self, orders: Sequence[Sequence[int]]) -> Layout:
-        """Each group's arrays in another order; a fused group stays as it is."""
+        """Return the layout with the arrays of each group in another order. A fused group does not change."""
         pairs = zip(self.groups, orders, strict=True)
         groups = [group if group.fused else group.ordered(order) for group, order in pairs]
         return replace(self, input=groups[0], recurrent=groups[1], biases=tuple(groups[2:]))
 
     def take(self, leaves: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """By torch's names and in torch's shapes, the blocks still in stored order."""
-        hidden = self.hidden_size
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        taken = {name: group.take(leaves) for name, group in zip(names, self.groups, strict=False)}
-        return {name: np.array(blocks.reshape(4 * hidden, *blocks.shape[2:])) for name, blocks in taken.items()}
+        """Return the arrays by torch's names and in torch's shapes. The blocks are in stored order."""
+        taken = {name: group.take(leaves) for name, group in zip(NAMES, self.groups, strict=False)}
+        rows = 4 * self.hidden_size
+        return {name: np.array(blocks.reshape(rows, *blocks.shape[2:])) for name, blocks in taken.items()}
 
     def put(self, leaves: Sequence[np.ndarray], cell: dict[str, np.ndarray]) -> None:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        for name, group in zip(names, self.groups, strict=False):
+        """Write arrays by torch's names into the leaves."""
+        for name, group in zip(NAMES, self.groups, strict=False):
             group.put(leaves, cell[name].reshape(4, self.hidden_size, *cell[name].shape[1:]))
 
 
 def sizes(shapes: Sequence[Shape], input_size: int | None, hidden_size: int | None) -> list[tuple[int, int]]:
-    """All (D, H) for which the leaves hold as many numbers as a cell with no, one or two biases."""
+    """Return all (D, H) for which a cell with no, one or two biases has as many numbers as the leaves."""
     total = sum(int(np.prod(shape)) for shape in shapes)
     hiddens = {d // part for shape in shapes for d in shape for part in (1, 4, 8) if d and d % part == 0}
-    found = set()
+    possible = set()
     for hidden, biases in product(hiddens, range(3)):
         wide, rest = divmod(total, 4 * hidden)
         size = wide - hidden - biases
         if rest == 0 and size > 0 and input_size in (None, size) and hidden_size in (None, hidden):
-            found.add((size, hidden))
-    return sorted(found)
+            possible.add((size, hidden))
+    return sorted(possible)
 
 
-def layouts(shapes: Sequence[Shape], input_size: int, hidden_size: int) -> list[Layout]:
-    """Every layout of these sizes that uses each leaf, arrays a gate being in the same gate order in every group.
+def possible_layouts(shapes: Sequence[Shape], input_size: int, hidden_size: int) -> list[Layout]:
+    """Return every layout of these sizes that uses each leaf. Arrays per gate have the same gate order in every group.
 
-    Which of two biases is the input's cannot be seen in what a cell computes: they come as the two matrices come.
+    A cell's results do not show which of two biases belongs to the input. So biases have the order of the matrices.
     """
-    found = []
+    layouts = []
     for inputs, recurrent in _matrices(shapes, input_size, hidden_size):
         used = {*inputs.leaves, *recurrent.leaves}
         rest = tuple(n for n in range(len(shapes)) if n not in used)
         for biases in _biases(shapes, rest, hidden_size):
             if recurrent.leaves < inputs.leaves and len({bias.leaves for bias in biases}) == 2:
                 biases = biases[::-1]
-            found.append(Layout(input_size, hidden_size, inputs, recurrent, biases))
-    return list(dict.fromkeys(found))
+            layouts.append(Layout(input_size, hidden_size, inputs, recurrent, biases))
+    return list(dict.fromkeys(layouts))
 
 
 def other_orders(layout: Layout) -> list[list[tuple[int, ...]]]:
-    """The orders to try of the arrays in each group. One group keeps its order, a fused one if there is one: all orders
-    of the gates are tried anyway, and so only orders against one another count.
+    """Return the orders to try for the arrays in each group.
+
+    One group keeps its order; a fused one, if there is one. The search tries all gate orders anyway, so that only the
+    order of one group relative to another matters.
     """
     kept: list[tuple[int, ...]] = [(0, 1, 2, 3)]
     fixed = next((n for n, group in enumerate(layout.groups) if group.fused), 0)
@@ -141,7 +153,7 @@ def other_orders(layout: Layout) -> list[list[tuple[int, ...]]]:
 
 
 def with_other_orders(layout: Layout) -> Iterator[Layout]:
-    """The layout with every order of the arrays in each group."""
+    """Yield the layout with every order of the arrays in each group."""
     for chosen in product(*other_orders(layout)):
         if layout.joint:
             chosen = (chosen[0], chosen[0], *chosen[2:])
@@ -149,14 +161,14 @@ def with_other_orders(layout: Layout) -> Iterator[Layout]:
 
 
 def with_one_order(layout: Layout) -> Iterator[Layout]:
-    """Fewer: all groups of arrays a gate are in one order, and only that against a fused group is tried."""
+    """Yield fewer layouts: all groups of arrays per gate share one order, relative to a fused group."""
     fused = [group.fused for group in layout.groups]
     mixed = any(fused) and not all(fused)
     for order in list(permutations(range(4)))[: None if mixed else 1]:
         yield layout.ordered([order] * len(fused))
 
 
-def _matrices(shapes, input_size, hidden_size) -> Iterator[tuple[Stored, Stored]]:
+def _matrices(shapes: Sequence[Shape], input_size: int, hidden_size: int) -> Iterator[tuple[Stored, Stored]]:
     for inputs in _groups(shapes, range(len(shapes)), lambda s, one: _matrix(s, hidden_size, input_size, one)):
         rest = [n for n in range(len(shapes)) if n not in inputs.leaves]
         for recurrent in _groups(shapes, rest, lambda s, one: _matrix(s, hidden_size, hidden_size, one)):
@@ -171,9 +183,10 @@ def _matrices(shapes, input_size, hidden_size) -> Iterator[tuple[Stored, Stored]
             yield replace(joint, form=replace(form, part=x)), replace(joint, form=replace(form, part=h))
 
 
-def _biases(shapes, rest: tuple[int, ...], hidden_size) -> Iterator[tuple[Stored, ...]]:
-    """Up to two biases, each leaf of ``rest`` being in one of them. Of two biases a gate, each is four leaves in a row
-    or every other leaf.
+def _biases(shapes: Sequence[Shape], rest: tuple[int, ...], hidden_size: int) -> Iterator[tuple[Stored, ...]]:
+    """Yield up to two biases that together use each leaf of ``rest``.
+
+    If there are two biases per gate, a bias is four leaves in a row, or every other leaf.
     """
     if not rest:
         yield ()
@@ -192,8 +205,10 @@ def _biases(shapes, rest: tuple[int, ...], hidden_size) -> Iterator[tuple[Stored
                 yield (group, *more)
 
 
-def _groups(shapes, among: Sequence[int], forms) -> Iterator[Stored]:
-    """Single fused leaves, then fours of one shape. ``forms(shape, one)``: what such a leaf can be."""
+def _groups(
+    shapes: Sequence[Shape], among: Sequence[int], forms: Callable[[Shape, bool], Iterator[Form]]
+) -> Iterator[Stored]:
+    """Yield single fused leaves, then four leaves of one shape. ``forms(shape, fused)``: what a leaf can be."""
     for n in among:
         yield from (Stored((n,), form) for form in forms(shapes[n], True))
     by_shape: dict[Shape, list[int]] = {}
@@ -205,7 +220,7 @@ def _groups(shapes, among: Sequence[int], forms) -> Iterator[Stored]:
 
 
 def _matrix(shape: Shape, out: int, wide: int, fused: bool) -> Iterator[Form]:
-    """The forms in which one leaf is a matrix [out, wide], or four of them if ``fused``."""
+    """Yield the forms in which one leaf is a matrix ``[out, wide]``, or four of them if ``fused``."""
     for s in _without_leading_ones(shape):
         if not fused:
             if s == (out, wide):

@@ -1,7 +1,7 @@
-"""Finds out how a foreign LSTM cell keeps its weights by watching one step of it.
+"""Finds out from one step how a foreign LSTM cell keeps its weights.
 
-The cell is a black box. One step on random weights, input and state is compared with every explanation that the
-shapes of its arrays allow (`layouts`, `candidates`). One that is right errs by rounding alone; all others are far off.
+The cell is a black box. One step on random weights, input and state is compared with every explanation that the shapes
+of its arrays allow (`layouts`, `candidates`). The right one errs only by rounding; all others are far off.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,56 +18,59 @@ import numpy as np
 from crosscheck.core.problem import canonical
 from crosscheck.discovery.candidates import Pair, Scored, Step, count, equivalent, rank
 from crosscheck.discovery.conventions import TORCH_ORDER
-from crosscheck.discovery.layouts import Layout, Shape, layouts, other_orders, sizes, with_one_order, with_other_orders
+from crosscheck.discovery.layouts import (
+    Layout,
+    Shape,
+    other_orders,
+    possible_layouts,
+    sizes,
+    with_one_order,
+    with_other_orders,
+)
 from crosscheck.discovery.weight_map import Candidate, RunnerUp, WeightMap
 
 BATCH = 3
-BUDGET = 1_500_000  # candidates: some two seconds
-Cell = Callable[[Any, Any, tuple[Any, Any]], tuple[Any, Any]]
+BUDGET = 1_500_000  # candidates: about two seconds
+Cell: TypeAlias = Callable[[Any, Any, tuple[Any, Any]], tuple[Any, Any]]
 
 
 def discover(
-    fn: Cell,
-    params_like: Any,
-    *,
-    input_size: int | None = None,
-    hidden_size: int | None = None,
-    seed: int = 0,
+    fn: Cell, params_like: Any, *, input_size: int | None = None, hidden_size: int | None = None, seed: int = 0
 ) -> WeightMap:
-    """Finds the weight map of a black-box LSTM cell: layout, gate order, bias rule and state order.
+    """Find the weight map of a black-box LSTM cell: layout, gate order, bias rule and state order.
 
-    Axes: B rows, D inputs, H hidden.
+    Axes: B is the batch size, D the input size, H the hidden size.
 
     Args:
-      fn: ``fn(params, x, (h, c)) -> (h', c')``, one step: x ``[B, D]``, h and c ``[B, H]``. Wrap your library's call.
-        The state may also be taken or returned as (c, h): that is found out. It is called once, in float64; a cell
-        that only knows float32 may cast. It gets torch tensors where ``params_like`` has them, NumPy arrays where
-        it has those, else jax arrays.
-      params_like: the cell's parameters in the library's own structure, any pytree of arrays or jax.ShapeDtypeStruct.
-        Values do not matter. Matrices may be fused, joint over [x, h] or [h, x], or one a gate, either way round;
-        biases may be there once, twice or not at all.
-      input_size, hidden_size: D and H, if the shapes alone leave them open.
+      fn: ``fn(params, x, (h, c)) -> (h', c')``, one step with x ``[B, D]``, and h and c ``[B, H]``. Wrap the call of
+        your library. It may take or return the state as (c, h); this is found out. It is called once, in float64. A
+        cell that knows only float32 may cast. It gets arrays of the kind in ``params_like``: torch tensors, NumPy
+        arrays, else jax arrays.
+      params_like: the parameters of the cell in the structure of the library: any pytree of arrays or
+        jax.ShapeDtypeStruct. Values do not matter. Matrices may be fused, joint over [x, h] or [h, x], or one per gate,
+        as [in, out] or [out, in]. There may be no, one or two biases.
+      input_size, hidden_size: D and H, if the shapes do not determine them.
       seed: of the random step.
 
     Returns:
-      A :class:`~crosscheck.discovery.weight_map.WeightMap`. Look at ``decided`` first.
+      The weight map. Look at ``decided`` first.
 
     Raises:
       TypeError: a leaf of ``params_like`` is no array.
-      ValueError: the leaves cannot be an LSTM cell's, or ``fn`` returned something else than two finite arrays
-        ``[B, H]``. What ``fn`` itself raises comes through.
+      ValueError: the leaves cannot belong to an LSTM cell, or ``fn`` does not return two finite arrays ``[B, H]``.
+      Exception: whatever ``fn`` raises.
     """
     leaves, structure, names, shapes = _flatten(params_like)
     ranked: list[Scored] = []
     tried = 0
     failure: Exception | None = None
     for d, h in sizes(shapes, input_size, hidden_size):
-        possible = layouts(shapes, d, h)
+        possible = possible_layouts(shapes, d, h)
         if not possible:
             continue
         try:
             step = _observe(fn, leaves, structure, d, h, seed)
-        except Exception as error:  # of several possible sizes only the right ones need to run
+        except Exception as error:  # only the right one of several possible sizes must run
             failure = failure or error
             continue
         possible = _in_other_orders(possible)
@@ -76,12 +79,13 @@ def discover(
     if not ranked:
         raise failure or ValueError(_no_layout(names, shapes, input_size, hidden_size))
     best, other = _best_two(ranked)
-    found = _tidied(best.candidate)
-    runner_up = RunnerUp(_tidied(other.candidate).differences(found, names), other.error)
-    return WeightMap(found, best.error, runner_up, tried, names, shapes, structure)
+    candidate = _in_torch_order(best.candidate)
+    runner_up = RunnerUp(_in_torch_order(other.candidate).differences(candidate, names), other.error)
+    return WeightMap(candidate, best.error, runner_up, tried, names, shapes, structure)
 
 
-def _flatten(params_like):
+def _flatten(params_like: Any) -> tuple[list[Any], Any, tuple[str, ...], tuple[Shape, ...]]:
+    """Return the leaves, their structure, names and shapes."""
     paths, structure = jax.tree_util.tree_flatten_with_path(params_like)
     names = tuple(jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path, _ in paths)
     for name, (_, leaf) in zip(names, paths, strict=True):
@@ -89,21 +93,21 @@ def _flatten(params_like):
             raise TypeError(f"params_like[{name!r}] must be an array or a shape; got {type(leaf).__name__}.")
         if not (str(leaf.dtype).startswith("torch.") or jnp.issubdtype(leaf.dtype, jnp.floating)):
             raise ValueError(
-                f"params_like[{name!r}] must be floating-point; got {leaf.dtype}. Pass the weights alone, without "
+                f"params_like[{name!r}] must be floating-point; got {leaf.dtype}. Pass only the weights, without "
                 "counters or random keys."
             )
     return [leaf for _, leaf in paths], structure, names, tuple(tuple(leaf.shape) for _, leaf in paths)
 
 
 def _in_other_orders(possible: Sequence[Layout]) -> list[Layout]:
-    """With arrays a gate in every order, if that makes few enough candidates; else in one order in every group."""
+    """Put arrays per gate into every order. If these are too many candidates, all groups share one order."""
     every = sum(count([layout]) * prod(map(len, other_orders(layout))) for layout in possible)
     orders = with_other_orders if every <= BUDGET else with_one_order
     return [ordered for layout in possible for ordered in orders(layout)]
 
 
-def _observe(fn: Cell, like: Sequence[Any], structure, input_size: int, hidden_size: int, seed: int) -> Step:
-    """One step of ``fn`` on numbers that all differ: sums of order one, so that no gate is saturated."""
+def _observe(fn: Cell, like: Sequence[Any], structure: Any, input_size: int, hidden_size: int, seed: int) -> Step:
+    """Run one step of ``fn`` on numbers that all differ. Sums have order one, so that no gate is saturated."""
     rng = np.random.default_rng([seed, input_size, hidden_size])
     bound = 1 / np.sqrt(input_size + hidden_size)
     leaves = [rng.normal(size=a.shape) * (bound if prod(a.shape) > 8 * hidden_size else 0.5) for a in like]
@@ -121,7 +125,7 @@ def _observe(fn: Cell, like: Sequence[Any], structure, input_size: int, hidden_s
 
 
 def _kind(like: Sequence[Any]) -> Callable[[np.ndarray], Any]:
-    """What makes an array of the kind that ``fn`` is used to."""
+    """Return the function that makes an array of the kind that ``fn`` expects."""
     if any(str(a.dtype).startswith("torch.") for a in like):
         import torch
 
@@ -130,7 +134,7 @@ def _kind(like: Sequence[Any]) -> Callable[[np.ndarray], Any]:
 
 
 def _checked(out: Any, shape: Shape) -> Pair:
-    hint = "A cell that returns (carry, y) is wrapped by returning its carry."
+    hint = "If the cell returns (carry, y), wrap it and return the carry."
     if not isinstance(out, (tuple, list)) or len(out) != 2:
         raise ValueError(f"fn must return a pair of arrays {shape}, the next h and c; got {_told(out)}. {hint}")
     for part in out:
@@ -149,16 +153,17 @@ def _told(out: Any) -> str:
 
 
 def _best_two(ranked: Sequence[Scored]) -> tuple[Scored, Scored]:
-    """The best, and the best of those that compute something else. Candidates that cannot be told apart, such as those
-    that add the same two biases in another order, are one.
+    """Return the best candidate, and the best of those that compute something else.
+
+    Equivalent candidates count as one, such as two that add the same two biases in another order.
     """
     best = min(ranked, key=lambda one: one.error)
     others = [one for one in ranked if not equivalent(one, best)]
     return best, min(others, key=lambda one: one.error)
 
 
-def _tidied(candidate: Candidate) -> Candidate:
-    """Arrays a gate have no order of their own: where no group is fused, they are named in torch's."""
+def _in_torch_order(candidate: Candidate) -> Candidate:
+    """Name arrays per gate in torch's order if no group is fused. They have no order of their own."""
     layout, convention = candidate.layout, candidate.convention
     if any(group.fused for group in layout.groups):
         return candidate
@@ -167,12 +172,13 @@ def _tidied(candidate: Candidate) -> Candidate:
     return replace(candidate, layout=layout, convention=replace(convention, gates=TORCH_ORDER))
 
 
-def _no_layout(names, shapes, input_size, hidden_size) -> str:
+def _no_layout(names: Sequence[str], shapes: Sequence[Shape], input_size: int | None, hidden_size: int | None) -> str:
     leaves = ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=True)) or "no leaves"
     given = {"input_size": input_size, "hidden_size": hidden_size}
     wanted = " with " + " and ".join(f"{n}={v}" for n, v in given.items() if v) if any(given.values()) else ""
     return (
-        f"params_like cannot be an LSTM cell's{wanted}: {leaves}, {sum(map(prod, shapes))} numbers in all. Expected "
-        "4H(D + H) weights as [4H, D] and [4H, H], as [4H, D + H], or one array a gate, each either way round; and no "
-        "bias, 4H or 8H numbers of them. Pass one layer in one direction; peepholes and projections are not searched."
+        f"params_like cannot belong to an LSTM cell{wanted}: {leaves}, {sum(map(prod, shapes))} numbers in all. "
+        "Expected 4H(D + H) weights as [4H, D] and [4H, H], as [4H, D + H], or as one array per gate, each of them "
+        "transposed or not, and 0, 4H or 8H biases. Pass one layer in one direction. Peepholes and projections are not "
+        "searched."
     )

@@ -1,10 +1,10 @@
-"""What discovery found out about a cell: where its weights lie, what they mean, and how sure that is."""
+"""The result of a discovery: where the weights of a cell are, what they mean, and how certain this is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
@@ -13,23 +13,31 @@ from crosscheck.core.problem import is_floating
 from crosscheck.discovery.conventions import BiasRule, Convention
 from crosscheck.discovery.layouts import Layout, Shape, Stored
 
-# A right candidate errs by rounding, 1e-16 in float64 and 1e-7 in float32, up to some 1e-6 where an activation is
-# cheap; a wrong one by 1e-2 and more.
-SMALL = 1e-5
-OUTLIERS = 1e3
+# A right candidate errs by rounding: 1e-16 in float64, 1e-7 in float32, about 1e-6 with an approximate activation. A
+# wrong one errs by 1e-2 and more.
+ROUNDING = 1e-5
+MARGIN = 1e3
+StateOrder: TypeAlias = Literal["hc", "ch"]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One complete explanation of a cell. State orders are "hc" or "ch": as it takes the pair, and as it returns it."""
+    """One complete explanation of a cell.
+
+    Attributes:
+      layout: where the weights are.
+      convention: what they mean.
+      takes: the order in which the cell takes the states.
+      returns: the order in which it returns them.
+    """
 
     layout: Layout
     convention: Convention
-    takes: str = "hc"
-    returns: str = "hc"
+    takes: StateOrder = "hc"
+    returns: StateOrder = "hc"
 
     def facts(self, names: tuple[str, ...]) -> dict[str, str]:
-        """In words, by topic; ``names`` are the leaves'."""
+        """Return the explanation in words, by topic. ``names`` are those of the leaves."""
         layout = self.layout
         facts = {"gates": _gates(self)}
         if layout.joint:
@@ -48,14 +56,14 @@ class Candidate:
         return ", ".join(f"{gate} = {names[n]}" for gate, n in gates) + f", each {stored.form.words}"
 
     def differences(self, other: Candidate, names: tuple[str, ...]) -> str:
-        """This candidate in those respects in which it is not the ``other`` one."""
+        """Return in words what differs from the ``other`` candidate."""
         mine, theirs = self.facts(names), other.facts(names)
         return "; ".join(f"{topic}: {words}" for topic, words in mine.items() if theirs.get(topic) != words)
 
 
 @dataclass(frozen=True)
 class RunnerUp:
-    """The best candidate that computes something else than the found one: how it differs from that, and its error."""
+    """The best candidate that computes something else: how it differs, and its error."""
 
     description: str
     error: float
@@ -63,13 +71,17 @@ class RunnerUp:
 
 @dataclass(frozen=True)
 class WeightMap:
-    """How a cell keeps its weights. ``str()`` says it in a paragraph.
+    """How a cell keeps its weights. ``str()`` gives it in words.
 
-    ``error`` is the larger relative 2-norm error of h and c in one step. Only where ``decided`` is the map known:
-    the error is rounding's, and every candidate that computes something else errs at least 1000 times as much.
+    Attributes:
+      candidate: the best explanation. It is certain only if ``decided``.
+      error: the larger relative 2-norm error of h and c in one step.
+      runner_up: the best of those that compute something else.
+      candidates: how many were tried.
+      names, shapes, structure: of the parameters.
     """
 
-    found: Candidate
+    candidate: Candidate
     error: float
     runner_up: RunnerUp
     candidates: int
@@ -79,27 +91,33 @@ class WeightMap:
 
     @property
     def decided(self) -> bool:
-        return self.error <= SMALL and self.runner_up.error >= OUTLIERS * max(self.error, np.finfo(float).eps)
+        """Whether the error is rounding, and every candidate that computes something else errs 1000 times as much."""
+        return self.error <= ROUNDING and self.runner_up.error >= MARGIN * max(self.error, np.finfo(float).eps)
 
     @property
     def convention(self) -> Convention:
-        """Gate order, transposition and bias rule: what the blocks mean, once they are laid out as torch's are."""
-        return self.found.convention
+        """Gate order, transposition and bias rule: what the blocks mean."""
+        return self.candidate.convention
 
     @property
     def layout(self) -> Layout:
-        return self.found.layout
+        """Where the weights are."""
+        return self.candidate.layout
 
     @property
-    def state_order(self) -> str:
-        """``hc`` or ``ch``: the order in which the cell takes its state."""
-        return self.found.takes
+    def state_order(self) -> StateOrder:
+        """The order in which the cell takes its state."""
+        return self.candidate.takes
 
     def to_torch(self, params: Any) -> dict[str, np.ndarray]:
-        """The library's parameters as torch's: weight_ih [4H, D], weight_hh [4H, H], bias_ih and bias_hh [4H].
+        """Return weights with which torch.nn.LSTMCell computes what this cell does.
 
-        NumPy arrays in the parameters' dtype, with which torch.nn.LSTMCell computes what this cell does. One bias
-        goes whole into bias_ih, beside a bias_hh of zeros; no bias leaves both away.
+        Args:
+          params: the parameters of the library.
+
+        Returns:
+          weight_ih ``[4H, D]``, weight_hh ``[4H, H]``, bias_ih and bias_hh ``[4H]`` as NumPy arrays in the dtype of the
+          parameters. A single bias becomes bias_ih, beside a bias_hh of zeros. Without biases both are left out.
 
         Raises:
           ValueError: the map is not decided, or ``params`` have another structure or other shapes.
@@ -112,12 +130,12 @@ class WeightMap:
         for name, array, shape in zip(self.names, arrays, self.shapes, strict=True):
             if array.shape != shape:
                 raise ValueError(f"params[{name!r}] must have shape {shape}; got {array.shape}.")
-        return read(self.found, arrays)
+        return read(self.candidate, arrays)
 
     def from_torch(self, cell: Mapping[str, Any]) -> Any:
-        """The way back: torch's cell weights in the library's structure, as NumPy arrays.
+        """Return torch's cell weights in the structure of the library, as NumPy arrays.
 
-        Two biases fold into one where the library keeps one, which rounds.
+        If the library keeps one bias, it is the sum of both, which rounds.
 
         Raises:
           ValueError: the map is not decided, shapes do not fit, or the library has no place for the biases.
@@ -134,14 +152,13 @@ class WeightMap:
         wanted: dict[str, Shape] = {"weight_ih": (wide, size), "weight_hh": (wide, wide // 4)}
         for name in sorted(given.keys() | wanted.keys()):
             expected = wanted.get(name, (wide,) if name in ("bias_ih", "bias_hh") else None)
-            came = given[name].shape if name in given else "nothing"
-            if came != expected:
-                raise ValueError(
-                    f"cell[{name!r}] must be {f'of shape {expected}' if expected else 'absent'}; got {came}."
-                )
+            got = given[name].shape if name in given else "nothing"
+            if got != expected:
+                wanted_text = f"of shape {expected}" if expected else "absent"
+                raise ValueError(f"cell[{name!r}] must be {wanted_text}; got {got}.")
 
     def _biases_as_kept(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The cell as its port stores it, with as many biases as the library has."""
+        """Return the cell in its convention, with as many biases as the library has."""
         zeros = np.zeros_like(given["weight_hh"][:, 0])
         ih, hh = given.get("bias_ih", zeros), given.get("bias_hh", zeros)
         cell = {name: given[name] for name in ("weight_ih", "weight_hh")}
@@ -150,7 +167,7 @@ class WeightMap:
         stored = self.convention.write(cell | {"bias_ih": ih + hh})
         if not self.layout.biases and (stored.pop("bias_ih") != 0).any():
             raise ValueError(
-                "the cell's biases must be what this library adds by itself, for it stores none; they are not."
+                "the cell's biases must equal what this library adds at run time, since it stores none; got others."
             )
         return stored
 
@@ -159,16 +176,14 @@ class WeightMap:
             raise ValueError(f"this weight map is not decided and converts nothing. {self}")
 
     def __str__(self) -> str:
-        facts = self.found.facts(self.names)
+        facts = self.candidate.facts(self.names)
         if self.decided:
             lines = [f"This cell is an LSTM cell: {facts.pop('gates')}."]
-        elif self.error <= SMALL:
-            lines = [
-                f"Not decided: two explanations of this cell are too near to one another. One: {facts.pop('gates')}."
-            ]
+        elif self.error <= ROUNDING:
+            lines = [f"Not decided: two explanations of this cell are too similar. One: {facts.pop('gates')}."]
         else:
             lines = [
-                f"Not decided: no one of {self.candidates:,} candidates explains this cell. The nearest one has error "
+                f"Not decided: none of {self.candidates:,} candidates explains this cell. The nearest one has error "
                 f"{self.error:.1e}: {facts.pop('gates')}."
             ]
         lines += [f"  {topic}: {words}" for topic, words in facts.items()]
@@ -180,7 +195,7 @@ class WeightMap:
 
 
 def read(candidate: Candidate, leaves: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Torch's cell weights, both biases or none, from a library's leaves."""
+    """Return torch's cell weights, with both biases or none, from the leaves of a library."""
     cell = candidate.convention.read(candidate.layout.take(leaves))
     if "bias_ih" in cell and "bias_hh" not in cell:
         cell["bias_hh"] = np.zeros_like(cell["bias_ih"])
@@ -191,7 +206,7 @@ def _gates(candidate: Candidate) -> str:
     groups, convention = candidate.layout.groups, candidate.convention
     words = str(convention)
     if not any(group.fused for group in groups):
-        words = words.replace(str(Convention()), "one array a gate")
+        words = words.replace(str(Convention()), "one array per gate")
     if len(groups) == 3 and convention.biases is BiasRule.WITHOUT_IH:
         words = words.replace(BiasRule.WITHOUT_IH.phrase, "its bias ignored")
     return words

@@ -1,4 +1,4 @@
-"""Faults of the backward pass alone: every output is the reference's bit for bit, some gradient is not."""
+"""Faults only of the backward pass: every output is that of the reference bit for bit, some gradient is not."""
 
 from __future__ import annotations
 
@@ -8,103 +8,67 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import At, Params, Run, State, wrong_gradients
-from crosscheck.faults.parts import bfloat16, open_step, own_product, with_cotangent, with_derivative
+from crosscheck.faults.fault import At, Run, SequenceAndState, StepHook, wrong_gradients
+from crosscheck.faults.parts import (
+    bfloat16,
+    on_parameters,
+    on_states,
+    open_step,
+    own_product,
+    with_cotangent,
+    with_derivative,
+)
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights, lstm_step
+from torch_ref.cell import State, Weights, lstm_step
 
-HIGH_CLIP = 2.0**14  # far over cotangents of unit size and what they grow to, far under 2^20 times them
+HIGH_CLIP = 2.0**14  # far above what cotangents of unit size grow to, far below 2^20 times that
 LOW_CLIP = 0.5
-
-
-def _parameters(prefix: str, change: Callable[[Tensor], Tensor]) -> Callable[[Params, RecurrentCase], Params]:
-    """A ``weights`` hook: ``change``, which keeps the value, on every array whose name begins so."""
-
-    def weights(params: Params, case: RecurrentCase) -> Params:
-        return {name: change(a) if name.startswith(prefix) else a for name, a in params.items()}
-
-    return weights
 
 
 def _detached(w: Weights) -> Weights:
     return Weights(*(None if a is None else a.detach() for a in w))  # type: ignore[arg-type]
 
 
-def _stop_h(w: Weights, x: Tensor, state, at: At):
-    return lstm_step(w, x, (state[0].detach(), state[1]))
+def _from(change: Callable[[Tensor, Tensor, At], State]) -> StepHook:
+    """Return the step from another state, which ``change`` makes of h and c without changing their values."""
+    return lambda w, x, state, at: lstm_step(w, x, change(state[0], state[1], at))
 
 
-def _stop_c(w: Weights, x: Tensor, state, at: At):
-    return lstm_step(w, x, (state[0], state[1].detach()))
+def _without_weight_gradients(where: Callable[[At], bool]) -> StepHook:
+    """Return the step that adds nothing to weight gradients at some steps."""
+    return lambda w, x, state, at: lstm_step(_detached(w) if where(at) else w, x, state)
 
 
-def _truncated(w: Weights, x: Tensor, state, at: At):
-    return lstm_step(w, x, tuple(a.detach() for a in state) if at.t == at.steps // 2 else state)  # type: ignore[arg-type]
-
-
-def _without_first_step(w: Weights, x: Tensor, state, at: At):
-    return lstm_step(_detached(w) if at.t == 0 else w, x, state)
-
-
-def _without_last_chunk(w: Weights, x: Tensor, state, at: At):
-    return lstm_step(_detached(w) if at.t >= at.steps - max(at.steps // 4, 1) else w, x, state)
-
-
-def _new_h_in_product(w: Weights, x: Tensor, state, at: At):
-    """dW_hh = Σ dz_t ⊗ h_t, where h_{t-1} is meant."""
+def _new_h_in_product(w: Weights, x: Tensor, state: State, at: At) -> State:
+    """Compute dW_hh = Σ dz_t ⊗ h_t. It should have h_{t-1}."""
     with torch.no_grad():
         h, _ = lstm_step(w, x, state)
     return open_step(w, x, state, recurrent=own_product(kept=h))
 
 
-def _clipped(threshold: float) -> Callable:
-    def step(w: Weights, x: Tensor, state, at: At):
+def _clipped(threshold: float) -> StepHook:
+    def step(w: Weights, x: Tensor, state: State, at: At) -> State:
         h, c = lstm_step(w, x, state)
         return with_cotangent(h, lambda g: g.clamp(-threshold, threshold)), c
 
     return step
 
 
-def _stop_forget_gate(w: Weights, x: Tensor, state, at: At):
-    return open_step(w, x, state, gates=lambda i, f, g, o: (i, f.detach(), g, o))
-
-
-def _stop_output_gate(w: Weights, x: Tensor, state, at: At):
-    return open_step(w, x, state, gates=lambda i, f, g, o: (i, f, g, o.detach()))
-
-
-def _stop_c_to_h(w: Weights, x: Tensor, state, at: At):
-    return open_step(w, x, state, squash=lambda c: torch.tanh(c.detach()))
-
-
-def _stop_reverse_x(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At):
+def _stop_reverse_x(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
     return run(x.detach() if at.reverse else x, state, valid, at.reverse)
 
 
-def _stop_between_layers(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At):
+def _stop_between_layers(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
     return run(x.detach() if at.layer else x, state, valid, at.reverse)
 
 
-def _stop_first_states(which: int) -> Callable:
-    def inputs(x: Tensor, hx: State, case: RecurrentCase) -> tuple[Tensor, State]:
-        return x, tuple(a.detach() if i == which else a for i, a in enumerate(hx))
-
-    return inputs
-
-
-def _stop_last_states(which: int) -> Callable:
-    def outputs(y: Tensor, last: State, case: RecurrentCase) -> tuple[Tensor, State]:
-        return y, tuple(a.detach() if i == which else a for i, a in enumerate(last))
-
-    return outputs
-
-
-def _stop_early_rows(y: Tensor, last: State, case: RecurrentCase) -> tuple[Tensor, State]:
+def _stop_early_rows(y: Tensor, last: State, case: RecurrentCase) -> SequenceAndState:
     early = (torch.tensor(case.lengths) < case.steps).unsqueeze(-1)
-    return y, tuple(torch.where(early, a.detach(), a) for a in last)
+    h, c = (torch.where(early, a.detach(), a) for a in last)
+    return y, (h, c)
 
 
-def _dy_reversed(y: Tensor, last: State, case: RecurrentCase) -> tuple[Tensor, State]:
+def _dy_reversed(y: Tensor, last: State, case: RecurrentCase) -> SequenceAndState:
     return with_cotangent(y, lambda g: g.flip(0)), last
 
 
@@ -115,19 +79,28 @@ _tanh_bfloat16 = with_derivative(torch.tanh, lambda z, y: 1 - bfloat16(y) ** 2)
 _hard_derivative = with_derivative(torch.sigmoid, lambda z, s: 0.2 * (z.abs() < 2.5).to(z.dtype))
 
 FAULTS = (
-    wrong_gradients("stop-gradient-h", "a stop_gradient on h between steps", step=_stop_h),
-    wrong_gradients("stop-gradient-c", "a stop_gradient on c between steps", step=_stop_c),
-    wrong_gradients("truncated-at-half", "back-propagation truncated at half the length", "two steps", step=_truncated),
-    wrong_gradients("dW-without-first-step", "weight gradients without step 0", step=_without_first_step),
+    wrong_gradients(
+        "stop-gradient-h", "a stop_gradient on h between steps", step=_from(lambda h, c, at: (h.detach(), c))
+    ),
+    wrong_gradients(
+        "stop-gradient-c", "a stop_gradient on c between steps", step=_from(lambda h, c, at: (h, c.detach()))
+    ),
+    wrong_gradients(
+        "truncated-at-half",
+        "back-propagation truncated at half the length",
+        "two steps",
+        step=_from(lambda h, c, at: (h.detach(), c.detach()) if at.t == at.steps // 2 else (h, c)),
+    ),
+    wrong_gradients(
+        "dW-without-first-step", "weight gradients without step 0", step=_without_weight_gradients(lambda at: at.t == 0)
+    ),
     wrong_gradients(
         "dW-without-last-chunk",
         "weight gradients without the last quarter of the steps",
         "two steps",
-        step=_without_last_chunk,
+        step=_without_weight_gradients(lambda at: at.t >= at.steps - max(at.steps // 4, 1)),
     ),
-    wrong_gradients(
-        "dW_hh-of-new-h", "h_t in the place of h_{t-1} in the gradient of weight_hh", step=_new_h_in_product
-    ),
+    wrong_gradients("dW_hh-of-new-h", "h_t in place of h_{t-1} in the gradient of weight_hh", step=_new_h_in_product),
     wrong_gradients(
         "clip-high",
         f"a hidden clipping of dh at ±{HIGH_CLIP:,g}, which the problem's own cotangents do not reach",
@@ -135,12 +108,24 @@ FAULTS = (
         homogeneity=True,
     ),
     wrong_gradients("clip-low", f"a hidden clipping of dh at ±{LOW_CLIP:g}", step=_clipped(LOW_CLIP)),
-    wrong_gradients("df-dropped", "no gradient through the forget gate", step=_stop_forget_gate),
-    wrong_gradients("do-dropped", "no gradient through the output gate", step=_stop_output_gate),
-    wrong_gradients("dc-from-h-dropped", "no gradient from h to c, through the tanh of c", step=_stop_c_to_h),
+    wrong_gradients(
+        "df-dropped",
+        "no gradient through the forget gate",
+        step=partial(open_step, gates=lambda i, f, g, o: (i, f.detach(), g, o)),
+    ),
+    wrong_gradients(
+        "do-dropped",
+        "no gradient through the output gate",
+        step=partial(open_step, gates=lambda i, f, g, o: (i, f, g, o.detach())),
+    ),
+    wrong_gradients(
+        "dc-from-h-dropped",
+        "no gradient from h to c, through the tanh of c",
+        step=partial(open_step, squash=lambda c: torch.tanh(c.detach())),
+    ),
     wrong_gradients(
         "sigmoid-derivative-off",
-        "a derivative of the sigmoid that is off by a part in 1,000",
+        "a derivative of the sigmoid with a relative error of 1e-3",
         step=partial(open_step, sigmoid=_sigmoid_off),
     ),
     wrong_gradients(
@@ -150,7 +135,7 @@ FAULTS = (
     ),
     wrong_gradients(
         "tanh-derivative-off",
-        "a derivative of the tanh in which its square is off by a part in 1,000",
+        "a derivative of the tanh whose square has a relative error of 1e-3",
         step=partial(open_step, tanh=_tanh_off),
     ),
     wrong_gradients(
@@ -158,8 +143,8 @@ FAULTS = (
         "x, h and activations kept for the backward pass as bfloat16",
         step=partial(open_step, product=own_product(kept=bfloat16), sigmoid=_sigmoid_bfloat16, tanh=_tanh_bfloat16),
     ),
-    wrong_gradients("dh0-zero", "a gradient of h_0 that is zero", inputs=_stop_first_states(0)),
-    wrong_gradients("dc0-zero", "a gradient of c_0 that is zero", inputs=_stop_first_states(1)),
+    wrong_gradients("dh0-zero", "a gradient of h_0 that is zero", inputs=on_states(lambda h, c: (h.detach(), c))),
+    wrong_gradients("dc0-zero", "a gradient of c_0 that is zero", inputs=on_states(lambda h, c: (h, c.detach()))),
     wrong_gradients(
         "dx-without-reverse",
         "no gradient from the reverse direction to its inputs",
@@ -173,10 +158,16 @@ FAULTS = (
         direction=_stop_between_layers,
     ),
     wrong_gradients(
-        "dh_n-ignored", "the cotangent of h_n ignored", "cotangents on states", outputs=_stop_last_states(0)
+        "dh_n-ignored",
+        "the cotangent of h_n ignored",
+        "cotangents on states",
+        outputs=on_states(lambda h, c: (h.detach(), c)),
     ),
     wrong_gradients(
-        "dc_n-ignored", "the cotangent of c_n ignored", "cotangents on states", outputs=_stop_last_states(1)
+        "dc_n-ignored",
+        "the cotangent of c_n ignored",
+        "cotangents on states",
+        outputs=on_states(lambda h, c: (h, c.detach())),
     ),
     wrong_gradients(
         "dh_n-ignored-in-short-rows",
@@ -187,18 +178,18 @@ FAULTS = (
     ),
     wrong_gradients("dy-reversed", "the cotangent of y read in reversed time", "two steps", outputs=_dy_reversed),
     wrong_gradients(
-        "db_hh-zero", "a gradient of bias_hh that is zero", "bias", weights=_parameters("bias_hh", torch.detach)
+        "db_hh-zero", "a gradient of bias_hh that is zero", "bias", weights=on_parameters("bias_hh", torch.detach)
     ),
     wrong_gradients(
         "db_hh-doubled",
         "a gradient of bias_hh that is doubled",
         "bias",
-        weights=_parameters("bias_hh", lambda a: with_cotangent(a, lambda g: 2 * g)),
+        weights=on_parameters("bias_hh", lambda a: with_cotangent(a, lambda g: 2 * g)),
     ),
     wrong_gradients(
         "dW_hr-zero",
         "a gradient of weight_hr that is zero",
         "projection",
-        weights=_parameters("weight_hr", torch.detach),
+        weights=on_parameters("weight_hr", torch.detach),
     ),
 )

@@ -1,4 +1,4 @@
-"""The catalogue of faults, by name: what a checker of LSTM ports must catch, one planted mistake each."""
+"""The catalogue of faults by name: the single mistakes that a check of LSTM ports must see."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}
 
 if len(FAULTS) != len(_ALL):
     twice = sorted({fault.name for fault in _ALL if sum(fault.name == other.name for other in _ALL) > 1})
-    raise ValueError(f"faults must have names of their own; given twice: {', '.join(twice)}.")
+    raise ValueError(f"names of faults must differ; given twice: {', '.join(twice)}.")

@@ -1,25 +1,26 @@
-"""The reference with a fault: torch_ref.LSTM, called as ever, with the fault's hooks in their places."""
+"""The reference with a fault: torch_ref.LSTM with the fault's hooks in their places."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import torch_ref
-from crosscheck.core.problem import Results
+from crosscheck.core.problem import Problem, Results
 from crosscheck.core.torch_runner import run_torch
-from crosscheck.faults.fault import At, Fault, Params, State, steps_of
+from crosscheck.faults.fault import At, Fault, Params, SequenceAndState, steps_of
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights
+from torch_ref.cell import State, Step, Weights
 from torch_ref.loop import run
 
 
 class FaultyLSTM(torch_ref.LSTM):
-    """``forward(x, (h_0, c_0))`` -> ``y, (h_n, c_n)`` in the case's layout; lengths are the case's."""
+    """``forward(x, (h_0, c_0))`` returns ``y, (h_n, c_n)`` in the layout of the case, with the lengths of the case."""
 
-    def __init__(self, fault: Fault, case: RecurrentCase):
+    def __init__(self, fault: Fault, case: RecurrentCase) -> None:
         super().__init__(
             case.input_size,
             case.hidden_size,
@@ -31,7 +32,7 @@ class FaultyLSTM(torch_ref.LSTM):
         self.fault, self.case = fault, case
         self._read: Params = {}
 
-    def forward(self, x: Tensor, hx: State):  # type: ignore[override]
+    def forward(self, x: Tensor, hx: State) -> SequenceAndState:  # type: ignore[override]
         fault, case = self.fault, self.case
         self._read = {name: getattr(self, name) for name in case.shapes()}
         if fault.weights is not None:
@@ -47,19 +48,19 @@ class FaultyLSTM(torch_ref.LSTM):
     def _weights(self, layer: int, suffix: str) -> Weights:
         return Weights(*(self._read.get(f"{name}_l{layer}{suffix}") for name in Weights._fields))  # type: ignore[arg-type]
 
-    def _run_row(self, layer, suffix, x, state, valid):
+    def _run_row(self, layer: int, suffix: str, x: Tensor, state: State, valid: Tensor | None) -> SequenceAndState:
         weights = self._weights(layer, suffix)
         at = At(layer, bool(suffix), 0, steps_of(self.case))
 
-        def right(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> tuple[Tensor, State]:
+        def right(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> SequenceAndState:
             return run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
 
         if self.fault.direction is None:
             return right(x, state, valid, at.reverse)
         return self.fault.direction(right, x, state, valid, at)
 
-    def _step_from(self, at: At, steps: int, reverse: bool) -> Callable[[Weights, Tensor, State], State]:
-        """The step of a loop over ``steps``, which tells the fault's own step the time."""
+    def _step_from(self, at: At, steps: int, reverse: bool) -> Step:
+        """Return the step of a loop over ``steps``, which tells the fault's own step the time."""
         faulty = self.fault.step
         if faulty is None:
             return self._step()
@@ -68,9 +69,10 @@ class FaultyLSTM(torch_ref.LSTM):
 
 
 def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Results]:
-    """As the runner of a side: (problem, dtype, **options of run_torch) -> named outputs and gradients.
+    """Return the runner of the reference with a fault, for the problem of the case or one of the same shapes.
 
-    The problem is the case's, or one of the same shapes. Raises ValueError where the fault does not apply to the case.
+    Raises:
+      ValueError: the fault does not apply to the case.
     """
     lacking = fault.lacks(case)
     if lacking:
@@ -80,11 +82,11 @@ def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Results]:
         )
     module = FaultyLSTM(fault, case)
 
-    def call(module: torch.nn.Module, x: Tensor, states: State):
+    def call(module: torch.nn.Module, x: Tensor, states: State) -> Any:
         return module(x, states)
 
-    def run_fault(problem, dtype: str, **options) -> Results:
-        arrays = run_torch(module, problem, dtype, torch_fn=call, **options)
-        return arrays if fault.gradients is None else fault.gradients(arrays, case)
+    def run_fault(problem: Problem, dtype: str, **options: Any) -> Results:
+        results = run_torch(module, problem, dtype, torch_fn=call, **options)
+        return results if fault.gradients is None else fault.gradients(results, case)
 
     return run_fault

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import Fault, Params, wrong_outputs
+from crosscheck.faults.fault import Fault, Params, WeightsHook, wrong_outputs
+from crosscheck.faults.parts import on_parameters
 from crosscheck.lstm.cases import RecurrentCase
 
 GATES = "ifgo"
@@ -16,23 +16,14 @@ _GATED = ("weight_ih", "weight_hh", "bias")
 _misread = partial(wrong_outputs, layout=True)
 
 
-def _arrays(prefixes: str | tuple[str, ...], change: Callable[[Tensor], Tensor]) -> Callable:
-    """A ``weights`` hook: ``change`` on every array whose name begins so."""
-
-    def weights(params: Params, case: RecurrentCase) -> Params:
-        return {name: change(a) if name.startswith(prefixes) else a for name, a in params.items()}
-
-    return weights
-
-
 def blocks_as(order: str, a: Tensor) -> Tensor:
-    """[4H, ...] in the order i f g o, read as if it were in ``order``: its blocks, put where their readers look."""
+    """Return ``[4H, ...]``, whose blocks are i f g o, as a reader sees it who takes them for blocks in ``order``."""
     blocks = a.chunk(4)
     return torch.cat([blocks[order.index(gate)] for gate in GATES])
 
 
-def _igfo(prefixes: str | tuple[str, ...], order: str = "igfo") -> Callable:
-    return _arrays(prefixes, lambda a: blocks_as(order, a))
+def _igfo(prefixes: str | tuple[str, ...], order: str = "igfo") -> WeightsHook:
+    return on_parameters(prefixes, lambda a: blocks_as(order, a))
 
 
 def _order(order: str, known: str = "") -> Fault:
@@ -50,16 +41,16 @@ def _candidate_transposed(a: Tensor) -> Tensor:
 
 
 def _interleaved(a: Tensor) -> Tensor:
-    """[4H, ...] read as [H, 4, ...]: the four gates of the first unit, then those of the second."""
+    """Return ``[4H, ...]`` read as ``[H, 4, ...]``: the four gates of the first unit, then those of the second."""
     return a.reshape(-1, 4, *a.shape[1:]).transpose(0, 1).reshape(a.shape)
 
 
-def _forget_bias(amount: float) -> Callable:
+def _forget_bias(amount: float) -> WeightsHook:
     def add(a: Tensor) -> Tensor:
         i, f, g, o = a.chunk(4)
         return torch.cat((i, f + amount, g, o))
 
-    return _arrays("bias_ih", add)
+    return on_parameters("bias_ih", add)
 
 
 def _ih_twice(params: Params, case: RecurrentCase) -> Params:
@@ -81,8 +72,8 @@ def _first_layers_recurrence(params: Params, case: RecurrentCase) -> Params:
     return {name: params[source(name)] for name in params}
 
 
-def _one_off(size: float) -> Callable:
-    """The largest number of weight_hh_l0, the gate's weight that matters most, off by a relative ``size``."""
+def _one_off(size: float) -> WeightsHook:
+    """Return the hook that changes the largest number of weight_hh_l0, which matters most, by a relative ``size``."""
 
     def weights(params: Params, case: RecurrentCase) -> Params:
         a = params["weight_hh_l0"]
@@ -94,7 +85,7 @@ def _one_off(size: float) -> Callable:
 
 
 def _first_two_swapped(a: Tensor) -> Tensor:
-    """The first two entries of the last axis, exchanged."""
+    """Return the array with the first two entries of the last axis exchanged."""
     return torch.cat((a[..., 1:2], a[..., :1], a[..., 2:]), dim=-1)
 
 
@@ -105,41 +96,41 @@ FAULTS = (
     _order("ifog", ": g and o swapped"),
     _order("ofgi", ": i and o swapped"),
     _order("gifo"),
-    _misread("gate-order-weight_ih", "gates read in the order i g f o in weight_ih alone", weights=_igfo("weight_ih")),
-    _misread("gate-order-weight_hh", "gates read in the order i g f o in weight_hh alone", weights=_igfo("weight_hh")),
-    _misread("gate-order-bias", "gates read in the order i g f o in the biases alone", "bias", weights=_igfo("bias")),
+    _misread("gate-order-weight_ih", "gates read in the order i g f o only in weight_ih", weights=_igfo("weight_ih")),
+    _misread("gate-order-weight_hh", "gates read in the order i g f o only in weight_hh", weights=_igfo("weight_hh")),
+    _misread("gate-order-bias", "gates read in the order i g f o only in the biases", "bias", weights=_igfo("bias")),
     _misread(
         "gates-interleaved",
         "gates read unit by unit, four rows each",
         "two units",
-        weights=_arrays(_GATED, _interleaved),
+        weights=on_parameters(_GATED, _interleaved),
     ),
     _misread(
         "weight_hh-transposed",
         "weight_hh transposed in every gate",
         "no projection",
         "two units",
-        weights=_arrays("weight_hh", _transposed),
+        weights=on_parameters("weight_hh", _transposed),
     ),
     _misread(
         "weight_hh-g-transposed",
-        "weight_hh transposed in the gate g alone",
+        "weight_hh transposed only in the gate g",
         "no projection",
         "two units",
-        weights=_arrays("weight_hh", _candidate_transposed),
+        weights=on_parameters("weight_hh", _candidate_transposed),
     ),
     _misread(
         "weight_ih-reshaped",
         "weight_ih stored as [in, 4H] and reshaped to [4H, in], not transposed",
         "two features",
-        weights=_arrays("weight_ih", lambda a: a.T.reshape(a.shape)),
+        weights=on_parameters("weight_ih", lambda a: a.T.reshape(a.shape)),
     ),
-    _misread("bias_hh-dropped", "bias_hh left out", "bias", weights=_arrays("bias_hh", torch.zeros_like)),
-    _misread("bias_hh-doubled", "bias_hh added twice", "bias", weights=_arrays("bias_hh", lambda a: 2 * a)),
-    _misread("bias_ih-dropped", "bias_ih left out", "bias", weights=_arrays("bias_ih", torch.zeros_like)),
-    _misread("bias_ih-twice", "bias_ih in the place of bias_hh", "bias", weights=_ih_twice),
+    _misread("bias_hh-dropped", "bias_hh left out", "bias", weights=on_parameters("bias_hh", torch.zeros_like)),
+    _misread("bias_hh-doubled", "bias_hh added twice", "bias", weights=on_parameters("bias_hh", lambda a: 2 * a)),
+    _misread("bias_ih-dropped", "bias_ih left out", "bias", weights=on_parameters("bias_ih", torch.zeros_like)),
+    _misread("bias_ih-twice", "bias_ih in place of bias_hh", "bias", weights=_ih_twice),
     _misread("forget-bias-plus-one", "1 added to the forget gate's bias", "bias", weights=_forget_bias(1.0)),
-    _misread("forget-bias-minus-one", "1 taken from the forget gate's bias", "bias", weights=_forget_bias(-1.0)),
+    _misread("forget-bias-minus-one", "1 subtracted from the forget gate's bias", "bias", weights=_forget_bias(-1.0)),
     _misread(
         "directions-swapped", "the weights of the two directions swapped", "both directions", weights=_other_direction
     ),
@@ -153,8 +144,12 @@ FAULTS = (
         "units-swapped",
         "the first two columns of weight_hh swapped",
         "two units",
-        weights=_arrays("weight_hh", _first_two_swapped),
+        weights=on_parameters("weight_hh", _first_two_swapped),
     ),
-    wrong_outputs("one-weight-1e-3", "one number of weight_hh_l0 off by a part in 1,000", weights=_one_off(1e-3)),
-    wrong_outputs("one-weight-1e-5", "one number of weight_hh_l0 off by a part in 100,000", weights=_one_off(1e-5)),
+    wrong_outputs(
+        "one-weight-1e-3", "one number of weight_hh_l0 with a relative error of 1e-3", weights=_one_off(1e-3)
+    ),
+    wrong_outputs(
+        "one-weight-1e-5", "one number of weight_hh_l0 with a relative error of 1e-5", weights=_one_off(1e-5)
+    ),
 )

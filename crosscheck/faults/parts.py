@@ -1,36 +1,54 @@
-"""What faults are made of: a step with parts to exchange, and functions whose derivative is not their own.
+"""What faults are made of: a step whose parts can be replaced, and functions with a wrong derivative.
 
-With none of its parts exchanged ``open_step`` is torch_ref's step bit for bit; a test sees to that.
+``open_step`` with no part replaced equals the step of torch_ref bit for bit; a test verifies this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import linear
 
-from torch_ref.cell import Weights
+from crosscheck.faults.fault import EndsHook, Params, WeightsHook
+from crosscheck.lstm.cases import RecurrentCase
+from torch_ref.cell import State, Weights
 
-Unary = Callable[[Tensor], Tensor]
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Unary: TypeAlias = Callable[[Tensor], Tensor]
+Product: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (a, weight, bias)
 
 
 def unchanged(a: Tensor) -> Tensor:
+    """Return the argument."""
     return a
 
 
+def on_parameters(prefixes: str | tuple[str, ...], change: Unary) -> WeightsHook:
+    """Return the hook that applies ``change`` to every parameter whose name begins so."""
+
+    def weights(params: Params, case: RecurrentCase) -> Params:
+        return {name: change(a) if name.startswith(prefixes) else a for name, a in params.items()}
+
+    return weights
+
+
+def on_states(change: Callable[[Tensor, Tensor], State]) -> EndsHook:
+    """Return the hook that applies ``change`` to h and c."""
+    return lambda sequence, state, case: (sequence, change(*state))
+
+
 def cell_update(i: Tensor, f: Tensor, g: Tensor, c: Tensor) -> Tensor:
+    """Return the new c."""
     return f * c + i * g
 
 
 def open_step(
     w: Weights,
     x: Tensor,
-    state: tuple[Tensor, Tensor],
+    state: State,
     at: Any = None,
     *,
     product: Product = linear,
@@ -40,11 +58,21 @@ def open_step(
     squash: Unary | None = None,
     gates: Callable[..., tuple[Tensor, ...]] = lambda i, f, g, o: (i, f, g, o),
     update: Callable[..., Tensor] = cell_update,
-) -> tuple[Tensor, Tensor]:
-    """x [*batch, D], state (h, c) -> the next state, with any part of the cell exchanged.
+) -> State:
+    """Return the state after one LSTM step in which any part of the cell is replaced.
 
-    product: of W_ih and of W_hr, and of W_hh unless ``recurrent`` is another. tanh: of g, and of c unless ``squash``
-    is another. gates: applied to (i, f, g, o). update: (i, f, g, c) -> the new c.
+    Args:
+      w: the weights.
+      x: ``[*batch, D]``.
+      state: h and c.
+      at: not used; hooks get it.
+      product: the product with W_ih and W_hr, and with W_hh if there is no ``recurrent``.
+      recurrent: the product with W_hh.
+      sigmoid: of i, f and o.
+      tanh: of g, and of c if there is no ``squash``.
+      squash: of c.
+      gates: applied to (i, f, g, o).
+      update: (i, f, g, c) -> the new c.
     """
     h, c = state
     z = product(x, w.weight_ih, w.bias_ih) + (recurrent or product)(h, w.weight_hh, w.bias_hh)
@@ -55,49 +83,56 @@ def open_step(
     return (h if w.weight_hr is None else product(h, w.weight_hr, None)), c
 
 
+def _applied(function: type[Function], *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return result
+
+
 class _WithCotangent(Function):
     @staticmethod
-    def forward(ctx, a, change):
+    def forward(ctx: Any, a: Tensor, change: Unary) -> Tensor:
         ctx.change = change
         return a.view_as(a)
 
     @staticmethod
-    def backward(ctx, cotangent):
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
         return ctx.change(cotangent), None
 
 
 def with_cotangent(a: Tensor, change: Unary) -> Tensor:
-    """The same tensor, whose cotangent goes through ``change`` on its way back."""
-    return _WithCotangent.apply(a, change)
+    """Return the same tensor. Its cotangent goes through ``change`` in the backward pass."""
+    return _applied(_WithCotangent, a, change)
 
 
 class _WithDerivative(Function):
     @staticmethod
-    def forward(ctx, z, function, derivative):
+    def forward(ctx: Any, z: Tensor, function: Unary, derivative: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         y = function(z)
         ctx.derivative = derivative
         ctx.save_for_backward(z, y)
         return y
 
     @staticmethod
-    def backward(ctx, cotangent):
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
         return cotangent * ctx.derivative(*ctx.saved_tensors), None, None
 
 
 def with_derivative(function: Unary, derivative: Callable[[Tensor, Tensor], Tensor]) -> Unary:
-    """The pointwise ``function``, whose backward pass takes ``derivative(z, function(z))``."""
-    return lambda z: _WithDerivative.apply(z, function, derivative)
+    """Return the pointwise ``function`` with the derivative ``derivative(z, function(z))``."""
+    return lambda z: _applied(_WithDerivative, z, function, derivative)
 
 
 class _Product(Function):
     @staticmethod
-    def forward(ctx, a, weight, bias, kept, narrow, narrow_back):
+    def forward(
+        ctx: Any, a: Tensor, weight: Tensor, bias: Tensor | None, kept: Tensor, narrow: Unary, narrow_back: Unary
+    ) -> Tensor:
         ctx.save_for_backward(kept, weight)
         ctx.narrow_back = narrow_back
         return linear(narrow(a), narrow(weight), bias)
 
     @staticmethod
-    def backward(ctx, dz):
+    def backward(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
         kept, weight = ctx.saved_tensors
         narrow = ctx.narrow_back
         db = dz.reshape(-1, dz.shape[-1]).sum(0) if ctx.needs_input_grad[2] else None
@@ -108,30 +143,32 @@ class _Product(Function):
 
 
 def own_product(kept: Tensor | Unary = unchanged, narrow: Unary = unchanged, narrow_back: Unary = unchanged) -> Product:
-    """``linear`` with a backward pass of its own.
+    """Return ``linear`` with a backward pass of its own.
 
-    kept: what stands in for ``a`` in the weight's gradient, as a tensor or a function of ``a``. narrow and
-    narrow_back: what the operands of the products go through, forward and backward.
+    Args:
+      kept: what replaces ``a`` in the gradient of the weight: a tensor, or a function of ``a``.
+      narrow: applied to the operands of the forward product.
+      narrow_back: applied to the operands of the backward products.
     """
 
     def product(a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         residual = kept if isinstance(kept, Tensor) else kept(a)
-        return _Product.apply(a, weight, bias, residual.detach(), narrow, narrow_back)
+        return _applied(_Product, a, weight, bias, residual.detach(), narrow, narrow_back)
 
     return product
 
 
 def bfloat16(a: Tensor) -> Tensor:
-    """Rounded to bfloat16 (8 bits), in the dtype that it has."""
+    """Return ``a`` rounded to bfloat16 (8 bits), in its own dtype."""
     return a.to(torch.bfloat16).to(a.dtype)
 
 
 def float16(a: Tensor) -> Tensor:
-    """Rounded to float16 (11 bits), in the dtype that it has."""
+    """Return ``a`` rounded to float16 (11 bits), in its own dtype."""
     return a.to(torch.float16).to(a.dtype)
 
 
 def tf32(a: Tensor) -> Tensor:
-    """float32 rounded to nearest even at the 11 bits that a TF32 product reads of its operands."""
+    """Return float32 rounded to nearest even at 11 bits, which a TF32 product reads of its operands."""
     bits = a.detach().contiguous().view(torch.int32)
     return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)

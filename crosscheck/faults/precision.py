@@ -1,6 +1,7 @@
 """Faults of precision: products and states narrower than the dtype, and float32 inside a float64 program.
 
-Those of lane B change float32 alone, as a GPU's TF32 does; in float64 they are the reference bit for bit.
+Faults with ``precision="float32"`` change only float32, as TF32 on a GPU does. In float64 they equal the reference bit
+for bit.
 """
 
 from __future__ import annotations
@@ -13,38 +14,36 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from crosscheck.faults.fault import At, Params, State, wrong_gradients, wrong_outputs
+from crosscheck.faults.fault import At, Params, StepHook, wrong_gradients, wrong_outputs
 from crosscheck.faults.parts import bfloat16, float16, open_step, own_product, tf32
 from crosscheck.lstm.cases import RecurrentCase
-from torch_ref.cell import Weights, lstm_step
-
-Step = Callable[[Weights, Tensor, State, At], State]
+from torch_ref.cell import State, Weights, lstm_step
 
 
-def in_float32(step: Step) -> Step:
-    """``step`` where the state is float32, the right step where it is not."""
+def in_float32(step: StepHook) -> StepHook:
+    """Return ``step`` for float32 inputs, and the right step for others."""
 
-    def chosen(w: Weights, x: Tensor, state, at: At):
+    def chosen(w: Weights, x: Tensor, state: State, at: At) -> State:
         return step(w, x, state, at) if x.dtype == torch.float32 else lstm_step(w, x, state)
 
     return chosen
 
 
-def _products(**parts: Any) -> Step:
+def _products(**parts: Any) -> StepHook:
     return in_float32(partial(open_step, **parts))
 
 
-def _carry(narrow: Callable[[Tensor], Tensor]) -> Step:
-    def step(w: Weights, x: Tensor, state, at: At):
+def _carry(narrow: Callable[[Tensor], Tensor]) -> StepHook:
+    def step(w: Weights, x: Tensor, state: State, at: At) -> State:
         h, c = lstm_step(w, x, state)
         return narrow(h), narrow(c)
 
     return in_float32(step)
 
 
-def _cell_in_float32(w: Weights, x: Tensor, state, at: At):
+def _cell_in_float32(w: Weights, x: Tensor, state: State, at: At) -> State:
     narrow = Weights(*(None if a is None else a.float() for a in w))  # type: ignore[arg-type]
-    h, c = lstm_step(narrow, x.float(), tuple(a.float() for a in state))  # type: ignore[arg-type]
+    h, c = lstm_step(narrow, x.float(), (state[0].float(), state[1].float()))
     return h.to(x.dtype), c.to(x.dtype)
 
 
@@ -64,7 +63,7 @@ FAULTS = (
     wrong_outputs("tf32", "TF32 products", precision="float32", step=_products(product=_TF32)),
     wrong_outputs(
         "tf32-inputs",
-        "TF32 products of the inputs alone",
+        "TF32 products only with the inputs",
         precision="float32",
         step=_products(product=_TF32, recurrent=linear),
     ),
@@ -81,7 +80,7 @@ FAULTS = (
     wrong_outputs("bfloat16-weights", "weights that were stored as bfloat16", weights=_weights_in_bfloat16),
     wrong_gradients(
         "tf32-backward",
-        "TF32 products in the backward pass alone",
+        "TF32 products only in the backward pass",
         precision="float32",
         step=_products(product=own_product(narrow_back=tf32)),
     ),

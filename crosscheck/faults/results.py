@@ -1,25 +1,26 @@
-"""Faults of how gradients are handed back: right as computed, then put in the wrong place, order, scale or dtype."""
+"""Faults of how gradients are returned: computed right, then put in the wrong place, order, scale or dtype."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from crosscheck.core.problem import Gradient, Quantity, Results
-from crosscheck.faults.fault import wrong_gradients
+from crosscheck.faults.fault import GradientsHook, wrong_gradients
 from crosscheck.faults.layout import GATES
 from crosscheck.faults.parts import bfloat16
 from crosscheck.lstm.cases import RecurrentCase
 
-Change = Callable[[np.ndarray, RecurrentCase], np.ndarray]
+Change: TypeAlias = Callable[[np.ndarray, RecurrentCase], np.ndarray]
 _PARAMETERS = ("weight", "bias")
 _GATED = ("weight_ih", "weight_hh", "bias")
 
 
-def _gradients(prefixes: str | tuple[str, ...], change: Change) -> Callable[[Results, RecurrentCase], Results]:
-    """A ``gradients`` hook: ``change`` on every gradient of an array whose name begins so."""
+def _gradients(prefixes: str | tuple[str, ...], change: Change) -> GradientsHook:
+    """Return the hook that applies ``change`` to the gradient of every array whose name begins so."""
 
     def gradients(arrays: Results, case: RecurrentCase) -> Results:
         return {
@@ -31,7 +32,7 @@ def _gradients(prefixes: str | tuple[str, ...], change: Change) -> Callable[[Res
 
 
 def _back_in(order: str) -> Change:
-    """[4H, ...] with its blocks in ``order``, handed back as if they were i f g o."""
+    """Return the change that puts the blocks of ``[4H, ...]`` into ``order``."""
 
     def change(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
         blocks = dict(zip(GATES, np.split(a, 4), strict=True))
@@ -45,7 +46,8 @@ def _transposed(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
 
 
 def _mean_over_batch(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
-    return a / a.dtype.type(case.batch)
+    mean: np.ndarray = a / a.dtype.type(case.batch)
+    return mean
 
 
 def _one_nan(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
@@ -55,14 +57,15 @@ def _one_nan(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
 
 
 def _late(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
-    """One step late along the time axis; the last step's is lost, the first one's is zero."""
+    """Return the gradient shifted by one time step: that of the first step is zero, that of the last step is lost."""
     a = np.roll(a, 1, case.time_axis)
     np.moveaxis(a, case.time_axis, 0)[0] = 0
     return a
 
 
 def _bfloat16(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
-    return bfloat16(torch.from_numpy(a)).numpy()
+    rounded: np.ndarray = bfloat16(torch.from_numpy(a)).numpy()
+    return rounded
 
 
 def _float32(a: np.ndarray, case: RecurrentCase) -> np.ndarray:
@@ -81,12 +84,12 @@ def _other_direction(arrays: Results, case: RecurrentCase) -> Results:
 FAULTS = (
     wrong_gradients(
         "dW-in-igfo",
-        "weight and bias gradients handed back in the order i g f o",
+        "weight and bias gradients returned in the order i g f o",
         gradients=_gradients(_GATED, _back_in("igfo")),
     ),
     wrong_gradients(
         "dW_hh-in-iofg",
-        "the gradient of weight_hh handed back in the order i o f g",
+        "the gradient of weight_hh returned in the order i o f g",
         gradients=_gradients("weight_hh", _back_in("iofg")),
     ),
     wrong_gradients(
@@ -106,14 +109,10 @@ FAULTS = (
         "dW_hh-one-NaN", "one NaN in the gradient of weight_hh", gradients=_gradients("weight_hh", _one_nan)
     ),
     wrong_gradients(
-        "dW-bfloat16",
-        "weight and bias gradients handed back as bfloat16",
-        gradients=_gradients(_PARAMETERS, _bfloat16),
+        "dW-bfloat16", "weight and bias gradients returned as bfloat16", gradients=_gradients(_PARAMETERS, _bfloat16)
     ),
     wrong_gradients(
-        "dW-float32",
-        "weight and bias gradients that are always float32 inside",
-        gradients=_gradients(_PARAMETERS, _float32),
+        "dW-float32", "weight and bias gradients rounded to float32", gradients=_gradients(_PARAMETERS, _float32)
     ),
     wrong_gradients("dx-late", "the gradient of x one step late", gradients=_gradients("x", _late)),
     wrong_gradients(

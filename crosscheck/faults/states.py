@@ -1,6 +1,6 @@
 """Faults of states: h_0, c_0, h_n and c_n ignored, swapped, or with their rows in another order.
 
-Row r of the states is layer r // directions, direction r % directions, forward first.
+Row r of a state is layer r // directions and direction r % directions; the forward direction is first.
 """
 
 from __future__ import annotations
@@ -11,34 +11,31 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import State, wrong_outputs
+from crosscheck.faults.fault import EndsHook, SequenceAndState, wrong_outputs
+from crosscheck.faults.parts import on_states
 from crosscheck.lstm.cases import RecurrentCase
+from torch_ref.cell import State
 
 _misplaced = partial(wrong_outputs, layout=True)
 
 
-def _pair(change: Callable[[Tensor, Tensor], State]) -> Callable:
-    """An ``inputs`` or an ``outputs`` hook: ``change`` on h and c."""
-    return lambda sequence, states, case: (sequence, change(*states))
-
-
-def _rows(change: Callable[[RecurrentCase, Tensor], Tensor]) -> Callable:
-    """An ``inputs`` or an ``outputs`` hook: ``change`` on the rows of h and of c."""
-    return lambda sequence, states, case: (sequence, tuple(change(case, a) for a in states))
+def _rows(change: Callable[[RecurrentCase, Tensor], Tensor]) -> EndsHook:
+    """Return the hook that applies ``change`` to the rows of h and of c."""
+    return lambda sequence, states, case: (sequence, (change(case, states[0]), change(case, states[1])))
 
 
 def _by_direction_first(case: RecurrentCase, a: Tensor) -> Tensor:
-    """[layers * directions, ...] read as [directions * layers, ...]."""
+    """Read ``[layers * directions, ...]`` as ``[directions * layers, ...]``."""
     return a.reshape(2, -1, *a.shape[1:]).transpose(0, 1).reshape(a.shape)
 
 
 def _pairs_swapped(case: RecurrentCase, a: Tensor) -> Tensor:
-    """Forward and reverse rows of every layer exchanged."""
+    """Exchange the forward and the reverse row of every layer."""
     return a.reshape(-1, 2, *a.shape[1:]).flip(1).reshape(a.shape)
 
 
 def _layers_swapped(case: RecurrentCase, a: Tensor) -> Tensor:
-    """The layers' rows in reversed order, directions as they are."""
+    """Reverse the order of the layers, and keep that of the directions."""
     return a.reshape(case.num_layers, -1, *a.shape[1:]).flip(0).reshape(a.shape)
 
 
@@ -46,15 +43,15 @@ def _first_row_for_all(case: RecurrentCase, a: Tensor) -> Tensor:
     return a[:1].expand_as(a)
 
 
-def _halves_swapped(y: Tensor, last: State, case: RecurrentCase) -> tuple[Tensor, State]:
+def _halves_swapped(y: Tensor, last: State, case: RecurrentCase) -> SequenceAndState:
     forward, reverse = y.chunk(2, dim=-1)
     return torch.cat((reverse, forward), dim=-1), last
 
 
 FAULTS = (
-    _misplaced("h0-ignored", "zeros in the place of h_0", inputs=_pair(lambda h, c: (torch.zeros_like(h), c))),
-    _misplaced("c0-ignored", "zeros in the place of c_0", inputs=_pair(lambda h, c: (h, torch.zeros_like(c)))),
-    _misplaced("h0-c0-swapped", "h_0 and c_0 swapped", "no projection", inputs=_pair(lambda h, c: (c, h))),
+    _misplaced("h0-ignored", "zeros in place of h_0", inputs=on_states(lambda h, c: (torch.zeros_like(h), c))),
+    _misplaced("c0-ignored", "zeros in place of c_0", inputs=on_states(lambda h, c: (h, torch.zeros_like(c)))),
+    _misplaced("h0-c0-swapped", "h_0 and c_0 swapped", "no projection", inputs=on_states(lambda h, c: (c, h))),
     _misplaced(
         "states-of-first-row",
         "the first row of h_0 and c_0 in every layer and direction",
@@ -69,7 +66,7 @@ FAULTS = (
     ),
     _misplaced(
         "states-direction-first",
-        "rows of h_0 and c_0 ordered by direction, then by layer",
+        "rows of h_0 and c_0 ordered first by direction, then by layer",
         "both directions",
         "two layers",
         inputs=_rows(_by_direction_first),
@@ -86,7 +83,7 @@ FAULTS = (
         "two layers",
         outputs=_rows(_layers_swapped),
     ),
-    _misplaced("h_n-c_n-swapped", "h_n and c_n swapped", "no projection", outputs=_pair(lambda h, c: (c, h))),
+    _misplaced("h_n-c_n-swapped", "h_n and c_n swapped", "no projection", outputs=on_states(lambda h, c: (c, h))),
     _misplaced(
         "last-directions-swapped",
         "forward and reverse rows of h_n and c_n swapped",
@@ -95,7 +92,7 @@ FAULTS = (
     ),
     _misplaced(
         "y-directions-swapped",
-        "the halves of y swapped, reverse direction first",
+        "the halves of y swapped: reverse direction first",
         "both directions",
         outputs=_halves_swapped,
     ),

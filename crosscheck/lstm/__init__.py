@@ -1,4 +1,4 @@
-"""What knows an LSTM: the named cases, the text that some of them read, the sequence in NumPy, teacher forcing.
+"""What knows an LSTM: the named cases, the text that some of them read, gates, the sequence in NumPy, teacher forcing.
 
-No implementation is run here, and no result is judged.
+Nothing here may run an implementation or judge a result.
 """

@@ -1,16 +1,16 @@
 """The named cases: one table for the command line, the tests and the benchmarks.
 
-Weights and inputs are drawn with NumPy alone, so that neither framework's random numbers or initialisers matter. In
-every case D, H, B and T differ, initial states are not zero, biases are two different ones, and cotangents are random
-on every output: a layout mistake cannot hide behind an equal size, a zero or a symmetric sum.
+NumPy draws weights and inputs, so that no random numbers and no initializers of a framework matter. In every case D, H,
+B and T differ, initial states are not zero, the two biases differ, and cotangents on every output are random. So no
+equal size, no zero and no symmetric sum hides a mistake of layout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,12 +23,17 @@ from crosscheck.lstm.gates import ROW, gate_slicings
 
 @dataclass(frozen=True)
 class RecurrentCase:
-    """A recurrent network over a random sequence.
+    """A recurrent network over a random sequence. Options are those of torch.nn.LSTM and torch.nn.RNN.
 
-    ``loss`` is "all" (random cotangents on y, h_n and c_n) or "last" (on y's last step alone).
-    ``forget_bias`` "chrono" draws forget biases log U(1, T-1) and input biases minus that (Tallec & Ollivier 2018); a
-    number is added to the forget biases.
-    ``weights``, by torch's names, take the place of drawn ones: those of a checkpoint.
+    Attributes:
+      batch: B; None for inputs without a batch axis.
+      steps: T.
+      lengths: the length of each row; None if no row has padding.
+      loss: "all" for random cotangents on y, h_n and c_n; "last" for cotangents only on the last step of y.
+      forget_bias: "chrono" draws forget biases log U(1, T-1), and input biases of the opposite sign (Tallec & Ollivier
+        2018). A number is added to the forget biases.
+      expect: the outcome of a right implementation.
+      weights: by torch's names, in place of drawn ones, such as those of a checkpoint.
     """
 
     name: str
@@ -37,38 +42,55 @@ class RecurrentCase:
     steps: int
     input_size: int
     hidden_size: int
-    kind: str = "lstm"
+    kind: Literal["lstm", "rnn"] = "lstm"
     num_layers: int = 1
     bias: bool = True
     bidirectional: bool = False
     proj_size: int = 0
-    nonlinearity: str = "tanh"
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
     time_major: bool = False
     lengths: tuple[int, ...] | None = None
-    loss: str = "all"
-    forget_bias: str | float | None = None
+    loss: Literal["all", "last"] = "all"
+    forget_bias: Literal["chrono"] | float | None = None
     expect: Outcome = Outcome.AGREE
     seed: int = 0
     weights: Mapping[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The endings of parameter names, one per direction."""
+        return ("", "_reverse") if self.bidirectional else ("",)
+
+    @property
     def rows(self) -> int:
-        return self.num_layers * (2 if self.bidirectional else 1)
+        """The number of layers times directions: the first axis of a state."""
+        return self.num_layers * len(self.suffixes)
 
     @property
     def time_axis(self) -> int:
+        """The axis of x and y that is T long."""
         return 0 if self.time_major or self.batch is None else 1
 
     @property
+    def output_size(self) -> int:
+        """The width of h."""
+        return self.proj_size or self.hidden_size
+
+    @property
     def state_names(self) -> tuple[str, ...]:
+        """The names of the states that a cell carries."""
         return ("h", "c") if self.kind == "lstm" else ("h",)
 
+    def first_steps(self, a: np.ndarray) -> np.ndarray:
+        """Return the first T steps of x or y of a longer sequence."""
+        return np.take(a, np.arange(self.steps), axis=self.time_axis)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Parameter shapes, as torch declares them."""
-        gates, out = (4 if self.kind == "lstm" else 1), self.proj_size or self.hidden_size
+        """Return the parameters' shapes by name, as torch declares them."""
+        gates, out = (4 if self.kind == "lstm" else 1), self.output_size
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, suffix in self.layers_and_directions():
-            wide = self.input_size if layer == 0 else out * (2 if self.bidirectional else 1)
+            wide = self.input_size if layer == 0 else out * len(self.suffixes)
             end = f"_l{layer}{suffix}"
             shapes["weight_ih" + end] = (gates * self.hidden_size, wide)
             shapes["weight_hh" + end] = (gates * self.hidden_size, out)
@@ -79,12 +101,12 @@ class RecurrentCase:
         return shapes
 
     def layers_and_directions(self) -> list[tuple[int, str]]:
-        """(layer, suffix) of each row of a state, in torch's order."""
-        suffixes = ("", "_reverse") if self.bidirectional else ("",)
-        return [(layer, suffix) for layer in range(self.num_layers) for suffix in suffixes]
+        """Return (layer, suffix) of each row of a state, in torch's order."""
+        return [(layer, suffix) for layer in range(self.num_layers) for suffix in self.suffixes]
 
     @cached_property
     def problem(self) -> Problem:
+        """The problem that the case draws."""
         rng = np.random.default_rng([self.seed, self.steps, self.input_size, self.hidden_size])
         bound = 1 / np.sqrt(self.hidden_size)
         params = {name: rng.uniform(-bound, bound, shape) for name, shape in self.shapes().items()}
@@ -94,13 +116,13 @@ class RecurrentCase:
                     params[name] = self._with_forget_bias(rng, params[name])
         if self.weights is not None:
             params = {name: np.asarray(self.weights[name], np.float64) for name in params}
-        out, batch = self.proj_size or self.hidden_size, () if self.batch is None else (self.batch,)
-        directions = 2 if self.bidirectional else 1
+        out, batch = self.output_size, () if self.batch is None else (self.batch,)
+        layout: Callable[[int], tuple[int, ...]]
         layout = (lambda n: (self.steps, *batch, n)) if self.time_axis == 0 else (lambda n: (*batch, self.steps, n))
         state_shapes = [(self.rows, *batch, width) for width in (out, self.hidden_size)[: len(self.state_names)]]
         x = rng.normal(size=layout(self.input_size))
         states = tuple(rng.normal(scale=0.5, size=shape) for shape in state_shapes)
-        cotangents = [rng.normal(size=shape) for shape in (layout(directions * out), *state_shapes)]
+        cotangents = [rng.normal(size=shape) for shape in (layout(len(self.suffixes) * out), *state_shapes)]
         if self.loss == "last":
             last = np.take(cotangents[0], [-1], axis=self.time_axis)
             cotangents = [np.zeros_like(a) for a in cotangents]
@@ -129,20 +151,20 @@ class RecurrentCase:
         gates = gate_slicings(params) if self.kind == "lstm" else {}
         return slicings | {Gradient(name): slicing for name, slicing in gates.items()}
 
-    def _with_forget_bias(self, rng, bias):
-        """In b_ih alone; b_hh stays what a default initialisation would draw: two biases that differ."""
+    def _with_forget_bias(self, rng: np.random.Generator, bias: np.ndarray) -> np.ndarray:
+        """Return b_ih with the forget bias. b_hh stays as drawn, so that the two biases differ."""
         i, f, *rest = np.split(bias, 4)
         if self.forget_bias == "chrono":
             f = np.log(rng.uniform(1, self.steps - 1, self.hidden_size))
             i = -f
         else:
-            f = f + float(self.forget_bias)  # type: ignore[arg-type]
+            f = f + float(self.forget_bias or 0.0)
         return np.concatenate((i, f, *rest))
 
 
 @dataclass(frozen=True)
 class TextCase:
-    """Embedding -> LSTM -> Dense on real text, cross-entropy of the next character; gradients of every parameter."""
+    """Embedding, LSTM and Dense on real text. The loss is the cross-entropy of the next character."""
 
     name: str
     description: str
@@ -155,10 +177,12 @@ class TextCase:
 
     @cached_property
     def vocab_size(self) -> int:
+        """The number of different characters."""
         return encoded_text(self.steps + 1)[1]
 
     @cached_property
     def problem(self) -> Problem:
+        """The problem that the case draws, with gradients of every parameter."""
         rng = np.random.default_rng([self.seed, self.steps])
         codes, vocab_size = encoded_text(self.steps + 1)
         embedding, hidden = self.embedding_size, self.hidden_size
@@ -176,10 +200,7 @@ class TextCase:
             cotangents=(np.zeros((1, self.steps, vocab_size)), np.ones(())),
             wrt=tuple(params),
             steps=self.steps,
-            slicings={
-                "logits": Slicing(1, TIME),
-                **{Gradient(name): cut for name, cut in gate_slicings(params).items()},
-            },
+            slicings={"logits": Slicing(1, TIME)} | {Gradient(n): s for n, s in gate_slicings(params).items()},
         )
 
 

@@ -8,17 +8,17 @@ from pydoc_data import topics
 
 import numpy as np
 
-HELD_OUT = 10  # one part in so many, the last
+HELD_OUT = 10  # the last of ten equal parts is for validation
 
 
 @cache
 def documentation() -> str:
-    """All topics, in alphabetical order of their names. The text depends on the Python version."""
+    """Return all topics, in alphabetical order of their names. The text depends on the Python version."""
     return "\n".join(text for _, text in sorted(topics.topics.items()))
 
 
 def encoded_text(characters: int) -> tuple[np.ndarray, int]:
-    """The first ``characters`` characters as int64 codes, and how many different ones the whole text has."""
+    """Return the first ``characters`` characters as int64 codes, and the number of different ones in the whole text."""
     text = documentation()
     alphabet = {character: code for code, character in enumerate(sorted(set(text)))}
     return np.array([alphabet[character] for character in text[:characters]]), len(alphabet)
@@ -26,9 +26,9 @@ def encoded_text(characters: int) -> tuple[np.ndarray, int]:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as int64 codes, its first nine tenths for training and the rest for validation.
+    """A text as int64 codes: the first nine tenths for training, the rest for validation.
 
-    Codes from 1 on are the characters of the training part, in order; 0 is any other.
+    The characters of the training part have the codes from 1 on, in order. Any other character has code 0.
     """
 
     train: np.ndarray
@@ -37,7 +37,11 @@ class Corpus:
 
     @classmethod
     def of(cls, text: str) -> Corpus:
-        """ValueError where the text is empty."""
+        """Return the corpus of a text.
+
+        Raises:
+          ValueError: the text is empty.
+        """
         if not text:
             raise ValueError("the text is empty")
         cut = len(text) - len(text) // HELD_OUT
@@ -46,5 +50,5 @@ class Corpus:
         return cls(codes[:cut], codes[cut:], len(alphabet) + 1)
 
     def longest(self) -> int:
-        """The most steps that a stretch of either part can have, with one more character to predict."""
+        """Return the most steps of a stretch in either part that still has a next character to predict."""
         return min(len(self.train), len(self.validation)) - 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from crosscheck.core.slices import Scope, Slicing
 
-GATES = ("i", "f", "g", "o")
+Gate: TypeAlias = Literal["i", "f", "g", "o"]
+GATES: tuple[Gate, ...] = ("i", "f", "g", "o")
 GATE = Scope("gate")
 ROW = Scope("row")  # a layer and direction of a state
 _GATED = re.compile(r"(?:.*\.)?(?:weight_ih|weight_hh|bias_ih|bias_hh)(_l\d+(?:_reverse)?)?")

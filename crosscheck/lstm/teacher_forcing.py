@@ -21,7 +21,7 @@ from crosscheck.core.problem import Gradient, Problem, Quantity
 from crosscheck.core.slices import TIME, Slicing
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import gate_slicings
-from crosscheck.lstm.trajectory import trajectory
+from crosscheck.lstm.trajectory import trace_states
 
 SIZES = (1, 4)
 MOST_ROWS = 20_000
@@ -39,7 +39,7 @@ def teacher_forced(case: RecurrentCase, problem: Problem, size: int) -> tuple[Re
     Returns:
       The case and the problem. The slices of y, dx and states are the stretches, named by the step they start at.
     """
-    rows = trajectory(case, problem)
+    rows = trace_states(case, problem)
     total, batch = rows[0].inputs.shape[:2]
     starts = np.arange(0, total - size + 1, size)
     stride = -(-starts.size * batch // MOST_ROWS)
@@ -56,7 +56,7 @@ def teacher_forced(case: RecurrentCase, problem: Problem, size: int) -> tuple[Re
     time_major = case.time_major and case.batch is not None
     small = replace(case, batch=x.shape[1], steps=size, time_major=time_major, lengths=lengths, loss="all")
     rng = np.random.default_rng([case.seed, size])
-    y = np.empty((*x.shape[:2], rows[0].states[0].shape[-1] * (2 if case.bidirectional else 1)))
+    y = np.empty((*x.shape[:2], rows[0].states[0].shape[-1] * len(case.suffixes)))
     if not time_major:
         x, y = x.swapaxes(0, 1), y.swapaxes(0, 1)
     starts_at = tuple(str(s) for s in starts)

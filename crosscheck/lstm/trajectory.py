@@ -1,6 +1,7 @@
-"""The states that a recurrent network passes through, in NumPy and float64: where windows start.
+"""The states that a recurrent network passes through, in NumPy and float64. Teacher forcing starts from them.
 
-A third writing of the equations, beside jax_lstm's and torch_ref's, and the only one that keeps every layer's state.
+This is a third writing of the equations, beside those of jax_lstm and torch_ref. Only this one keeps the states of
+every layer.
 """
 
 from __future__ import annotations
@@ -10,26 +11,33 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from crosscheck.core.problem import Problem
+from crosscheck.core.problem import Arrays, Problem
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import GATES
+
+States = tuple[np.ndarray, ...]  # h and c; only h for an RNN
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer in one direction. inputs [T, B, in]; states: h and c (h alone for an RNN) as [T + 1, B, ·].
+    """One layer in one direction.
 
-    ``states[k][t]`` is what a run over the steps t, t+1, ... starts from (forward), or over t-1, t-2, ... (reverse).
+    Attributes:
+      layer: the layer.
+      suffix: "" for the forward direction, "_reverse" for the other one.
+      inputs: ``[T, B, in]``.
+      states: each ``[T + 1, B, P or H]``. A run over the steps t, t+1, ... starts from index t (forward); a run over
+        t-1, t-2, ... starts from index t (reverse).
     """
 
     layer: int
     suffix: str
     inputs: np.ndarray
-    states: tuple[np.ndarray, ...]
+    states: States
 
 
-def trajectory(case: RecurrentCase, problem: Problem) -> list[Row]:
-    """Every row of the network over the problem's inputs, in torch's order."""
+def trace_states(case: RecurrentCase, problem: Problem) -> list[Row]:
+    """Return every layer and direction of the network over the problem's inputs, in torch's order."""
     x, *first = (np.asarray(a, np.float64) for a in problem.input_leaves.values())
     if case.batch is None:
         x, first = x[None], [a[:, None] for a in first]
@@ -40,7 +48,7 @@ def trajectory(case: RecurrentCase, problem: Problem) -> list[Row]:
     rows: list[Row] = []
     for layer in range(case.num_layers):
         steps, outputs = np.where(valid, steps, 0.0), []
-        for suffix in ("", "_reverse") if case.bidirectional else ("",):
+        for suffix in case.suffixes:
             weights = _weights(problem, f"_l{layer}{suffix}")
             states = _run(case, weights, steps, tuple(a[len(rows)] for a in first), valid, bool(suffix))
             rows.append(Row(layer, suffix, steps, states))
@@ -50,21 +58,22 @@ def trajectory(case: RecurrentCase, problem: Problem) -> list[Row]:
     return rows
 
 
-def gates(case: RecurrentCase, problem: Problem, row: Row, t: int) -> dict[str, np.ndarray]:
-    """Pre-activations z_i, z_f, z_g, z_o and gates i, f, g, o of a step, [B, H] each."""
+def gates(problem: Problem, row: Row, t: int) -> Arrays:
+    """Return the pre-activations z_i, z_f, z_g, z_o and the gates i, f, g, o of one step, ``[B, H]`` each."""
     weights = _weights(problem, f"_l{row.layer}{row.suffix}")
     h = row.states[0][t + 1 if row.suffix else t]
     return _gates(_preactivation(weights, row.inputs[t], h))
 
 
-def _run(case, weights, inputs, first, valid, reverse):
+def _run(
+    case: RecurrentCase, weights: Arrays, inputs: np.ndarray, first: States, valid: np.ndarray, reverse: bool
+) -> States:
     total = inputs.shape[0]
     states = tuple(np.empty((total + 1, *a.shape)) for a in first)
     now = first
-    order = range(total - 1, -1, -1) if reverse else range(total)
     for kept, a in zip(states, first, strict=True):
         kept[total if reverse else 0] = a
-    for t in order:
+    for t in range(total)[:: -1 if reverse else 1]:
         new = _step(case, weights, inputs[t], now)
         now = tuple(np.where(valid[t], a, b) for a, b in zip(new, now, strict=True))
         for kept, a in zip(states, now, strict=True):
@@ -72,7 +81,7 @@ def _run(case, weights, inputs, first, valid, reverse):
     return states
 
 
-def _step(case, weights, x, state):
+def _step(case: RecurrentCase, weights: Arrays, x: np.ndarray, state: States) -> States:
     z = _preactivation(weights, x, state[0])
     if case.kind == "rnn":
         return (np.tanh(z) if case.nonlinearity == "tanh" else np.maximum(z, 0.0),)
@@ -82,18 +91,18 @@ def _step(case, weights, x, state):
     return (h @ weights["weight_hr"].T if "weight_hr" in weights else h), c
 
 
-def _gates(z):
+def _gates(z: np.ndarray) -> Arrays:
     blocks = dict(zip(GATES, np.split(z, 4, axis=-1), strict=True))
-    acted = {gate: np.tanh(a) if gate == "g" else expit(a) for gate, a in blocks.items()}
+    acted: Arrays = {gate: np.tanh(a) if gate == "g" else expit(a) for gate, a in blocks.items()}
     return {f"z_{gate}": a for gate, a in blocks.items()} | acted
 
 
-def _preactivation(weights, x, h):
-    z = x @ weights["weight_ih"].T + h @ weights["weight_hh"].T
+def _preactivation(weights: Arrays, x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    z: np.ndarray = x @ weights["weight_ih"].T + h @ weights["weight_hh"].T
     return z + weights["bias_ih"] + weights["bias_hh"] if "bias_ih" in weights else z
 
 
-def _weights(problem, end):
+def _weights(problem: Problem, end: str) -> Arrays:
     return {
         name: np.asarray(problem.params[name + end], np.float64)
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")

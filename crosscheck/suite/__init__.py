@@ -1,4 +1,4 @@
 """Whole cross-checks: of a named case, of any pair, of every library; shrinking, and the mutation score.
 
-Results are values. Nothing here prints or draws.
+Results are values. Nothing here may print or draw.
 """

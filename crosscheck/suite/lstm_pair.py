@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
+from crosscheck.core.errors import run_at_other_sizes
 from crosscheck.core.finding import CouldNotRun, Finding
 from crosscheck.core.judge import Run, StandIn
 from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_floating
 from crosscheck.core.reference import Reference, ReferenceRun, measure_reference
 from crosscheck.core.slices import TIME, Slicing
-from crosscheck.diagnosis import Port, diagnose
+from crosscheck.diagnosis.disagreement import diagnose
 from crosscheck.diagnosis.inputs import check_inputs
+from crosscheck.diagnosis.subject import Subject
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import gate_slicings
-from crosscheck.suite.assess import Substitutes
+from crosscheck.suite.assessment import Substitutes
 from crosscheck.suite.recognize import INPUTS, OUTPUTS
 
 
@@ -62,7 +64,9 @@ class LstmPair:
         return Substitutes(self.case, self.canonical, self._measure)
 
     def _measure(self, case: RecurrentCase, problem: Problem) -> Reference:
-        return measure_reference(problem, self.truth, self.paths, seed=case.seed)
+        """Measure the torch module on a problem of other sizes, which may be written into it."""
+        truth, *paths = (partial(_run_at_other_sizes, run) for run in (self.truth, *self.paths))
+        return measure_reference(problem, truth, paths, seed=case.seed)
 
     def stand_ins(self, chaotic: bool) -> list[StandIn]:
         """Return the stand-ins. A pair without initial states has none, since no stretch can start from a state."""
@@ -74,7 +78,7 @@ class LstmPair:
         """Return the lines of the diagnosis."""
         names: dict[Quantity, Quantity] = dict(zip(self.problem.output_names, OUTPUTS, strict=True))
         canonical = [replace(f, quantity=names.get(f.quantity, f.quantity)) for f in findings]
-        diagnosis = diagnose(Port(self.case, self.canonical, lambda case: self._run, self.stateless), canonical)
+        diagnosis = diagnose(Subject(self.case, self.canonical, lambda case: self._run, self.stateless), canonical)
         return diagnosis.lines if diagnosis is not None else ()
 
     def _run(self, problem: Problem, dtype: str) -> Results:
@@ -86,6 +90,10 @@ class LstmPair:
             raise CouldNotRun("it takes no initial states")
         wrt = tuple(name for name in problem.wrt if name not in INPUTS[1:])
         return self.port(replace(problem, inputs=(x,), input_names=("x",), wrt=wrt), dtype)
+
+
+def _run_at_other_sizes(run: ReferenceRun, problem: Problem) -> Results:
+    return run_at_other_sizes(lambda: run(problem))
 
 
 def slicings_of(problem: Problem, pair: LstmPair | None) -> dict[Quantity, Slicing]:

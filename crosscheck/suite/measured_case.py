@@ -13,11 +13,12 @@ from crosscheck.core.judge import StandIn, StandIns, no_stand_ins, run_checks
 from crosscheck.core.problem import Problem, Quantity
 from crosscheck.core.reference import Reference, ReferenceRun, measure_reference
 from crosscheck.core.verdict import Verdict
-from crosscheck.diagnosis import Port, diagnose
+from crosscheck.diagnosis.disagreement import diagnose
 from crosscheck.diagnosis.inputs import check_inputs
+from crosscheck.diagnosis.subject import Subject
 from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import Case, RecurrentCase
-from crosscheck.suite.assess import Substitutes, assess, no_explanation
+from crosscheck.suite.assessment import Substitutes, assess, no_explanation
 
 OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")  # one program in float64, which oneDNN does not have
 
@@ -141,7 +142,7 @@ def _stand_ins(measured: MeasuredCase, implementation: Implementation) -> StandI
 
 
 def _explain(case: RecurrentCase, implementation: Implementation, findings: Sequence[Finding]) -> tuple[str, ...]:
-    diagnosis = diagnose(Port(case, case.problem, implementation.runner), findings)
+    diagnosis = diagnose(Subject(case, case.problem, implementation.runner), findings)
     return diagnosis.lines if diagnosis is not None else ()
 
 

@@ -1,22 +1,20 @@
-"""Mutants of the comparer itself: each is a way in which a checker can be blind, and the score has to show it.
+"""Mutants of the comparer: each is blind in one way, and the mutation score must show it.
 
-A mutant is noticed if, with the comparer so broken, some fault survives or some right side is not said to agree. Every
-mutant judges the results that the sound comparer has judged, so that a fault runs once.
+A mutant is noticed if some fault survives with it, or if some right implementation does not agree. All mutants judge
+the results that the sound comparer judges, so that every fault runs once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
-from unittest.mock import patch
+from functools import partial
 
 import numpy as np
 
-from crosscheck.core import criterion, judge
+from crosscheck.core.criterion import CRITERIA, Comparer, Criterion, compare
 from crosscheck.core.finding import Finding, Outcome, worst
-from crosscheck.core.judge import Run
+from crosscheck.core.judge import Run, run_checks
 from crosscheck.core.norms import row_norms
 from crosscheck.core.problem import Problem, Results, is_gradient
 from crosscheck.core.reference import Reference
@@ -29,20 +27,20 @@ from crosscheck.suite.measured_case import measure_problem
 class Recorded:
     """A run that remembers its results on one problem, by dtype and by the size of the cotangents."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run) -> None:
         self._run = run
-        self._results: dict[tuple[Any, ...], Results] = {}
+        self._results: dict[tuple[str, tuple[float, ...]], Results] = {}
 
     def __call__(self, problem: Problem, dtype: str) -> Results:
-        key = (dtype, *(float(np.max(np.abs(a))) for a in problem.cotangents))
+        key = dtype, tuple(float(np.max(np.abs(a))) for a in problem.cotangents)
         if key not in self._results:
             self._results[key] = self._run(problem, dtype)
         return self._results[key]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A case, the faults that apply to it, and right sides."""
+class Programs:
+    """What a mutant judges: the faults that apply to a case, and right implementations."""
 
     case: RecurrentCase
     faults: Mapping[str, Recorded]
@@ -51,46 +49,62 @@ class Trial:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break the comparison: a context in which the comparer is ``broken``, the ``criteria`` that it runs, the
-    findings that are ``judged``, or inputs made ``degenerate``.
+    """One way to break the comparison.
+
+    Attributes:
+      description: what it does.
+      comparer: applies the criterion.
+      criteria: the precision checks that run.
+      counts: which findings count.
+      degenerate: makes the inputs degenerate. Then the check of the inputs must notice it.
     """
 
     description: str
-    broken: Callable[[], AbstractContextManager] = nullcontext
-    criteria: tuple[criterion.Criterion, ...] = tuple(criterion.CRITERIA.values())
-    judged: Callable[[Finding], bool] = lambda finding: True
+    comparer: Comparer = compare
+    criteria: tuple[Criterion, ...] = tuple(CRITERIA.values())
+    counts: Callable[[Finding], bool] = lambda finding: True
     degenerate: Callable[[Problem], Problem] | None = None
 
-    def notice(self, trial: Trial) -> str:
-        """How the score shows the mutant; "" where it does not."""
-        problem = trial.case.problem
+    def notice(self, programs: Programs) -> str:
+        """Return how the mutation score shows the mutant; "" if it does not."""
+        problem = programs.case.problem
         if self.degenerate is not None:
-            found = check_inputs(trial.case, self.degenerate(problem))
-            return found[0].note if found else ""
-        reference = measure_problem(trial.case, problem)
-        with self.broken():
-            outcome = lambda runs: {name: self._outcome(problem, reference, run) for name, run in runs.items()}
-            survived = [name for name, o in outcome(trial.faults).items() if o is not Outcome.DISAGREE]
-            alarms = [name for name, o in outcome(trial.right).items() if o is not Outcome.AGREE]
-        shown = [f"{len(survived)} of {len(trial.faults)} faults survive, such as {survived[0]}"] if survived else []
-        shown += [f"{len(alarms)} of {len(trial.right)} right sides do not agree"] if alarms else []
+            findings = check_inputs(programs.case, self.degenerate(problem))
+            return findings[0].note if findings else ""
+        outcome = partial(self._outcome, problem, measure_problem(programs.case, problem))
+        survived = [name for name, run in programs.faults.items() if outcome(run) is not Outcome.DISAGREE]
+        alarms = [name for name, run in programs.right.items() if outcome(run) is not Outcome.AGREE]
+        shown = [f"{len(survived)} of {len(programs.faults)} faults survive, such as {survived[0]}"] if survived else []
+        shown += [f"{len(alarms)} of {len(programs.right)} right implementations do not agree"] if alarms else []
         return "; ".join(shown)
 
     def _outcome(self, problem: Problem, reference: Reference, run: Run) -> Outcome:
-        findings = judge.run_checks(problem, reference, run, self.criteria)
-        return worst(f.final for f in findings if self.judged(f))
+        findings = run_checks(problem, reference, run, self.criteria, comparer=self.comparer)
+        return worst(f.final for f in findings if self.counts(f))
 
 
-def _nan_is_nothing(problem, reference, result, criterion_, note="") -> list[Finding]:
+def _compare_nothing(
+    problem: Problem, reference: Reference, result: Results, criterion: Criterion, note: str = ""
+) -> list[Finding]:
+    return []
+
+
+def _nan_is_zero(
+    problem: Problem, reference: Reference, result: Results, criterion: Criterion, note: str = ""
+) -> list[Finding]:
     truth = reference.truth
     filled = {n: np.where(np.isnan(a), truth[n], a).astype(a.dtype) if n in truth else a for n, a in result.items()}
-    return criterion.compare(problem, reference, filled, criterion_, note)
+    return compare(problem, reference, filled, criterion, note)
 
 
 def _signed(rows: np.ndarray) -> np.ndarray:
-    """The mean of the differences, in which they cancel, in the place of both norms."""
+    """Return in place of both norms the mean of the differences, in which they cancel."""
     mean = np.abs(rows.mean(axis=1))
     return np.stack([mean * np.sqrt(rows.shape[1]), mean])
+
+
+def _loose(rows: np.ndarray) -> np.ndarray:
+    return np.where(row_norms(rows) < 0.1, 0.0, row_norms(rows))
 
 
 def _zero_states(problem: Problem) -> Problem:
@@ -103,37 +117,19 @@ def _constant_weights(problem: Problem) -> Problem:
 
 
 def _equal_gates(problem: Problem) -> Problem:
-    alike = lambda a: np.concatenate([a[: len(a) // 4]] * 4) if len(a) % len(GATES) == 0 else a
-    return replace(problem, params={name: alike(a) for name, a in problem.params.items()})
+    def equal(a: np.ndarray) -> np.ndarray:
+        return np.concatenate([a[: len(a) // 4]] * 4) if len(a) % len(GATES) == 0 else a
+
+    return replace(problem, params={name: equal(a) for name, a in problem.params.items()})
 
 
 MUTANTS: dict[str, Mutant] = {
-    "empty-zip": Mutant(
-        "compares no quantity at all",
-        lambda: patch.object(judge, "compare", lambda *a, **k: []),
-    ),
-    "signed-sum": Mutant(
-        "sums differences with their signs",
-        lambda: patch.object(criterion, "row_norms", _signed),
-    ),
-    "nan-to-zero": Mutant(
-        "takes the difference to NaN for zero",
-        lambda: patch.object(judge, "compare", _nan_is_nothing),
-    ),
-    "outputs-alone": Mutant(
-        "compares no gradient",
-        judged=lambda finding: not is_gradient(finding.quantity),
-    ),
-    "one-precision": Mutant(
-        "compares in float32 alone",
-        criteria=(criterion.CRITERIA["float32"],),
-    ),
-    "loose": Mutant(
-        "lets everything within 10 % pass",
-        lambda: patch.object(
-            criterion, "row_norms", lambda rows: np.where(row_norms(rows) < 0.1, 0.0, row_norms(rows))
-        ),
-    ),
+    "empty-zip": Mutant("compares no quantity at all", comparer=_compare_nothing),
+    "signed-sum": Mutant("sums differences with their signs", comparer=partial(compare, norms=_signed)),
+    "nan-to-zero": Mutant("takes the difference to NaN for zero", comparer=_nan_is_zero),
+    "outputs-alone": Mutant("compares no gradient", counts=lambda finding: not is_gradient(finding.quantity)),
+    "one-precision": Mutant("compares only in float32", criteria=(CRITERIA["float32"],)),
+    "loose": Mutant("lets everything within 10 % pass", comparer=partial(compare, norms=_loose)),
     "zero-states": Mutant("compares with zero initial states", degenerate=_zero_states),
     "constant-weights": Mutant("compares with constant weights", degenerate=_constant_weights),
     "equal-gates": Mutant("compares with the same weights for every gate", degenerate=_equal_gates),

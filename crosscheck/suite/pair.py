@@ -14,11 +14,11 @@ import torch
 
 from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.jax_runner import output_structure, run_jax
-from crosscheck.core.problem import Problem, canonical, is_floating
+from crosscheck.core.problem import Arrays, Problem, canonical, is_floating
 from crosscheck.core.reference import measure_reference
-from crosscheck.core.torch_runner import call_module, run_torch, tensor_leaves
+from crosscheck.core.torch_runner import TorchFn, call_module, run_torch, tensor_leaves
 from crosscheck.core.verdict import Verdict
-from crosscheck.suite.assess import assess
+from crosscheck.suite.assessment import assess
 from crosscheck.suite.lstm_pair import LstmPair, slicings_of
 from crosscheck.suite.recognize import as_lstm
 
@@ -37,36 +37,37 @@ def check(
     buffers: Mapping[str, Any] | None = None,
     train: bool = False,
 ) -> Verdict:
-    """Judges whether a JAX function and a torch module compute the same outputs and the same gradients.
+    """Judge whether a JAX function and a torch module compute the same outputs and the same gradients.
 
-    The truth is the torch module in float64. Everything is compared in float64 and in float32, with limits measured
-    on this very problem; see `crosscheck.core.criterion`. The longest axis of the inputs stands in for T.
+    The truth is the torch module in float64. Everything is compared in float64 and in float32. The limits are measured
+    on this problem; see `crosscheck.core.criterion`. If T is not known, the longest axis of the inputs counts as T.
 
     Args:
       jax_fn: ``jax_fn(params, *inputs)`` -> a pytree of arrays. It is jitted, and differentiated by jax.vjp.
       torch_module: ``torch_module(*inputs)`` -> the same structure of tensors. A deep copy of it runs, in eval mode.
-      params: arrays by the names of ``torch_module.named_parameters()``; jax_fn receives this dict.
-      inputs: a sequence of pytrees of arrays, such as ``(x, (h0, c0))``. Integer and bool leaves
-        are passed as they are.
-      torch_fn: ``torch_fn(module, *inputs)`` in place of ``module(*inputs)``: packing, picking of outputs.
+      params: arrays by the names of ``torch_module.named_parameters()``. jax_fn receives this dict.
+      inputs: a sequence of pytrees of arrays, such as ``(x, (h0, c0))``. Integer and bool leaves do not change.
+      torch_fn: ``torch_fn(module, *inputs)`` in place of ``module(*inputs)``, such as to pack, or to choose outputs.
       output_names: a name for each output array, in order; default "output 0", ...
-      cotangents: a pytree of the outputs' structure; default random normal, from ``seed``.
+      cotangents: a pytree with the structure of the outputs; default random normal numbers from ``seed``.
       seed: of the random cotangents and of the perturbations that measure the condition.
-      wrt: names to differentiate by; default all floating-point params and inputs. Inputs have the names
-        of jax_fn's arguments, such as "x" and "state[0]", or "input 0", ... where it has none.
+      wrt: names to differentiate with respect to; default all floating-point params and inputs. Inputs have the names
+        of jax_fn's arguments, such as "x" and "state[0]". If it has none, they are "input 0", ...
       buffers: arrays that replace the module's buffers of these names.
-      train: run the module in train mode. A module that then draws random numbers is refused.
+      train: run the module in train mode. A module that then draws random numbers is an error.
 
     Returns:
-      A :class:`Verdict`: ``ok``, ``findings``, and ``str(verdict)`` in words.
+      The verdict: ``ok``, ``findings``, and ``str(verdict)`` in words.
 
     Raises:
-      TypeError, ValueError: names, shapes or structures do not fit; the message says which.
+      TypeError, ValueError: names, shapes or structures do not fit. The message says which.
       CouldNotRun: one of the two cannot compute what was asked.
     """
     torch_fn = torch_fn or call_module
     if not isinstance(inputs, tuple | list):
-        raise TypeError(f"inputs must be a tuple of pytrees, one an argument; got {type(inputs).__name__}. Write (x,).")
+        raise TypeError(
+            f"inputs must be a tuple of pytrees, one per argument; got {type(inputs).__name__}. Write (x,)."
+        )
     params = _canonical_params(params, torch_module)
     values: tuple[Any, ...] = jax.tree.map(canonical, tuple(inputs))
     names = _input_names(jax_fn, values, params)
@@ -91,7 +92,7 @@ def check(
     unused: list[str] = []
     truth = partial(run, dtype="float64", unused=unused)
     paths = [partial(run, dtype="float32", onednn=onednn) for onednn in (True, False)]
-    port = partial(run_jax, lambda *arguments: jax_fn(*arguments))  # compiled anew: jax_fn may call what was edited
+    port = partial(run_jax, lambda *arguments: jax_fn(*arguments))  # a new function, since jax_fn may call edited code
     network = as_lstm(problem, truth(problem), truth)
     pair = None if network is None else LstmPair(*network, port, truth, paths, problem)
     steps = problem.steps if pair is None else pair.case.steps
@@ -113,20 +114,28 @@ def check(
 
 
 def assert_agree(*arguments: Any, **options: Any) -> Verdict:
-    """As :func:`check`, raising AssertionError with the verdict in words unless it is "agree"."""
+    """Return the verdict of :func:`check`, which takes the same arguments.
+
+    Raises:
+      AssertionError: the verdict is not "agree". The message is the verdict in words.
+    """
     __tracebackhide__ = True
     return require_agreement(check(*arguments, **options))
 
 
 def require_agreement(verdict: Verdict) -> Verdict:
-    """The verdict itself if it is "agree"; AssertionError with it in words if not."""
+    """Return the verdict.
+
+    Raises:
+      AssertionError: it is not "agree".
+    """
     __tracebackhide__ = True
     if not verdict.ok:
         raise AssertionError(str(verdict))
     return verdict
 
 
-def _canonical_params(params, module):
+def _canonical_params(params: Mapping[str, Any], module: torch.nn.Module) -> Arrays:
     if not isinstance(params, Mapping):
         raise TypeError(f"params must map names to arrays; got {type(params).__name__}.")
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
@@ -142,31 +151,30 @@ def _canonical_params(params, module):
     return {name: canonical(params[name]) for name in shapes}
 
 
-def _canonical_buffers(buffers, module):
+def _canonical_buffers(buffers: Mapping[str, Any], module: torch.nn.Module) -> Arrays:
     shapes = {name: tuple(b.shape) for name, b in module.named_buffers()}
     for name, value in buffers.items():
         if shapes.get(name) != tuple(np.shape(value)):
             raise ValueError(
-                f"buffers[{name!r}] must be one of the module's {shapes or 'buffers, of which it has none'}; "
-                f"got shape {tuple(np.shape(value))}."
+                f"buffers[{name!r}] must be one of the module's buffers {shapes}; got shape {tuple(np.shape(value))}."
             )
     return {name: canonical(value) for name, value in buffers.items()}
 
 
-def _steps(inputs):
-    """T, over which rounding accumulates: the longest axis, since any of them may be summed over."""
+def _steps(inputs: tuple[Any, ...]) -> int:
+    """Return T, over which rounding accumulates: the longest axis, since a sum may run over any of them."""
     return max((n for leaf in jax.tree.leaves(inputs) for n in np.shape(leaf)), default=1)
 
 
-def _silent(problem, outputs):
-    """Outputs through which no gradient is compared."""
+def _silent(problem: Problem, outputs: Sequence[np.ndarray]) -> list[str]:
+    """Return notes about outputs through which no gradient is compared."""
     pairs = zip(problem.output_names, problem.cotangents, outputs, strict=True)
     silent = [name for name, cotangent, output in pairs if is_floating(output) and not np.any(cotangent)]
     return [f"the cotangent of {name!r} is zero: no gradient through it is compared" for name in silent]
 
 
-def _input_names(jax_fn, inputs, params):
-    """One name a leaf: the argument's own name in jax_fn's signature, or "input 0" and so on where that is no help."""
+def _input_names(jax_fn: Callable[..., Any], inputs: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a name per leaf: that of the argument in jax_fn's signature, or "input 0" and so on if it has none."""
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(inputs)[0]]
     arguments = _argument_names(jax_fn, len(inputs))
     own = tuple(f"{arguments[path[0].idx]}{jax.tree_util.keystr(path[1:])}" for path in paths)
@@ -175,7 +183,7 @@ def _input_names(jax_fn, inputs, params):
     return tuple(f"input {path[0].idx}{jax.tree_util.keystr(path[1:])}" for path in paths)
 
 
-def _argument_names(jax_fn, count):
+def _argument_names(jax_fn: Callable[..., Any], count: int) -> list[str]:
     numbered = [f"input {n}" for n in range(count)]
     try:
         named = [
@@ -188,11 +196,13 @@ def _argument_names(jax_fn, count):
     return named[1 : count + 1] if len(named) > count else numbered
 
 
-def _trial(module, torch_fn, problem, buffers, train):
-    """The module's outputs in float64 and their structure. Runs twice in train mode: equal, or it is refused."""
-    kept = []
+def _trial(
+    module: torch.nn.Module, torch_fn: TorchFn, problem: Problem, buffers: Arrays, train: bool
+) -> tuple[list[np.ndarray], Any]:
+    """Return the module's outputs in float64 and their structure. In train mode two runs must be equal."""
+    kept: list[Any] = []
 
-    def call(module, *inputs):
+    def call(module: torch.nn.Module, *inputs: Any) -> tuple[()]:
         out = torch_fn(module, *inputs)
         tensor_leaves(out)
         kept.append(jax.tree.map(lambda a: a.detach().numpy(), out))
@@ -208,7 +218,7 @@ def _trial(module, torch_fn, problem, buffers, train):
     return leaves[0], jax.tree.structure(kept[0])
 
 
-def _check_structure(jax_fn, problem, structure):
+def _check_structure(jax_fn: Callable[..., Any], problem: Problem, structure: Any) -> None:
     out = output_structure(jax_fn, problem)
     if out != structure:
         raise ValueError(
@@ -217,11 +227,11 @@ def _check_structure(jax_fn, problem, structure):
         )
 
 
-def _shown(structure):
+def _shown(structure: Any) -> str:
     return str(structure).removeprefix("PyTreeDef(").removesuffix(")")
 
 
-def _cotangents(cotangents, outputs, structure, seed):
+def _cotangents(cotangents: Any, outputs: Sequence[np.ndarray], structure: Any, seed: int) -> tuple[np.ndarray, ...]:
     if cotangents is None:
         rng = np.random.default_rng(seed)
         return tuple(rng.normal(size=np.shape(o)) if is_floating(o) else np.zeros(np.shape(o)) for o in outputs)
@@ -237,7 +247,7 @@ def _cotangents(cotangents, outputs, structure, seed):
     return leaves
 
 
-def _wrt(wrt, params, inputs):
+def _wrt(wrt: Iterable[str] | None, params: Arrays, inputs: Arrays) -> tuple[str, ...]:
     known = {name: a for name, a in {**params, **inputs}.items() if is_floating(a)}
     if wrt is None:
         return tuple(known)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
+from crosscheck.core.errors import first_line
 from crosscheck.core.finding import Outcome, worst
 from crosscheck.core.processes import run_all
 from crosscheck.core.verdict import Verdict
@@ -53,6 +55,14 @@ class CaseResult:
         return self.outcome is self.expected
 
 
+class Absence(StrEnum):
+    """Why an implementation has no answer to a case. The value is its name in results."""
+
+    NOT_SUPPORTED = "not supported"
+    NOT_INSTALLED = "not installed"
+    COULD_NOT_RUN = "could not run"
+
+
 @dataclass(frozen=True)
 class NoResult:
     """An implementation without an answer to a case.
@@ -60,13 +70,13 @@ class NoResult:
     Attributes:
       name: the case.
       implementation: the implementation.
-      what: "not supported", "not installed" or "could not run".
-      reason: why.
+      what: the kind of reason.
+      reason: the reason in words.
     """
 
     name: str
     implementation: str
-    what: str
+    what: Absence
     reason: str
 
 
@@ -122,8 +132,7 @@ def run_implementations(case: Case, names: Sequence[str], reproduce: str = "", e
         except Exception as error:
             if not is_other:  # only other libraries may lack an answer
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            results.without.append(NoResult(case.name, implementation.name, _kind(error), reason))
+            results.without.append(NoResult(case.name, implementation.name, _absence(error), first_line(error)))
             continue
         seconds = shared + time.perf_counter() - started
         command = reproduce or f"crosscheck --case {case.name}" + f" --against {implementation.name}" * is_other
@@ -139,10 +148,10 @@ def _expected(case: Case, implementation: Implementation) -> Outcome:
     return case.expect
 
 
-def _kind(error: Exception) -> str:
+def _absence(error: Exception) -> Absence:
     if isinstance(error, NotSupported):
-        return "not supported"
-    return "not installed" if isinstance(error, NotInstalled) else "could not run"
+        return Absence.NOT_SUPPORTED
+    return Absence.NOT_INSTALLED if isinstance(error, NotInstalled) else Absence.COULD_NOT_RUN
 
 
 def overall(results: Sequence[CaseResult]) -> Outcome:

@@ -1,12 +1,14 @@
-"""Shrinking: the smallest steps, batch, sizes and layers for which a implementation still fails, as a few lines of Python.
+"""Shrinking: the smallest steps, batch, sizes and layers on which an implementation still fails, as lines of Python.
 
-Greedy: one thing is made smaller or left out at a time, the boldest first, as long as the case still fails.
+The search is greedy. It makes one thing smaller, or leaves it out, as long as the case still fails. The largest change
+is tried first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 from crosscheck.core.finding import Outcome
 from crosscheck.libraries import Implementation, NotSupported
@@ -20,7 +22,13 @@ TRIES = 200
 def shrink(
     case: RecurrentCase, implementation: Implementation, tried: Callable[[RecurrentCase], None] = lambda case: None
 ) -> RecurrentCase:
-    """The smallest case found on which ``implementation`` disagrees, as ``case`` does. ``tried`` is told of every one."""
+    """Return the smallest case found on which an implementation disagrees.
+
+    Args:
+      case: a case on which it disagrees.
+      implementation: the implementation.
+      tried: called with every case that is tried.
+    """
     left = TRIES
     smaller = True
     while smaller and left > 0:
@@ -37,23 +45,23 @@ def shrink(
 
 
 def _simpler(case: RecurrentCase) -> Iterator[RecurrentCase]:
-    """Cases with one thing less, the boldest first."""
-    for change in ({"bidirectional": False}, {"lengths": None}, {"proj_size": 0}, {"time_major": False}):
-        if any(getattr(case, name) != value for name, value in change.items()):
-            yield _named(case, **change)
+    """Yield cases with one change, the largest first."""
+    simplest = {"bidirectional": False, "lengths": None, "proj_size": 0, "time_major": False}
+    for name, value in simplest.items():
+        if getattr(case, name) != value:
+            yield _changed(case, **{name: value})
     for size in SIZES:
         now = getattr(case, size)
         for value in sorted({1, now // 4, now // 2, now - 1} if now else ()):
             if 1 <= value < now and (size != "hidden_size" or value > case.proj_size):
-                yield _named(case, **{size: value})
+                yield _changed(case, **{size: value})
 
 
-def _named(case: RecurrentCase, **change) -> RecurrentCase:
+def _changed(case: RecurrentCase, **change: Any) -> RecurrentCase:
     lengths = change.get("lengths", case.lengths)
     if lengths is not None:
         steps, batch = change.get("steps", case.steps), change.get("batch", case.batch)
-        lengths = tuple(max(n * steps // case.steps, min(n, 1)) for n in lengths[:batch])
-        change["lengths"] = lengths
+        change["lengths"] = tuple(max(n * steps // case.steps, min(n, 1)) for n in lengths[:batch])
     return replace(case, name="shrunk", **change)
 
 
@@ -69,7 +77,7 @@ def reproduction(case: RecurrentCase, implementation: str) -> str:
     """Return lines of Python that give the verdict again."""
     given = {f.name: getattr(case, f.name) for f in fields(case) if f.name not in ("name", "description", "weights")}
     defaults = {f.name: f.default for f in fields(case)}
-    options = ", ".join(f"{n}={_shown(v)}" for n, v in given.items() if v != defaults[n] or n == "batch")
+    options = ", ".join(f"{n}={_literal(v)}" for n, v in given.items() if v != defaults[n] or n == "batch")
     return "\n".join(
         (
             "from crosscheck.libraries import implementations_named",
@@ -81,5 +89,6 @@ def reproduction(case: RecurrentCase, implementation: str) -> str:
     )
 
 
-def _shown(value) -> str:
+def _literal(value: object) -> str:
+    """Return a value as Python. An enum becomes a string."""
     return repr(str(value)) if isinstance(value, str) else repr(value)

@@ -1,6 +1,6 @@
-"""Verdict rules found in the wild, as data: each passes or fails a port's float32 results beside the reference's.
+"""Rules in use elsewhere, as data: each compares a port's float32 results with those of the reference.
 
-A port that lacks a quantity which a rule looks at, or has it in another shape, fails that rule.
+A port fails a rule if it lacks a quantity that the rule compares, or if a shape differs.
 """
 
 from __future__ import annotations
@@ -8,20 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from crosscheck.core.problem import Gradient, Problem, Quantity, Results
 
-Close = Callable[[np.ndarray, np.ndarray], bool]
+Close: TypeAlias = Callable[[np.ndarray, np.ndarray], bool]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """``passes(port32, reference32, problem)``: would this rule let the port through?
+    """One rule.
 
-    Both are named float32 results; names Gradient("...") are gradients, the others outputs.
+    Attributes:
+      name: its name.
+      description: who uses it, and what it compares.
+      passes: ``passes(port, reference, problem)`` with float32 results returns whether the rule accepts the port.
     """
 
     name: str
@@ -29,7 +33,7 @@ class Rule:
     passes: Callable[[Results, Results, Problem], bool]
 
 
-def _judged(port: Results, reference: Results, problem: Problem, *, close: Close, gradients: bool) -> bool:
+def _accepts(port: Results, reference: Results, problem: Problem, *, close: Close, gradients: bool) -> bool:
     names: list[Quantity] = [*problem.output_names, *(Gradient(name) for name in problem.wrt if gradients)]
     return all(
         name in port and port[name].shape == reference[name].shape and close(port[name], reference[name])
@@ -38,11 +42,11 @@ def _judged(port: Results, reference: Results, problem: Problem, *, close: Close
 
 
 def _rule(name: str, description: str, close: Close, gradients: bool) -> Rule:
-    return Rule(name, description, partial(_judged, close=close, gradients=gradients))
+    return Rule(name, description, partial(_accepts, close=close, gradients=gradients))
 
 
 def _nan_to_zero(port: np.ndarray, reference: np.ndarray) -> bool:
-    """The largest difference at most 1e-5, where neither is NaN."""
+    """Return whether the largest difference is at most 1e-5. A NaN on either side counts as no difference."""
     either = np.isnan(port) | np.isnan(reference)
     a, b = np.where(either, 0, port), np.where(either, 0, reference)
     return bool(np.max(np.abs(a - b), initial=0.0) <= 1e-5)
@@ -83,13 +87,13 @@ RULES: dict[str, Rule] = {
         ),
         _rule(
             "torch-assert_close",
-            "torch.testing.assert_close as it comes: outputs and gradients, 1.3e-6 and 1e-5",
+            "torch.testing.assert_close by default: outputs and gradients, 1.3e-6 and 1e-5",
             _assert_close,
             gradients=True,
         ),
         _rule(
             "numpy-allclose",
-            "numpy.allclose as it comes: outputs and gradients, 1e-5 of the reference and 1e-8",
+            "numpy.allclose by default: outputs and gradients, 1e-5 of the reference and 1e-8",
             _within(1e-5, 1e-8),
             gradients=True,
         ),

@@ -90,7 +90,8 @@ def test_the_page_about_json_agrees_with_the_schema():
 
 def test_the_constants_in_the_page_about_the_verdict_agree_with_the_code():
     need("torch")
-    rows = re.findall(r"^\| `(\w+)\.(.+?)` \| (.+?) \|", (ROOT / "docs/verdict.md").read_text(), re.MULTILINE)
+    text = (ROOT / "docs/verdict.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_.]+)\.([A-Z].*?)` \| (.+?) \|", text, re.MULTILINE)
     assert len(rows) >= 16
     for module, name, value in rows:
         actual = eval(name, vars(import_module(f"crosscheck.{module}")))
@@ -114,8 +115,8 @@ def test_the_constants_in_the_page_about_the_verdict_agree_with_the_code():
         ("agree", "disagree", False),
         ("agree 1", "agree", False),
         ("weight_hh_l0", "weight_hh_l1", False),
-        ("nearest to its limit: y [A]; error 1.0e-16", "nearest to its limit: grad x[t=3] [A]; error 2.0e-16", True),
-        ("nearest to its limit: y [A]; error 1.0e-16", "nearest to its limit: y [B]; error 1.0e-16", False),
+        ("nearest to its limit: y [64]; error 1.0e-16", "nearest to its limit: x[t=3] [64]; error 2.0e-16", True),
+        ("nearest to its limit: y [64]; error 1.0e-16", "nearest to its limit: y [32]; error 1.0e-16", False),
         ("errs by 3.1e-01 (one way)", "errs by 3.2e-01 (another)", True),
         ("errs by 3.1e-01 (one way)", "errs by 3.2e-03 (one way)", False),
     ],

@@ -18,7 +18,7 @@ from benchmarks.table import units
 from crosscheck.commands import cli
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.lstm.cases import CASES
-from crosscheck.suite.fault_cases import bench_cases
+from crosscheck.suite.fault_cases import fixed_cases
 from crosscheck.suite.mutants import MUTANTS
 from crosscheck.suite.runs import run_suite
 from crosscheck.suite.tolerance_rules import RULES
@@ -77,7 +77,7 @@ def test_the_mutation_score_has_the_current_catalogue():
     table = next(text for text in TABLES if text.startswith("rejected"))
     head, *lines = table.splitlines()
     assert head.split()[-len(RULES) :] == list(RULES)
-    for n, case in enumerate(bench_cases(False)):
+    for n, case in enumerate(fixed_cases(False)):
         assert lines[3 * n].split()[0] == case.name
         for kind, line in zip(("outputs", "gradients"), lines[3 * n :], strict=False):
             count = sum(fault.kind == kind and fault.applies(case) for fault in FAULTS.values())

@@ -17,8 +17,9 @@ import torch
 import crosscheck
 from crosscheck.core.finding import Outcome, worst
 from crosscheck.core.judge import PROBE, run_checks
-from crosscheck.diagnosis import Port, diagnose
-from crosscheck.diagnosis.known_mistakes import matches
+from crosscheck.diagnosis.disagreement import diagnose
+from crosscheck.diagnosis.known_mistakes import find_mistakes
+from crosscheck.diagnosis.subject import Subject
 from crosscheck.discovery.conventions import CONVENTIONS, BiasRule, Convention
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
@@ -38,7 +39,7 @@ def measured():
 def diagnosed(measured, case, runner):
     findings = run_checks(case.problem, measured[case.name].reference, runner(case))
     assert worst(f.final for f in findings) is Outcome.DISAGREE
-    found = diagnose(Port(case, case.problem, runner), findings)
+    found = diagnose(Subject(case, case.problem, runner), findings)
     assert found.trouble == ""
     return found
 
@@ -61,20 +62,25 @@ LATE = {
 @pytest.mark.parametrize("gate", ALWAYS)
 def test_a_mistake_that_is_in_no_catalogue_is_placed(gate, measured):
     found = diagnosed(measured, CASE, port(ALWAYS[gate]))
-    assert found.matches == ()
-    assert (found.place.step, found.place.layer, found.place.suffix, found.place.gates) == (0, 0, "", (gate,))
+    assert found.mistakes == ()
+    assert (found.departure.step, found.departure.layer, found.departure.suffix, found.departure.gates) == (
+        0,
+        0,
+        "",
+        (gate,),
+    )
 
 
 @pytest.mark.parametrize(("gate", "step"), LATE)
 def test_a_mistake_that_begins_late_is_placed(gate, step, measured):
     """Single steps taken out of the sequence are all right: the place is read off sequences that end there."""
     found = diagnosed(measured, CASE, port(LATE[gate, step]))
-    assert (found.place.step, found.place.layer, found.place.gates) == (step, 0, (gate,))
+    assert (found.departure.step, found.departure.layer, found.departure.gates) == (step, 0, (gate,))
 
 
 def test_the_layer_is_the_lowest_that_is_wrong(measured):
     found = diagnosed(measured, TWO, port(ALWAYS["f"], layer=1))
-    assert (found.place.step, found.place.layer, found.place.gates) == (0, 1, ("f",))
+    assert (found.departure.step, found.departure.layer, found.departure.gates) == (0, 1, ("f",))
 
 
 def test_the_direction_is_told():
@@ -90,7 +96,7 @@ def test_the_direction_is_told():
         return run
 
     found = diagnosed({"both": measure_case(case)}, case, runner)
-    assert (found.place.step, found.place.suffix) == (6, "_reverse")
+    assert (found.departure.step, found.departure.suffix) == (6, "_reverse")
 
 
 NOTHING = replace(FAULTS["gate-order-igfo"], name="nothing", weights=None, needs=())
@@ -100,7 +106,7 @@ def test_padding_is_no_step():
     case = RecurrentCase("ragged", "", 4, 7, 4, 6, lengths=(7, 3, 1, 5), time_major=True)
     runner = lambda case: faulty.runner(FAULTS["gate-order-igfo"], case)
     found = diagnosed({"ragged": measure_case(case)}, case, runner)
-    assert (found.place.step, found.place.gates) == (0, ("f", "g"))
+    assert (found.departure.step, found.departure.gates) == (0, ("f", "g"))
 
 
 def test_a_wrong_derivative_is_placed_going_back(measured):
@@ -114,16 +120,16 @@ def test_a_wrong_derivative_is_placed_going_back(measured):
         return y, (1 - y**2) * tangents[0] * 1.01
 
     found = diagnosed(measured, CASE, port(cell(g=tanh)))
-    assert found.place.step == 8
-    assert found.place.gates == ("g",)
-    assert "already within a single step" in found.place.text
+    assert found.departure.step == 8
+    assert found.departure.gates == ("g",)
+    assert "already within a single step" in found.departure.text
 
 
 def test_factors_of_wrong_gradients_are_told(measured):
     found = diagnosed(measured, CASE, lambda case: faulty.runner(FAULTS["db_hh-doubled"], case))
-    assert "grad bias_hh_l0 is 2 times the true one" in found.place.text
+    assert "grad bias_hh_l0 is 2 times the true one" in found.departure.text
     found = diagnosed(measured, CASE, lambda case: faulty.runner(FAULTS["dh0-zero"], case))
-    assert "grad h0 is zero" in found.place.text
+    assert "grad h0 is zero" in found.departure.text
 
 
 NAMED = [name for name, fault in FAULTS.items() if fault.applies(TWO) and fault.precision == "float64"]
@@ -154,33 +160,35 @@ def test_every_fault_is_named(name, remembered, monkeypatch):
     fault = FAULTS[name]
     lift = 2.0**PROBE if fault.homogeneity else 1.0
     run = faulty.runner
-    wrong = Port(TWO, TWO.problem, lambda case: run(fault, case))
+    wrong = Subject(TWO, TWO.problem, lambda case: run(fault, case))
     monkeypatch.setattr(faulty, "runner", remembered)
-    assert f"behaves exactly like {fault.description}" in matches(wrong, "float64", lift)
+    assert f"behaves exactly like {fault.description}" in find_mistakes(wrong, "float64", lift)
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float16", "tf32", "bfloat16-carry"])
 def test_reduced_precision_is_named_by_nearness(name, measured):
     found = diagnosed(measured, CASE, lambda case: faulty.runner(FAULTS[name], case))
-    assert any(match.startswith(f"is near to {FAULTS[name].description}: at ") for match in found.matches)
+    assert any(match.startswith(f"is near to {FAULTS[name].description}: at ") for match in found.mistakes)
 
 
 def test_a_right_port_is_like_no_fault():
-    right = Port(TWO, TWO.problem, lambda case: faulty.runner(NOTHING, case))
-    assert matches(right, "float64") == matches(right, "float32") == []
+    right = Subject(TWO, TWO.problem, lambda case: faulty.runner(NOTHING, case))
+    assert find_mistakes(right, "float64") == find_mistakes(right, "float32") == []
 
 
 @pytest.mark.parametrize("convention", [CONVENTIONS[n] for n in np.random.default_rng(0).integers(1, 288, 6)], ids=str)
 def test_a_convention_is_named_to_the_last_departure(convention):
-    found = matches(Port(TWO, TWO.problem, lambda case: faulty.runner(_reads(convention), case)), "float64")
+    found = find_mistakes(Subject(TWO, TWO.problem, lambda case: faulty.runner(_reads(convention), case)), "float64")
     plain = convention.biases is BiasRule.AS_STORED and not convention.transposed  # some of these are in the catalogue
     assert found == [f"behaves exactly like the reference with {convention}"] or (plain and "gates read" in found[0])
 
 
 def test_the_example_of_the_documentation():
     convention = Convention("igfo", False, BiasRule.FORGET_MINUS_ONE)
-    (said,) = matches(Port(CASE, CASE.problem, lambda case: faulty.runner(_reads(convention), case)), "float64")
-    assert "gate order i g f o, with 1 taken off the forget gate's bias" in said
+    (said,) = find_mistakes(
+        Subject(CASE, CASE.problem, lambda case: faulty.runner(_reads(convention), case)), "float64"
+    )
+    assert "gate order i g f o, with 1 subtracted from the forget gate's bias" in said
 
 
 def _reads(convention):
@@ -235,7 +243,7 @@ def test_a_port_that_runs_at_its_own_sizes_alone_says_so():
     wrong = function(ALWAYS["i"])
     fixed = lambda params, x, states: wrong(params, x + jnp.zeros((3, 9, 4)), states)
     verdict = crosscheck.check(fixed, module, params, (x, (h, c)))
-    assert "no further: the port could not be run on other inputs" in str(verdict)
+    assert "no further: the implementation does not run on other inputs" in str(verdict)
 
 
 def test_what_no_gate_explains_is_not_blamed_on_one():

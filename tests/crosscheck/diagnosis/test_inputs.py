@@ -89,7 +89,7 @@ def test_a_users_zero_states_are_told():
     assert crosscheck.check(fn, module, params, (x, states)).ok
     verdict = crosscheck.check(fn, module, params, (x, tuple(0 * a for a in states)))
     assert verdict.outcome is Outcome.VACUOUS
-    assert "zeros in the place of h_0" in str(verdict)
+    assert "zeros in place of h_0" in str(verdict)
 
 
 def test_a_model_without_states_is_not_blamed_for_them():

@@ -133,7 +133,7 @@ def test_its_convention_is_named(found):
     assert result.convention.gates == known.gates
     assert result.convention.biases is known.biases
     assert not result.convention.transposed
-    assert (result.found.takes, result.found.returns) == (known.order, known.order)
+    assert (result.candidate.takes, result.candidate.returns) == (known.order, known.order)
     text = str(result)
     assert text.startswith("This cell is an LSTM cell: ")
     assert known.where in " ".join(text.split())

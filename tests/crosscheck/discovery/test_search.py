@@ -43,7 +43,7 @@ def test_a_planted_convention_is_found(seed):
     assert found.decided, (library.description, str(found))
     assert found.error < 1e-13
     assert found.runner_up.error > 1e-3
-    assert (found.found.takes, found.found.returns) == (library.takes, library.returns)
+    assert (found.candidate.takes, found.candidate.returns) == (library.takes, library.returns)
     assert found.convention.biases is FORGET[library.forget]
     if "per gate" not in library.weights or library.biases not in ("none", "per gate"):
         assert found.convention.gates == library.order
@@ -175,7 +175,7 @@ def test_what_is_no_such_cell_is_undecided(library):
     assert not found.decided
     assert found.error > 1e-5
     text = str(found)
-    assert text.startswith("Not decided: no one of ")
+    assert text.startswith("Not decided: none of ")
     assert f"{found.error:.1e}" in text
     for convert in (found.to_torch, found.from_torch):
         with pytest.raises(ValueError, match="is not decided and converts nothing"):
@@ -188,7 +188,7 @@ def test_a_rival_that_is_near_leaves_it_undecided():
     assert found.decided
     rival = replace(found, runner_up=RunnerUp("another gate order", 999 * 1e-12), error=1e-12)
     assert not rival.decided
-    assert str(rival).startswith("Not decided: two explanations of this cell are too near to one another.")
+    assert str(rival).startswith("Not decided: two explanations of this cell are too similar.")
     assert replace(rival, error=0.99e-12).decided
 
 
@@ -214,7 +214,7 @@ def test_leaves_that_cannot_be_a_cells():
     shape = lambda *shape: jax.ShapeDtypeStruct(shape, "float32")
     never = lambda *arguments: pytest.fail("fn must not run")
     for like, error, message in (
-        ({"w": shape(7, 9)}, ValueError, r"cannot be an LSTM cell's: w \(7, 9\), 63 numbers in all\. Expected"),
+        ({"w": shape(7, 9)}, ValueError, r"cannot belong to an LSTM cell: w \(7, 9\), 63 numbers in all\. Expected"),
         ({"w": shape(15, 3), "u": shape(15, 5), "b": shape(15)}, ValueError, r"b \(15,\), u \(15, 5\), w \(15, 3\)"),
         ({}, ValueError, "no leaves"),
         ({"w": shape(20, 3), "u": shape(20, 5), "extra": shape(20, 5)}, ValueError, "extra"),
@@ -233,7 +233,7 @@ def test_functions_that_return_something_else():
 
     for wrong, message in (
         (lambda p, x, s: fn(p, x, s)[0], r"pair of arrays \(3, 5\).*got Tensor \(3, 5\)"),
-        (lambda p, x, s: (fn(p, x, s), x), r"got tuple of 2: tuple of 2.*wrapped by returning its carry"),
+        (lambda p, x, s: (fn(p, x, s), x), r"got tuple of 2: tuple of 2.*wrap it and return the carry"),
         (lambda p, x, s: (*fn(p, x, s), x), "got tuple of 3"),
         (lambda p, x, s: [a * np.nan for a in fn(p, x, s)], "NaN or inf"),
     ):

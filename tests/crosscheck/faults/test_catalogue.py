@@ -18,7 +18,7 @@ import torch_ref
 from crosscheck.core.norms import norm
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.faults.fault import NEEDS, Fault
+from crosscheck.faults.fault import NEEDS, Fault, Wrong
 from crosscheck.faults.layout import blocks_as
 from crosscheck.faults.parts import open_step, own_product, tf32
 from crosscheck.libraries import torch_ref as reference_side
@@ -34,7 +34,7 @@ OTHERS = (
     RecurrentCase("short rows", "", 3, 9, 3, 4, bidirectional=True, lengths=(3, 2, 1)),
 )
 TINY = {"float32-leak", "float32-tanh", "dW-float32", "one-weight-1e-5", "rational-tanh"}
-NONE = Fault("none", "the reference", "outputs")
+NONE = Fault("none", "the reference", Wrong.OUTPUTS)
 
 
 def relative(a, truth):
@@ -75,10 +75,10 @@ def assert_its_kind_changes(fault, case):
     assert list(got) == list(expected)
     for name, value in expected.items():
         assert (got[name].shape, got[name].dtype) == (value.shape, value.dtype), name
-    kind = outputs if fault.kind == "outputs" else [name for name in expected if name not in outputs]
+    kind = outputs if fault.kind is Wrong.OUTPUTS else [name for name in expected if name not in outputs]
     error = max(relative(got[name], expected[name].astype(np.float64)) for name in kind)
     assert error > (1e-9 if fault.name in TINY else 1e-7)
-    if fault.kind == "gradients":
+    if fault.kind is Wrong.GRADIENTS:
         assert same(got, expected, outputs)
 
 
@@ -111,14 +111,14 @@ def test_without_hooks_it_is_the_reference_bit_for_bit(case, dtype):
 
 def test_the_catalogue_is_as_large_as_it_says():
     kinds = [fault.kind for fault in FAULTS.values()]
-    assert kinds.count("outputs") >= 36
-    assert kinds.count("gradients") >= 23
+    assert kinds.count(Wrong.OUTPUTS) >= 36
+    assert kinds.count(Wrong.GRADIENTS) >= 23
     assert sum(fault.homogeneity for fault in FAULTS.values()) == 1
     assert len({fault.description for fault in FAULTS.values()}) == len(FAULTS)
     for name, fault in FAULTS.items():
         assert name == fault.name
         assert fault.description.startswith("the reference with ")
-        assert fault.kind == "outputs" or not fault.layout
+        assert fault.kind is Wrong.OUTPUTS or not fault.layout
 
 
 def test_no_two_faults_are_the_same():
@@ -134,7 +134,7 @@ def test_a_fault_that_cannot_show_says_why():
     with pytest.raises(ValueError, match=r"'bias_hh-dropped' .*'no bias', which lacks: bias"):
         faulty.runner(FAULTS["bias_hh-dropped"], OTHERS[2])
     with pytest.raises(ValueError, match=r"needs \['two heads'\]; expected some of bias"):
-        Fault("f", "the reference", "outputs", needs=("two heads",))
+        Fault("f", "the reference", Wrong.OUTPUTS, needs=("two heads",))
     assert not FAULTS["h0-ignored"].applies(CASES["rnn-tanh"])
     assert not FAULTS["h0-ignored"].applies(CASES["text"])
     assert not FAULTS["h0-ignored"].applies(replace(PLAIN, lengths=(0, 0, 0)))
@@ -206,7 +206,7 @@ def assert_equal_but_for_order(got, expected, names):
 def test_a_fault_is_the_reference_on_another_problem(name):
     """Said twice, in torch inside and in NumPy outside; a fault in the outputs is compared by them."""
     expected = reference_side.runner(PLAIN)(EQUAL_TO[name](PLAIN.problem), "float64")
-    names = PLAIN.problem.output_names if FAULTS[name].kind == "outputs" else list(expected)
+    names = PLAIN.problem.output_names if FAULTS[name].kind is Wrong.OUTPUTS else list(expected)
     assert_equal_but_for_order(wrong(name, PLAIN), expected, names)
 
 

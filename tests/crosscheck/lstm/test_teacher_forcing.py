@@ -17,7 +17,7 @@ from crosscheck.core.finding import Outcome
 from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.teacher_forcing import teacher_forced
-from crosscheck.lstm.trajectory import trajectory
+from crosscheck.lstm.trajectory import trace_states
 from crosscheck.suite.measured_case import assess_implementation, measure_case
 from tests.support.ports import cell, port, sigmoid
 from tests.support.rewording import decided, reword
@@ -123,7 +123,7 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_trajectory_is_the_references(case):
     truth = STANDARD["torch_ref"].runner(case)(case.problem, "float64")
-    rows = trajectory(case, case.problem)
+    rows = trace_states(case, case.problem)
     for k, name in enumerate(case.state_names):
         last = np.stack([row.states[k][0 if row.suffix else -1] for row in rows])
         expected = truth[f"{name}_n"] if case.batch else truth[f"{name}_n"][:, None]

@@ -44,7 +44,7 @@ from crosscheck.suite import mutants
 from crosscheck.suite import mutation_score as score
 from crosscheck.suite.runs import CaseResult
 from tests import ROOT
-from tests.crosscheck.suite.test_mutation_score import trials
+from tests.crosscheck.suite.test_mutation_score import ALARM, SURVIVOR, task_result
 from tests.support import wrong_ports
 from tests.support.json_page import SCHEMA
 
@@ -98,7 +98,7 @@ def _make_small(patch):
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     broken = {"empty-zip": mutants.MUTANTS["empty-zip"]}
     for module in ("crosscheck.suite.mutation_score", "crosscheck.commands.faults"):
-        patch.setattr(f"{module}.bench_cases", lambda quick: (plain,))
+        patch.setattr(f"{module}.fixed_cases", lambda quick: (plain,))
         patch.setattr(f"{module}.FAULTS", few)
         patch.setattr(f"{module}.MUTANTS", broken)
     patch.setattr(mutants, "FAULTS", few, raising=False)
@@ -144,8 +144,7 @@ def test_the_committed_results_are_as_documented(file):
 @pytest.fixture(scope="module")
 def bad_score():
     """What `crosscheck faults` writes if a fault survives and a right side is not accepted."""
-    fault = FAULTS["tf32"]
-    found = trials(plain__jax_lstm__right=Outcome.VACUOUS, **{f"plain__tf32__{fault.kind}": Outcome.AGREE})
+    found = task_result(ALARM, SURVIVOR)
     return {"schema_version": 1, "command": "faults"} | faults.as_dict(score.Score([found]), True, 1.0)
 
 

@@ -18,7 +18,7 @@ from crosscheck.core.problem import is_gradient
 from crosscheck.libraries import OTHER_LIBRARIES, STANDARD
 from crosscheck.libraries import implementation as sides
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.suite.matrix import ALL, is_output, matrix_cases, part
+from crosscheck.suite.matrix import ALL, matrix_cases, matrix_entry
 from crosscheck.suite.runs import run_implementations
 from tests import ROOT
 from tests.support import wrong_ports
@@ -88,10 +88,11 @@ def test_the_matrix_fails_where_ours_is_wrong(run, monkeypatch):
 def test_figures_are_the_largest_error_in_units_of_its_limit():
     (result,) = run_implementations(CASE, ["jax_lstm"]).judged
     for check in (FLOAT64, FLOAT32):
-        for of in (is_output, is_gradient):
-            found = [f for f in result.verdict.findings if f.check == check and of(f.quantity)]
-            assert part(result, check, of).ratio == max(f.error / f.limit for f in found)
-    assert part(result, Check(None, Kind.INPUTS), is_output) is None
+        for gradients in (False, True):
+            of_check = [f for f in result.verdict.findings if f.check == check]
+            ratios = [f.error / f.limit for f in of_check if is_gradient(f.quantity) == gradients]
+            assert matrix_entry(result, check, gradients).ratio == max(ratios)
+    assert matrix_entry(result, Check(None, Kind.INPUTS), False) is None
 
 
 def test_its_cases_are_the_standard_ones_and_lengths_without_an_empty_row():

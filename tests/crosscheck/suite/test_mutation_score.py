@@ -8,24 +8,27 @@ need("torch")
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from crosscheck.commands import cli
-from crosscheck.core import criterion
+from crosscheck.core.criterion import compare
 from crosscheck.core.finding import Outcome
+from crosscheck.core.judge import run_checks
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.suite import fault_cases as bench
+from crosscheck.faults.fault import Wrong
 from crosscheck.suite import mutants
 from crosscheck.suite import mutation_score as score
+from crosscheck.suite.fault_cases import fixed_cases, random_cases
 from crosscheck.suite.mutants import MUTANTS, Recorded
-from crosscheck.suite.mutation_score import Score, Trials
+from crosscheck.suite.mutation_score import Score, TaskResult, Trial
 from crosscheck.suite.tolerance_rules import RULES
 
-PLAIN = next(case for case in bench.bench_cases(True) if case.name == "plain")
+PLAIN = next(case for case in fixed_cases(True) if case.name == "plain")
 
 
 @pytest.fixture(scope="module")
@@ -35,42 +38,42 @@ def tried():
 
 def test_the_catalogue_is_as_large_as_it_must_be():
     assert len(FAULTS) >= 56
-    assert {fault.kind for fault in FAULTS.values()} == {"outputs", "gradients"}
-    applied = {name for name, fault in FAULTS.items() if any(fault.applies(case) for case in bench.bench_cases(True))}
+    assert {fault.kind for fault in FAULTS.values()} == {Wrong.OUTPUTS, Wrong.GRADIENTS}
+    applied = {name for name, fault in FAULTS.items() if any(fault.applies(case) for case in fixed_cases(True))}
     assert applied == set(FAULTS)
 
 
 def test_every_fault_that_applies_is_killed(tried):
-    assert len(tried.judged) == sum(fault.applies(PLAIN) for fault in FAULTS.values())
-    assert set(tried.judged.values()) == {Outcome.DISAGREE}
+    assert len(tried.trials) == sum(fault.applies(PLAIN) for fault in FAULTS.values())
+    assert {trial.outcome for trial in tried.trials} == {Outcome.DISAGREE}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [c for c in bench.bench_cases(False) if c.name != "plain"], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [c for c in fixed_cases(False) if c.name != "plain"], ids=lambda c: c.name)
 def test_every_fault_is_killed_in_every_case(case):
-    assert set(score.try_faults(case, list(FAULTS)).judged.values()) == {Outcome.DISAGREE}
+    assert {trial.outcome for trial in score.try_faults(case, list(FAULTS)).trials} == {Outcome.DISAGREE}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_no_false_alarm(part):
-    cases = list(bench.random_cases(104))[part::8]
-    assert Score([score.try_right(cases, False)]).false_alarms == {}
+    cases = list(random_cases(104))[part::8]
+    assert Score([score.try_right(cases, False)]).false_alarms == []
 
 
 SOME = (("last", "lstm"), ("all", "lstm"), ("last", "rnn"), ("all", "rnn"))
 
 
 def test_no_false_alarm_on_a_few():
-    known = [case for case in bench.random_cases(104) if case.num_layers == 1]
+    known = [case for case in random_cases(104) if case.num_layers == 1]
     cases = [next(case for case in known if case.loss == loss and case.kind == kind) for loss, kind in SOME]
     found = Score([score.try_right(cases, False)])
     assert len(found.right) == 3 * len(cases)
-    assert found.false_alarms == {}
+    assert found.false_alarms == []
 
 
 def test_at_least_a_hundred_configurations_and_all_different():
-    cases = list(bench.random_cases(score.RANDOM[False]))
+    cases = list(random_cases(score.RANDOM[False]))
     assert len({replace(case, name="", seed=0) for case in cases}) == len(cases) >= 100
     for field, values in {
         "kind": {"lstm", "rnn"},
@@ -95,14 +98,14 @@ def test_every_broken_comparer_is_noticed():
 
 def test_a_sound_comparer_is_not_noticed():
     """The control of the mutants: nothing broken, nothing to notice."""
-    trial = mutants.Trial(
+    trial = mutants.Programs(
         PLAIN,
         {name: Recorded(faulty.runner(FAULTS[name], PLAIN)) for name in ("gate-order-igfo", "clip-high", "dh0-zero")},
         {"torch_ref": Recorded(score.STANDARD["torch_ref"].runner(PLAIN))},
     )
     assert mutants.Mutant("is sound").notice(trial) == ""
     assert mutants.Mutant("is sound", degenerate=lambda problem: problem).notice(trial) == ""
-    blind = mutants.Mutant("sees nothing", judged=lambda finding: False)
+    blind = mutants.Mutant("sees nothing", counts=lambda finding: False)
     assert "3 of 3 faults survive" in blind.notice(trial)
 
 
@@ -116,31 +119,34 @@ def test_results_are_remembered_by_their_cotangents():
     assert calls == ["float64", "float64", "float32"]
 
 
-def trials(**judged):
-    found = {("plain", name, FAULTS[name].kind): Outcome.DISAGREE for name in FAULTS}
-    found |= {("plain", side, "right"): Outcome.AGREE for side in ("jax_lstm", "torch_ref")}
-    found |= {(key.split("__")[0], *key.split("__")[1:]): value for key, value in judged.items()}
-    noticed = dict.fromkeys(MUTANTS, "seen")
-    return Trials(found, {}, dict.fromkeys(found, 2.0), noticed)
+def task_result(*others):
+    """All faults killed and two right implementations that agree, except for ``others``."""
+    trials = {(name, fault.kind): Trial("plain", name, fault.kind, Outcome.DISAGREE) for name, fault in FAULTS.items()}
+    trials |= {(n, Wrong.NOTHING): Trial("plain", n, Wrong.NOTHING, Outcome.AGREE) for n in ("jax_lstm", "torch_ref")}
+    trials |= {(trial.name, trial.kind): trial for trial in others}
+    return TaskResult([replace(trial, ratio=2.0) for trial in trials.values()], dict.fromkeys(MUTANTS, "seen"))
+
+
+SURVIVOR = Trial("plain", "tf32", FAULTS["tf32"].kind, Outcome.AGREE)
+ALARM = Trial("plain", "jax_lstm", Wrong.NOTHING, Outcome.VACUOUS)
 
 
 def test_the_score_fails_where_anything_does():
-    assert Score([trials()]).ok
-    kind = FAULTS["tf32"].kind
-    survivor = Score([trials(**{f"plain__tf32__{kind}": Outcome.AGREE})])
+    assert Score([task_result()]).ok
+    survivor = Score([task_result(SURVIVOR)])
     assert (survivor.ok, survivor.survivors) == (False, {"tf32": ["plain: agree"]})
-    alarm = Score([trials(plain__jax_lstm__right=Outcome.VACUOUS)])
-    assert (alarm.ok, alarm.false_alarms) == (False, {("plain", "jax_lstm"): Outcome.VACUOUS})
-    blind = Score([replace(trials(), noticed={**dict.fromkeys(MUTANTS, "seen"), "empty-zip": ""})])
+    alarm = Score([task_result(ALARM)])
+    assert (alarm.ok, alarm.false_alarms) == (False, [replace(ALARM, ratio=2.0)])
+    blind = Score([replace(task_result(), noticed={**dict.fromkeys(MUTANTS, "seen"), "empty-zip": ""})])
     assert (blind.ok, blind.unnoticed) == (False, ["empty-zip"])
-    untried = Score([replace(trials(), judged={k: v for k, v in trials().judged.items() if k[1] != "tf32"})])
+    untried = Score([replace(task_result(), trials=[t for t in task_result().trials if t.name != "tf32"])])
     assert untried.survivors == {"tf32": ["tried in no case"]}
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(score, "bench_cases", lambda quick: (PLAIN,))
-    monkeypatch.setattr("crosscheck.commands.faults.bench_cases", lambda quick: (PLAIN,))
+    monkeypatch.setattr(score, "fixed_cases", lambda quick: (PLAIN,))
+    monkeypatch.setattr("crosscheck.commands.faults.fixed_cases", lambda quick: (PLAIN,))
     monkeypatch.setattr(score, "RANDOM", {True: 1, False: 1})
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     for module in (score, score.faulty, mutants):
@@ -157,13 +163,16 @@ def test_the_command(small, tmp_path, monkeypatch):
     result = small("--json", str(file))
     assert result.exit_code == 0, result.stdout
     last = result.stdout.rstrip().splitlines()[-1]
-    assert last.startswith("killed 4 of 4 faults; 0 false alarms in 6 verdicts on right sides, 1 random configurations")
+    assert last.startswith(
+        "killed 4 of 4 faults; 0 false alarms in 6 verdicts on right implementations, 1 random configurations"
+    )
     assert last.endswith("1 of 1 broken comparers noticed: ok")
     content = json.loads(file.read_text())
     assert (content["ok"], content["survivors"], content["false_alarms"]) == (True, {}, [])
     assert content["rules"]["hugging-face"]["plain"]["gradients"] == {"rejected": 0, "tried": 2}
     assert set(content["rules"]) == set(RULES)
-    monkeypatch.setattr(criterion, "row_norms", lambda rows: np.zeros((2, len(rows))))
+    blind = partial(compare, norms=lambda rows: np.zeros((2, len(rows))))
+    monkeypatch.setattr(score, "run_checks", partial(run_checks, comparer=blind))
     broken = small()
     assert broken.exit_code == 1
     assert "survivor: gate-order-igfo (the reference with gates read in the order i g f o" in broken.stdout

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from crosscheck.commands import cli
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
+from crosscheck.faults.fault import wrong_outputs
 from crosscheck.libraries import Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.suite import runs as suite
@@ -30,7 +31,7 @@ def side(name, called="port"):
     return Implementation(called, runner)
 
 
-NOTHING = type(FAULTS["tf32"])("nothing", "nothing", "outputs")
+NOTHING = wrong_outputs("nothing", "nothing")
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,17 @@
-"""The one procedure behind the suite and `crosscheck.check`: precision checks, checks of the inputs, diagnosis, verdict."""
+"""The procedure behind the suite and `crosscheck.check`: precision checks, check of the inputs, diagnosis, verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeAlias
 
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.environment import describe_environment
 from crosscheck.core.finding import Finding, Kind
 from crosscheck.core.judge import Run, StandIn, StandIns, no_stand_ins, run_checks
-from crosscheck.core.problem import Problem
+from crosscheck.core.problem import Problem, Results
 from crosscheck.core.reference import Reference, is_chaotic
 from crosscheck.core.verdict import Verdict
 from crosscheck.diagnosis.causes import likely_cause
@@ -51,6 +51,11 @@ def assess(
     lines = explain(findings)
     cause = likely_cause(findings, reference)
     return Verdict(findings, tuple(notes), cause, lines, describe_environment())
+
+
+def _run(runner: Callable[[RecurrentCase], Run], case: RecurrentCase, problem: Problem, dtype: str) -> Results:
+    """Make the runner when it runs, since an implementation may refuse a case of other sizes."""
+    return runner(case)(problem, dtype)
 
 
 @dataclass(frozen=True)
@@ -109,13 +114,14 @@ class Substitutes:
             there is none, nothing stands in.
           criteria: the precision checks for a case.
         """
-        found = [
-            StandIn(s.kind, s.problem, s.reference, runner(s.case), criteria(s.case), s.case.steps)
+        stand_ins = [
+            StandIn(s.kind, s.problem, s.reference, partial(_run, runner, s.case), criteria(s.case), s.case.steps)
             for s in self.teacher_forced
         ]
         if chaotic:
             if self.damped is None:
                 return []
             exact = tuple(c for c in criteria(self.case) if c.dtype == "float64")
-            found.append(StandIn(Kind.DAMPED, self.damped.problem, self.damped.reference, runner(self.case), exact))
-        return found
+            run = runner(self.case)
+            stand_ins.append(StandIn(Kind.DAMPED, self.damped.problem, self.damped.reference, run, exact))
+        return stand_ins
