@@ -35,7 +35,7 @@ from crosscheck.lstm.teacher_forcing import SIZES
 from crosscheck.report.content import as_dict
 from crosscheck.report.json import SCHEMA_VERSION, Command, read_json, write_json
 from crosscheck.studies import notebook
-from crosscheck.studies.checkpoint import find
+from crosscheck.studies.checkpoint import networks
 from crosscheck.studies.gradient_flow import study, training
 from crosscheck.studies.gradient_flow.network import study_networks
 from crosscheck.studies.training.lockstep import TRAINING_STEP, single_step
@@ -263,7 +263,7 @@ def test_words_are_the_codes():
     assert words("precision") == list(work.PRECISIONS)
     assert words("training_options", "optimizer") == list(OPTIMIZERS)
     assert DEFINITIONS["notebook_class"]["properties"]["unused"]["items"]["enum"] == list(notebook.LAYERS)
-    torchs = {f"{kind}{end}" for kind in find._GATES.values() for end in ("", "Cell")}
+    torchs = {f"{kind}{end}" for kind in networks._GATES.values() for end in ("", "Cell")}
     assert set(words("checkpoint_skipped", "kind")) == torchs | {"optimizer state", "unknown"}
     assert {side.package for side in OTHER_LIBRARIES.values()} <= DEFINITIONS["environment"]["properties"].keys()
 
