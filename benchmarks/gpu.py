@@ -31,7 +31,7 @@ import torch
 from benchmarks.agreement import limit, worst
 from benchmarks.conclusions import sentences, settings_line
 from benchmarks.implementations import KNOWN, choose
-from benchmarks.measurement import Say
+from benchmarks.measurement import Say, error_line
 from benchmarks.options import Options
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, Row, as_content
@@ -39,7 +39,6 @@ from benchmarks.settings import measuring, record
 from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
 from benchmarks.table import as_text, tables
 from benchmarks.work import make_work, reference
-from crosscheck.core.errors import first_line
 from crosscheck.report.json import write_json
 from jax_lstm._src.files import write_whole
 
@@ -92,7 +91,7 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
                 ready = ours.ready(work)
                 quantity, error = worst(work, reference(work, dtype=torch.float64), ready.read(ready.call()))
         except Exception as raised:  # it is reported, and the tables may still say where it works
-            quantity, error = f"{type(raised).__name__}: {first_line(raised)}", math.inf
+            quantity, error = error_line(raised), math.inf
         errors.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
         print("right" if error <= limit(work) else "WRONG", *errors[-1], flush=True)
     names = ("shape", "feature", "precision", "quantity", "error", "limit")

@@ -60,7 +60,7 @@ def measure(
             if times.failed is None:
                 rows[name] = replace(rows[name], seconds=tuple(times.seconds))
             else:
-                rows[name] = replace(rows[name], reason=_first_line(times.failed))
+                rows[name] = replace(rows[name], reason=error_line(times.failed))
     calls.clear()
     ready.clear()
     release_memory()
@@ -84,7 +84,7 @@ def _check(work: Work, implementation: Implementation, expected: Results) -> tup
         return replace(row, reason=str(refused)), None
     except Exception as raised:  # whatever stops one implementation is its row, and the others go on
         release_memory()
-        return replace(row, reason=_first_line(raised)), None
+        return replace(row, reason=error_line(raised)), None
     row = replace(row, error=error, quantity=str(quantity), compile_seconds=ready.compile_seconds, memory=ready.memory)
     if error > limit(work):
         why = f"{quantity} is off by {error:.1e} of its norm, and rounding explains {limit(work):.1e}"
@@ -99,5 +99,6 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _first_line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
+    """Return an error in one line: its type and the first line of its message."""
     return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__

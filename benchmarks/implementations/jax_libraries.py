@@ -62,7 +62,7 @@ IMPLEMENTATIONS = (
         FLAX_LENGTHS,
     ),
     _library("flax.nnx", "flax", "flax.nnx.RNN over OptimizedLSTMCell", "flax_nnx", "flax.nnx.RNN", FLAX_LENGTHS),
-    _library("haiku", "dm-haiku", "haiku.dynamic_unroll over hk.LSTM", "haiku", "hk.dynamic_unroll"),
+    _library("haiku", "dm-haiku", "haiku.dynamic_unroll over hk.DeepRNN of hk.LSTM", "haiku", "hk.dynamic_unroll"),
     _library("equinox", "equinox", "equinox.nn.LSTMCell under scan, vmap over the batch", "equinox", "a scan"),
     Implementation("jax.experimental.rnn", "jax", "cuDNN from JAX", _ready_cudnn),
 )
