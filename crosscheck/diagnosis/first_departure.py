@@ -71,7 +71,10 @@ def first_departure_forward(subject: Subject, findings: Sequence[Finding], dtype
 
 
 def _within_the_sequence(subject: Subject, findings: Sequence[Finding], dtype: str, known: str = "") -> Departure:
-    step = next((f.first_step for f in findings if f.quantity == "y" and f.first_step is not None), None)
+    of_y = [f for f in findings if f.quantity == "y" and f.final is Outcome.DISAGREE]
+    step = next((f.first_step for f in of_y if f.first_step is not None), None)
+    if step is None and of_y:  # NaN or inf has a place, but no error per step
+        return Departure(f"{known}the first wrong step of y is not known")
     if step is None:
         return Departure(f"{known}no step of y is wrong: states are not computed wrongly, but in the wrong place")
     found = None

@@ -1,4 +1,4 @@
-"""An LSTM port with an exchangeable step, written step by step, to put mistakes into it that no catalogue has."""
+"""An LSTM port whose step can be replaced, for mistakes that are in no catalogue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ sigmoid = jax.nn.sigmoid
 
 
 def cell(i=sigmoid, f=sigmoid, g=jnp.tanh, o=sigmoid, out=jnp.tanh, start=0) -> Callable:
-    """A step with other nonlinearities from step ``start`` on."""
+    """Return a step with other nonlinearities from step ``start`` on."""
 
     def step(z_i, z_f, z_g, z_o, c, t):
         late = t >= start
@@ -26,13 +26,15 @@ def cell(i=sigmoid, f=sigmoid, g=jnp.tanh, o=sigmoid, out=jnp.tanh, start=0) -> 
 
 
 def port(step: Callable, layer: int = 0):
-    """runner(case): a batch-first stack in one direction, with ``step`` in one layer and the right one elsewhere."""
+    """Return the runner of a batch-first stack in one direction with ``step`` in one layer."""
 
     fn = function(step, layer)
     return lambda case: partial(run_jax, fn)
 
 
 def function(step: Callable, layer: int = 0):
+    """Return the port as a JAX function of (params, x, states)."""
+
     def fn(params, x, states):
         layers = 1 + max(int(name.split("_l")[1]) for name in params)
         ys, last = jnp.moveaxis(x, 1, 0), []

@@ -1,4 +1,4 @@
-"""Sides with a deliberate mistake each, to see that the cross-check can fail."""
+"""Implementations with one deliberate mistake each, to verify that the cross-check can fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def with_params(change):
 
 
 def igof(params):
-    """Gates read in the order i, g, f, o."""
+    """Read the gates in the order i, g, f, o."""
 
     def reorder(a):
         i, f, g, o = jnp.split(a, 4)
@@ -39,7 +39,7 @@ def without_bias_hh(params):
 
 @cache
 def scanned(step):
-    """A one-layer batch-first port written as a plain scan over ``step(params, state, x)``."""
+    """Return a one-layer batch-first port: a plain scan over ``step(params, state, x)``."""
 
     def port(params, x, states):
         cell = {name.removesuffix("_l0"): a for name, a in params.items()}

@@ -1,4 +1,4 @@
-"""A wrong port is told where it first departs, in which gate, and which known mistake it behaves like."""
+"""The diagnosis of a wrong port: where it first departs, in which gate, and which known mistake it behaves like."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_mistake_that_is_in_no_catalogue_is_placed(gate, measured):
 
 @pytest.mark.parametrize(("gate", "step"), LATE)
 def test_a_mistake_that_begins_late_is_placed(gate, step, measured):
-    """Single steps taken out of the sequence are all right: the place is read off sequences that end there."""
+    """All single steps are right if they start from the reference's states: sequences that end there show the place."""
     found = diagnosed(measured, CASE, port(LATE[gate, step]))
     assert (found.departure.step, found.departure.layer, found.departure.gates) == (step, 0, (gate,))
 
@@ -137,7 +137,7 @@ NAMED = [name for name, fault in FAULTS.items() if fault.applies(TWO) and fault.
 
 @pytest.fixture(scope="module")
 def remembered():
-    """The runner of a fault, which remembers what it found on a problem: the next port meets the same faults there."""
+    """Return the runner of a fault that remembers its results: the next port is compared with the same faults."""
     found, runner = {}, faulty.runner
 
     def remembering(fault, case):
@@ -156,7 +156,7 @@ def remembered():
 
 @pytest.mark.parametrize("name", [n for n in NAMED if n not in ("dropout-between-layers", "dropout-on-y")])
 def test_every_fault_is_named(name, remembered, monkeypatch):
-    """Dropout is random, and has no name but its place. A fault may share what it does with another one."""
+    """Dropout is random and is not recognized. A fault may behave like another one."""
     fault = FAULTS[name]
     lift = 2.0**PROBE if fault.homogeneity else 1.0
     run = faulty.runner
@@ -246,6 +246,24 @@ def test_a_port_that_runs_at_its_own_sizes_alone_says_so():
     assert "no further: the implementation does not run on other inputs" in str(verdict)
 
 
+def test_nothing_is_said_about_steps_if_nan_is_in_them(measured):
+    """NaN has no error per step. It must not read as if all steps of y were right."""
+    found = diagnosed(measured, CASE, port(cell(i=lambda z: jnp.nan * z, start=4)))
+    assert found.departure.text.endswith("the first wrong step of y is not known")
+
+
+def test_an_output_of_the_wrong_size_means_that_other_sizes_do_not_run(measured):
+    def fixed(case):
+        run = faulty.runner(NOTHING, CASE)
+        return lambda problem, dtype: run(CASE.problem, dtype) | {"y": 2 * run(CASE.problem, dtype)["y"]}
+
+    findings = run_checks(CASE.problem, measured["small"].reference, fixed(CASE))
+    found = diagnose(Subject(CASE, CASE.problem, fixed), findings)
+    assert found.trouble == (
+        "no further: the implementation does not run on other inputs (y has another shape than (3, 6, 6))"
+    )
+
+
 def test_what_no_gate_explains_is_not_blamed_on_one():
     """The state is lost at step 3: no gate is wrong."""
     module, params, (x, h, c) = lstm_pair()
@@ -258,7 +276,7 @@ def test_what_no_gate_explains_is_not_blamed_on_one():
 
 
 def test_outputs_that_are_right_are_not_likened_to_faults_that_do_not_show():
-    """Without states a port ignores none: zeros in their place would change nothing."""
+    """Without states a port ignores none: zeros in place of them change nothing."""
     module, params, (x, *_) = lstm_pair()
     wrong = function(cell(i=lambda z: jax.lax.stop_gradient(sigmoid(z)), start=3))
     zeros = lambda x: (jnp.zeros((1, len(x), 6), x.dtype),) * 2

@@ -21,7 +21,7 @@ from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import NEEDS, Fault, Wrong
 from crosscheck.faults.layout import blocks_as
 from crosscheck.faults.parts import open_step, own_product, tf32
-from crosscheck.libraries import torch_ref as reference_side
+from crosscheck.libraries import torch_ref as reference
 from crosscheck.lstm.cases import CASES, RecurrentCase
 
 BOTH = RecurrentCase("both", "", 5, 9, 3, 4, num_layers=2, bidirectional=True, lengths=(5, 9, 0, 1, 9))
@@ -45,23 +45,19 @@ def relative(a, truth):
 
 @cache
 def right(case, dtype="float64", scale=1.0):
-    return reference_side.runner(case)(scaled(case, scale), dtype)
+    return reference.runner(case)(scaled(case, scale), dtype)
 
 
 @cache
 def wrong(name, case, dtype=None, scale=None):
     """The fault's results in the check that shows it, or elsewhere."""
     fault = FAULTS[name]
-    dtype, usual = dtype or lane_dtype(fault), 2.0**20 if fault.homogeneity else 1.0
+    dtype, usual = dtype or fault.precision, 2.0**20 if fault.homogeneity else 1.0
     return faulty.runner(fault, case)(scaled(case, scale or usual), dtype)
 
 
 def scaled(case, scale):
     return replace(case.problem, cotangents=tuple(scale * a for a in case.problem.cotangents))
-
-
-def lane_dtype(fault):
-    return {"float64": "float64", "float32": "float32"}[fault.precision]
 
 
 def same(a, b, names=None):
@@ -70,7 +66,7 @@ def same(a, b, names=None):
 
 def assert_its_kind_changes(fault, case):
     got = wrong(fault.name, case)
-    expected = right(case, lane_dtype(fault), 2.0**20 if fault.homogeneity else 1.0)
+    expected = right(case, fault.precision, 2.0**20 if fault.homogeneity else 1.0)
     outputs = case.problem.output_names
     assert list(got) == list(expected)
     for name, value in expected.items():
@@ -204,8 +200,8 @@ def assert_equal_but_for_order(got, expected, names):
 
 @pytest.mark.parametrize("name", EQUAL_TO)
 def test_a_fault_is_the_reference_on_another_problem(name):
-    """Said twice, in torch inside and in NumPy outside; a fault in the outputs is compared by them."""
-    expected = reference_side.runner(PLAIN)(EQUAL_TO[name](PLAIN.problem), "float64")
+    """Each fault is written twice: in torch inside, and in NumPy outside."""
+    expected = reference.runner(PLAIN)(EQUAL_TO[name](PLAIN.problem), "float64")
     names = PLAIN.problem.output_names if FAULTS[name].kind is Wrong.OUTPUTS else list(expected)
     assert_equal_but_for_order(wrong(name, PLAIN), expected, names)
 
@@ -213,7 +209,7 @@ def test_a_fault_is_the_reference_on_another_problem(name):
 def test_a_fault_in_the_outputs_hands_gradients_back_as_a_port_would():
     """The gradient of an array read in another order comes back in the order in which the array is stored."""
     got, problem = wrong("gate-order-igfo", PLAIN), PLAIN.problem
-    inside = reference_side.runner(PLAIN)(stored_in("igfo")(problem), "float64")
+    inside = reference.runner(PLAIN)(stored_in("igfo")(problem), "float64")
     name = Gradient("weight_hh_l0")
     blocks = dict(zip("ifgo", np.split(inside[name], 4), strict=True))
     assert_equal_but_for_order(got, {name: np.concatenate([blocks[gate] for gate in "igfo"])}, [name])
@@ -228,7 +224,7 @@ def test_reading_in_the_order_of_the_file_is_right():
 def test_padding_consumed_is_a_network_without_lengths():
     x = BOTH.problem.input_leaves["x"] * (np.arange(9) < np.array(BOTH.lengths)[:, None])[..., None]
     blank = with_input(BOTH.problem, "x", lambda _: x)
-    expected = reference_side.runner(replace(BOTH, lengths=None))(blank, "float64")
+    expected = reference.runner(replace(BOTH, lengths=None))(blank, "float64")
     assert_equal_but_for_order(wrong("padding-consumed", BOTH), expected, BOTH.problem.output_names)
 
 

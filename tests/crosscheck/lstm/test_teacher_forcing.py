@@ -1,4 +1,4 @@
-"""Chaotic models: undecided end to end, decided by windows that start from the reference's own states."""
+"""Chaotic models: undecided over the whole sequence, decided by stretches that start from the reference's states."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def measured():
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("side", STANDARD)
-def test_a_right_side_is_undecided_end_to_end_and_agrees_by_one_step(side, measured):
-    verdict = assess_implementation(measured, STANDARD[side])
+@pytest.mark.parametrize("name", STANDARD)
+def test_a_right_implementation_is_undecided_end_to_end_and_agrees_by_one_step(name, measured):
+    verdict = assess_implementation(measured, STANDARD[name])
     assert verdict.ok, str(verdict)
     end_to_end = [f for f in verdict.findings if str(f.check) in ("float64", "float32")]
     assert {f.verdict for f in end_to_end if f.quantity in ("h_n", "c_n")} == {Outcome.INCONCLUSIVE}
     assert "settled by teacher forcing" in str(verdict)
     steps = {str(f.check) for f in verdict.findings if str(f.check).endswith("-step")}
     assert {"float32 1-step", "float32 4-step"} <= steps
-    assert side == "torch.nn.LSTM" or {"float64 1-step", "float64 4-step"} <= steps
+    assert name == "torch.nn.LSTM" or {"float64 1-step", "float64 4-step"} <= steps
     # A gate's sum has 8 + 64 terms, so by chance its error is about the root of 72 roundings, which is 8.5. The limit
     # is four times that. Up to 6.9 roundings were measured, with SSE4, AVX2 and AVX-512. End to end the error is of
     # order 1.
@@ -76,8 +76,8 @@ def test_a_real_fault_in_a_chaotic_model_disagrees_by_one_step(wrong, measured):
     assert any("step" in line for line in verdict.diagnosis)
 
 
-def test_windows_see_what_single_steps_cannot(measured):
-    """Outputs late by one step are right in every window of one step."""
+def test_stretches_see_what_single_steps_cannot(measured):
+    """Outputs late by one step are right in every stretch of one step."""
 
     def late(case):
         right = STANDARD["jax_lstm"].runner(case)
@@ -97,7 +97,7 @@ def test_windows_see_what_single_steps_cannot(measured):
 
 @pytest.mark.slow
 def test_what_only_a_position_shows_is_seen_at_smaller_recurrent_weights(measured):
-    """Gradients cut at step 400: right in every window."""
+    """Gradients cut at step 400: right in every stretch."""
 
     def cut(case):
         def step(z_i, z_f, z_g, z_o, c, t):
@@ -132,16 +132,16 @@ def test_the_trajectory_is_the_references(case):
 
 @pytest.mark.parametrize("size", [1, 4])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_windows_put_together_are_the_sequence(case, size):
-    """Every window's y is the stretch of y that it was cut from, in every layer, direction and row."""
+def test_stretches_put_together_are_the_sequence(case, size):
+    """The y of each stretch is that part of y, in every layer, direction and row."""
     truth = STANDARD["torch_ref"].runner(case)(case.problem, "float64")
     small, problem = teacher_forced(case, case.problem, size)
     assert (small.steps, small.time_major) == (size, case.time_major)
     found = STANDARD["torch_ref"].runner(small)(problem, "float64")
     to_time_first = lambda a, case: np.moveaxis(a, case.time_axis, 0)
     y = to_time_first(truth["y"], case) if case.batch else truth["y"][:, None]
-    windows = to_time_first(found["y"], small)
+    stretches = to_time_first(found["y"], small)
     batch = case.batch or 1
     for n, start in enumerate(range(0, case.steps - size + 1, size)):
-        np.testing.assert_allclose(windows[:, n * batch : (n + 1) * batch], y[start : start + size], atol=1e-13)
+        np.testing.assert_allclose(stretches[:, n * batch : (n + 1) * batch], y[start : start + size], atol=1e-13)
     assert problem.slicings["y"].rows(found["y"]).shape[0] == len(range(0, case.steps - size + 1, size))
