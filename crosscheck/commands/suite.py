@@ -23,7 +23,7 @@ from crosscheck.libraries import STANDARD, implementations_named
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.case_report import closing_line, print_cases, print_without
 from crosscheck.report.terminal import output, say, say_settings
-from crosscheck.suite.runs import CaseResult, CaseResults, run_suite
+from crosscheck.suite.runs import Absence, CaseResult, CaseResults, run_suite
 from crosscheck.suite.shrinking import reproduction, shrink
 
 
@@ -55,7 +55,7 @@ def run(
     done.sort(key=lambda result: list(CASES).index(result.judged[0].name))
     missing = [entry for result in done for entry in result.without]
     for entry in missing:
-        if entry.what != "not supported":
+        if entry.what is not Absence.NOT_SUPPORTED:
             fail(f"--against {entry.implementation}: {entry.reason}")
     results = [result.judged for result in done]
     content = write_results(json_file, "suite", results)

@@ -17,7 +17,7 @@ from crosscheck.report.case_report import OURS, print_without
 from crosscheck.report.table import TONES, Cell, Table
 from crosscheck.report.terminal import say, say_settings, show
 from crosscheck.suite.matrix import Entry, matrix_entry, unexpected
-from crosscheck.suite.runs import CaseResult, CaseResults, NoResult, overall
+from crosscheck.suite.runs import Absence, CaseResult, CaseResults, NoResult, overall
 
 MARKS = {Outcome.AGREE: "", Outcome.DISAGREE: "!", Outcome.VACUOUS: "v", Outcome.INCONCLUSIVE: "?"}
 LEGEND = """\
@@ -36,7 +36,12 @@ def to_json(
         "ok": all(result.ok for result in ours),
         "verdict": str(overall(ours)),
         "without": [
-            {"name": entry.name, "implementation": entry.implementation, "what": entry.what, "reason": entry.reason}
+            {
+                "name": entry.name,
+                "implementation": entry.implementation,
+                "what": str(entry.what),
+                "reason": entry.reason,
+            }
             for entry in _without(results)
         ],
     }
@@ -87,7 +92,7 @@ def matrix_table(check: Check, results: Sequence[CaseResults], implementations: 
     rows: list[tuple[str | Cell, ...]] = []
     for case in results:
         row = {result.implementation: _entry(result, check) for result in case.judged}
-        row |= {e.implementation: Cell("-" if e.what == "not supported" else str(e.what)) for e in case.without}
+        row |= {e.implementation: Cell("-" if e.what is Absence.NOT_SUPPORTED else str(e.what)) for e in case.without}
         rows.append((case.judged[0].name, *(row[name] for name in implementations)))
     columns = ("case", *("\n".join(re.split(r"[./]", name)) for name in implementations))
     return Table(f"{check.dtype}: error / limit", columns, tuple(rows))
