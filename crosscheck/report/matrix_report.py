@@ -36,15 +36,7 @@ def to_json(
     return content | {
         "ok": all(result.ok for result in ours),
         "verdict": str(overall(ours)),
-        "without": [
-            {
-                "name": entry.name,
-                "implementation": entry.implementation,
-                "what": str(entry.what),
-                "reason": entry.reason,
-            }
-            for entry in _without(results)
-        ],
+        "without": [asdict(entry) | {"what": str(entry.what)} for entry in _without(results)],
     }
 
 
