@@ -70,7 +70,7 @@ def test_a_wrong_port_exits_1_and_is_explained(name, run, monkeypatch, tmp_path)
         "got ",
         "expected ",
         "diagnosis: behaves exactly like the reference with " + wrong_ports.NAMES[name],
-        "diagnosis: first wrong at step 0" if quantity == "y" else "diagnosis: going back, the gradient of x is",
+        "diagnosis: first wrong at step 0" if quantity == "y" else "diagnosis: backward in time, the gradient of x is",
         "reproduce: crosscheck --case small",
     ):
         assert words in result.stdout
