@@ -8,7 +8,6 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from benchmarks.conclusions import sentences, settings_line
 from benchmarks.markdown import KIND, as_markdown, training_of
@@ -21,9 +20,10 @@ from benchmarks.work import KINDS
 from crosscheck.commands.common import check_json_file, check_plot_file, write_json_file, writing
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.interrupts import on_interrupt
-from crosscheck.commands.progress import progress
+from crosscheck.commands.progress import show_progress
 from crosscheck.report.json import read_json
-from crosscheck.report.terminal import new_table, output, say, show
+from crosscheck.report.table import Table
+from crosscheck.report.terminal import output, say, show
 from jax_lstm._src.files import remove_unfinished
 
 
@@ -71,7 +71,7 @@ def _measure(plan: Plan, json_file: Path | None) -> Result:
     """Measure all pieces of work. The file is written after each of them, since all together take minutes."""
     rows: list[Row] = []
     total = len(plan.shapes) * len(plan.kinds)
-    with failures_in_one_line(), on_interrupt(remove_unfinished), progress(total) as work:
+    with failures_in_one_line(), on_interrupt(remove_unfinished), show_progress(total) as work:
         work.begins("settings")
         settings = record(plan.options.precision)
         for more in plan.run(work.does):
@@ -112,10 +112,7 @@ def _list(plan: Plan) -> None:
 
 def _print(result: Result, console: Console) -> None:
     for table in tables(result):
-        shown = new_table(COLUMNS, NUMERIC)
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        show(console, shown, table.title, keys=2)
+        show(console, Table(table.title, COLUMNS, table.rows, tuple(NUMERIC), keys=2))
     for line in (settings_line(result), "", *sentences(result)):
         say(console, line)
 

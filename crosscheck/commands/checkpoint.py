@@ -11,16 +11,14 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from crosscheck.commands.common import check_json_file, check_report_folder, write_json_file, write_report, writing
 from crosscheck.commands.failures import Failure, fail, failures_in_one_line
-from crosscheck.commands.progress import progress
+from crosscheck.commands.progress import show_progress
 from crosscheck.core.environment import describe_environment
-from crosscheck.report.content import as_dict
-from crosscheck.report.table import closing_line, print_table
-from crosscheck.report.terminal import new_table, output, say, show
+from crosscheck.report import case_report
+from crosscheck.report.case_report import closing_line, print_cases
+from crosscheck.report.terminal import output, say, say_settings, show
 from crosscheck.studies.checkpoint import (
     BadFile,
     CannotExport,
@@ -34,6 +32,7 @@ from crosscheck.studies.checkpoint import (
 )
 from crosscheck.studies.checkpoint.errors import listed, printable
 from crosscheck.studies.checkpoint.flax_export import check_out
+from crosscheck.studies.checkpoint.report import network_table, not_made_text, nothing_to_check, to_json
 from crosscheck.suite.runs import CaseResult, run_case
 
 
@@ -44,14 +43,14 @@ def run(file: Path, prefix: str, export_to: Path | None, json_file: Path | None,
         check_report_folder(report, json_file)
         read, found, skipped = _read(file, prefix)
     results = []
-    with failures_in_one_line(), progress(len(found)) as work:
+    with failures_in_one_line(), show_progress(len(found)) as work:
         for lstm in found:
             work.begins(lstm.name)
             results.append(run_case(case_of(lstm), _command(file, lstm.name * bool(lstm.prefix))))
             work.ends(lstm.name)
-    content = as_dict(results, describe_environment())
+    content = case_report.to_json(results, describe_environment())
     content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
-    content["checkpoint"] = _as_dict(file, read, found, skipped, export_to)
+    content["checkpoint"] = to_json(file, read, found, skipped, export_to)
     write_report(report, results, content["environment"], _command(file, prefix))
     _write(found, export_to, json_file, content)
     _print(read, found, skipped, results, content, output())
@@ -76,7 +75,7 @@ def _check_targets(file: Path, out: Path | None, json_file: Path | None) -> None
 
 
 def _read(file: Path, prefix: str) -> tuple[Checkpoint, list[FoundLSTM], list[Skipped]]:
-    """What can be checked and what cannot; ends the command if there is nothing to check."""
+    """Return what can be checked and what cannot. The command ends if there is nothing to check."""
     try:
         read = read_checkpoint(file)
     except BadFile as error:
@@ -85,30 +84,12 @@ def _read(file: Path, prefix: str) -> tuple[Checkpoint, list[FoundLSTM], list[Sk
     found = [entry for entry in entries if isinstance(entry, FoundLSTM)]
     skipped = [entry for entry in entries if isinstance(entry, Skipped)]
     if not found:
-        fail(_nothing(file, prefix, read, skipped))
+        fail(nothing_to_check(file, prefix, read, skipped))
     return read, found, skipped
 
 
-def _nothing(file: Path, prefix: str, read: Checkpoint, skipped: list[Skipped]) -> str:
-    """Why there is no LSTM to check, and what there is instead."""
-    if skipped:
-        others = "; ".join(f"{s.kind} at {s.name!r}: {s.reason}" for s in skipped[:4])
-        more = f"; and {len(skipped) - 4} more" if len(skipped) > 4 else ""
-        return f"{printable(str(file))}: no LSTM that can be checked. {others}{more}"
-    known = [entry.name for entry in find_networks(read)]
-    if prefix and known:
-        return f"--prefix {printable(prefix)}: there is no LSTM at or below it; known prefixes: {listed(known)}"
-    shapes = [f"{name or '(no name)'} {list(array.shape)}" for name, array in read.arrays.items()]
-    instead = f"{listed(shapes) or 'no arrays at all'}{'; not made: ' * bool(read.skipped)}{_not_made(read)}"
-    return f"{printable(str(file))}: no LSTM in it; found instead: {instead}"
-
-
-def _not_made(read: Checkpoint) -> str:
-    return listed([f"{kind} at {place or 'the top level'}" for kind, place in read.skipped.items()])
-
-
 def _write(found: list[FoundLSTM], out: Path | None, json_file: Path | None, content: dict[str, Any]) -> None:
-    """Both or neither."""
+    """Write the export and the JSON file, or neither."""
     if out is not None:
         with writing("--export", out):
             try:
@@ -131,12 +112,12 @@ def _print(
     content: dict[str, Any],
     console: Console,
 ) -> None:
-    show(console, _table(found))
+    show(console, network_table(found))
     for lstm in found:
         for note in lstm.notes:
             say(console, f"as read: {lstm.name}: {note}")
     if read.skipped:
-        say(console, f"not made: {_not_made(read)}")
+        say(console, f"not made: {not_made_text(read)}")
     if read.skipped or any(lstm.notes for lstm in found):
         console.print()
     for entry in skipped:
@@ -144,59 +125,12 @@ def _print(
         say(console, line, "red" if entry.is_lstm else "")
     if skipped:
         console.print()
-    print_table(results, console)
-    settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
-    say(console, settings + "\n\n")
+    print_cases(results, console)
+    say_settings(console, content["environment"])
     if out := content["checkpoint"]["export"]:
-        lines = (
-            f"exported to {printable(out)}: {len(found)} LSTM{'s' * (len(found) > 1)}, as params.safetensors and orbax/"
-        )
-        say(console, f"{lines}; their verdict is {content['verdict']}")
+        count = f"{len(found)} LSTM{'s' * (len(found) > 1)}"
+        line = f"exported to {printable(out)}: {count}, as params.safetensors and orbax/"
+        say(console, f"{line}; their verdict is {content['verdict']}")
     unchecked = [entry.name for entry in skipped if entry.is_lstm]
     missing = f"; but not every LSTM could be checked: {listed(unchecked)}" if unchecked else ""
     say(console, closing_line(results) + missing, "green" if content["ok"] else "red")
-
-
-def _table(found: Sequence[FoundLSTM]) -> Table:
-    numbers = ("inputs", "hidden", "projection", "layers", "directions")
-    columns = ("LSTM", "kind", *numbers, "bias", "dtype", "weight_ih", "weight_hh", "parameters")
-    table = new_table(columns, numeric=(*numbers, "parameters"))
-    for lstm in found:
-        network, params = lstm.network, lstm.stack_params
-        sizes = (network.input_size, network.hidden_size, network.proj_size or "-")
-        options = (network.num_layers, network.directions, "yes" if network.bias else "no")
-        shapes = (list(params["weight_ih_l0"].shape), list(params["weight_hh_l0"].shape))
-        total = f"{sum(array.size for array in params.values()):,}"
-        cells = (lstm.name, lstm.kind, *sizes, *options, _dtypes(lstm), *shapes, total)
-        table.add_row(*(Text(str(cell)) for cell in cells))
-    return table
-
-
-def _dtypes(lstm: FoundLSTM) -> str:
-    return ", ".join(dict.fromkeys(str(array.dtype) for array in lstm.params.values()))
-
-
-def _as_dict(
-    file: Path, read: Checkpoint, found: Sequence[FoundLSTM], skipped: Sequence[Skipped], out: Path | None
-) -> dict[str, Any]:
-    return {
-        "file": printable(str(file)),
-        "export": None if out is None else printable(str(out)),
-        "lstms": [
-            {
-                "prefix": printable(lstm.prefix),
-                "kind": lstm.kind,
-                "input_size": lstm.network.input_size,
-                "hidden_size": lstm.network.hidden_size,
-                "num_layers": lstm.network.num_layers,
-                "bias": lstm.network.bias,
-                "bidirectional": lstm.network.bidirectional,
-                "proj_size": lstm.network.proj_size,
-                "notes": list(lstm.notes),
-                "params": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in lstm.params.items()},
-            }
-            for lstm in found
-        ],
-        "skipped": [{"prefix": printable(s.prefix), "kind": s.kind, "reason": s.reason} for s in skipped],
-        "not_made": {printable(kind): printable(place) for kind, place in read.skipped.items()},
-    }

@@ -1,4 +1,4 @@
-"""What the commands share: files that can be written, whole or not at all."""
+"""What commands share: implementations by name, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from crosscheck.commands.failures import fail, failures_in_one_line
+from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.interrupts import on_interrupt
 from crosscheck.core.environment import describe_environment
-from crosscheck.report.content import as_dict
+from crosscheck.libraries import implementations_named
+from crosscheck.report import case_report
 from crosscheck.report.json import Command, write_json
 from crosscheck.suite.runs import CaseResult
 from jax_lstm._src.files import remove_unfinished
@@ -24,10 +25,20 @@ from jax_lstm._src.files import remove_unfinished
 if TYPE_CHECKING:
     from crosscheck.report.page import Page
 
+OURS = case_report.OURS
+
+
+def implementations_of(option: str, given: Sequence[str]) -> list[str]:
+    """Return the names of the implementations that a list option gives; an unknown one ends the command."""
+    try:
+        return [implementation.name for implementation in implementations_named(names_of(option, given))]
+    except ValueError as error:
+        fail(f"{option}: {error}")
+
 
 @contextmanager
 def writing(option: str, path: Path) -> Iterator[None]:
-    """What goes wrong within, in making what ``option`` asks for or in writing it, ends the command in one line."""
+    """Any failure within, in making what ``option`` asks for or in writing it, ends the command with one line."""
     with failures_in_one_line(), on_interrupt(remove_unfinished):
         try:
             yield
@@ -36,7 +47,7 @@ def writing(option: str, path: Path) -> Iterator[None]:
 
 
 def write_json_file(path: Path | None, command: Command, content: dict[str, Any]) -> None:
-    """The content of --json, where a path is given; failing ends the command."""
+    """Write the file of --json if a path is given; failing ends the command."""
     if path is not None:
         with writing("--json", path):
             write_json(path, command, content)
@@ -48,8 +59,8 @@ def write_results(
     results: Sequence[Sequence[CaseResult]],
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of --json and what a command has to add, written where a path is given; failing ends the command."""
-    content = as_dict(results, describe_environment()) | dict(more or {})
+    """Return the judged cases and what a command adds, and write them to --json if a path is given."""
+    content = case_report.to_json(results, describe_environment()) | dict(more or {})
     write_json_file(path, command, content)
     return content
 
@@ -57,15 +68,15 @@ def write_results(
 def write_report(
     folder: Path | None, results: Sequence[Sequence[CaseResult]], settings: dict[str, Any], command: str
 ) -> None:
-    """The page of --report, where a folder is given; what goes wrong ends the command."""
+    """Write the page of --report if a folder is given; failing ends the command."""
     if folder is not None:
-        from crosscheck.report.suite_page import suite_page  # drawing is slow to import, and most runs draw nothing
+        from crosscheck.report.suite_page import cases_page  # drawing is slow to import, and most runs draw nothing
 
-        write_page_of(lambda: suite_page(results, settings, command), folder)
+        write_page_of(lambda: cases_page(results, settings, command), folder)
 
 
 def write_page_of(make: Callable[[], Page], folder: Path) -> None:
-    """The page that ``make`` gives, with the date, written into --report's folder; what goes wrong ends the command."""
+    """Write the page that ``make`` returns, with the date, into the folder of --report; failing ends the command."""
     from crosscheck.report.page import write_page
 
     with writing("--report", folder):
@@ -74,13 +85,13 @@ def write_page_of(make: Callable[[], Page], folder: Path) -> None:
 
 
 def check_json_file(path: Path | None) -> None:
-    """Before any work: can --json be written?"""
+    """End the command before any work if --json cannot be written."""
     if path is not None:
         _check_file("--json", path)
 
 
 def check_plot_file(path: Path | None, json_file: Path | None = None) -> None:
-    """Before any work: can --plot be written?"""
+    """End the command before any work if --plot cannot be written."""
     if path is None:
         return
     import_module("crosscheck.report.png")  # a package that is missing ends the command here, before any work
@@ -97,7 +108,7 @@ def _check_file(option: str, path: Path) -> None:
 
 
 def check_report_folder(path: Path | None, json_file: Path | None = None) -> None:
-    """Before any work: can --report be written? The folder itself, or where there is none, the one to make it in."""
+    """End the command before any work if --report cannot be written. The folder itself may not exist yet."""
     if path is None:
         return
     import_module("crosscheck.report.page")

@@ -1,4 +1,4 @@
-"""How a program of ours begins: before anything is imported that may be missing."""
+"""The start of a program, before anything is imported that may be missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_program(name: str, load: Callable[[], Any], help_text: str) -> NoReturn:
     from crosscheck.commands.interrupts import end_on_signals
 
     end_on_signals()
-    if hasattr(signal, "SIGPIPE"):  # a reader that has had enough, such as head, ends us quietly
+    if hasattr(signal, "SIGPIPE"):  # a reader such as head that closes the pipe ends the program silently
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         try:

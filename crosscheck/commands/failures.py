@@ -1,4 +1,4 @@
-"""One line on stderr for what cannot run. Imports neither framework: the options of every command need it."""
+"""Failures of a command as one line on stderr. This imports neither framework, since every command line needs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crosscheck.core.names import known_names, split_names
 
 
 class Failure(Exception):
-    """What stops a command. The command line prints its first line on stderr and ends with exit code 2."""
+    """A failure that stops a command. The command line prints its first line on stderr and ends with exit code 2."""
 
 
 def fail(message: str) -> NoReturn:
@@ -27,7 +27,7 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def failures_in_one_line() -> Iterator[None]:
-    """Whatever stops a command from judging ends it with one line and exit code 2. Open no progress bar around it."""
+    """End the command with one line and exit code 2 on any exception within. Open no progress bar around it."""
     from crosscheck.core.finding import CouldNotRun  # needs NumPy
 
     try:

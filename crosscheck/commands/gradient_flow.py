@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
-from rich.text import Text
 
 from crosscheck.commands.cli.gradient_flow import MOST_STEPS, NARROWEST, SHORTEST
 from crosscheck.commands.common import (
@@ -17,16 +17,16 @@ from crosscheck.commands.common import (
     writing,
 )
 from crosscheck.commands.failures import fail, failures_in_one_line
-from crosscheck.commands.progress import progress
+from crosscheck.commands.progress import show_progress
 from crosscheck.core.environment import describe_environment
-from crosscheck.report.terminal import new_table, output, say, show
-from crosscheck.studies.gradient_flow.content import as_content
-from crosscheck.studies.gradient_flow.sentences import closing, failures, sentences
+from crosscheck.report.terminal import output, say, show
+from crosscheck.studies.gradient_flow.sentences import closing_line, failures, study_sentences
 from crosscheck.studies.gradient_flow.study import Study, run_study
-from crosscheck.studies.gradient_flow.tables import tables
+from crosscheck.studies.gradient_flow.study_json import to_json
+from crosscheck.studies.gradient_flow.tables import study_tables
 from crosscheck.studies.gradient_flow.training import TRAINED
 
-MOST_NUMBERS = 2**28  # of all Jacobians that torch_ref forms: 2 GiB in float64, and as much again for their parts
+MOST_NUMBERS = 2**28  # of all Jacobians that torch_ref forms: 2 GiB in float64, and as much again on the way
 PIECES = 8 + len(TRAINED)
 
 
@@ -46,18 +46,15 @@ def run(
     check_report_folder(report, json_file)
     check_plot_file(plot, json_file)
     command = f"crosscheck gradient-flow --length {length} --hidden {hidden} --train-steps {train_steps} --seed {seed}"
-    with failures_in_one_line(), progress(PIECES if train_steps else PIECES - len(TRAINED)) as work:
+    with failures_in_one_line(), show_progress(PIECES if train_steps else PIECES - len(TRAINED)) as work:
         study = run_study(length, hidden, seed, train_steps, jobs, work.begins, work.ends)
     settings = describe_environment()
-    write_json_file(json_file, "gradient-flow", as_content(study, settings, command))
+    write_json_file(json_file, "gradient-flow", to_json(study, settings, command))
     _draw(study, report, plot, settings, command)
     console = output()
-    for table in tables(study):
-        shown = new_table(table.columns, numeric=table.columns[1:] if table.numeric else ())
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        show(console, shown, table.title, table.keys)
-    for line in (*sentences(study), *failures(study), "", closing(study)):
+    for table in study_tables(study):
+        show(console, table)
+    for line in (*study_sentences(study), *failures(study), "", closing_line(study)):
         say(console, line)
     raise typer.Exit(0 if study.ok else 1)
 
@@ -78,11 +75,11 @@ def _check(length: int, hidden: int, train_steps: int, seed: int, jobs: int) -> 
     if numbers > MOST_NUMBERS:
         fail(
             f"--length {length} --hidden {hidden}: torch_ref forms every Jacobian, {numbers:.1e} numbers, over "
-            f"{MOST_NUMBERS:.1e}; jax_lstm.gradient_flow alone goes further"
+            f"{MOST_NUMBERS:.1e}; jax_lstm.gradient_flow goes further"
         )
 
 
-def _draw(study: Study, report: Path | None, plot: Path | None, settings, command) -> None:
+def _draw(study: Study, report: Path | None, plot: Path | None, settings: dict[str, Any], command: str) -> None:
     if report is None and plot is None:
         return
     from crosscheck.studies.gradient_flow.page import (  # drawing is slow to import, and most runs draw nothing

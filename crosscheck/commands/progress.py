@@ -1,4 +1,4 @@
-"""What runs and for how long, on stderr if that is a terminal."""
+"""Progress on stderr, if that is a terminal: what runs and for how long."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ def on_stderr() -> Console:
 
 
 class Work:
-    """The pieces of work that run, each since when, and a bar of those that are done."""
+    """The pieces of work that run, each with its start, and a bar of those that are done."""
 
-    def __init__(self, bar: Progress, total: int | None):
+    def __init__(self, bar: Progress, total: int | None) -> None:
         self._bar, self._running = bar, dict[str, float]()
         self._task = bar.add_task("", total=total, running=self._running)
 
     def begins(self, name: str) -> None:
+        """Show a piece of work."""
         self._running[name] = time.monotonic()
         self._bar.refresh()
 
     def ends(self, name: str) -> None:
+        """Count a piece of work as done."""
         self._running.pop(name, None)
         self._bar.update(self._task, advance=1)
 
     def does(self, name: str, advance: int = 0) -> None:
-        """Begin this in the place of all that runs; ``advance``: so many are done."""
+        """Show this piece of work in place of all others, and count ``advance`` pieces as done."""
         self._running.clear()
         self._bar.update(self._task, advance=advance)
         self.begins(name)
 
 
 @contextmanager
-def progress(total: int | None = None, *more: ProgressColumn) -> Iterator[Work]:
-    """A line that says what runs and for how long, and with a ``total`` how many pieces are done."""
+def show_progress(total: int | None = None, *more: ProgressColumn) -> Iterator[Work]:
+    """Show what runs and for how long, and with a ``total`` how many pieces are done."""
     counted = (BarColumn(10), MofNCompleteColumn()) if total is not None else ()
     with shown(*counted, Running()) as bar:
         yield Work(bar, total)
@@ -50,7 +52,7 @@ def progress(total: int | None = None, *more: ProgressColumn) -> Iterator[Work]:
 
 @contextmanager
 def shown(*columns: ProgressColumn) -> Iterator[Progress]:
-    """A bar that an interrupt takes off the terminal too."""
+    """Show a bar. An interrupt removes it from the terminal too."""
     console = on_stderr()
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar, on_interrupt(bar.stop):
@@ -59,8 +61,8 @@ def shown(*columns: ProgressColumn) -> Iterator[Progress]:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Importing both frameworks takes seconds, and says so."""
-    with progress() as work:
+    """Show that both frameworks are being imported, which takes seconds."""
+    with show_progress() as work:
         work.begins("loading JAX and torch")
         yield
 
@@ -69,6 +71,7 @@ class Running(ProgressColumn):
     """The names of what runs, each with its seconds."""
 
     def render(self, task: Task) -> Text:
+        """Return the line."""
         now = time.monotonic()
         running = list(task.fields["running"].items())
         words = ", ".join(f"{name} {now - since:.0f} s" for name, since in running)

@@ -8,15 +8,22 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from crosscheck.commands.common import check_json_file, check_report_folder, write_report, write_results
+from crosscheck.commands.common import (
+    OURS,
+    check_json_file,
+    check_report_folder,
+    implementations_of,
+    write_report,
+    write_results,
+)
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
-from crosscheck.commands.progress import progress
+from crosscheck.commands.progress import show_progress
 from crosscheck.core.finding import Outcome
 from crosscheck.libraries import STANDARD, implementations_named
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.report.table import closing_line, print_table, print_without
-from crosscheck.report.terminal import output, say
-from crosscheck.suite.runs import CaseResult, CaseResults, run_suite
+from crosscheck.report.case_report import closing_line, print_cases, print_without
+from crosscheck.report.terminal import output, say, say_settings
+from crosscheck.suite.runs import Absence, CaseResult, CaseResults, run_suite
 from crosscheck.suite.shrinking import reproduction, shrink
 
 
@@ -29,65 +36,51 @@ def run(
     shrinking: bool,
     jobs: int,
 ) -> None:
-    """Judge the sides on the cases, print what was found and exit: 0 all as expected, 1 not, 2 could not run."""
+    """Judge implementations in the cases, print the results and exit."""
     console = output()
     if list_cases:
         for name, known in CASES.items():
             say(console, f"{name:14s} {known.description}")
         return
-    cases = names_of("--case", case, "case", list(CASES)) or list(CASES)
-    sides = _sides(against)
+    cases = [CASES[name] for name in names_of("--case", case, "case", list(CASES)) or CASES]
+    others = None if against is None else implementations_of("--against", against)
+    implementations = tuple(STANDARD) if others is None else tuple(dict.fromkeys([OURS, *others]))
     check_json_file(json_file)
     check_report_folder(report, json_file)
-    chosen = [CASES[name] for name in cases]
-    found: list[CaseResults] = []
-    with failures_in_one_line(), progress(len(chosen)) as work:
-        for result in run_suite(chosen, jobs, sides, begins=work.begins):
-            found.append(result)
+    done: list[CaseResults] = []
+    with failures_in_one_line(), show_progress(len(cases)) as work:
+        for result in run_suite(cases, jobs, implementations, begins=work.begins):
+            done.append(result)
             work.ends(result.judged[0].name)
-    found.sort(key=lambda result: list(CASES).index(result.judged[0].name))
-    missing = [entry for result in found for entry in result.without]
+    done.sort(key=lambda result: list(CASES).index(result.judged[0].name))
+    missing = [entry for result in done for entry in result.without]
     for entry in missing:
-        if entry.what != "not supported":
+        if entry.what is not Absence.NOT_SUPPORTED:
             fail(f"--against {entry.implementation}: {entry.reason}")
-    results = [result.judged for result in found]
+    results = [result.judged for result in done]
     content = write_results(json_file, "suite", results)
-    named = chosen if len(chosen) < len(CASES) else []
+    named = cases if len(cases) < len(CASES) else []
     options = [f"--case {shlex.quote(case.name)}" for case in named]
     options += [f"--against {shlex.quote(','.join(against or ()))}"] * bool(against)
-    command = " ".join(["crosscheck", *options])
-    write_report(report, results, content["environment"], command)
-    print_table(results, console)
+    write_report(report, results, content["environment"], " ".join(["crosscheck", *options]))
+    print_cases(results, console)
     print_without(missing, console)
-    settings = ", ".join(f"{name} {value}" for name, value in content["environment"].items())
-    say(console, settings + "\n\n")
+    say_settings(console, content["environment"])
     say(console, closing_line(results), "green" if content["ok"] else "red")
     if shrinking and not content["ok"]:
         _print_shrunk(results, console)
     raise typer.Exit(0 if content["ok"] else 1)
 
 
-def _sides(against: list[str] | None) -> tuple[str, ...]:
-    """The names of the sides to judge: ours, and those of --against."""
-    if against is None:
-        return tuple(STANDARD)
-    try:
-        return tuple(
-            dict.fromkeys(["jax_lstm", *(side.name for side in implementations_named(names_of("--against", against)))])
-        )
-    except ValueError as error:
-        fail(f"--against: {error}")
-
-
 def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
-    """The smallest case that still fails, as Python, of the first side that disagrees."""
+    """Print, as Python, the smallest case that still fails, of the first implementation that disagrees."""
     bad = (r for case in results for r in case if not r.ok and r.outcome is Outcome.DISAGREE)
-    found = ((r, case) for r in bad if isinstance(case := CASES[r.name], RecurrentCase))
-    result, whole = next(found, (None, None))
+    recurrent = ((r, case) for r in bad if isinstance(case := CASES[r.name], RecurrentCase))
+    result, whole = next(recurrent, (None, None))
     if result is None or whole is None:
         say(console, "\n--shrink: no recurrent case disagrees")
         return
-    with failures_in_one_line(), progress() as work:
+    with failures_in_one_line(), show_progress() as work:
         work.begins(f"shrinking {result.name}")
         small = shrink(whole, implementations_named([result.implementation])[0], lambda case: None)
     lines = reproduction(small, result.implementation)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crosscheck.studies.training.result import TrainingResult
 
 DTYPES = {"float64": ("float64",), "float32": ("float32",), "both": ("float64", "float32")}
-SIDE = "linen.SequenceModel + optax"
+PORT = "linen.SequenceModel + optax"
 
 
 def run(
@@ -43,7 +43,9 @@ def run(
     json_file: Path | None,
     report: Path | None,
 ) -> None:
-    """Train on both sides, compare every step, print the tables and exit."""
+    """Train in both frameworks, compare every step, print the tables and exit."""
+    from crosscheck.studies.training.report import to_json
+
     recipe = _recipe(optimizer, steps, clip, learning_rate, batch, length, hidden, layers, text, seed)
     check_json_file(json_file)
     check_report_folder(report, json_file)
@@ -52,8 +54,8 @@ def run(
     with failures_in_one_line():
         results = _run(recipe, dtype)
     seconds = (time.perf_counter() - started) / len(results)
-    cases = [CaseResult(f"train {r.dtype}", SIDE, Outcome.AGREE, r.verdict, seconds, command) for r in results]
-    more = {"training": {r.dtype: r.as_dict() for r in results}, "options": recipe.options}
+    cases = [CaseResult(f"train {r.dtype}", PORT, Outcome.AGREE, r.verdict, seconds, command) for r in results]
+    more = {"training": {r.dtype: to_json(r) for r in results}, "options": recipe.options}
     content = write_results(json_file, "train", [cases], more)
     if report is not None:
         from crosscheck.studies.training.page import training_page  # drawing is slow to import
@@ -63,7 +65,18 @@ def run(
     raise typer.Exit(0 if worst(r.outcome for r in results) is Outcome.AGREE else 1)
 
 
-def _recipe(optimizer, steps, clip, learning_rate, batch, length, hidden, layers, text, seed) -> Recipe:
+def _recipe(
+    optimizer: str,
+    steps: int,
+    clip: float | None,
+    learning_rate: float | None,
+    batch: int,
+    length: int,
+    hidden: int,
+    layers: int,
+    text: Path | None,
+    seed: int,
+) -> Recipe:
     from crosscheck.studies.training.recipe import Recipe
 
     for name, value in (("--clip", clip), ("--learning-rate", learning_rate)):
@@ -73,7 +86,7 @@ def _recipe(optimizer, steps, clip, learning_rate, batch, length, hidden, layers
     if length > corpus.longest():
         where = "Python's documentation" if text is None else str(text)
         fail(
-            f"--length {length} is too long for {where}: its smaller part, the last tenth, which is held out, "
+            f"--length {length} is too long for {where}: the last tenth, which is held out, "
             f"allows {max(corpus.longest(), 0)}; give a longer text or a smaller --length"
         )
     sizes = {"batch": batch, "length": length, "hidden_size": hidden, "num_layers": layers}
@@ -108,19 +121,22 @@ def _run(recipe: Recipe, dtype: str) -> list[TrainingResult]:
     with shown(*columns) as bar:
         running = {recipe.optimizer: time.monotonic()}
         task = bar.add_task("", total=recipe.steps, running=running, torch=float("nan"), jax=float("nan"))
-        for moment in run.advance():
-            torch_loss, jax_loss, *_ = moment.losses.values()
-            bar.update(task, advance=1, torch=torch_loss, jax=jax_loss)
+        for step in run.advance():
+            loss = step.loss
+            bar.update(task, advance=1, torch=loss.torch, jax=next(iter(loss.jax.values())))
     return results_of(run, judge_training(run))
 
 
 class _Speed(ProgressColumn):
+    """Steps per second."""
+
     def render(self, task: Task) -> Text:
+        """Return the text."""
         return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
 
 
 def _print(results: Sequence[TrainingResult]) -> None:
-    from crosscheck.studies.training.tables import closing_line, conventions, loss_table, quantity_table
+    from crosscheck.studies.training.report import closing_line, conventions, loss_table, quantity_table
 
     console = output()
     show(console, loss_table(results))

@@ -1,1 +1,1 @@
-"""Formats of a result: one file each."""
+"""Results as tables, sentences, pages, plots and JSON. No number is computed here, and nothing is judged."""

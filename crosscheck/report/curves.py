@@ -1,34 +1,34 @@
-"""Error against time as a table: a line for each stretch of the sequence, at its worst step."""
+"""Error against time as a table: one row per stretch of the sequence, at its worst step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from rich.table import Table
 
-from crosscheck.core.finding import SEVERITY, Finding, Outcome
-from crosscheck.core.problem import Quantity
+from crosscheck.core.finding import FLOAT64, SEVERITY, Finding, Outcome
+from crosscheck.core.problem import Gradient, Quantity
 from crosscheck.core.reference import TINY32
 from crosscheck.core.slices import TIME
-from crosscheck.report.terminal import new_table
+from crosscheck.core.verdict_text import check_text, settled_text
+from crosscheck.report.table import Table
+from crosscheck.suite.runs import CaseResult
 
 STRETCHES = 10
 
 
-def curve_table(findings: Sequence[Finding], quantity: Quantity) -> Table:
-    """Return a table: per stretch of time and check, error and limit at the step that is nearest to its limit."""
-    own = [f for f in findings if f.quantity == quantity and f.scope == TIME and not f.check.stands_in]
-    curves = {f.check: f for f in own if f.rows is not None}
-    table = new_table(["steps", f"‖{quantity}‖", *(f"{check}: err / limit" for check in curves)])
-    if not curves:
-        return table
-    sizes = next(iter(curves.values())).rows.size  # type: ignore[union-attr]
-    for stretch in np.array_split(np.arange(sizes.size), min(STRETCHES, sizes.size)):
-        low, high = sizes[stretch].min(), sizes[stretch].max()
-        cells = [_cell(f, stretch) for f in curves.values()]
-        table.add_row(f"{stretch[0]} to {stretch[-1]}", f"{low:.1e} to {high:.1e}", *cells)
-    return table
+def curve_table(findings: Sequence[Finding], quantity: Quantity, title: str = "") -> Table:
+    """Return, per stretch of time and check, error and limit at the step that is nearest to its limit."""
+    mine = [f for f in findings if f.quantity == quantity and f.scope == TIME and not f.check.stands_in]
+    curves = {f.check: f for f in mine if f.rows is not None}
+    rows = []
+    if curves:
+        sizes = next(iter(curves.values())).rows.size  # type: ignore[union-attr]
+        for stretch in np.array_split(np.arange(sizes.size), min(STRETCHES, sizes.size)):
+            low, high = sizes[stretch].min(), sizes[stretch].max()
+            cells = (_cell(f, stretch) for f in curves.values())
+            rows.append((f"{stretch[0]} to {stretch[-1]}", f"{low:.1e} to {high:.1e}", *cells))
+    return Table(title, ("steps", f"‖{quantity}‖", *(f"{check}: err / limit" for check in curves)), tuple(rows))
 
 
 def _cell(finding: Finding, stretch: np.ndarray) -> str:
@@ -48,8 +48,14 @@ def _cell(finding: Finding, stretch: np.ndarray) -> str:
     return text + f" ({empty} vacuous)" * bool(empty)
 
 
+def input_gradient(result: CaseResult) -> Finding:
+    """Return the finding about dL/dx over time in float64."""
+    wanted = (Gradient("x"), FLOAT64, TIME)
+    return next(f for f in result.verdict.findings if (f.quantity, f.check, f.scope) == wanted)
+
+
 def survival_text(truth: Finding) -> str:
-    """How far a gradient survives going back in time: the rate at which it falls, and where float32 loses it."""
+    """Return the rate at which a gradient falls going back in time, and at how many steps float32 loses it."""
     sizes = truth.rows.size if truth.rows is not None else np.ones(1)
     alive = np.flatnonzero(sizes > 0)
     if alive.size < 2:
@@ -63,3 +69,14 @@ def survival_text(truth: Finding) -> str:
     return (
         text + f"below the smallest normal float32 at {faded} of {sizes.size} steps ({100 * faded / sizes.size:.1f} %)"
     )
+
+
+def settled_lines(result: CaseResult) -> list[str]:
+    """Return one line per finding over time that another check settled."""
+    lines = []
+    for finding in result.verdict.findings:
+        if finding.settled_by and finding.scope == TIME:
+            doubts = ", ".join(f"{n} steps {name}" for name, n in finding.counts.items() if name != Outcome.AGREE)
+            where = f"{result.implementation}, {finding.quantity}, {check_text(finding.check)}"
+            lines.append(f"{where}: {doubts}, settled {settled_text(finding)}")
+    return lines

@@ -1,6 +1,6 @@
-"""The files of --json: valid JSON, written whole or not at all, that begin with a version and a command's name.
+"""The files of --json. They are valid JSON, and begin with a version and the name of a command.
 
-``schema.json`` beside this file is their JSON Schema, and ``docs/json.md`` is made from it.
+``schema.json`` beside this file is their JSON Schema. ``docs/json.md`` is made from it.
 """
 
 from __future__ import annotations
@@ -19,34 +19,32 @@ Command = Literal[
 
 
 def write_json(path: Path, command: Command, content: dict[str, Any]) -> None:
-    """Write ``content`` below the two keys with which every file begins, or nothing at all.
-
-    A device or a pipe is written to.
+    """Write ``content`` below the two keys with which every file begins, whole or not at all.
 
     Args:
-        path: the file.
-        command: the command whose output it is.
-        content: the keys of that command, without "schema_version" and "command".
+      path: the file; a device or a pipe will do.
+      command: the command whose output it is.
+      content: the keys of that command, without "schema_version" and "command".
 
     Raises:
-        OSError: the file cannot be written.
+      OSError: the file cannot be written.
     """
     whole = {"schema_version": SCHEMA_VERSION, "command": command} | content
     write_whole(path, json.dumps(_plain(whole), indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, command: Command) -> dict[str, Any]:
-    """Return what :func:`write_json` wrote for ``command``, with the keys that every file has.
+    """Return what :func:`write_json` wrote, with the keys that every file has.
 
-    Numbers that are not finite stay strings; ``float`` takes them.
+    Numbers that are not finite stay strings, which ``float`` accepts.
 
     Args:
-        path: the file.
-        command: the command whose output is expected.
+      path: the file.
+      command: the command whose output is expected.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it is no such file, is of another command, or of a version that is unknown here.
+      OSError: the file cannot be read.
+      ValueError: it is no such file, or is of another command, or has a version that is unknown here.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -67,7 +65,7 @@ def read_json(path: Path, command: Command) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become the strings "nan", "inf" and "-inf"."""
+    """Return a value that JSON can hold: NaN and infinities become the strings "nan", "inf" and "-inf"."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

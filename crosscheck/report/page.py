@@ -1,8 +1,7 @@
-"""A page: one HTML file that needs nothing else, neither a network nor scripts.
+"""A page: one HTML file that needs neither a network nor scripts.
 
-What is on it is said in frozen values, by whichever command has something to report; only `render` knows HTML. Every
-text is escaped. Drawings come from `crosscheck.report.plots` and go in as they are. No clock is read here: the date is
-one of the values, so that the same values give the same file.
+Commands describe a page as frozen values, and only `render` knows HTML. Every text is escaped, but for drawings. No
+clock is read here: the date is one of the values, so that the same values give the same file.
 """
 
 from __future__ import annotations
@@ -13,56 +12,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from crosscheck.report.svg import with_prefix
+from crosscheck.report.table import Cell, Table
 from jax_lstm._src.files import write_whole
 
-Tone = Literal["", "good", "doubt", "bad"]
 NAME = "index.html"
+NO_OUTCOME = Cell("")
 VERSIONS = ("jax-lstm", "jax", "flax", "torch", "python")
 MACHINE = ("machine", "processor", "torch instruction set")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A text in a table. ``tone`` gives it a sign and a colour; ``to`` is the anchor of a Fold that it leads to."""
-
-    text: str
-    tone: Tone = ""
-    to: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of texts or Cells, as many as there are columns (ValueError); columns named in ``numeric`` stand right.
-
-    A table that is wider than the screen scrolls in a box, which is read out as ``label``, else as the title.
-    """
-
-    kind: ClassVar[str] = "table"
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | Cell, ...], ...]
-    numeric: tuple[str, ...] = ()
-    label: str = ""
-
-    def __post_init__(self):
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(f"table {self.title!r}: a row of {len(row)} for {len(self.columns)} columns: {row}.")
-
-    @property
-    def cells(self) -> tuple[tuple[Cell, ...], ...]:
-        return tuple(tuple(c if isinstance(c, Cell) else Cell(c) for c in row) for row in self.rows)
-
-
-@dataclass(frozen=True)
 class Figure:
-    """An inline SVG, and a caption whose lines stay lines. Where there is room, figures in a row stand side by side."""
+    """An inline SVG, and a caption that keeps its lines. If there is room, neighbouring figures share a row."""
 
     kind: ClassVar[str] = "figure"
     title: str
@@ -72,7 +39,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Words:
-    """A text whose lines stay lines, indented ones as points; ``code`` keeps it to the letter, in fixed width."""
+    """A text that keeps its lines, with indented ones as points. ``code`` shows it unchanged, in a fixed width."""
 
     kind: ClassVar[str] = "words"
     title: str
@@ -82,12 +49,12 @@ class Words:
 
 @dataclass(frozen=True)
 class Fold:
-    """Sections behind a line that opens them: its title, its outcome and a few notes."""
+    """Sections behind a line that opens them. The line has a title, an outcome and a few notes."""
 
     kind: ClassVar[str] = "fold"
     title: str
     sections: tuple[Section, ...]
-    outcome: Cell = Cell("")
+    outcome: Cell = NO_OUTCOME
     notes: tuple[str, ...] = ()
     open: bool = False
     anchor: str = ""
@@ -98,10 +65,17 @@ Section = Table | Figure | Words | Fold
 
 @dataclass(frozen=True)
 class Page:
-    """verdict: a few words, the first thing on the page. summary: what was done, and what the verdict means.
+    """A page.
 
-    command: the whole command line that makes these results again. date: of the run, with its time zone (ValueError
-    without one); shown in UTC. environment: names and values, in the order in which they are shown.
+    Attributes:
+      verdict: a few words, the first thing on the page.
+      summary: what was done, and what the verdict means.
+      environment: names and values, in the order in which they are shown.
+      command: the command line that makes these results again.
+      date: when the command ran, with a time zone. It is shown in UTC.
+
+    Raises:
+      ValueError: the date has no time zone.
     """
 
     title: str
@@ -113,13 +87,13 @@ class Page:
     command: str = ""
     date: datetime | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.date is not None and self.date.tzinfo is None:
             raise ValueError(f"date must have a time zone, as datetime.now(UTC) has; got {self.date!r}.")
 
     @property
     def origin(self) -> dict[str, str]:
-        """What a reader needs to know first of where the results come from; what is not known is left out."""
+        """Where the results come from. What is not known is left out."""
         known = {
             "date": f"{self.date.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if self.date else "",
             "command": self.command,
@@ -130,7 +104,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The whole HTML document; the same page gives the same text."""
+    """Return the HTML document. The same page gives the same text."""
     figures = itertools.count(1)
     loader = PackageLoader("crosscheck.report", "")
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -139,7 +113,11 @@ def render(page: Page) -> str:
 
 
 def write_page(page: Page, folder: Path) -> Path:
-    """Writes ``folder``/index.html, whole or not at all, and makes the folder where there is none. OSError."""
+    """Write ``folder``/index.html, whole or not at all, and return its path. The folder is made if there is none.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
     text = render(page)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file, where a folder is needed", str(folder))

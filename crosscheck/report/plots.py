@@ -1,4 +1,4 @@
-"""Two drawings of a finding's slices: error against t inside the limit's band, and a heat map of gates."""
+"""Two drawings of slices: error against time with the limit, and a heat map of gates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STRIP: dict[int, dict[str, Any]] = {
 
 
 def ratios(rows: Rows) -> np.ndarray:
-    """Error in units of its limit, [slices]; -1 where there was nothing to compare."""
+    """Return the errors in units of their limits, `[slices]`; -1 if there was nothing to compare."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(rows.error == 0, 0.0, rows.error / rows.limit)
     ratio[(rows.outcomes == _VACUOUS) | np.isnan(ratio)] = -1.0
@@ -40,9 +40,9 @@ def ratios(rows: Rows) -> np.ndarray:
 
 
 def thinned(rows: Rows, bins: int = BINS) -> np.ndarray:
-    """The slices to draw, in order: of every bin the one of the largest error / limit, and the one of gravest outcome.
+    """Return the slices to draw, in order: per bin the one with the largest error / limit, and the gravest outcome.
 
-    No peak is lost: the worst slice of all is the worst of its bin.
+    No peak is lost, since the worst slice of all is the worst of its bin.
     """
     total = rows.error.size
     if total <= bins:
@@ -55,11 +55,17 @@ def thinned(rows: Rows, bins: int = BINS) -> np.ndarray:
 
 @drawing()
 def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
-    """Error against time step on a log axis, a panel a finding, the limit as the upper edge of a band; inline SVG.
+    """Return error against step on a log axis as inline SVG, one panel per finding. The limit is the edge of a band.
 
-    findings: by time or training step, of one check, in the order wanted. Errors and limits are those of the 2-norm,
-    relative to the truth's norm in the same step. Steps that were vacuous or inconclusive are marked along the foot.
-    ValueError where a finding has no steps.
+    Errors and limits are those of the 2-norm, relative to the truth's norm in the same step. Steps that were vacuous
+    or inconclusive are marked at the bottom.
+
+    Args:
+      findings: by time or training step, of one check, in the order of the panels.
+      bins: a longer curve is thinned out to this number of bins.
+
+    Raises:
+      ValueError: a finding has no steps.
     """
     for finding in findings:
         if not finding.scope.in_order or finding.rows is None:
@@ -86,15 +92,15 @@ def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
 def _along(finding: Finding) -> str:
     if finding.scope != TIME:
         return finding.scope.noun
-    return f"{finding.check.steps}-step stretch, in order" if _of_windows(finding) else "time step t"
+    return f"{finding.check.steps}-step stretch, in order" if _of_stretches(finding) else "time step t"
 
 
-def _of_windows(finding: Finding) -> bool:
+def _of_stretches(finding: Finding) -> bool:
     return finding.check.kind is Kind.TEACHER_FORCED
 
 
 def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
-    """Draws one finding; returns the outcomes marked along its foot."""
+    """Draw one finding and return the outcomes that are marked at the bottom."""
     assert finding.rows is not None
     rows, t = finding.rows, thinned(finding.rows, bins)
     error, limit, outcomes = rows.error[t], rows.limit[t], rows.outcomes[t]
@@ -106,8 +112,8 @@ def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
     axes.fill_between(x, low, edge, color=BAND, lw=0)
     axes.plot(x, edge, color=MUTED, lw=0.9)
     axes.plot(x, shown, color=ACCENT, lw=1.1)
-    alone = drawn & ~np.append(drawn[1:], False) & ~np.append(False, drawn[:-1])
-    axes.plot(x[alone], shown[alone], ".", color=ACCENT, ms=3)
+    isolated = drawn & ~np.append(drawn[1:], False) & ~np.append(False, drawn[:-1])
+    axes.plot(x[isolated], shown[isolated], ".", color=ACCENT, ms=3)
     wrong = drawn & (outcomes == _DISAGREE)
     axes.plot(x[wrong], shown[wrong], ".", color=BAD, ms=5 if wrong.sum() < 50 else 2.5)
     axes.set_yscale("log")
@@ -130,8 +136,8 @@ def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
     return _strip(axes, rows, bins, _start(finding))
 
 
-def _span(error, limit, outcomes) -> tuple[float, float]:
-    """The y-axis: all errors, and the limits wherever something was decided, with room for the strip below them."""
+def _span(error: np.ndarray, limit: np.ndarray, outcomes: np.ndarray) -> tuple[float, float]:
+    """Return the y-axis: all errors and the limits of decided steps, with room for the strip below them."""
     decided = outcomes != _INCONCLUSIVE
     numbers = np.concatenate((error, limit[decided] if decided.any() else limit))
     numbers = numbers[np.isfinite(numbers) & (numbers > 0)]
@@ -147,17 +153,17 @@ def _nearest(finding: Finding) -> str:
     worst = int(np.argmax(ratio))
     if ratio[worst] < 0:
         return ""
-    where = "step" if finding.scope != TIME else "window" if _of_windows(finding) else "t ="
+    where = "step" if finding.scope != TIME else "stretch" if _of_stretches(finding) else "t ="
     return f"worst {number(ratio[worst])} × limit at {where} {worst + _start(finding):,}"
 
 
 def _start(finding: Finding) -> int:
-    """Time steps count from 0, steps of a training from 1."""
+    """Return the number of the first step: 0 for time steps, 1 for training steps."""
     return int(finding.scope != TIME)
 
 
 def _strip(axes: Axes, rows: Rows, bins: int, first: int) -> set[int]:
-    """Along the foot: where a step did not simply agree, by the gravest outcome of each bin."""
+    """Mark at the bottom, by the gravest outcome of each bin, which steps do not agree."""
     total = rows.error.size
     edges = np.unique(np.arange(min(bins, total) + 1) * total // min(bins, total))
     gravest = np.maximum.reduceat(rows.outcomes, edges[:-1])
@@ -176,10 +182,16 @@ def _strip(axes: Axes, rows: Rows, bins: int, first: int) -> set[int]:
 
 @drawing()
 def heat_map(findings: Sequence[Finding]) -> str:
-    """Parameters by gates: the error of each block of a gradient in units of its limit, in the 2-norm; inline SVG.
+    """Return the error of each gate of each gradient in units of its limit, in the 2-norm, as inline SVG.
 
-    findings: by gate, of one check. Shades are a log scale, from nothing at 1/1000 of the limit to the
-    darkest at 1000 times the limit; a frame marks blocks that disagree. ValueError where a finding has no gates.
+    Shades are a log scale, from the faintest at 1/1000 of the limit to the darkest at 1000 times the limit. A frame
+    marks blocks that disagree.
+
+    Args:
+      findings: by gate, of one check.
+
+    Raises:
+      ValueError: a finding has no gates.
     """
     for finding in findings:
         if finding.scope != GATE or finding.rows is None or finding.rows.error.size != len(GATES):
@@ -225,7 +237,7 @@ def _shaded(axes: Axes, x: float, y: float, ratio: float) -> None:
 
 
 def _shade(ratio: float) -> float:
-    """Opacity; of a ratio at the limit just under the middle, so that what is over it stands out."""
+    """Return the opacity. A ratio at the limit is below the middle, so that anything over it stands out."""
     if ratio <= 0:
         return 0.0
     place = float(np.clip((np.log10(ratio) - FAINTEST) / (DARKEST - FAINTEST), 0.0, 1.0))
@@ -233,7 +245,7 @@ def _shade(ratio: float) -> float:
 
 
 def _scale(figure: Figure, height: float) -> None:
-    """The key: a shade a decade."""
+    """Draw the key: one shade per decade."""
     decades = np.arange(int(FAINTEST), int(DARKEST) + 1)
     axes = figure.add_axes((0.95 / WIDTH, 0.3 / height, 1 - 1.05 / WIDTH, 0.16 / height))
     for n, decade in enumerate(decades):
@@ -248,7 +260,7 @@ def _scale(figure: Figure, height: float) -> None:
 
 
 def number(ratio: float) -> str:
-    """Two digits in little room."""
+    """Return two digits in little room."""
     if not np.isfinite(ratio):
         return "∞"
     if ratio >= 9999.5:
@@ -270,6 +282,3 @@ def _shortened(name: str, most: int = 28) -> str:
     """Return the name without its middle if it is long. The table beside the map has the whole name."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
-
-
-__all__ = ["BINS", "curve", "heat_map", "number", "ratios", "thinned"]

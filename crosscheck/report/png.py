@@ -1,4 +1,4 @@
-"""Figures as PNG, in colours of their own: for a slide or a README, where no page lends them its colours."""
+"""Figures as PNG, in fixed colours, for a slide or a README."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ _INKED = (
 
 
 def write_png(path: Path, draw: Callable[[], Figure]) -> None:
-    """Writes the figure that ``draw`` makes, whole or not at all. OSError."""
+    """Write the figure that ``draw`` makes, whole or not at all.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
     with drawing():
         for key in _INKED:
             matplotlib.rcParams[key] = TEXT  # type: ignore[index]  # its keys are declared one by one

@@ -1,4 +1,4 @@
-"""What a page says about one verdict: its words, its drawings, and every finding with its limit beside the error."""
+"""The sections of a page about one verdict: words, drawings, and every finding with its error and limit."""
 
 from __future__ import annotations
 
@@ -10,54 +10,43 @@ from crosscheck.core.slices import TIME
 from crosscheck.core.verdict import Verdict
 from crosscheck.core.verdict_text import check_text, finding_text, settled_text
 from crosscheck.lstm.gates import GATE
-from crosscheck.report.page import Cell, Figure, Fold, Section, Table, Tone, Words
+from crosscheck.report.page import Figure, Fold, Section, Words
 from crosscheck.report.plots import BINS, curve, heat_map, number
-
-TONES: dict[Outcome, Tone] = {
-    Outcome.AGREE: "good",
-    Outcome.VACUOUS: "doubt",
-    Outcome.INCONCLUSIVE: "doubt",
-    Outcome.DISAGREE: "bad",
-}
+from crosscheck.report.table import TONES, Cell, Table, outcome_cell
 
 
-def outcome_cell(outcome: Outcome, expected: Outcome = Outcome.AGREE) -> Cell:
-    """An outcome with its sign. What a control is expected to show is good, and any other outcome of it is bad."""
-    if expected is Outcome.AGREE:
-        return Cell(str(outcome), TONES[outcome])
-    if outcome is expected:
-        return Cell(f"{outcome} (expected)", "good")
-    return Cell(f"{outcome} (expected: {expected})", "bad")
+def verdict_sections(verdict: Verdict, whose: str = "", drawn: bool = True, opened: bool = True) -> tuple[Section, ...]:
+    """Return diagnosis, words, drawings, and all findings behind a line.
 
-
-def verdict_sections(verdict: Verdict, side: str = "", drawn: bool = True, opened: bool = True) -> tuple[Section, ...]:
-    """Words, diagnosis, drawings if ``drawn``, and all findings behind a line; ``side`` stands before each title.
-
-    Of the drawings those of the worst quantity stand open, if ``opened``.
+    Args:
+      verdict: the verdict.
+      whose: the implementation, which stands before each title.
+      drawn: whether there are drawings.
+      opened: whether the drawings of the worst quantity are open.
     """
-    sections: list[Section] = [Words(_titled(side, "what was found"), str(replace(verdict, diagnosis=())))]
+    sections: list[Section] = [Words(_titled(whose, "what was found"), str(replace(verdict, diagnosis=())))]
     if verdict.diagnosis:
-        sections.insert(0, Words(_titled(side, "diagnosis"), "\n".join(verdict.diagnosis)))
+        sections.insert(0, Words(_titled(whose, "diagnosis"), "\n".join(verdict.diagnosis)))
     if drawn:
-        sections += drawings(verdict.findings, side, opened)
-    return (*sections, findings_fold(verdict.findings, side))
+        sections += drawings(verdict.findings, whose, opened)
+    return (*sections, findings_fold(verdict.findings, whose))
 
 
-def drawings(findings: Sequence[Finding], side: str = "", opened: bool = True) -> list[Fold]:
-    """Each quantity's error against t, then the gates of all gradients, in every precision check. Each stands behind a line.
+def drawings(findings: Sequence[Finding], whose: str = "", opened: bool = True) -> list[Fold]:
+    """Return each quantity's error against t, then all gradients by gate, in every precision check.
 
-    Nothing for quantities without slices. That of the worst quantity stands open, if ``opened``.
+    Quantities without slices have no drawing. The drawing of the worst quantity is open, if ``opened``.
     """
     steps = [f for f in findings if f.rows is not None and f.scope == TIME]
     gates = [f for f in findings if f.rows is not None and f.scope == GATE]
     folds = {
-        name: drawn_fold(_titled(side, f"{name}, error against t"), curves(own), own)
+        name: drawn_fold(_titled(whose, f"{name}, error against t"), curves(mine), mine)
         for name in dict.fromkeys(f.quantity for f in steps)
-        for own in [[f for f in steps if f.quantity == name]]
+        for mine in [[f for f in steps if f.quantity == name]]
     }
     if gates:
-        maps = [Figure(check_name(c), heat_map(own), _heat_caption(own)) for c, own in _by_check(gates)]
-        fold = drawn_fold(_titled(side, "gradients by gate"), maps, gates)
+        maps = [Figure(str(c), heat_map(same), _heat_caption(same)) for c, same in _by_check(gates)]
+        fold = drawn_fold(_titled(whose, "gradients by gate"), maps, gates)
         folds |= {f.quantity: fold for f in gates}
     worst_one = worst_drawn(findings)
     opening = folds[worst_one.quantity] if opened and worst_one else None
@@ -67,14 +56,14 @@ def drawings(findings: Sequence[Finding], side: str = "", opened: bool = True) -
 def curves(findings: Sequence[Finding], notes: Mapping[Check, str] | None = None) -> list[Figure]:
     """Return the error of one quantity in each precision check. ``notes`` stand below the curve of a check."""
     drawn = []
-    for check, own in _by_check(findings):
-        caption = "\n".join(filter(None, (_curve_caption(own), (notes or {}).get(check, ""))))
-        drawn.append(Figure(check_name(check), curve(own), caption))
+    for check, same in _by_check(findings):
+        caption = "\n".join(filter(None, (_curve_caption(same), (notes or {}).get(check, ""))))
+        drawn.append(Figure(str(check), curve(same), caption))
     return drawn
 
 
 def drawn_fold(title: str, figures: Sequence[Figure], judged: Sequence[Finding]) -> Fold:
-    """Drawings behind a line that says the gravest of the findings."""
+    """Return drawings behind a line that states the gravest of the findings."""
     first = max(judged, key=gravity)
     decided = first.error is not None and first.limit
     notes = (f"{number(first.ratio)} × limit",) if decided else ()
@@ -82,14 +71,14 @@ def drawn_fold(title: str, figures: Sequence[Figure], judged: Sequence[Finding])
 
 
 def worst_drawn(findings: Sequence[Finding]) -> Finding | None:
-    """The finding farthest over its limit, or else nearest to it, of those quantities that have a drawing."""
+    """Return the gravest finding among the quantities that have a drawing."""
     names = {f.quantity for f in findings if f.rows is not None and f.scope in (TIME, GATE)}
     judged = [f for f in findings if f.quantity in names]
     return max((f for f in judged if not f.own_limit), key=gravity, default=judged[0] if judged else None)
 
 
 def gravity(finding: Finding | None) -> tuple[int, bool, float]:
-    """Orders findings: by outcome, then by error / limit. What another check settled, and None, count least."""
+    """Return a key that orders findings by outcome, then by error / limit. None and settled findings come first."""
     if finding is None:
         return (-1, False, 0.0)
     return SEVERITY.index(finding.final), not finding.settled_by, finding.ratio
@@ -98,11 +87,6 @@ def gravity(finding: Finding | None) -> tuple[int, bool, float]:
 def _by_check(findings: Sequence[Finding]) -> list[tuple[Check, list[Finding]]]:
     checks = sorted({f.check for f in findings}, key=lambda check: (check.stands_in, str(check)))
     return [(check, [f for f in findings if f.check == check]) for check in checks]
-
-
-def check_name(check: Check) -> str:
-    """Return the name of a check for headings."""
-    return str(check)
 
 
 def _heat_caption(findings: Sequence[Finding]) -> str:
@@ -114,14 +98,14 @@ def _heat_caption(findings: Sequence[Finding]) -> str:
 
 
 def _curve_caption(findings: Sequence[Finding]) -> str:
-    text = "In the 2-norm, relative to the truth's in the same step. "
+    text = "In the 2-norm, relative to the truth's norm in the same step. "
     longest = max(f.rows.error.size for f in findings if f.rows is not None)
     if longest > BINS:
-        text += f"{longest:,} steps in {BINS} bins, of each the step nearest to its limit: no peak is left out. "
+        text += f"{longest:,} steps in {BINS} bins; each shows its step nearest to the limit, so no peak is left out. "
     return "\n  ".join((text + "Worst in either norm:", *map(finding_text, findings)))
 
 
-def findings_fold(findings: Sequence[Finding], side: str = "") -> Fold:
+def findings_fold(findings: Sequence[Finding], whose: str = "") -> Fold:
     """Return a table with one row per finding. A note that all findings of a check share stands once, above it."""
     shared = {}
     for check in dict.fromkeys(f.check for f in findings):
@@ -130,10 +114,10 @@ def findings_fold(findings: Sequence[Finding], side: str = "") -> Fold:
             shared[check] = notes.pop()
     rows = tuple(_row(f, "" if f.check in shared else f.note) for f in findings)
     columns = ("quantity", "check", "verdict", "error", "limit", "error / limit", "remarks")
-    said = tuple(Words("", f"In the {check_text(check)}: {note}.") for check, note in shared.items())
-    title = _titled(side, f"all {len(rows)} findings, every error beside its limit")
+    words = tuple(Words("", f"In the {check_text(check)}: {note}.") for check, note in shared.items())
+    title = _titled(whose, f"all {len(rows)} findings, every error beside its limit")
     table = Table("", columns, rows, numeric=("error", "limit", "error / limit"), label=title)
-    return Fold(title, (*said, table))
+    return Fold(title, (*words, table))
 
 
 def _row(finding: Finding, note: str) -> tuple[str | Cell, ...]:
@@ -167,5 +151,5 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.1e}" if value else "0"
 
 
-def _titled(side: str, text: str) -> str:
-    return f"{side}: {text}" if side else text[:1].upper() + text[1:]
+def _titled(whose: str, text: str) -> str:
+    return f"{whose}: {text}" if whose else text[:1].upper() + text[1:]

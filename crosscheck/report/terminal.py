@@ -1,38 +1,31 @@
-"""Where results are printed, and how they fit: tables fold by column, prose at words, redirected output not at all."""
+"""The output of a command. A wide table folds by column, and prose wraps at words; redirected output does neither."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-ENDLESS = 1_000_000  # columns of a file or pipe: nothing is as long
+from crosscheck.report.table import Table, Tone
+
+ENDLESS = 1_000_000  # columns of a file or a pipe: no line is as long
 INDENT = "  "
+STYLES: dict[Tone, str] = {"": "", "good": "green", "doubt": "yellow", "bad": "red"}
 
 
 def output() -> Console:
-    """Return stdout, for tables and verdicts: as wide as the terminal, or endless if it is none."""
+    """Return stdout as a console: as wide as the terminal, or endless if it is none."""
     return Console() if sys.stdout.isatty() else Console(width=ENDLESS)
 
 
-def new_table(columns: Sequence[str], numeric: Collection[str] = ()) -> Table:
-    """Return a table without lines. ``numeric``: those of the columns that stand on the right.
-
-    A column without a name holds words, which may wrap if they do not fit.
-    """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, no_wrap=bool(name), justify="right" if name in numeric else "left")
-    return table
-
-
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print lines of prose. One that is too long wraps at a word, and goes on below its first word."""
+    """Print lines of prose. A line that is too long wraps at a word, and goes on below its first word."""
     for line in text.splitlines() or [""]:
         indent = line[: len(line) - len(line.lstrip())]
         wrapped = textwrap.wrap(
@@ -46,68 +39,70 @@ def say(console: Console, text: str, style: str = "") -> None:
             console.print(Text(part, style), soft_wrap=True)
 
 
-def show(console: Console, table: Table, title: str = "", keys: int = 1) -> None:
+def say_settings(console: Console, settings: Mapping[str, Any]) -> None:
+    """Print the environment of a run, and an empty line."""
+    say(console, ", ".join(f"{name} {value}" for name, value in settings.items()) + "\n\n")
+
+
+def show(console: Console, table: Table) -> None:
     """Print a table and an empty line.
 
-    One that is too wide is printed as several, one below the other, each with the first ``keys`` columns. If fewer than
-    two more columns fit beside those, each row is a block of lines.
+    A table that is too wide is printed as several, one below the other, each with the key columns. If fewer than two
+    more columns fit beside the keys, each row is a block of lines. A column without a name and without texts is left
+    out.
     """
-    if title:
-        say(console, title, "italic")
-    table = _part(table, [n for n, column in enumerate(table.columns) if column.header or any(map(str, column.cells))])
-    pieces = _folded(console, table, keys)
+    if table.title:
+        say(console, table.title, "italic")
+    filled = [n for n, name in enumerate(table.columns) if name or any(row[n].text for row in table.cells)]
+    pieces = _fold(console, table, filled)
     if pieces is None:
-        _show_blocks(console, table, keys)
+        _show_blocks(console, table, filled)
         return
-    for piece in pieces:
-        console.print(piece)
+    for columns in pieces:
+        console.print(_as_rich(table, columns))
         console.print()
 
 
-def _folded(console: Console, table: Table, keys: int) -> list[Table] | None:
-    """Return tables that fit, or None if some would have a single column beside the keys."""
-    if _widths(console, table).maximum <= console.width or len(table.columns) <= keys:
-        return [table]
-    first = list(range(keys))
+def _fold(console: Console, table: Table, columns: Sequence[int]) -> list[list[int]] | None:
+    """Return the columns of each piece that fits. None if a piece would have a single column beside the keys."""
+
+    def widths(chosen: Sequence[int]) -> Measurement:
+        return Measurement.get(console, console.options.update(width=ENDLESS), _as_rich(table, chosen))
+
+    if widths(columns).maximum <= console.width or len(columns) <= table.keys:
+        return [list(columns)]
+    keys = list(columns[: table.keys])
     groups: list[list[int]] = []
-    for n in range(keys, len(table.columns)):
-        if groups and _widths(console, _part(table, [*first, *groups[-1], n])).maximum <= console.width:
+    for n in columns[table.keys :]:
+        if groups and widths([*keys, *groups[-1], n]).maximum <= console.width:
             groups[-1].append(n)
-        elif _widths(console, _part(table, [*first, n])).minimum <= console.width:
+        elif widths([*keys, n]).minimum <= console.width:
             groups.append([n])
         else:
             return None
     if any(len(group) == 1 for group in groups[:-1]):
         return None
-    return [_part(table, [*first, *group]) for group in groups]
+    return [[*keys, *group] for group in groups]
 
 
-def _widths(console: Console, table: Table) -> Measurement:
-    return Measurement.get(console, console.options.update(width=ENDLESS), table)
+def _as_rich(table: Table, columns: Sequence[int]) -> RichTable:
+    shown = RichTable(box=None, pad_edge=False, header_style="bold")
+    for n in columns:
+        name = table.columns[n]
+        shown.add_column(Text(name), no_wrap=bool(name), justify="right" if name in table.numeric else "left")
+    for row in table.cells:
+        shown.add_row(*(Text(row[n].text, STYLES[row[n].tone]) for n in columns))
+    return shown
 
 
-def _part(table: Table, columns: Sequence[int]) -> Table:
-    part = Table(box=None, pad_edge=False, header_style="bold")
-    chosen = [table.columns[n] for n in columns]
-    for column in chosen:
-        part.add_column(column.header, no_wrap=column.no_wrap, justify=column.justify)
-    for row in zip(*(column.cells for column in chosen), strict=True):
-        part.add_row(*row)
-    return part
-
-
-def _show_blocks(console: Console, table: Table, keys: int) -> None:
-    """A row is its keys on a line and each of its other cells, with the column's name, on one of its own."""
-    names = [" ".join(str(column.header).split()) for column in table.columns]
-    label = [""] * keys
-    for row in zip(*(column.cells for column in table.columns), strict=True):
-        cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
-        label = [cell.plain or before for cell, before in zip(cells, label, strict=False)]  # an empty one: as above
+def _show_blocks(console: Console, table: Table, columns: Sequence[int]) -> None:
+    """Print each row as its keys on one line, and each other cell with its column's name on a line of its own."""
+    keys, label = columns[: table.keys], [""] * table.keys
+    for row in table.cells:
+        label = [row[n].text or before for n, before in zip(keys, label, strict=True)]  # an empty key is the one above
         say(console, "  ".join(label), "bold")
-        for name, cell in _filled(names[keys:], cells[keys:]):
-            say(console, INDENT + (f"{name}  {cell.plain}" if name else cell.plain), str(cell.style))
+        for n in columns[table.keys :]:
+            if row[n].text:
+                name = " ".join(table.columns[n].split())
+                say(console, INDENT + (f"{name}  " if name else "") + row[n].text, STYLES[row[n].tone])
         console.print()
-
-
-def _filled(names: Sequence[str], cells: Sequence[Text]) -> Iterator[tuple[str, Text]]:
-    return ((name, cell) for name, cell in zip(names, cells, strict=True) if cell.plain)

@@ -1,4 +1,4 @@
-"""One file or folder for each study that goes beyond the suite, from its computation to its page.
+"""One file or folder per study beyond the suite, from its computation to its page.
 
 A study imports no other study and no command.
 """

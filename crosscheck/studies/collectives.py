@@ -1,9 +1,9 @@
-"""Which collectives a compiled program has, and inside which loops: read off the text that XLA prints of it.
+"""The collectives of a compiled program and the loops around them, read from the text of the program.
 
-A collective in a loop over time is paid at every step, and every device waits for the slowest one there. Whether one
-stands there is decided by the compiler, and not by the Python that was written, so the compiled text is what is read.
-The text is a list of computations, each a header and one instruction a line; an instruction names the computations
-that it runs (``body=``, ``calls=``, ``to_apply=``, ...), and those are followed from the entry on.
+A collective in a loop over time costs at every step, and every device waits there for the slowest one. The compiler
+decides where a collective is, not the Python code. Therefore the compiled text is read. It is a list of computations,
+each a header and one instruction per line. An instruction names the computations that it runs (``body=``, ``calls=``,
+``to_apply=``, ...), and these are followed from the entry on.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ _DEVICES = re.compile(r"\b(?:num_partitions|replica_count)=(\d+)")
 
 @dataclass(frozen=True)
 class Collective:
-    """One place in the program where devices wait for each other.
+    """One place in the program at which devices wait for each other.
 
-    operation: one of ``OPERATIONS``; a pair of -start and -done counts once.
-    shape: of what it gives on each device, as XLA writes it without layouts: ``f32[8,64]``, or several in a tuple.
-    loops: the trip counts of the loops around it, outermost first; None for one that XLA does not know.
-    source: the JAX operation that it came from, such as ``jit(f)/transpose(jvp())/dot_general``; "" where unknown.
+    Attributes:
+      operation: one of ``OPERATIONS``. A pair of -start and -done counts once.
+      shape: the shape of its result on each device, as XLA writes it without layouts: ``f32[8,64]``, or a tuple.
+      loops: the trip counts of the loops around it, outermost first; None for one that XLA does not know.
+      source: the JAX operation that it came from, such as ``jit(f)/transpose(jvp())/dot_general``; "" if unknown.
     """
 
     operation: str
@@ -58,19 +59,19 @@ class _Instruction:
 
 
 def find_collectives(compiled: Any) -> list[Collective]:
-    """The collectives of a program that was compiled for several devices, in the order of its text.
+    """Return the collectives of a program that was compiled for several devices, in the order of its text.
 
     Args:
       compiled: ``jax.jit(f).lower(*arguments).compile()``, with arguments placed as in the real run, or its text.
-        Compile where it is going to run: each platform's compiler moves collectives by rules of its own.
+        Compile on the platform of the real run: each compiler moves collectives by its own rules.
 
     Returns:
-      A list of :class:`Collective`. ``[c for c in found if c.loops]`` are those inside loops. A computation that is
-      run from two places counts twice.
+      A list of :class:`Collective`. ``[c for c in found if c.loops]`` are those inside loops. A computation that
+      runs from two places counts twice.
 
     Raises:
       TypeError: ``compiled`` has no text.
-      ValueError: the text is no compiled program, or one for a single device, in which nothing could be found.
+      ValueError: the text is no compiled program, or one for a single device, which has no collectives.
     """
     text = compiled if isinstance(compiled, str) else _text(compiled)
     computations, entry = _read(text)
@@ -90,7 +91,7 @@ def _text(compiled: Any) -> str:
 
 
 def _read(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    """Every computation's instructions by its name, and the name of the first to run."""
+    """Return the instructions of each computation by its name, and the name of the first to run."""
     title = text.partition("\n")[0]
     if "is_scheduled=true" not in title:
         raise ValueError(
@@ -132,10 +133,10 @@ def _walk(
 
 
 def _called(instruction: _Instruction, computations: dict[str, list[_Instruction]]) -> Iterator[str]:
-    if instruction.operation.endswith(("-update", "-done")):  # they name again what their -start runs
+    if instruction.operation.endswith(("-update", "-done")):  # their -start names the same computations
         return
     for attribute, names in _RUNS.findall(re.sub(r'"[^"]*"', "", instruction.line)):
-        if attribute == "control-predecessors":  # names instructions, which may be called as computations are
+        if attribute == "control-predecessors":  # it names instructions, which may have the names of computations
             continue
         for name in re.findall(r"[\w.\-]+", names):
             if name in computations:
@@ -143,7 +144,7 @@ def _called(instruction: _Instruction, computations: dict[str, list[_Instruction
 
 
 def _plain(shape: str) -> str:
-    """Without layouts and comments: (f32[16,3]{1,0}, /*index=1*/f32[16]{0}) becomes (f32[16,3], f32[16])."""
+    """Remove layouts and comments: (f32[16,3]{1,0}, /*index=1*/f32[16]{0}) becomes (f32[16,3], f32[16])."""
     return re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", shape)
 
 

@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from crosscheck.commands import cli
 from crosscheck.core.verdict import Verdict
+from crosscheck.report.table import Table
 from crosscheck.studies.gradient_flow.implementations import run_in_jax
 from crosscheck.studies.gradient_flow.network import study_networks
-from crosscheck.studies.gradient_flow.sentences import closing, sentences
-from crosscheck.studies.gradient_flow.study import Measured, Study, mean_radius, run_study
-from crosscheck.studies.gradient_flow.tables import TextTable, lstm_table, rnn_table, tables
+from crosscheck.studies.gradient_flow.sentences import closing_line, study_sentences
+from crosscheck.studies.gradient_flow.study import Measurement, Study, mean_radius, run_study
+from crosscheck.studies.gradient_flow.tables import lstm_table, rnn_table, study_tables
 from tests import ROOT
 
 TEXT = (ROOT / "docs" / "gradient-flow.md").read_text()
@@ -48,7 +49,7 @@ def is_shown(line: str) -> bool:
     return any(same(line, other) for other in SHOWN)
 
 
-def rows(table: TextTable) -> list[str]:
+def rows(table: Table) -> list[str]:
     return [" ".join(row) for row in table.rows]
 
 
@@ -67,10 +68,10 @@ def test_the_document_names_the_command_with_its_defaults():
         assert option in help_text
 
 
-def measured(name: str) -> Measured:
+def measured(name: str) -> Measurement:
     """Measure one network of the study in JAX, whose figures the tables show."""
     (network,) = (n for n in study_networks(LENGTH, HIDDEN, SEED) if n.name == name)
-    return Measured(network, run_in_jax(network), Verdict((), ()), mean_radius(network))
+    return Measurement(network, run_in_jax(network), Verdict((), ()), mean_radius(network))
 
 
 @pytest.mark.isa
@@ -98,8 +99,10 @@ def test_the_plot_exists():
 def test_all_its_figures_agree_with_the_command():
     study = run_study(LENGTH, HIDDEN, SEED, TRAIN_STEPS, 2)
     assert study.ok
-    main = tables(study)[:2]
-    lines = [line for table in main for line in rows(table)] + [s for s in sentences(study) if "baseline" not in s]
+    main = study_tables(study)[:2]
+    lines = [line for table in main for line in rows(table)] + [
+        s for s in study_sentences(study) if "baseline" not in s
+    ]
     missing = [line for line in lines if not is_shown(line)]
     assert not missing, "\n".join(missing)
-    assert closing(study) in SHOWN
+    assert closing_line(study) in SHOWN

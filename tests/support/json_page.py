@@ -1,4 +1,4 @@
-"""Prints docs/json.md, made of the schema's descriptions: ``python -m tests.support.json_page > docs/json.md``."""
+"""Print docs/json.md from the schema's descriptions: ``python -m tests.support.json_page > docs/json.md``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results made up to have all that a page shows, without a run: agreement, a late mistake, a control that fades."""
+"""Made-up results that have all that a page shows: agreement, a late mistake, a control that fades."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOSTILE = "\"'><script>alert('$x$')</script>&"
 
 
 def rows_of(error, limit, outcome=None) -> Rows:
-    """outcome: an index into SEVERITY a slice; by default by the limit."""
+    """Return rows. ``outcome`` is an index into SEVERITY per slice; by default the limit decides."""
     error, limit = np.asarray(error, float), np.broadcast_to(np.asarray(limit, float), np.shape(error))
     outcome = np.where(error <= limit, 0, SEVERITY.index(Outcome.DISAGREE)) if outcome is None else np.asarray(outcome)
     return Rows(outcome, error, limit, np.ones_like(error), outcome != 0)

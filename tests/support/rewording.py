@@ -1,18 +1,23 @@
-"""What is said about a finding, said in other words: nothing may be decided by it."""
+"""Other words for a finding, by which nothing may be decided."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from crosscheck.core import criterion
 from crosscheck.core.finding import Check
+from crosscheck.core.verdict import Verdict
 
 
-def reword(monkeypatch) -> None:
-    """Other names for the checks and another note about a limit that cannot fail."""
+def reword(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rename the checks, and reword the note about a limit that cannot fail."""
     monkeypatch.setattr(Check, "__str__", lambda check: f"({check.steps}; {check.kind.name}; {check.dtype})")
     monkeypatch.setattr(criterion, "OWN_LIMIT", "another note")
 
 
-def decided(verdict) -> tuple:
-    """All of a verdict but its words."""
+def decided(verdict: Verdict) -> tuple[Any, ...]:
+    """Return all of a verdict but its words."""
     findings = [(f.quantity, f.check, f.scope, f.verdict, f.final, f.reason, f.own_limit) for f in verdict.findings]
     return findings, verdict.outcome, verdict.cause, verdict.diagnosis

@@ -11,7 +11,7 @@ from crosscheck.commands.cli.options import JsonFile, ReportFolder
 from crosscheck.commands.progress import loading
 
 
-def checkpoint(
+def command(
     file: Annotated[
         Path,
         typer.Argument(help="A file of torch, safetensors, NumPy, Keras or ONNX, or the index of shards."),

@@ -1,6 +1,6 @@
 """The names that options take, for --help and shell completion, which must not wait for two frameworks.
 
-The tables that these names stand in import JAX and torch. A test holds the names equal to them.
+The tables of these names import JAX and torch. A test holds the names equal to them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Dtype = Literal["float64", "float32", "both"]
 
 
 def complete_from(names: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return the completion of a list of names: of its last one, behind those that stand there."""
+    """Return the completion of a list of names. It completes the last one, and keeps those before it."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, _ = incomplete.rpartition(",")

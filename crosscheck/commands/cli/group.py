@@ -1,4 +1,4 @@
-"""How the command line behaves as a whole: wrong usage is one line, and --help fits a narrow terminal."""
+"""The behaviour of every command line: wrong usage is one line, and --help fits a narrow terminal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HelpFormatter: Any = _Context.formatter_class
 
 
 class HelpFormatter(_HelpFormatter):
-    """As wide as the terminal, up to 80 columns; on a narrow one a description stands below its option."""
+    """A help text as wide as the terminal, up to 80 columns. On a narrow one a description is below its option."""
 
-    def __init__(self, *arguments: Any, **options: Any):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.width = min(shutil.get_terminal_size().columns, WIDE) - 2
 
@@ -42,11 +42,13 @@ class HelpFormatter(_HelpFormatter):
 
 
 class Context(_Context):
+    """The context of a command."""
+
     formatter_class = HelpFormatter
 
 
 class Program:
-    """How a program ends: wrong usage, and what stops a command, is one line on stderr and exit code 2."""
+    """A program whose wrong usage and failures are one line on stderr and exit code 2."""
 
     name: str | None
 
@@ -67,6 +69,8 @@ class Program:
 
 
 class Command(TyperCommand):
+    """A subcommand."""
+
     context_class = Context
 
 

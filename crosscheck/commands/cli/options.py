@@ -18,7 +18,7 @@ ReportFolder = Annotated[
     Path | None,
     typer.Option("--report", metavar="DIR", help="Write a page with every curve and limit to DIR/index.html."),
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="Run in so many processes.")]
+Jobs = Annotated[int, typer.Option(min=1, help="The number of processes.")]
 
 
 def list_of(names: Sequence[str], text: str, metavar: str = "NAME[,NAME...]") -> Any:

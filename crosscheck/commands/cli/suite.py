@@ -16,7 +16,7 @@ VERSIONS = ("jax", "flax", "torch")
 
 
 def print_versions(asked: bool) -> None:
-    """Print the versions as they are installed, import nothing, and stop."""
+    """Print the installed versions and stop. This imports nothing."""
     if asked:
         beside = ", ".join(f"{name} {_version(name)}" for name in VERSIONS)
         typer.echo(f"jax-lstm {_version('jax-lstm')} ({beside})")
@@ -40,7 +40,8 @@ def standard_suite(
         list[str] | None,
         list_of(
             IMPLEMENTATIONS,
-            "Judge jax_lstm and these sides, not torch_ref and torch.nn.LSTM; flax stands for all that begin with it",
+            "Judge jax_lstm and these implementations, not torch_ref and torch.nn.LSTM; "
+            "flax stands for all that begin with it",
         ),
     ] = None,
     shrinking: Annotated[

@@ -1,11 +1,10 @@
-"""Do both frameworks measure the same? Every quantity at every step, within limits that the problem's condition sets.
+"""Whether both frameworks measure the same: every quantity at every step, within limits that are measured.
 
-Norms from 1e-1000 to 1e+1000 are compared as the numbers which they are and not as logarithms: each is divided by the
-power of two of the truth's own, which leaves a number in [1, 2). So `crosscheck.core.criterion` holds as it
-stands, lane A with K = 64, and an error is relative to the norm. There is no float32 here to decide anything in: κ is
-measured by perturbations of 2^-40, of the logarithms too, which are rounded themselves, and nothing is decided where
-these have grown past 1e-3. A quantity that is zero at all steps, such as the smallest singular value under relu, is
-compared by where it is zero.
+Norms from 1e-1000 to 1e+1000 are compared as numbers, not as logarithms. Each is divided by the power of two of the
+truth, which leaves a number in [1, 2). Therefore `crosscheck.core.criterion` applies unchanged: the float64 check with
+K = 64, and errors relative to the norm. This study runs in float64 only. Perturbations of 2^-40 measure κ. They also
+move the logarithms, which are rounded themselves. Nothing is decided at a step at which they have grown past 1e-3.
+A quantity that is zero at all steps, such as the smallest singular value under relu, is compared by where it is zero.
 """
 
 from __future__ import annotations
@@ -28,12 +27,19 @@ CRITERION = replace(CRITERIA["float64"], chaos=PERTURBATION)  # a perturbation t
 
 
 def flow_problem(network: FlowNetwork) -> Problem:
-    """The network as a problem whose inputs are x and the cotangent, so that both are perturbed."""
+    """Return the network as a problem whose inputs are x and the cotangent, so that both are perturbed."""
     return Problem(network.params, (network.x, network.dh), ("x", "dh"), (), (), (), network.steps)
 
 
 def cross_check(network: FlowNetwork, logs: Results, every: int, seed: int = 0) -> Verdict:
-    """The verdict on the logarithms that the JAX side measured, beside those that torch_ref measures."""
+    """Return the verdict on what JAX measured against torch_ref.
+
+    Args:
+      network: the network.
+      logs: binary logarithms as `run_in_jax` returns them.
+      every: singular values are compared at every such step.
+      seed: the seed of the perturbations.
+    """
     problem = flow_problem(network)
     truth = run_in_torch(network, problem, every)
     powers = {name: np.where(np.isfinite(a), np.floor(a), 0.0) for name, a in truth.items()}
@@ -56,16 +62,16 @@ def cross_check(network: FlowNetwork, logs: Results, every: int, seed: int = 0) 
 
 
 def _by_time(name: Quantity, size: int, every: int) -> Slicing:
-    """Slices under the t that they belong to: of J_t and ds_T/ds_t not every one is there."""
+    """Return slices named by their t: J_t and ds_T/ds_t are not there at every t."""
     if name in ADJOINT:
         return Slicing(0, TIME)
     return Slicing(0, TIME, tuple(str(n * every + (name in STEP)) for n in range(size)))
 
 
 def _numbers(logs: np.ndarray, powers: np.ndarray | None, truth: np.ndarray | None) -> np.ndarray:
-    """2**(logs - powers); where the truth is zero throughout, which are zero."""
+    """Return 2**(logs - powers). If the truth is zero at all steps, return which steps are zero."""
     if powers is None or truth is None or logs.shape != powers.shape:
-        return logs  # refused by name or by shape
+        return logs  # `compare` refuses them by name or by shape
     if np.all(np.isneginf(truth)):
         return np.isneginf(logs)
     with np.errstate(over="ignore"):

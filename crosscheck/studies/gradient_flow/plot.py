@@ -1,7 +1,7 @@
-"""One page of plots: gradients back through time, RNN beside LSTM; for a slide, in colour or in grey.
+"""Plots of gradients back through time, RNN beside LSTM, on one sheet for a slide or one by one on a page.
 
 Lines differ by dash and marker as well as by colour, and both norms share one logarithmic axis. `draw` fills a figure
-in given colours: those of a report's page, which become the page's own, or fixed ones for a PNG.
+in given colours: placeholders that become the colours of a page, or fixed ones for a PNG.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from crosscheck.report import png
 from crosscheck.report.svg import ACCENT, BAD, INK, MUTED, RULE, drawing, inline_svg, open_frame
-from crosscheck.studies.gradient_flow.study import Measured, Study
+from crosscheck.studies.gradient_flow.study import Measurement, Study
 
 SIZE = (13.3, 7.6)  # inches: a slide
 PANEL = (5.4, 3.9)
 LOG10_2 = float(np.log10(2.0))
-DASHES: tuple = ("-", (0, (6, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.5, 2)))
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.5, 2)))
 MARKERS = ("o", "s", "^", "D")
 
 
 class Palette(NamedTuple):
-    """Four colours of lines, dark to light, and those of text and grid."""
+    """The colours of four lines, dark to light, of text and of the grid."""
 
     lines: tuple[str, str, str, str]
     text: str
@@ -41,27 +41,31 @@ FIXED = Palette((png.TEXT, png.BLUE, png.RED, png.GREY), png.TEXT, png.GRID)
 
 
 def page_svgs(study: Study) -> dict[str, str]:
-    """Title -> inline SVG of each panel, in the colours of a report's page."""
+    """Return the inline SVG of each panel by its title, in the colours of a page."""
     with drawing():
         figures = [Figure(figsize=PANEL, layout="constrained") for _ in range(6)]
         panels = np.array([figure.subplots() for figure in figures]).reshape(2, 3)
         _fill(panels, study, ON_PAGE)
-        found = {}
+        svgs = {}
         for figure, axes in zip(figures, panels.flat, strict=True):
             title = axes.get_title()
             axes.set_title("")
             if title:
-                found[title] = inline_svg(figure, title)
-        return found
+                svgs[title] = inline_svg(figure, title)
+        return svgs
 
 
 def write_png(study: Study, path: Path) -> None:
-    """Writes the figure, whole or not at all. OSError."""
+    """Write the sheet, whole or not at all.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
     png.write_png(path, lambda: draw(study, FIXED))
 
 
 def draw(study: Study, palette: Palette) -> Figure:
-    """All panels on one figure."""
+    """Return all panels on one figure."""
     figure = Figure(figsize=SIZE, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     matplotlib.rcParams["font.size"] = 11
     parts = figure.subfigures(2, 3, squeeze=False).flat  # each has a legend of its own
@@ -70,10 +74,10 @@ def draw(study: Study, palette: Palette) -> Figure:
 
 
 def _fill(panels: Any, study: Study, palette: Palette) -> None:
-    """panels: [2, 3] axes, of one figure or of several."""
+    """Draw the study into axes `[2, 3]`, which are of one figure or of several."""
     length = study.length
-    _over_time(panels[0, 0], study.rnns, "dh", palette, [m.name.removeprefix("RNN ") for m in study.rnns])
-    _over_time(panels[0, 1], study.lstms, "dc", palette, [_bias(m) for m in study.lstms])
+    _over_time(panels[0, 0], study.rnns, "dh", palette)
+    _over_time(panels[0, 1], study.lstms, "dc", palette)
     _same_axis(panels[0, 0], panels[0, 1])
     panels[0, 0].set_title(f"RNN: ‖dL/dh_t‖, loss at T = {length:,}")
     panels[0, 1].set_title("LSTM: ‖dL/dc_t‖, by forget bias")
@@ -90,18 +94,16 @@ def _fill(panels: Any, study: Study, palette: Palette) -> None:
         open_frame(axes)
 
 
-def _over_time(
-    axes: Axes, measured: Sequence[Measured], quantity: str, palette: Palette, labels: Sequence[str]
-) -> None:
-    for n, (m, label) in enumerate(zip(measured, labels, strict=True)):
-        _line(axes, m.relative(quantity) * LOG10_2, n, palette, label)
+def _over_time(axes: Axes, measurements: Sequence[Measurement], quantity: str, palette: Palette) -> None:
+    for n, m in enumerate(measurements):
+        _line(axes, m.relative(quantity) * LOG10_2, n, palette, m.network.label)
     axes.set_xlabel("time step t  (the loss is at T, on the right)")
     _decades(axes)
     _legend(axes)
 
 
 def _legend(axes: Axes, handlelength: float = 2.8) -> None:
-    """Below the panel, so that it lies over no curve."""
+    """Put the legend below the panel, so that it hides no curve."""
     handles, labels = axes.get_legend_handles_labels()
     panel = axes.get_figure(root=False)
     assert panel is not None
@@ -109,12 +111,11 @@ def _legend(axes: Axes, handlelength: float = 2.8) -> None:
     panel.legend(handles, labels, loc="outside lower center", ncols=2, **style)
 
 
-def _line(axes: Axes, log10: np.ndarray, n: int, palette: Palette, label: str, x: np.ndarray | None = None) -> None:
-    """Zeros, at minus infinity, are left out."""
-    x = np.arange(log10.size) if x is None else x
+def _line(axes: Axes, log10: np.ndarray, n: int, palette: Palette, label: str) -> None:
+    """Draw one line. Zeros, at minus infinity, are left out."""
     shown = np.where(np.isfinite(log10), log10, np.nan)
     every = max(1, log10.size // 8)
-    axes.plot(x, shown, markevery=(n * every // 4, every), label=label, **_style(n, palette))
+    axes.plot(np.arange(log10.size), shown, markevery=(n * every // 4, every), label=label, **_style(n, palette))
 
 
 def _style(n: int, palette: Palette) -> dict[str, Any]:
@@ -133,52 +134,45 @@ def _same_axis(*panels: Axes) -> None:
         axes.set_ylim(low, high)
 
 
-def _bias(m: Measured) -> str:
-    return f"bias {m.name.partition('forget bias ')[2]}" if "forget bias " in m.name else m.name
-
-
-def _shares(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
-    for n, m in enumerate(measured):
+def _shares(axes: Axes, measurements: Sequence[Measurement], palette: Palette) -> None:
+    for n, m in enumerate(measurements):
         share = np.exp2(m.log2_share()[-2::-1])  # from T - 1 back to 0
         x = np.arange(1, share.size + 1)
         at = np.unique(np.geomspace(1, share.size, 9).astype(int)) - 1
-        axes.plot(x, share, markevery=list(at), label=_bias(m), **_style(n, palette))
+        axes.plot(x, share, markevery=list(at), label=m.network.label, **_style(n, palette))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("steps back from the loss, T - t")
-    axes.set_title("LSTM: share of dL/dc_t along c alone")
+    axes.set_title("LSTM: share of dL/dc_t along c only")
     _legend(axes)
 
 
-def _norms_and_rates(axes: Axes, measured: Sequence[Measured], palette: Palette) -> None:
-    """For each RNN the range of ‖J_t‖ as a bar, what the product really does as a marker, and predictions of it."""
+def _norms_and_rates(axes: Axes, measurements: Sequence[Measurement], palette: Palette) -> None:
+    """Draw, per RNN, the range of ‖J_t‖ as a bar, and the rate of the product and its predictions as markers."""
     dark, accent, light, grey = palette.lines
+    means = [m.mean_radius or 0.0 for m in measurements]
     dots: list[tuple[str, list[float], dict[str, Any]]] = [
-        ("fitted factor per step", [m.rate.factor for m in measured], {"marker": "o", "color": dark}),
-        ("ρ(diag(mean φ') W_hh)", [m.mean_radius or 0.0 for m in measured], {"marker": "x", "color": accent, "ms": 12}),
-        ("ρ(W_hh)", [m.radius for m in measured], {"marker": "D", "color": light, "markerfacecolor": "none"}),
+        ("fitted factor per step", [m.rate.factor for m in measurements], {"marker": "o", "color": dark}),
+        ("ρ(diag(mean φ') W_hh)", means, {"marker": "x", "color": accent, "ms": 12}),
+        ("ρ(W_hh)", [m.radius for m in measurements], {"marker": "D", "color": light, "markerfacecolor": "none"}),
     ]
-    for n, m in enumerate(measured):
+    for n, m in enumerate(measurements):
         label = "‖J_t‖, smallest to largest" if not n else None
         axes.plot([n, n], [m.norms.min(), m.norms.max()], color=grey, lw=9, solid_capstyle="butt", label=label)
     for label, values, style in dots:
-        axes.plot(np.arange(len(measured)) + 0.22, values, label=label, **{"ls": "", "ms": 8, "mew": 1.8, **style})
+        axes.plot(np.arange(len(measurements)) + 0.22, values, label=label, **{"ls": "", "ms": 8, "mew": 1.8, **style})
     axes.axhline(1.0, color=palette.text, lw=1.2)
-    axes.set_xticks(range(len(measured)), [_short(m.name) for m in measured])
-    axes.set_xlim(-0.5, len(measured) - 0.3)
+    axes.set_xticks(range(len(measurements)), [m.network.label.replace(", ", ",\n") for m in measurements])
+    axes.set_xlim(-0.5, len(measurements) - 0.3)
     axes.set_ylim(0, None)
     axes.set_title("RNN: norm of one step, factor of many")
     _legend(axes, handlelength=1.4)
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("RNN ").replace(", ", ",\n")
-
-
 def _training(left: Axes, right: Axes, study: Study, palette: Palette) -> None:
-    """Dashed before and solid after; RNN on the left, LSTMs on the right, on one axis."""
+    """Draw before dashed and after solid, RNN on the left, LSTMs on the right, on one axis."""
     if not study.trained:
         for axes in (left, right):
             axes.set_axis_off()
@@ -187,9 +181,8 @@ def _training(left: Axes, right: Axes, study: Study, palette: Palette) -> None:
         lstm = pair.before.network.kind == "lstm"
         axes, quantity = (right, "dc") if lstm else (left, "dh")
         first = len(axes.get_lines())
-        label = pair.name.removeprefix("LSTM, ")
-        for k, (when, m) in enumerate((("before", pair.before), ("after", pair.after))):
-            _line(axes, m.relative(quantity) * LOG10_2, first + (1 - k), palette, f"{label}, {when}")
+        for k, m in enumerate((pair.before, pair.after)):
+            _line(axes, m.relative(quantity) * LOG10_2, first + (1 - k), palette, m.network.label)
     for axes, what in ((left, "RNN: ‖dL/dh_t‖"), (right, "LSTM: ‖dL/dc_t‖")):
         axes.set_title(f"{what} before and after training")
         axes.set_xlabel(f"time step t  (adding problem, T = {study.trained[0].before.network.steps})")

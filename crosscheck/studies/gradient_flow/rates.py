@@ -1,4 +1,4 @@
-"""Exponential rates: what a product of Jacobians gains or loses at every step, fitted, and what predicts it."""
+"""Exponential rates: the fitted factor per step of a product of Jacobians, and what predicts it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FIRST, LAST = 0.1, 0.9  # of the sequence: without the start of the states and the start of the adjoint
+FIRST, LAST = 0.1, 0.9  # fractions of the sequence: the states and the adjoint settle outside of it
 
 
 @dataclass(frozen=True)
 class Fit:
-    """factor: per step going back, exp2 of the least-squares slope of the log2 over the steps ``first`` to ``last``.
+    """A line through the binary logarithms of a norm, by least squares.
 
-    spread: the largest distance from that line, in powers of two. Where a number in between is a true zero the factor
-    is 0 and the spread infinite.
+    Attributes:
+      factor: the factor per step going back; 0 if a number is zero.
+      spread: the largest distance from the line, in powers of two; infinite if a number is zero.
+      first, last: the steps that were fitted.
     """
 
     factor: float
@@ -25,7 +27,7 @@ class Fit:
 
 
 def fit(log2: np.ndarray, at: np.ndarray | None = None) -> Fit:
-    """``log2`` [m] at the time steps ``at`` [m], all of 0, 1, ... where None."""
+    """Fit ``log2``, `[m]`, at the time steps ``at``, `[m]`; 0, 1, ... if None."""
     at = np.arange(log2.size) if at is None else at
     end = int(at[-1])
     low, high = math.ceil(FIRST * end), math.floor(LAST * end)
@@ -39,17 +41,18 @@ def fit(log2: np.ndarray, at: np.ndarray | None = None) -> Fit:
 
 
 def spectral_radius(matrix: np.ndarray) -> float:
+    """Return the largest absolute eigenvalue."""
     return float(np.max(np.abs(np.linalg.eigvals(matrix))))
 
 
 def predicted_factor(w_hh: np.ndarray, h: np.ndarray, nonlinearity: str) -> float:
-    """ρ(diag(mean_t φ'(a_t)) W_hh): the rate if every step were the mean one. h [T, H]."""
+    """Return ρ(diag(mean_t φ'(a_t)) W_hh), the rate if every step were the mean one. ``h`` is `[T, H]`."""
     slope = 1 - h**2 if nonlinearity == "tanh" else (h > 0).astype(np.float64)
     return spectral_radius(slope.mean(axis=0)[:, None] * w_hh)
 
 
 def decimal(log2: float, digits: int = 2) -> str:
-    """2**log2 in decimal, such as 1.5e-422, far beyond what a float can hold; a true zero is "0"."""
+    """Return 2**log2 as a decimal such as 1.5e-422, which no float can hold. An exact zero is "0"."""
     if not math.isfinite(log2):
         return {math.inf: "inf", -math.inf: "0"}.get(log2, "nan")
     value = log2 * math.log10(2)

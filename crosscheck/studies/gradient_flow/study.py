@@ -1,4 +1,4 @@
-"""The study: every network measured by both frameworks and compared, and what follows from the numbers."""
+"""The study: every network, measured by both frameworks and compared."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ from crosscheck.studies.gradient_flow.agreement import cross_check
 from crosscheck.studies.gradient_flow.implementations import run_in_jax
 from crosscheck.studies.gradient_flow.network import FlowNetwork, study_networks
 from crosscheck.studies.gradient_flow.rates import Fit, fit, predicted_factor, spectral_radius
-from crosscheck.studies.gradient_flow.training import TRAINED, train
+from crosscheck.studies.gradient_flow.training import TRAINED, Trainee, train
 
-CHECKED = 50  # about so many steps of a sequence have their singular values compared
+CHECKED = 50  # about the number of steps at which singular values are compared
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One network: binary logarithms as jax_lstm measured them, [T + 1] or [T] each, and whether torch_ref agrees.
+class Measurement:
+    """What was measured of one network.
 
-    mean_radius: ρ(diag(mean φ') W_hh), of an RNN alone.
+    Attributes:
+      network: the network.
+      logs: binary logarithms as jax_lstm measures them, `[T + 1]` or `[T]`.
+      verdict: whether torch_ref agrees.
+      mean_radius: ρ(diag(mean φ') W_hh); None for an LSTM.
     """
 
     network: FlowNetwork
@@ -39,34 +43,39 @@ class Measured:
 
     @property
     def name(self) -> str:
+        """The name of the network."""
         return self.network.name
 
     def relative(self, quantity: str) -> np.ndarray:
-        """log2 of a norm [T + 1] in units of ‖dL/dh_T‖."""
+        """Return log2 of a norm in units of ‖dL/dh_T‖, `[T + 1]`."""
         return self.logs[quantity] - self.logs["dh"][-1]
 
     @property
     def w_hh(self) -> np.ndarray:
+        """The recurrent weights."""
         return self.network.params["weight_hh_l0"]
 
     @cached_property
     def rate(self) -> Fit:
-        """Of ‖ds_T/ds_t‖."""
+        """The rate of ‖ds_T/ds_t‖."""
         return fit(self.logs["product_max"])
 
     @cached_property
     def norms(self) -> np.ndarray:
-        """‖J_t‖, [T]."""
+        """‖J_t‖, `[T]`."""
         return np.exp2(self.logs["step_max"])
 
     def log2_share(self, part: str = "along_c") -> np.ndarray:
-        """log2 of ‖a_t‖ / (‖a_t‖ + ‖b_t‖), [T + 1]: what of dL/dc_t came along c alone; or, of b_t, "through_h"."""
+        """Return log2 of the share of dL/dc_t that came along c only, or through h ("through_h"), `[T + 1]`.
+
+        This is ‖a_t‖ / (‖a_t‖ + ‖b_t‖), or the same for b_t.
+        """
         with np.errstate(invalid="ignore"):
             return self.logs[part] - np.logaddexp2(self.logs["along_c"], self.logs["through_h"])
 
     @property
     def radius(self) -> float:
-        """ρ(W_hh), of an RNN."""
+        """ρ(W_hh)."""
         return spectral_radius(self.w_hh)
 
     @property
@@ -77,41 +86,48 @@ class Measured:
 
 @dataclass(frozen=True)
 class TrainedPair:
-    """errors: mean squared, on held-out sequences, before and after."""
+    """A network before and after training, and its mean squared errors on held-out sequences."""
 
     name: str
-    before: Measured
-    after: Measured
+    before: Measurement
+    after: Measurement
     errors: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Study:
+    """All measurements, with the sizes of the study."""
+
     length: int
     hidden: int
     seed: int
     train_steps: int
-    networks: tuple[Measured, ...]
+    networks: tuple[Measurement, ...]
     trained: tuple[TrainedPair, ...]
 
     @property
-    def everything(self) -> list[Measured]:
+    def everything(self) -> list[Measurement]:
+        """All networks, the trained ones before and after training included."""
         return [*self.networks, *(m for pair in self.trained for m in (pair.before, pair.after))]
 
     @property
-    def rnns(self) -> list[Measured]:
+    def rnns(self) -> list[Measurement]:
+        """The RNNs."""
         return [m for m in self.networks if m.network.kind == "rnn"]
 
     @property
-    def lstms(self) -> list[Measured]:
+    def lstms(self) -> list[Measurement]:
+        """The LSTMs."""
         return [m for m in self.networks if m.network.kind == "lstm"]
 
     @property
     def outcome(self) -> Outcome:
+        """The gravest outcome."""
         return worst(m.verdict.outcome for m in self.everything)
 
     @property
     def ok(self) -> bool:
+        """Whether all agree."""
         return self.outcome is Outcome.AGREE
 
 
@@ -124,34 +140,38 @@ def run_study(
     begins: Callable[[str], None] = lambda name: None,
     ends: Callable[[str], None] = lambda name: None,
 ) -> Study:
-    """All of it; ``begins(name)`` before and ``ends(name)`` after each piece.
+    """Measure all networks.
 
-    With ``jobs`` over 1 in so many processes, the longest first.
+    Args:
+      length, hidden, seed: the sizes and the seed of the networks.
+      train_steps: steps of the short training; 0 leaves it out.
+      jobs: the number of processes.
+      begins, ends: called with the name of each piece of work.
     """
     every = max(1, length // CHECKED)
     networks = study_networks(length, hidden, seed)
     pieces: dict[str, Callable[[], Any]] = {}
     for network in sorted(networks, key=lambda network: network.kind):  # LSTMs take longest
         pieces[network.name] = partial(measure, network, every, seed)
-    for name, kind, bias in TRAINED if train_steps else ():
-        pieces[f"{name}, trained"] = partial(measure_trained, name, kind, bias, train_steps, seed)
-    found = {}
+    for trainee in TRAINED if train_steps else ():
+        pieces[f"{trainee.name}, trained"] = partial(measure_trained, trainee, train_steps, seed)
+    results = {}
     for name, result in run_all(pieces, jobs, begins):
-        found[name] = result
+        results[name] = result
         ends(name)
-    trained = tuple(found[f"{name}, trained"] for name, *_ in TRAINED) if train_steps else ()
-    return Study(length, hidden, seed, train_steps, tuple(found[network.name] for network in networks), trained)
+    trained = tuple(results[f"{trainee.name}, trained"] for trainee in TRAINED) if train_steps else ()
+    return Study(length, hidden, seed, train_steps, tuple(results[network.name] for network in networks), trained)
 
 
-def measure(network: FlowNetwork, every: int = 1, seed: int = 0) -> Measured:
-    """One network by both frameworks, singular values compared at every so many steps."""
+def measure(network: FlowNetwork, every: int = 1, seed: int = 0) -> Measurement:
+    """Measure one network by both frameworks. Singular values are compared at every ``every``-th step."""
     logs = run_in_jax(network)
     verdict = cross_check(network, logs, every, seed)
-    return Measured(network, logs, verdict, mean_radius(network))
+    return Measurement(network, logs, verdict, mean_radius(network))
 
 
 def mean_radius(network: FlowNetwork) -> float | None:
-    """ρ(diag(mean φ') W_hh) of an RNN on its input."""
+    """Return ρ(diag(mean φ') W_hh) of an RNN on its input; None for an LSTM."""
     if network.kind != "rnn":
         return None
     with jax_precision("float64"):
@@ -160,7 +180,8 @@ def mean_radius(network: FlowNetwork) -> float | None:
     return predicted_factor(network.params["weight_hh_l0"], h, network.nonlinearity)
 
 
-def measure_trained(name: str, kind: str, bias: float | str | None, steps: int, seed: int) -> TrainedPair:
-    trained = train(name, kind, bias, steps, seed)
+def measure_trained(trainee: Trainee, steps: int, seed: int) -> TrainedPair:
+    """Train one network, and measure it before and after."""
+    trained = train(trainee, steps, seed)
     before, after = (measure(network, 1, seed) for network in (trained.before, trained.after))
-    return TrainedPair(name, before, after, trained.errors)
+    return TrainedPair(trainee.name, before, after, trained.errors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ Constants = Callable[[float], float] | None
 
 
 class TorchTrainer:
-    """``step`` on named arrays. ``lstm`` replaces the LSTM, such as by torch.nn.LSTM; ``onednn`` picks its kernels."""
+    """Training steps on named arrays. ``lstm`` replaces the LSTM, such as by torch.nn.LSTM."""
 
-    def __init__(self, recipe: Recipe, dtype: str, lstm: type[torch.nn.Module] = torch_ref.LSTM, onednn: bool = True):
-        self.recipe, self.onednn = recipe, onednn
+    def __init__(self, recipe: Recipe, dtype: str, lstm: type[torch.nn.Module] = torch_ref.LSTM) -> None:
+        self.recipe = recipe
         self.dtype = getattr(torch, dtype)
         self.module = recipe.module(lstm).to(self.dtype)
         self.parameters = dict(self.module.named_parameters())
@@ -29,11 +29,15 @@ class TorchTrainer:
         self.constants = {name: value for name, value in group.items() if isinstance(value, float) or name == "betas"}
 
     def step(self, state: State, tokens: np.ndarray, weight: float = 1.0, off: Constants = None) -> State:
-        """The state after one step on a batch, with the loss and the gradient's norm that it had.
+        """Return the state after one step on a batch, with its loss and its gradient's norm.
 
-        ``weight`` multiplies the loss before it is differentiated; ``off`` moves each of the optimizer's constants.
+        Args:
+          state: the state before.
+          tokens: the batch.
+          weight: multiplies the loss before it is differentiated.
+          off: moves each of the optimizer's constants.
         """
-        with full_precision(), torch.backends.mkldnn.flags(enabled=self.onednn):
+        with full_precision():
             self._load(state)
             self._move_constants(off)
             self.optimizer.zero_grad()
@@ -43,32 +47,33 @@ class TorchTrainer:
             self.optimizer.step()
         return self._state(state) | {LOSS: loss.detach().numpy(), GRADIENT_NORM: norm.numpy()}
 
-    def validation(self, state: State) -> dict[str, np.ndarray]:
-        with full_precision(), torch.backends.mkldnn.flags(enabled=self.onednn), torch.no_grad():
+    def validation(self, state: State) -> State:
+        """Return the loss on held-out text."""
+        with full_precision(), torch.no_grad():
             self._load(state)
             return {VALIDATION: self._loss(self.recipe.held_out()).numpy()}
 
-    def _loss(self, tokens):
-        tokens = torch.from_numpy(tokens)
-        logits, _ = self.module(tokens[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    def _loss(self, tokens: np.ndarray) -> torch.Tensor:
+        codes = torch.from_numpy(tokens)
+        logits, _ = self.module(codes[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), codes[:, 1:].flatten())
 
-    def _load(self, state):
+    def _load(self, state: State) -> None:
         for name, parameter in self.parameters.items():
             parameter.data = torch.tensor(state[name], dtype=self.dtype)
             slots = {slot: torch.tensor(state[f"{slot} {name}"], dtype=self.dtype) for slot in self._slots}
             self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]))} | slots
-        if state["step"] == 0:  # torch makes its own beginning
+        if state["step"] == 0:  # torch initializes its own state
             self.optimizer.state.clear()
 
-    def _move_constants(self, off):
+    def _move_constants(self, off: Constants) -> None:
         for name, value in self.constants.items():
             if off is not None:
                 value = tuple(map(off, value)) if isinstance(value, tuple) else off(value)
             self.optimizer.param_groups[0][name] = value
 
-    def _state(self, before):
-        state = {"step": before["step"] + 1}  # where the optimizer counts for itself, its own number below
+    def _state(self, before: State) -> State:
+        state = {"step": before["step"] + 1}  # an optimizer that counts replaces it below
         state |= {name: parameter.detach().numpy().copy() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
             kept = self.optimizer.state[parameter]
@@ -78,5 +83,5 @@ class TorchTrainer:
         return state
 
     @property
-    def _slots(self):
+    def _slots(self) -> Mapping[str, str]:
         return self.recipe.algorithm.slots

@@ -1,16 +1,17 @@
-"""Both trainings and all that their limits are made of, side by side, one step at a time.
+"""Both trainings, and all runs that their limits are made of, one step at a time.
 
-What runs in lockstep: the truth, which is torch in float64; in each lane the port from the first weights on (lane "A"
-or "B") and, from the truth's own state at every step, one step of it ("A 1-step"); beside each of them the truth with
-every number of its state and its loss moved up or down at random at every step, three times; and in lane B, with the
-optimizer's constants moved too, torch's own float32 paths. Only norms are kept, two numbers a step for each quantity.
+The truth is torch in float64. In each dtype the port trains from the first weights on (the trajectory), and it makes
+one step from the truth's own state at every step (single steps). Beside each of them the truth runs three times, with
+every number of its state and its loss moved up or down at random at every step. In float32 the optimizer's constants
+move too, and torch's own float32 paths run. Only norms are kept: two numbers per step and quantity.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ from crosscheck.studies.training.state import (
     distance,
     first_state,
     nudged,
-    parameters,
     size,
 )
 
@@ -38,42 +38,50 @@ PROBE = {"float64": 2.0**-40, "float32": U32}  # far over float64's rounding, an
 _EXACT = replace(CRITERIA["float64"], chaos=PROBE["float64"])  # a probe that grew past 1e-3 measures no condition
 TRAJECTORIES = (_EXACT, CRITERIA["float32"])
 STREAMS = {"float64": 65, "float32": 66}  # of random numbers
-Port = Callable[[Recipe, str], JaxTrainer]
-
-
 TRAINING_STEP = Scope("step", "training step", in_order=True)
+Port: TypeAlias = Callable[[Recipe, str], JaxTrainer]
 
 
 def single_step(dtype: Precision) -> Check:
-    """Each step of a training by itself, from the truth's state."""
+    """Return the check of each step of a training by itself, from the truth's state."""
     return Check(dtype, Kind.TEACHER_FORCED, 1)
 
 
-class Series:
-    """[2 norms] a step, 16 bytes each."""
+class NormSeries:
+    """Two norms per step, in 16 bytes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._numbers = array("d")
 
     def append(self, norms: np.ndarray) -> None:
+        """Add the norms of a step, `[2]`."""
         self._numbers.extend(norms)
 
     def rows(self) -> np.ndarray:
-        """[2, steps]."""
+        """Return all norms, `[2, steps]`."""
         return np.array(self._numbers).reshape(-1, 2).T
 
 
 @dataclass
-class Records:
-    """Of one quantity in one lane, at every step. numbers: how many it has; responses are per relative rounding."""
+class ErrorSeries:
+    """The errors of one quantity in one precision check, at every step.
+
+    Attributes:
+      numbers: how many numbers the quantity has.
+      size: the norm of the truth.
+      error: the error of the port.
+      response: how far the truth moves per relative rounding.
+      own_error: the error of torch's own float32 paths.
+    """
 
     numbers: int
-    size: Series = field(default_factory=Series)
-    error: Series = field(default_factory=Series)
-    response: Series = field(default_factory=Series)
-    own_error: Series = field(default_factory=Series)
+    size: NormSeries = field(default_factory=NormSeries)
+    error: NormSeries = field(default_factory=NormSeries)
+    response: NormSeries = field(default_factory=NormSeries)
+    own_error: NormSeries = field(default_factory=NormSeries)
 
     def conditioning(self) -> Conditioning:
+        """Return what the limits are made of."""
         sizes, response = self.size.rows(), self.response.rows()
         condition, own = (
             np.divide(a, sizes, out=np.zeros_like(sizes), where=sizes > 0) for a in (response, self.own_error.rows())
@@ -83,56 +91,74 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What one step showed: losses by side, and in float32 how far the two frameworks' parameters are apart."""
+class Losses:
+    """A loss in torch, which is the truth, and in JAX by dtype."""
+
+    torch: float
+    jax: dict[Precision, float]
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """The losses at one step.
+
+    Attributes:
+      step: the step, counted from 1.
+      loss: on the batch.
+      validation: on held-out text; None if it was not taken.
+      difference: the largest relative difference of the float32 parameters of the two frameworks.
+    """
 
     step: int
-    losses: dict[str, float]
-    validation: dict[str, float]
-    apart: float | None
+    loss: Losses
+    validation: Losses | None
+    difference: float | None
 
 
 class Lockstep:
-    """Runs a recipe; ``records`` by (check, quantity) and ``moments`` grow with each step that `advance` gives out."""
+    """A recipe in both frameworks. ``errors`` and ``steps`` grow with each step that `advance` yields.
 
-    def __init__(self, recipe: Recipe, criteria: tuple[Criterion, ...] = TRAJECTORIES, port: Port = JaxTrainer):
+    Attributes:
+      recipe: the recipe.
+      criteria: the precision checks.
+      errors: by check and quantity.
+      steps: the losses.
+    """
+
+    def __init__(self, recipe: Recipe, criteria: tuple[Criterion, ...] = TRAJECTORIES, port: Port = JaxTrainer) -> None:
         self.recipe, self.criteria = recipe, criteria
         self.truth = TorchTrainer(recipe, "float64")
-        self.records: dict[tuple[Check, str], Records] = {}
-        self.moments: list[Moment] = []
-        self.quantities = recipe.algorithm.quantities(recipe.weights())
+        self.errors: dict[tuple[Check, str], ErrorSeries] = {}
+        self.steps: list[StepLosses] = []
+        # what is compared, in the order of the report
+        self.quantities = (LOSS, VALIDATION, GRADIENT_NORM, *recipe.parameters, *recipe.slots)
         self._runs = [_CheckRuns(self, criterion, port) for criterion in criteria]
 
-    def advance(self) -> Iterator[Moment]:
+    def advance(self) -> Iterator[StepLosses]:
+        """Train, and yield the losses of each step."""
         recipe = self.recipe
         now = first_state(recipe.weights(), recipe.algorithm)
         for step in range(recipe.steps):
             tokens, before = recipe.tokens(step), now
             now = self.truth.step(before, tokens)
             evaluated = self.truth.validation(now) if recipe.evaluates(step) else {}
-            losses, validation = {"torch": float(now[LOSS])}, {name: float(a) for name, a in evaluated.items()}
-            validation = {"torch": validation[VALIDATION]} if validation else {}
             for run in self._runs:
                 run.advance(before, now | evaluated, tokens, bool(evaluated))
-                losses |= {run.label: float(run.port[LOSS])}
-                validation |= {run.label: float(run.port[VALIDATION])} if evaluated else {}
-            apart = next((run.apart() for run in self._runs if run.paths), None)
-            self.moments.append(Moment(step, losses, validation, apart))
-            yield self.moments[-1]
+            validation = self._losses(evaluated, VALIDATION) if evaluated else None
+            difference = next((run.difference() for run in self._runs if run.paths), None)
+            self.steps.append(StepLosses(step + 1, self._losses(now, LOSS), validation, difference))
+            yield self.steps[-1]
 
-    def compared(self, state: State) -> Iterator[tuple[str, np.ndarray]]:
-        """The truth's quantities in the order in which they are reported; parameters before what is kept of them."""
-        for name in (LOSS, VALIDATION, GRADIENT_NORM, *parameters(state), *self.quantities):
-            if name in state:
-                yield name, state[name]
+    def _losses(self, truth: State, name: str) -> Losses:
+        return Losses(float(truth[name]), {run.criterion.dtype: float(run.port[name]) for run in self._runs})
 
 
 class _CheckRuns:
-    """What runs beside the truth in one criterion."""
+    """All runs beside the truth in one dtype."""
 
-    def __init__(self, whole: Lockstep, criterion: Criterion, port: Port):
+    def __init__(self, whole: Lockstep, criterion: Criterion, port: Port) -> None:
         recipe = whole.recipe
-        self.whole, self.criterion, self.label = whole, criterion, f"jax {criterion.dtype}"
+        self.whole, self.criterion = whole, criterion
         self.trainer = port(recipe, criterion.dtype)
         self.paths: list[TorchTrainer] = []
         if criterion.dtype == "float32":
@@ -140,46 +166,47 @@ class _CheckRuns:
         start = first_state(recipe.weights(), recipe.algorithm)
         self.port, self.own = start, [start for _ in self.paths]
         self.moved = [start for _ in range(DRAWS)]
+        self.probe = PROBE[criterion.dtype]
         self.rng = np.random.default_rng([recipe.seed, 3, STREAMS[criterion.dtype]])
 
     def advance(self, before: State, now: State, tokens: np.ndarray, evaluate: bool) -> None:
-        """One step of everything, free and from the truth's state ``before``; ``now`` is the truth after it."""
+        """Make one step of all trajectories, and one from the truth's state ``before``, after which it is ``now``."""
         truth = self.whole.truth
-        self.port = self._stepped(self.trainer, self.port, tokens, evaluate)
-        self.own = [self._stepped(p, state, tokens, evaluate) for p, state in zip(self.paths, self.own, strict=True)]
-        self.moved = [self._stepped(truth, self._nudged(s), tokens, evaluate, *self._moves()) for s in self.moved]
+        self.port = self._step(self.trainer, self.port, tokens, evaluate)
+        self.own = [self._step(p, state, tokens, evaluate) for p, state in zip(self.paths, self.own, strict=True)]
+        self.moved = [self._step(truth, self._nudged(s), tokens, evaluate, *self._moves()) for s in self.moved]
         self._record(self.criterion.check, now, self.port, self.own, self.moved)
-        single = self._stepped(self.trainer, before, tokens, evaluate)
-        own = [self._stepped(path, before, tokens, evaluate) for path in self.paths]
-        moved = [self._stepped(truth, self._nudged(before), tokens, evaluate, *self._moves()) for _ in range(DRAWS)]
+        single = self._step(self.trainer, before, tokens, evaluate)
+        own = [self._step(path, before, tokens, evaluate) for path in self.paths]
+        moved = [self._step(truth, self._nudged(before), tokens, evaluate, *self._moves()) for _ in range(DRAWS)]
         self._record(single_step(self.criterion.dtype), now, single, own, moved)
 
-    def apart(self) -> float:
-        """How far the two frameworks' float32 parameters are from one another, relative, at worst."""
+    def difference(self) -> float:
+        """Return the largest relative difference of the two frameworks' float32 parameters."""
         ours, theirs = self.port, self.own[0]
-        return float(np.max([distance(ours[n], theirs[n])[0] / size(theirs[n])[0] for n in parameters(ours)]))
+        names = self.whole.recipe.parameters
+        return float(np.max([distance(ours[n], theirs[n])[0] / size(theirs[n])[0] for n in names]))
 
-    def _moves(self):
-        """Of the loss; and in float32, which rounds them, of the optimizer's constants: in float64 both sides have
-        the same."""
+    def _moves(self) -> tuple[float, Callable[[float], float] | None]:
+        """Return the factor of the loss, and what moves the optimizer's constants. Only float32 rounds these."""
         return self._off(1.0), self._off if self.criterion.dtype == "float32" else None
 
-    def _stepped(self, trainer, state, tokens, evaluate, *moves) -> State:
+    def _step(self, trainer: Any, state: State, tokens: np.ndarray, evaluate: bool, *moves: Any) -> State:
         new = trainer.step(state, tokens, *moves)
         return new | trainer.validation(new) if evaluate else new
 
-    def _nudged(self, state):
-        return nudged(state, self.rng, PROBE[self.criterion.dtype])
+    def _nudged(self, state: State) -> State:
+        return nudged(state, self.rng, self.probe)
 
-    def _off(self, value):
-        return value * (1 + PROBE[self.criterion.dtype] * self.rng.choice((-1.0, 1.0)))
+    def _off(self, value: float) -> float:
+        return value * (1 + self.probe * self.rng.choice((-1.0, 1.0)))
 
-    def _record(self, check, truth, port, own, moved) -> None:
-        for name, value in self.whole.compared(truth):
-            kept = self.whole.records.setdefault((check, name), Records(max(value.size, 1)))
-            kept.size.append(size(value))
-            kept.error.append(distance(port[name], value))
-            kept.response.append(
-                np.max([distance(m[name], value) for m in moved], axis=0) / PROBE[self.criterion.dtype]
-            )
-            kept.own_error.append(np.max([np.zeros(2), *(distance(o[name], value) for o in own)], axis=0))
+    def _record(self, check: Check, truth: State, port: State, own: Sequence[State], moved: Sequence[State]) -> None:
+        for name in self.whole.quantities:
+            if name in truth:
+                value = truth[name]
+                series = self.whole.errors.setdefault((check, name), ErrorSeries(max(value.size, 1)))
+                series.size.append(size(value))
+                series.error.append(distance(port[name], value))
+                series.response.append(np.max([distance(m[name], value) for m in moved], axis=0) / self.probe)
+                series.own_error.append(np.max([np.zeros(2), *(distance(o[name], value) for o in own)], axis=0))

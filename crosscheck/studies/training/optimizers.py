@@ -1,7 +1,7 @@
-"""The optimizers as both libraries have them, with options under which they are the same algorithm.
+"""The optimizers of both libraries, with options under which they are the same algorithm.
 
-What differs between the two by default or in form is stated with each. Everything that is not stated, learning rates
-included, means the same on both sides.
+Each states what differs between the two by default or in form. Everything else, learning rates included, means the same
+in both.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ CLIP_EPS = 1e-6  # torch's, beside the norm
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One algorithm, twice.
+    """One algorithm in both libraries.
 
-    torch: (parameters, learning rate) -> torch.optim optimizer. optax: learning rate -> GradientTransformation. slots:
-    torch's name of each piece of state that is kept a parameter -> optax's. counter: optax's name of the number of
-    steps, where it keeps one. differs: how the two differ by convention, and what is done about it.
+    Attributes:
+      name: the name here.
+      learning_rate: the learning rate by default.
+      torch: makes the torch.optim optimizer from parameters and learning rate.
+      optax: makes the gradient transformation from the learning rate.
+      slots: torch's name of each array that is kept per parameter, to optax's name.
+      counter: optax's name of the number of steps; None if it keeps none.
+      differs: how the two differ by convention, and what is done about it.
     """
 
     name: str
@@ -41,7 +46,7 @@ class Optimizer:
     differs: tuple[str, ...] = ()
 
     def quantities(self, parameters: Iterable[str]) -> list[str]:
-        """The names of all state that is compared: "exp_avg fc.bias"; "step" for the number of steps."""
+        """Return the names of the state that is compared: "exp_avg fc.bias", and "step" for the number of steps."""
         return [f"{slot} {name}" for slot in self.slots for name in parameters] + ["step"] * bool(self.counter)
 
 
@@ -108,12 +113,12 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 CLIP_DIFFERS = (
     "clipping: torch scales by max_norm / (norm + 1e-6), at most 1; optax.clip_by_global_norm has no 1e-6: "
-    "torch's form is used on both sides"
+    "torch's form is used in both"
 )
 
 
 def clip_as_torch(max_norm: float) -> optax.GradientTransformation:
-    """torch.nn.utils.clip_grad_norm_ as a gradient transformation: g · min(1, max_norm / (‖g‖ + 1e-6))."""
+    """Return torch.nn.utils.clip_grad_norm_ as a gradient transformation: g · min(1, max_norm / (‖g‖ + 1e-6))."""
 
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         scale = jnp.minimum(1.0, max_norm / (optax.tree.norm(gradients) + CLIP_EPS))

@@ -1,35 +1,43 @@
-"""A training in both frameworks as a page: both loss curves, errors against their limits, and what was compared."""
+"""A training in both frameworks as a page: loss curves, and errors against their limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from matplotlib.figure import Figure as Drawing
 
 from crosscheck.core.finding import SEVERITY, Finding, Outcome, worst
 from crosscheck.core.verdict_text import MEANING, finding_text
-from crosscheck.report.page import Cell, Figure, Page, Section, Table, Words
-from crosscheck.report.sections import curves, drawn_fold, findings_fold, gravity, outcome_cell
+from crosscheck.report.page import Figure, Page, Section, Words
+from crosscheck.report.sections import curves, drawn_fold, findings_fold, gravity
 from crosscheck.report.svg import ACCENT, INK, RULE, drawing, inline_svg, open_frame
+from crosscheck.report.table import Table, outcome_cell
 from crosscheck.studies.training.judgement import departure
-from crosscheck.studies.training.lockstep import Moment
+from crosscheck.studies.training.lockstep import StepLosses
+from crosscheck.studies.training.report import by_name, closing_line, conventions, loss_table, quantity_table
 from crosscheck.studies.training.result import TrainingResult
-from crosscheck.studies.training.tables import closing_line, conventions, loss_rows, quantity_rows
+from crosscheck.studies.training.state import VALIDATION
 
+_Style: TypeAlias = tuple[dict[str, Any], dict[str, Any]]  # of a line and of its marks
+_TORCH: _Style = ({"color": RULE, "lw": 4}, {"marker": "o", "ms": 7, "mfc": "none"})
+_JAX: dict[str, _Style] = {
+    "float64": ({"color": ACCENT, "lw": 1.1, "ls": "-"}, {"marker": "+", "ms": 6}),
+    "float32": ({"color": ACCENT, "lw": 1.1, "ls": "--"}, {"marker": "x", "ms": 6}),
+}
 DRAWN = 4  # quantities: loss, gradient norm, and those nearest to their limits
 
 
 def training_page(results: Sequence[TrainingResult], environment: Mapping[str, Any], command: str) -> Page:
-    """results: one a dtype, of the same run."""
+    """Return the page. There is one result per dtype, all of the same run."""
     outcome = worst(result.outcome for result in results)
     recipe = results[0].recipe
     sections: list[Section] = [
         _verdicts(results),
-        Figure("Both losses", loss_curves(results[0].moments), "Cross-entropy a character, in nats."),
-        _as_table("Losses", *loss_rows(results)),
-        _as_table("Nearest to their limits", *quantity_rows(results)),
+        Figure("Both losses", loss_curves(results[0].steps), "Cross-entropy per character, in nats."),
+        loss_table(results, "Losses"),
+        quantity_table(results, "Nearest to their limits"),
         Words("Optax and torch.optim", "\n".join(conventions(recipe))),
     ]
     sections += _curves(results)
@@ -45,7 +53,7 @@ def training_page(results: Sequence[TrainingResult], environment: Mapping[str, A
     )
 
 
-def _verdicts(results):
+def _verdicts(results: Sequence[TrainingResult]) -> Table:
     rows = tuple((r.dtype, outcome_cell(r.outcome), _worst_text(r.findings)) for r in results)
     return Table("Verdicts", ("dtype", "verdict", "gravest, or nearest to its limit"), rows)
 
@@ -54,56 +62,45 @@ def _worst_text(findings: Sequence[Finding]) -> str:
     return finding_text(max(findings, key=lambda f: (SEVERITY.index(f.final), f.ratio)))
 
 
-def _as_table(title, columns, rows):
-    cells = tuple(tuple(Cell(text) for text in row) for row in rows)
-    return Table(title, tuple(columns), cells)
-
-
 def _curves(results: Sequence[TrainingResult]) -> list[Section]:
-    """Loss, gradient norm and the gravest others, in every lane; the gravest of all stands open."""
-    judged = [f for result in results for f in result.findings if f.quantity != "validation loss"]
-    reported = [f for result in results for f in result.trajectory if f.quantity != "validation loss"]
+    """Return loss, gradient norm and the gravest others, in every check. The gravest of all is open."""
+    judged = [f for result in results for f in result.findings if f.quantity != VALIDATION]
+    reported = [f for result in results for f in result.trajectory if f.quantity != VALIDATION]
     by_gravity = list(dict.fromkeys(f.quantity for f in sorted(judged, key=gravity, reverse=True)))
     first = list(dict.fromkeys(f.quantity for f in judged))[:2]
     names = [*first, *(name for name in by_gravity if name not in first)][:DRAWN]
     notes = {}
     for check in {f.check for f in reported}:
-        leaves = departure([f for f in reported if f.check == check])
-        if leaves is not None:
-            notes[check] = f"Reported, not judged: beyond its limits from step {leaves[0]} on ({leaves[1]})."
+        place = departure([f for f in reported if f.check == check])
+        if place is not None:
+            notes[check] = f"Reported, not judged: over its limits from step {place.step} on ({place.quantity})."
     folds: list[Section] = []
     for name in names:
-        own = [f for f in judged if f.quantity == name]
-        shown = curves([*own, *(f for f in reported if f.quantity == name)], notes)
-        folds.append(replace(drawn_fold(f"{name}, error against step", shown, own), open=name == by_gravity[0]))
+        mine = [f for f in judged if f.quantity == name]
+        shown = curves([*mine, *(f for f in reported if f.quantity == name)], notes)
+        folds.append(replace(drawn_fold(f"{name}, error against step", shown, mine), open=name == by_gravity[0]))
     return folds
 
 
 @drawing()
-def loss_curves(moments: Sequence[Moment]) -> str:
-    """Both frameworks' losses against the step, and the held-out ones as marks; inline SVG.
+def loss_curves(steps: Sequence[StepLosses]) -> str:
+    """Return both frameworks' losses against the step, and the held-out losses as marks, as inline SVG.
 
-    The curves of the two lie on one another where they agree: torch's is wide and pale, JAX's narrow and dashed.
+    The curves of the two hide one another if they agree. Therefore torch's is wide and pale, and JAX's narrow.
     """
     figure = Drawing(figsize=(4.6, 3.1))
     axes = figure.add_axes((0.12, 0.14, 0.85, 0.7))
-    evaluated = [m for m in moments if m.validation]
-    for side in moments[0].losses:
-        torch = side == "torch"
-        style: dict[str, Any] = {"color": RULE, "lw": 4}
-        marks: dict[str, Any] = {"marker": "o", "ms": 7, "mfc": "none"}
-        if not torch:
-            wide = "64" in side
-            style = {"color": ACCENT, "lw": 1.1, "ls": "-" if wide else "--"}
-            marks = {"marker": "+" if wide else "x", "ms": 6}
-        axes.plot([m.step + 1 for m in moments], [m.losses[side] for m in moments], label=side, **style)
-        steps, losses = [m.step + 1 for m in evaluated], [m.validation[side] for m in evaluated]
-        axes.plot(steps, losses, ls="none", color=INK, label=f"{side}, held out", **marks)
+    names = list(by_name(steps[0].loss))
+    styles = [_TORCH, *(_JAX[dtype] for dtype in steps[0].loss.jax)]
+    for name, (line, mark) in zip(names, styles, strict=True):
+        axes.plot([s.step for s in steps], [by_name(s.loss)[name] for s in steps], label=name, **line)
+        held_out = {s.step: by_name(s.validation)[name] for s in steps if s.validation is not None}
+        label = f"{name}, held out"
+        axes.plot(list(held_out), list(held_out.values()), ls="none", color=INK, label=label, **mark)
     axes.set_xlabel("training step", labelpad=2)
     axes.set_ylabel("loss")
     axes.grid(axis="y", color=RULE, lw=0.6)
     narrow: dict[str, Any] = {"fontsize": 8, "handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 0.9}
-    figure.legend(loc="upper left", ncols=len(moments[0].losses), frameon=False, borderpad=0, **narrow)
+    figure.legend(loc="upper left", ncols=len(names), frameon=False, borderpad=0, **narrow)
     open_frame(axes)
-    names = " and ".join(moments[0].losses)
-    return inline_svg(figure, f"Training and held-out loss of {names} against the training step")
+    return inline_svg(figure, f"Training and held-out loss of {' and '.join(names)} against the training step")

@@ -1,4 +1,4 @@
-"""The state of a training as named arrays, the same names on both sides, and how far two of them are apart."""
+"""The state of a training as named arrays, with the same names in both frameworks."""
 
 from __future__ import annotations
 
@@ -14,35 +14,30 @@ LOSS, GRADIENT_NORM, VALIDATION = "loss", "gradient norm", "validation loss"
 
 
 def first_state(weights: Mapping[str, np.ndarray], optimizer: Optimizer) -> State:
-    """Before the first step: the weights, and zeros for what the optimizer keeps."""
+    """Return the state before the first step: the weights, and zeros for what the optimizer keeps."""
     slots = {f"{slot} {name}": np.zeros_like(value) for slot in optimizer.slots for name, value in weights.items()}
     return {**weights, **slots, "step": np.zeros(())}
 
 
 def carried(state: State) -> State:
-    """What the next step starts from: all but the numbers that the last one reported."""
+    """Return what the next step starts from: all but the numbers that the last step reported."""
     return {name: value for name, value in state.items() if name not in (LOSS, GRADIENT_NORM, VALIDATION)}
 
 
-def parameters(state: State) -> list[str]:
-    """The names of the parameters in a state; a slot's has a blank in it."""
-    return [name for name in state if "." in name and " " not in name]
-
-
 def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[2 norms]: of a − b, in float64."""
+    """Return the norms of a − b in float64, `[2]`."""
     return size(np.asarray(a, np.float64) - np.asarray(b, np.float64))
 
 
 def size(a: np.ndarray) -> np.ndarray:
-    """[2 norms]."""
+    """Return both norms, `[2]`."""
     return row_norms(np.asarray(a, np.float64).reshape(1, -1))[:, 0]
 
 
-def nudged(state: State, rng: np.random.Generator, by: float) -> State:
-    """Every number off by a factor 1 ± ``by``, but the number of steps."""
+def nudged(state: State, rng: np.random.Generator, factor: float) -> State:
+    """Return the state with every number times 1 ± ``factor``, but for the number of steps."""
 
-    def off(a):
-        return a * (1 + by * (2.0 * rng.integers(0, 2, a.shape, dtype=np.int8) - 1))
+    def nudge(a: np.ndarray) -> np.ndarray:
+        return a * (1 + factor * (2.0 * rng.integers(0, 2, a.shape, dtype=np.int8) - 1))
 
-    return {name: a if name == "step" else off(a) for name, a in carried(state).items()}
+    return {name: a if name == "step" else nudge(a) for name, a in carried(state).items()}

@@ -111,8 +111,8 @@ def test_lists_reach_the_suite(monkeypatch):
     need("torch")
     seen = []
 
-    def see(cases, jobs, sides, **_):
-        seen.append(([case.name for case in cases], sides))
+    def see(cases, jobs, implementations, **_):
+        seen.append(([case.name for case in cases], implementations))
         raise CouldNotRun("that was all")
 
     monkeypatch.setattr("crosscheck.commands.suite.run_suite", see)

@@ -22,9 +22,9 @@ from crosscheck.studies.gradient_flow import plot as flow_plot
 from crosscheck.studies.gradient_flow import study as study_module
 from crosscheck.studies.gradient_flow import training
 from crosscheck.studies.gradient_flow.agreement import cross_check
-from crosscheck.studies.gradient_flow.sentences import sentences
+from crosscheck.studies.gradient_flow.sentences import study_sentences
 from crosscheck.studies.gradient_flow.study import run_study
-from crosscheck.studies.gradient_flow.tables import tables
+from crosscheck.studies.gradient_flow.tables import study_tables
 from tests.support.legends import count_outside
 
 SMALL = ("--length", "20", "--hidden", "4", "--seed", "3", "--train-steps", "2", "--jobs", "1")
@@ -48,7 +48,14 @@ def done(tmp_path_factory):
         patch.setattr(command, "run_study", keep)
         patch.setattr(training, "LAG", 20)
         patch.setattr(training, "HIDDEN", 4)
-        patch.setattr(study_module, "TRAINED", (("RNN tanh", "rnn", None), ("LSTM, forget bias 1", "lstm", 1.0)))
+        patch.setattr(
+            study_module,
+            "TRAINED",
+            (
+                training.Trainee("RNN tanh", "RNN tanh", "rnn"),
+                training.Trainee("LSTM, forget bias 1", "bias 1", "lstm", 1.0),
+            ),
+        )
         files = {"--json": folder / "x.json", "--plot": folder / "x.png", "--report": folder / "page"}
         result = run(*SMALL, *(str(word) for pair in files.items() for word in pair))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -60,11 +67,11 @@ def test_it_agrees_and_prints_every_table_and_sentence(done):
     assert done.result.exit_code == 0, done.result.stdout
     assert done.result.stdout.rstrip().endswith(" in float64: agree")
     shown = " ".join(done.result.stdout.split())
-    for table in tables(done.study):
+    for table in study_tables(done.study):
         assert table.title in shown
         for row in table.rows:
             assert " ".join(" ".join(row).split()) in shown
-    for line in sentences(done.study):
+    for line in study_sentences(done.study):
         assert line in done.result.stdout.splitlines()
 
 
@@ -90,7 +97,7 @@ def test_the_json_holds_the_figures(done):
     assert shown["log2_at_step_0"]["dh"] == first.logs["dh"][0]
     assert shown["step_norm"]["max"] == first.norms.max()
     assert {f["quantity"] for f in shown["findings"]} == set(first.logs)
-    assert content["sentences"] == sentences(done.study)
+    assert content["sentences"] == study_sentences(done.study)
     assert content["training"][1]["after"]["name"] == "LSTM, forget bias 1, after"
 
 
@@ -149,7 +156,7 @@ def test_the_adding_problem_is_what_it_says():
 
 
 def test_a_disagreement_exits_1_and_is_named(done, monkeypatch):
-    """The same study with one number of the JAX side wrong by a millionth."""
+    """The same study with one number of JAX wrong by a millionth."""
     first = done.study.networks[0]
     logs = first.logs | {"product_max": first.logs["product_max"] + np.where(np.arange(21) == 7, 1e-6, 0.0)}
     wrong = replace(first, logs=logs, verdict=cross_check(first.network, logs, 1))

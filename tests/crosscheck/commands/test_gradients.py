@@ -36,13 +36,13 @@ def test_the_default_names_what_is_vacuous_and_what_decides_it(tmp_path):
     assert result.exit_code == 0, result.stdout
     assert result.stdout.rstrip().endswith(": agree")
     assert "below the smallest normal float32 at" in result.stdout
-    for side in ("jax_lstm", "torch.nn.LSTM"):
-        assert f"{side}, grad x, float32 check: " in result.stdout
+    for name in ("jax_lstm", "torch.nn.LSTM"):
+        assert f"{name}, grad x, float32 check: " in result.stdout
         for quantity in ("y", Gradient("x")):
-            assert f"\n{side}, {quantity}\n" in "\n" + result.stdout
+            assert f"\n{name}, {quantity}\n" in "\n" + result.stdout
     content = json.loads(file.read_text())
     assert [case["implementation"] for case in content["cases"]] == ["jax_lstm", "torch.nn.LSTM"]
-    steps = [f for f in content["cases"][0]["findings"] if (f["quantity"], f["scope"]) == (Gradient("x"), "t")]
+    steps = [f for f in content["cases"][0]["findings"] if (f["quantity"], f["scope"]) == ("grad x", "t")]
     assert {f["check"] for f in steps} == {"float64", "float32", "float32 loss-scaled"}
     assert content["cases"][0]["reproduce"] == "crosscheck gradients --length 400 --hidden 16 --loss last --seed 0"
 
@@ -57,8 +57,8 @@ def test_chrono_bias_keeps_gradients_alive():
 def test_chunks_are_judged_beside_the_rest(monkeypatch):
     result = run("--length", "60", "--hidden", "5", "--loss", "all", "--checkpoint-every", "7")
     assert result.exit_code == 0, result.stdout
-    for side in ("jax_lstm", "jax_lstm checkpoint_every=7", "torch.nn.LSTM"):
-        assert f"\n{side}, grad x\n" in "\n" + result.stdout
+    for name in ("jax_lstm", "jax_lstm checkpoint_every=7", "torch.nn.LSTM"):
+        assert f"\n{name}, grad x\n" in "\n" + result.stdout
     seen = []
     original = jax_lstm_stack.recur_in_chunks
     monkeypatch.setattr(jax_lstm_stack, "recur_in_chunks", lambda every, *a: seen.append(every) or original(every, *a))
@@ -101,7 +101,7 @@ def test_a_wrong_choice_lists_the_choices():
     assert result.stderr.endswith("'some' is not one of 'last', 'all'.\n")
 
 
-def test_a_wrong_side_exits_1(monkeypatch):
+def test_a_wrong_implementation_exits_1(monkeypatch):
     wrong = suite.Implementation("jax_lstm", port(cell(f=lambda z: sigmoid(1.001 * z))))
     monkeypatch.setitem(suite.STANDARD, "jax_lstm", wrong)
     monkeypatch.setattr("crosscheck.commands.gradients.STANDARD", suite.STANDARD)
@@ -120,17 +120,16 @@ def test_a_stretch_shows_its_worst_step():
     errors = np.full(100, 1e-16)
     errors[37] = 9e-15
     table = curve_table([finding(errors, np.full(100, 1e-14), np.zeros(100, int), np.ones(100))], Gradient("x"))
-    cells = list(table.columns[2].cells)
-    assert cells[3] == "9.0e-15 / 1.0e-14"
-    assert list(table.columns[0].cells)[3] == "30 to 39"
+    assert table.rows[3][2] == "9.0e-15 / 1.0e-14"
+    assert table.rows[3][0] == "30 to 39"
     wrong = curve_table([finding(errors, errors / 2, 3 * (errors > 1e-15), np.ones(100))], Gradient("x"))
-    assert list(wrong.columns[2].cells)[3].endswith("disagree")
+    assert wrong.rows[3][2].endswith("disagree")
 
 
 def test_survival_is_told_by_its_rate():
     sizes = 0.5 ** np.arange(299, -1, -1.0)
     text = survival_text(finding(sizes * 0, sizes * 0, np.zeros(300, int), sizes))
-    assert "a factor 0.5 a step going back" in text
+    assert "a factor 0.5 per step going back" in text
     assert "below the smallest normal float32 at 173 of 300 steps" in text
     sizes[:10] = 0
     assert "zero even in float64 before step 10" in survival_text(finding(sizes, sizes, np.zeros(300, int), sizes))

@@ -140,7 +140,7 @@ except ModuleNotFoundError as error:
 
 def test_every_package_that_is_imported_is_known():
     known = {*PACKAGES, *sys.stdlib_module_names, "benchmarks", "crosscheck", "jax_lstm", "torch_ref", "pytest"}
-    optional = {"haiku", "equinox", "keras", "onnx", "onnxruntime"}  # a side that is missing is left out
+    optional = {"haiku", "equinox", "keras", "onnx", "onnxruntime"}  # an implementation that is missing is left out
     for file in [*(ROOT / "crosscheck").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

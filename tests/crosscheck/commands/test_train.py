@@ -49,8 +49,8 @@ def test_agreement_with_json_and_page(text, tmp_path):
     assert len(losses["torch"]) == len(losses["jax float64"]) == 3
     assert losses["torch"] == pytest.approx(losses["jax float64"], rel=1e-13)
     assert losses["torch"][0] != losses["torch"][1]
-    assert len(content["training"]["float32"]["parameters apart"]) == 3
-    assert list(content["training"]["float64"]["validation loss"]["torch"]) == ["1", "2", "3"]
+    assert len(content["training"]["float32"]["parameter_difference"]) == 3
+    assert list(content["training"]["float64"]["validation_loss"]["torch"]) == ["1", "2", "3"]
     page = (folder / "index.html").read_text(encoding="utf-8")
     for words in ("Both losses", "float64 1-step", "held out", "eps: outside the root", "training step"):
         assert words in page

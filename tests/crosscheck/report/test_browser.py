@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from crosscheck.report.page import write_page
-from crosscheck.report.suite_page import suite_page
+from crosscheck.report.suite_page import cases_page
 from tests.support import report_samples as samples
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -59,7 +59,7 @@ parent.document.documentElement.dataset.measured = JSON.stringify({
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    content = suite_page(samples.results(), samples.ENVIRONMENT, "crosscheck --case " + "a-very-long-name" * 12)
+    content = cases_page(samples.results(), samples.ENVIRONMENT, "crosscheck --case " + "a-very-long-name" * 12)
     return write_page(content, tmp_path_factory.mktemp("report"))
 
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from benchmarks import shapes, work
 from benchmarks.cli import app as benchmark_app
-from crosscheck.commands import cli, faults
+from crosscheck.commands import cli
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
 from crosscheck.core.judge import LINEARITY, LOSS_SCALED
 from crosscheck.core.norms import NORMS
@@ -32,12 +32,12 @@ from crosscheck.libraries.implementation import Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.lstm.gates import GATE, ROW
 from crosscheck.lstm.teacher_forcing import SIZES
-from crosscheck.report.content import as_dict
+from crosscheck.report import case_report, score_report
 from crosscheck.report.json import SCHEMA_VERSION, Command, read_json, write_json
-from crosscheck.studies import notebook
 from crosscheck.studies.checkpoint import networks
 from crosscheck.studies.gradient_flow import study, training
 from crosscheck.studies.gradient_flow.network import study_networks
+from crosscheck.studies.notebook import examination
 from crosscheck.studies.training.lockstep import TRAINING_STEP, single_step
 from crosscheck.studies.training.optimizers import OPTIMIZERS
 from crosscheck.suite import mutants
@@ -68,7 +68,7 @@ OPTIONAL = {"keras", "dm-haiku", "equinox", "onnxruntime", "float64", "float32"}
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """Runs a command at its smallest setting, once, and returns its file and what is in it."""
+    """Run a command at its smallest setting, once, and return its file and content."""
     folder, found = tmp_path_factory.mktemp("json"), {}
     torch.save({"a": torch.nn.LSTM(3, 4).state_dict(), "b": torch.nn.GRU(3, 4).state_dict()}, folder / "model.pt")
     (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog, " * 40)
@@ -90,14 +90,14 @@ def output(tmp_path_factory):
 
 
 def _make_small(patch):
-    """One small case, one wrong side, four faults and a short training."""
+    """One small case, one wrong implementation, four faults and a short training."""
     patch.setitem(CASES, "small", CASE)
     patch.setattr("crosscheck.commands.matrix.matrix_cases", lambda: {"small": CASE})
     patch.setitem(OTHER_LIBRARIES, "wrong", Implementation("wrong", wrong_ports.STANDARD["gate order"].runner))
     plain = RecurrentCase("plain", "", 3, 6, 4, 5, num_layers=2)
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     broken = {"empty-zip": mutants.MUTANTS["empty-zip"]}
-    for module in ("crosscheck.suite.mutation_score", "crosscheck.commands.faults"):
+    for module in ("crosscheck.suite.mutation_score", "crosscheck.report.score_report"):
         patch.setattr(f"{module}.fixed_cases", lambda quick: (plain,))
         patch.setattr(f"{module}.FAULTS", few)
         patch.setattr(f"{module}.MUTANTS", broken)
@@ -105,12 +105,12 @@ def _make_small(patch):
     patch.setattr(score, "RANDOM", {True: 1, False: 1})
     patch.setattr(training, "LAG", 20)
     patch.setattr(training, "HIDDEN", 4)
-    patch.setattr(study, "TRAINED", (("RNN tanh", "rnn", None),))
+    patch.setattr(study, "TRAINED", (training.Trainee("RNN tanh", "RNN tanh", "rnn"),))
     patch.setattr(study, "study_networks", lambda *sizes: study_networks(*sizes)[::4])  # an RNN and an LSTM
 
 
 def why_not(content) -> str:
-    """Why the schema refuses it; "" if it does not."""
+    """Return why the schema refuses the content; "" if it does not."""
     error = best_match(ALLOWED.iter_errors(content))
     return "" if error is None else f"{error.json_path}: {error.message}"
 
@@ -143,9 +143,9 @@ def test_the_committed_results_are_as_documented(file):
 
 @pytest.fixture(scope="module")
 def bad_score():
-    """What `crosscheck faults` writes if a fault survives and a right side is not accepted."""
+    """Return what `crosscheck faults` writes if a fault survives and a right implementation is not accepted."""
     found = task_result(ALARM, SURVIVOR)
-    return {"schema_version": 1, "command": "faults"} | faults.as_dict(score.Score([found]), True, 1.0)
+    return {"schema_version": 1, "command": "faults"} | score_report.to_json(score.Score([found]), True, 1.0)
 
 
 @pytest.mark.parametrize("command", RUNS)
@@ -165,7 +165,7 @@ def test_these_outputs_have_every_key_of_the_schema(output, bad_score):
 
 
 def assert_closed(content, command):
-    """Whatever key of ``content`` is dropped, or replaced, or added, the schema refuses it."""
+    """Assert that the schema refuses the content if any key is dropped, replaced or added."""
     content = _shortened(copy.deepcopy(content))
     assert why_not(content) == ""
     tried = 0
@@ -189,7 +189,7 @@ def assert_closed(content, command):
 
 
 def _shortened(value: Any) -> Any:
-    """The last object of each list, and two of what is no object."""
+    """Keep the last object of each list, and two items that are no objects."""
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -198,7 +198,7 @@ def _shortened(value: Any) -> Any:
 
 
 def _objects(value, schema, seen=None):
-    """Every object in ``value`` with the schema for it, one of each kind."""
+    """Yield every object in ``value`` with its schema, one of each kind."""
     seen = set() if seen is None else seen
     if "$ref" in schema:
         schema = DEFINITIONS[schema["$ref"].rpartition("/")[2]]
@@ -241,7 +241,7 @@ def test_every_key_and_word_has_a_description_and_every_object_is_closed():
 
 
 def words(name, key=None):
-    """The words that the schema allows for a definition, or for one of its keys."""
+    """Return the words that the schema allows for a definition, or for one of its keys."""
     found = DEFINITIONS[name] if key is None else DEFINITIONS[name]["properties"][key]
     return [choice["const"] for choice in found["oneOf"]] if "oneOf" in found else found["enum"]
 
@@ -262,10 +262,10 @@ def test_words_are_the_codes():
     assert words("bench_row", "feature") == list(work.FEATURES)
     assert words("precision") == list(work.PRECISIONS)
     assert words("training_options", "optimizer") == list(OPTIMIZERS)
-    assert DEFINITIONS["notebook_class"]["properties"]["unused"]["items"]["enum"] == list(notebook.LAYERS)
+    assert DEFINITIONS["notebook_class"]["properties"]["unused"]["items"]["enum"] == list(examination.LAYERS)
     torchs = {f"{kind}{end}" for kind in networks._GATES.values() for end in ("", "Cell")}
     assert set(words("checkpoint_skipped", "kind")) == torchs | {"optimizer state", "unknown"}
-    assert {side.package for side in OTHER_LIBRARIES.values()} <= DEFINITIONS["environment"]["properties"].keys()
+    assert {other.package for other in OTHER_LIBRARIES.values()} <= DEFINITIONS["environment"]["properties"].keys()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
@@ -274,7 +274,7 @@ def test_a_number_that_is_not_finite_is_a_string(number, tmp_path, output):
     finding = Finding("y", FLOAT64, Outcome.DISAGREE, None, None, reason=Reason.NOT_FINITE, **at)
     result = CaseResult("a", "b", Outcome.AGREE, Verdict((finding,)), 0.1234567, "crosscheck --case a")
     settings = output("notebook")[1]["environment"]
-    write_json(tmp_path / "out.json", "suite", as_dict([[result]], settings))
+    write_json(tmp_path / "out.json", "suite", case_report.to_json([[result]], settings))
     content = read_json(tmp_path / "out.json", "suite")
     assert why_not(content) == ""
     (shown,) = content["cases"][0]["findings"]

@@ -1,4 +1,4 @@
-"""No legend lies over curves, nor is it cut off: in the drawings of pages and in every figure that a command writes."""
+"""No legend hides curves or is cut off, in drawings on pages and in every figure that a command writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from tests.support.requirements import need
 
 need("torch")
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from crosscheck.report import plots
 from crosscheck.report.svg import drawing
 from crosscheck.studies.gradient_flow import plot as flow_plot
 from crosscheck.studies.training import page as training_page
+from crosscheck.studies.training.lockstep import Losses, StepLosses
 from examples.run import Run
 from tests.support import report_samples as samples
 from tests.support.legends import count_outside
@@ -62,11 +62,11 @@ def test_of_a_curve_with_every_outcome(drawn):
     assert drawn == [1, 0]
 
 
-@pytest.mark.parametrize("sides", [("torch", "jax float64"), ("torch", "jax float64", "jax float32")])
-def test_of_the_losses(drawn, sides):
-    losses = lambda n: dict.fromkeys(sides, 5.0 - 0.1 * n)
-    moments = [SimpleNamespace(step=n, losses=losses(n), validation=losses(n) if n % 3 else None) for n in range(30)]
-    training_page.loss_curves(moments)
+@pytest.mark.parametrize("dtypes", [("float64",), ("float64", "float32")])
+def test_of_the_losses(drawn, dtypes):
+    losses = lambda n: Losses(5.0 - 0.1 * n, dict.fromkeys(dtypes, 5.0 - 0.1 * n))
+    steps = [StepLosses(n + 1, losses(n), losses(n) if n % 3 else None, None) for n in range(30)]
+    training_page.loss_curves(steps)
     assert drawn == [1]
 
 

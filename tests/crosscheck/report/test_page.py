@@ -1,4 +1,4 @@
-"""The page: what stands on it, that nothing on it points outside or can be smuggled in, and how it is written."""
+"""The page: its content, nothing that points outside or injects HTML, and how it is written."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from crosscheck.core.finding import FLOAT32, Outcome, Settlement
 from crosscheck.core.slices import WHOLE
 from crosscheck.core.verdict import Verdict
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.report.page import Cell, Fold, Page, Table, Words, render, write_page
-from crosscheck.report.suite_page import suite_page
+from crosscheck.report.page import Fold, Page, Words, render, write_page
+from crosscheck.report.suite_page import cases_page
+from crosscheck.report.table import Cell, Table
 from crosscheck.suite import runs as suite
 from tests import ROOT
 from tests.support import report_samples as samples
@@ -82,7 +83,7 @@ class Reader(HTMLParser):
 
 
 def page_of(results):
-    return suite_page(results, samples.ENVIRONMENT, "crosscheck --case fine")
+    return cases_page(results, samples.ENVIRONMENT, "crosscheck --case fine")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_a_case_is_told_in_full_and_the_worst_quantity_stands_open(read):
 
 
 def scaled(finding, factor):
-    """With errors so many times as large, in the slices too."""
+    """Return the findings with errors ``by`` times as large, in the slices too."""
     rows = replace(finding.rows, error=finding.rows.error * factor)
     return replace(finding, error=finding.error * factor, rows=rows)
 
@@ -173,7 +174,7 @@ def test_of_what_agrees_the_quantity_nearest_to_its_limit_stands_open(quantity, 
 
 @pytest.mark.parametrize("factors", [(10.0, 1.0), (1.0, 10.0)])
 def test_of_what_disagrees_the_quantity_farthest_over_its_limit_stands_open(factors):
-    """Of all that failed; a control that fades, and a side that agrees, have a smaller claim."""
+    """Of all that failed; a control that fades, and an implementation that agrees, come after."""
     late = samples.results()[1]
     cases = []
     for name, factor in zip(("first", "second"), factors, strict=True):
@@ -204,7 +205,7 @@ def test_what_cannot_fail_is_not_the_worst():
 
 
 def test_what_another_lane_settled_is_not_the_worst():
-    """Nor does a quantity without slices, which has no drawing, keep the others closed."""
+    """A quantity without slices, which has no drawing, does not keep the others closed."""
     ours = samples.results()[0][0]
     whole = replace(ours.verdict.findings[0], quantity="loss", scope=WHOLE, rows=None, error=0.99, limit=1.0)
     vacuous = [
@@ -262,7 +263,7 @@ def test_names_cannot_smuggle_anything_in():
     findings = samples.gates("float64", names=[name, f"grad {name} and a tail that is cut out of the middle"])
     steps = [replace(f, quantity=name, note=name) for f in samples.steps("float64")]
     drawn = samples.result(name, findings + steps, cause=name)
-    page = suite_page([[drawn, replace(drawn, implementation=name)]], {name: name}, name)
+    page = cases_page([[drawn, replace(drawn, implementation=name)]], {name: name}, name)
     read = Reader(render(replace(page, title=name)))
     assert not {tag for tag, _ in read.tags} & {"script", "alert"}
     assert read.text.count("alert('$x$')") > 10

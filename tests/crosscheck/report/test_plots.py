@@ -1,4 +1,4 @@
-"""The drawings: no peak is dropped, what was not compared is not drawn, shades follow errors, names stay names."""
+"""The drawings: no peak is dropped, uncompared steps are not drawn, shades follow errors, names stay unchanged."""
 
 from __future__ import annotations
 

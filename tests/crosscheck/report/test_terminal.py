@@ -1,4 +1,4 @@
-"""Tables fold by column, prose wraps at words, and what is redirected is neither."""
+"""Tables fold by column, and prose wraps at words. Redirected output does neither."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from crosscheck.report.terminal import ENDLESS, new_table, output, say, show
+from crosscheck.report.table import Table
+from crosscheck.report.terminal import ENDLESS, output, say, show
 from tests import ROOT
 from tests.support.requirements import need
 
@@ -23,12 +24,9 @@ ROWS = [
 ]
 
 
-def printed(width: int, columns=COLUMNS, rows=ROWS, **options) -> list[str]:
+def printed(width: int, columns=COLUMNS, rows=ROWS, title="", keys=1) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    table = new_table(columns, numeric=["time"])
-    for row in rows:
-        table.add_row(*row)
-    show(console, table, **options)
+    show(console, Table(title, columns, tuple(rows), numeric=("time",), keys=keys))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 

@@ -40,7 +40,7 @@ def ours(params, x, rows, **options):
 
 
 def plain(params, x, rows):
-    """What everyone writes: all of the cell in the body of a scan, and JAX alone to differentiate it."""
+    """The usual program: the whole cell in the body of a scan, differentiated by JAX."""
     w_ih, w_hh, bias = (params[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih"))
 
     def step(state, x_t):
@@ -87,7 +87,7 @@ def network(**sizes):
 
 
 def numbers(collective):
-    """How many numbers one collective gives."""
+    """Return how many numbers one collective gives."""
     shapes = re.findall(r"\w+\[([\d,]*)\]", collective.shape)
     return sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
 
@@ -95,7 +95,7 @@ def numbers(collective):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
 def test_no_collective_in_a_loop(name, way):
-    """And after the loops, the gradients of the weights are what is summed, and nothing as long as the sequence."""
+    """After the loops only gradients of weights are summed, and nothing as long as the sequence."""
     sizes, options = CASES[name]
     params = network(**sizes)
     found = crosscheck.find_collectives(WAYS[way](lambda *a: ours(*a, **options), params))

@@ -1,4 +1,4 @@
-"""The study: both frameworks agree, a wrong number in any quantity is seen, and what is said follows from numbers."""
+"""The study: both frameworks agree, a wrong number in any quantity is seen, and sentences follow from numbers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pytest
 
 from crosscheck.core.finding import Outcome
 from crosscheck.core.verdict import Verdict
-from crosscheck.studies.gradient_flow import implementations as sides
+from crosscheck.studies.gradient_flow import implementations
 from crosscheck.studies.gradient_flow.agreement import cross_check, flow_problem
 from crosscheck.studies.gradient_flow.implementations import run_in_torch
 from crosscheck.studies.gradient_flow.network import study_networks
 from crosscheck.studies.gradient_flow.rates import decimal, fit, predicted_factor
-from crosscheck.studies.gradient_flow.sentences import sentences
-from crosscheck.studies.gradient_flow.study import Measured, Study, measure
+from crosscheck.studies.gradient_flow.sentences import study_sentences
+from crosscheck.studies.gradient_flow.study import Measurement, Study, measure
 
 T, H = 24, 4
 QUANTITIES = ("dh", "dc", "along_c", "through_h", "step_max", "step_min", "product_max", "product_min")
@@ -34,7 +34,7 @@ def networks():
 
 
 def truth(name):
-    """torch_ref's own figures, at every step, in the layout of the JAX side's."""
+    """torch_ref's own figures, at every step, in the layout of run_in_jax."""
     network = networks()[name]
     logs = run_in_torch(network, flow_problem(network))
     return network, {n: np.append(a, 0.0) if n.startswith("product") else a for n, a in logs.items()}
@@ -58,7 +58,7 @@ def test_a_wrong_number_is_seen_in_every_quantity(quantity):
     assert verdict.outcome is Outcome.DISAGREE
     assert {f.quantity for f in verdict.findings if not f.ok} == {quantity}
     (steps,) = (f for f in verdict.findings if not f.ok and f.scope.name == "t")
-    assert steps.first_step == 11 + (quantity in sides.STEP)
+    assert steps.first_step == 11 + (quantity in implementations.STEP)
 
 
 def test_a_zero_that_is_none_is_seen_and_so_is_a_nan():
@@ -77,12 +77,12 @@ def test_a_zero_that_is_none_is_seen_and_so_is_a_nan():
 
 
 def test_a_wrong_cell_is_seen(monkeypatch):
-    """A derivative of tanh that is off by a millionth, in the JAX side alone."""
+    """A derivative of tanh that is off by a millionth, only in JAX."""
     module = sys.modules["jax_lstm._src.gradient_flow"]
     cell = module.NONLINEARITIES["tanh"]
     wrong = cell._replace(slopes=lambda gates, c_prev, c: (1 - (1 + 1e-6) * gates[0] ** 2,))
     monkeypatch.setattr(module, "NONLINEARITIES", {**module.NONLINEARITIES, "tanh": wrong})
-    monkeypatch.setattr(sides, "_jitted", sides._jitted.__wrapped__)
+    monkeypatch.setattr(implementations, "_jitted", implementations._jitted.__wrapped__)
     verdict = measure(networks()["RNN tanh"]).verdict
     assert verdict.outcome is Outcome.DISAGREE
     assert {f.quantity for f in verdict.findings if not f.ok} >= {"dh", "step_max", "product_max"}
@@ -146,14 +146,14 @@ def test_decimals_go_beyond_what_a_float_holds(log2, text):
 
 
 def fake(name, rate, norms, **logs):
-    """A network of which only the numbers that sentences speak of are given: log2 of norms, linear in time."""
+    """Return a network with only the numbers that sentences need: log2 of norms, linear in time."""
     network = networks()[name]
     line = np.log2(rate) * np.arange(T, -1, -1.0)
     none = np.full(T + 1, -np.inf)
     given = {"dh": line, "dc": line, "along_c": none, "through_h": line, "product_max": line, "product_min": line}
     given |= {"step_max": np.log2(norms) * np.ones(T), "step_min": np.zeros(T)} | logs
     verdict = Verdict((), ())
-    return Measured(network, given, verdict, 0.5 if network.kind == "rnn" else None)
+    return Measurement(network, given, verdict, 0.5 if network.kind == "rnn" else None)
 
 
 def test_sentences_follow_from_the_numbers():
@@ -164,21 +164,21 @@ def test_sentences_follow_from_the_numbers():
         fake("RNN relu, 2.5 W_hh", 1.25, 2.0),
     )
     lstms = (fake("LSTM, forget bias 0", 0.5, 1.0), fake("LSTM, forget bias chrono", 0.99, 1.0, along_c=flat))
-    said = sentences(Study(T, H, 0, 0, (*rnns, *lstms), ()))
-    assert "changes by 0.5000 a step; ρ(diag(mean φ') W_hh) = 0.5000 is 0.00% off" in said[0]
+    said = study_sentences(Study(T, H, 0, 0, (*rnns, *lstms), ()))
+    assert "changes by 0.5000 per step; ρ(diag(mean φ') W_hh) = 0.5000 is 0.00% off" in said[0]
     assert "above 1 at 24 of 24 steps" in said[1]
     assert "norms below 1 are sufficient for vanishing, not necessary" in said[1]
     assert f"every ‖J_t‖ is below 1, which bounds the product by {decimal(T * np.log2(0.8))}" in said[2]
     assert "explodes at a factor of 1.2500" in said[3]
     assert "not necessary" not in said[2] + said[3]
     assert said[4].endswith("all but 0 of it through h")
-    assert said[5].endswith("56% of it along c alone")
+    assert said[5].endswith("56% of it along c only")
     assert "in LSTM, forget bias chrono" in said[6]
 
 
 @pytest.mark.isa
 def test_the_chrono_lstm_and_the_rnn_are_as_far_apart_as_the_issue_says():
-    """T = 1,000, H = 64: the adjoint alone, which takes no product of Jacobians."""
+    """T = 1,000, H = 64: only the adjoint, which needs no product of Jacobians."""
     networks = {n.name: n for n in study_networks(1_000, 64, 0)}
     import jax_lstm
 

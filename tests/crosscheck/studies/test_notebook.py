@@ -1,4 +1,4 @@
-"""The notebook's class, examined as a black box: both departures, one alone, and another one that nothing explains."""
+"""The notebook's class as a black box: both departures, only one of them, and one that nothing explains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import torch_ref
 from crosscheck.commands import cli
 from crosscheck.commands import notebook as command
-from crosscheck.studies.notebook import FEATURES, HIDDEN, examine_notebook, notebook_classes
+from crosscheck.studies.notebook.examination import FEATURES, HIDDEN, examine_notebook, notebook_classes
 
 BOTH_FOUND = "both departures of the published class found, and none in the corrected one"
 

@@ -1,4 +1,4 @@
-"""Training parity: the same algorithm agrees at every step, another one does not, and doubts are told apart."""
+"""Training in both frameworks: the same algorithm agrees at every step, and another one does not."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_clip_as_torch_is_torchs():
 
 
 class Drifting(JaxTrainer):
-    """Right but for the second moment's first number, late."""
+    """A port with one wrong number of the second moment in a late step."""
 
     def step(self, state, tokens):
         new = super().step(state, tokens)
@@ -208,22 +208,22 @@ def test_the_rounding_of_a_constant_is_no_mistake(rate, hidden, monkeypatch):
     of = Recipe(CORPUS, "adam", 5, rate, batch=3, length=7, embedding_size=4, hidden_size=hidden)
     (moving,) = trained(of, FLOAT32)
     assert moving.outcome is Outcome.AGREE, str(moving.verdict)
-    assert moving.leaves is None
+    assert moving.departs is None
     monkeypatch.setattr(TorchTrainer, "_move_constants", lambda self, off: None)
     (fixed,) = trained(of, FLOAT32)
-    assert fixed.leaves is not None
-    assert fixed.leaves[0] <= 3
+    assert fixed.departs is not None
+    assert fixed.departs[0] <= 3
 
 
 @pytest.mark.isa
 def test_most_of_adams_distance_in_float32_is_its_bias_correction(monkeypatch):
-    """What the documentation says of it."""
+    """As docs/training.md says."""
     of = Recipe(CORPUS, "adam", 20, batch=8, length=32, embedding_size=16, hidden_size=32)
     (stock,) = trained(of, FLOAT32)
     monkeypatch.setitem(OPTIMIZERS, "adam", dataclasses.replace(OPTIMIZERS["adam"], optax=exact_adam))
     (exact,) = trained(of, FLOAT32)
     assert stock.outcome is exact.outcome is Outcome.AGREE
-    assert exact.moments[-1].apart < stock.moments[-1].apart / 4
+    assert exact.steps[-1].difference < stock.steps[-1].difference / 4
 
 
 class Wearing(JaxTrainer):
@@ -239,8 +239,8 @@ def test_what_adds_up_over_float32_steps_is_reported():
     of = Recipe(CORPUS, "sgd", 60, 0.5, batch=3, length=7, embedding_size=4, hidden_size=8)
     (result,) = trained(of, FLOAT32, port=Wearing)
     assert result.outcome is Outcome.AGREE
-    assert result.leaves is not None
-    assert result.leaves[0] > 1
+    assert result.departs is not None
+    assert result.departs[0] > 1
     assert any("adds up" in note for note in result.notes)
 
 
@@ -251,23 +251,23 @@ def test_a_diverging_truth_is_said_to_be_one():
 
 
 class Half(JaxTrainer):
-    """Keeps its parameters in bfloat16."""
+    """A port that keeps its parameters in bfloat16."""
 
     def step(self, state, tokens):
         new = super().step(state, tokens)
         return {n: np.asarray(jnp.asarray(a).astype(jnp.bfloat16).astype(a.dtype)) for n, a in new.items()}
 
 
-def test_lost_precision_disagrees_in_float32_and_parts():
+def test_lost_precision_disagrees_in_float32_and_diverges():
     (result,) = trained(recipe("sgd", steps=5), FLOAT32, port=Half)
     assert result.outcome is Outcome.DISAGREE
-    assert result.parts == 1
-    assert "part by more than 1e-3 at step 1" in result.notes[0]
+    assert result.diverges == 1
+    assert "differ by more than 1e-3 from step 1 on" in result.notes[0]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_torch_from_named_arrays_is_torch_training(name):
-    """Bit for bit what a plain loop over torch.optim gives."""
+    """All bits are those of a plain loop over torch.optim."""
     of = recipe(name, clip=0.2)
     state, trainer = first_state(of.weights(), of.algorithm), TorchTrainer(of, "float64")
     module = torch_ref.SequenceModel(CORPUS.vocabulary, 4, 8, CORPUS.vocabulary).double()
@@ -288,7 +288,7 @@ def test_torch_from_named_arrays_is_torch_training(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_jax_from_named_arrays_is_optax_training(name):
-    """What a plain jitted loop that keeps optax's own state gives, to the last bits that fusing may change."""
+    """Numbers are those of a plain jitted loop over optax, up to rounding that fusing may change."""
     of = recipe(name)
     state, trainer = first_state(of.weights(), of.algorithm), JaxTrainer(of, "float64")
     model = linen.SequenceModel(CORPUS.vocabulary, 4, 8, CORPUS.vocabulary)
@@ -318,7 +318,7 @@ def test_jax_from_named_arrays_is_optax_training(name):
 def test_the_same_recipe_gives_the_same_numbers():
     first, second = (trained(recipe("adam"), BOTH) for _ in range(2))
     assert [r.findings for r in first] == [r.findings for r in second]
-    assert first[0].moments == second[0].moments
+    assert first[0].steps == second[0].steps
 
 
 def test_a_single_stretch_decides_from_any_state_alone():
@@ -361,7 +361,7 @@ KEPT_APART = [
 
 @pytest.mark.parametrize(("name", "make"), KEPT_APART)
 def test_what_optax_alone_keeps_is_carried_and_so_seen(name, make, monkeypatch):
-    """It has no counterpart in torch's state; from the truth's state it starts anew, but in the trajectory it lives."""
+    """It has no counterpart in torch's state. It starts anew from the truth's state, and lives on in the trajectory."""
     monkeypatch.setitem(OPTIMIZERS, name, dataclasses.replace(OPTIMIZERS[name], optax=make))
     (result,) = trained(recipe(name))
     assert result.outcome is Outcome.DISAGREE
@@ -369,7 +369,7 @@ def test_what_optax_alone_keeps_is_carried_and_so_seen(name, make, monkeypatch):
 
 
 class Lost(JaxTrainer):
-    """NaN in one number from the third step on; with ``free`` in the trajectory alone."""
+    """NaN in one number from the third step on; with ``free`` only in the trajectory."""
 
     calls, free = 0, False
 
@@ -394,4 +394,4 @@ def test_a_port_that_loses_a_number_where_the_truth_has_one_disagrees(port, chec
         assert "training step that differs: 3" in str(result.verdict)
     assert result.undecided is None
     if checks is FLOAT32:
-        assert result.parts == 3
+        assert result.diverges == 3

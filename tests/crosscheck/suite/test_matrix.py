@@ -63,7 +63,7 @@ def test_the_matrix(run, tmp_path):
         "absent: not installed: small, both: there is no module 'absent'; pip install it",
         "wrong is not as expected in 2 of 2 cases: small, both",
         "no-such-package not installed",
-        "2 cases, 5 sides, 7 verdicts; jax_lstm: agree",
+        "2 cases, 5 implementations, 7 verdicts; jax_lstm: agree",
     ):
         assert words in result.stdout
     content = json.loads(file.read_text())
@@ -110,7 +110,7 @@ def test_against_judges_ours_and_the_named_sides(run, tmp_path):
     result = run("--case", "small", "--against", "wrong", "--json", str(file))
     assert result.exit_code == 1
     assert "reproduce: crosscheck --case small --against wrong" in result.stdout
-    assert "small, side wrong: disagree" in result.stdout
+    assert "small, wrong: disagree" in result.stdout
 
 
 def test_against_names_what_a_library_has_not_and_stops_where_it_is_not_there(run):

@@ -146,19 +146,19 @@ def test_the_score_fails_where_anything_does():
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(score, "fixed_cases", lambda quick: (PLAIN,))
-    monkeypatch.setattr("crosscheck.commands.faults.fixed_cases", lambda quick: (PLAIN,))
+    monkeypatch.setattr("crosscheck.report.score_report.fixed_cases", lambda quick: (PLAIN,))
     monkeypatch.setattr(score, "RANDOM", {True: 1, False: 1})
     few = {name: FAULTS[name] for name in ("gate-order-igfo", "clip-high", "dW_hh-one-NaN", "float32-leak")}
     for module in (score, score.faulty, mutants):
         if hasattr(module, "FAULTS"):
             monkeypatch.setattr(module, "FAULTS", few)
-    monkeypatch.setattr("crosscheck.commands.faults.FAULTS", few)
+    monkeypatch.setattr("crosscheck.report.score_report.FAULTS", few)
     return lambda *arguments: CliRunner().invoke(cli.app, ["faults", "--jobs", "1", *arguments])
 
 
 def test_the_command(small, tmp_path, monkeypatch):
     monkeypatch.setattr(score, "MUTANTS", {"empty-zip": MUTANTS["empty-zip"]})
-    monkeypatch.setattr("crosscheck.commands.faults.MUTANTS", {"empty-zip": MUTANTS["empty-zip"]})
+    monkeypatch.setattr("crosscheck.report.score_report.MUTANTS", {"empty-zip": MUTANTS["empty-zip"]})
     file = tmp_path / "out.json"
     result = small("--json", str(file))
     assert result.exit_code == 0, result.stdout

@@ -23,7 +23,7 @@ from crosscheck.core.norms import norm
 from crosscheck.core.problem import Gradient, Problem
 from crosscheck.libraries import STANDARD
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.report.content import as_dict
+from crosscheck.report.case_report import to_json
 from crosscheck.suite.measured_case import measure_case, truth_of
 from crosscheck.suite.runs import run_suite
 from tests.support import xla_flags
@@ -57,7 +57,7 @@ def test_standard_case(name, standard):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_long_standard_case(name):
-    assert_agreement(name, as_dict([found.judged for found in run_suite([CASES[name]])], {})["cases"])
+    assert_agreement(name, to_json([found.judged for found in run_suite([CASES[name]])], {})["cases"])
 
 
 def assert_agreement(name, results):

@@ -1,9 +1,9 @@
-"""What the teaching notebook's LSTM class really computes, found out from its behaviour.
+"""The examination of the teaching notebook's LSTM class as a black box.
 
 The class has four linear layers over [x, h], named f, i, c_ and o, and returns hidden_states [B, T, H] and the last
-(h, c). Two questions are put to it as a black box. Which layer feeds which gate? All 4^4 assignments are run, and
-gradients must be zero for exactly those layers that the found one leaves out. What are the collected hidden
-states? The class itself, run on the first t steps, says what h_t and c_t are. How it is written is never looked at.
+(h, c). There are two questions. Which layer feeds which gate? All 4^4 assignments are run, and gradients must be zero
+for exactly those layers that the answer leaves out. What are the collected hidden states? The class itself, run on the
+first t steps, gives h_t and c_t. Its code is never read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Generic, TypeVar
 
 import jax
 import numpy as np
@@ -23,127 +24,144 @@ from crosscheck.core.jax_runner import jax_precision
 from crosscheck.core.torch_runner import full_precision
 
 LAYERS = ("f", "i", "c_", "o")
-GATE = {"f": "forget gate", "i": "input gate", "c_": "candidate", "o": "output gate"}
 EQUATIONS = LAYERS  # each gate by its own layer
+PUBLISHED = ("f",) * len(LAYERS)  # what the published class is known to do
 BATCH, STEPS, FEATURES, HIDDEN = 2, 10, 300, 256  # the notebook's
 SMALL = 1e-12  # in float64, the figure that the project states; a wrong explanation errs by 1e-2 and more
-OUTLIERS = 1e3
+DISTINCT = 1e3  # times the error of the best explanation: the least error of the next best
+
+Answer = TypeVar("Answer", str, tuple[str, ...])
 
 
 @dataclass(frozen=True)
-class Explained:
-    """The best explanation of some behaviour, the next best and that of the equations, with relative errors."""
+class Explanation(Generic[Answer]):
+    """The best answer to a question about a class, the next best, and the equations' answer, with relative errors."""
 
-    found: str
+    answer: Answer
     error: float
-    runner_up: str
+    runner_up: Answer
     runner_up_error: float
-    equations: str
+    equations: Answer
     equations_error: float
 
     @property
     def decided(self) -> bool:
-        return self.error <= SMALL and self.runner_up_error >= OUTLIERS * max(self.error, np.finfo(float).eps)
+        """Whether the best answer fits, and no other one nearly does."""
+        return self.error <= SMALL and self.runner_up_error >= DISTINCT * max(self.error, np.finfo(float).eps)
 
     @property
     def departs(self) -> bool:
-        return self.decided and self.found != self.equations
+        """Whether the answer is certain, and is not that of the equations."""
+        return self.decided and self.answer != self.equations
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What one class does. ``unused``: the layers whose weight and bias get a gradient that is zero everywhere."""
+    """What one class does.
 
-    gates: Explained
-    collected: Explained
+    Attributes:
+      gates: the layers that feed the gates f, i, c_ and o.
+      collected: what the collected hidden states are, "h_t" or "c_t".
+      unused: the layers whose weight and bias have a gradient that is zero everywhere.
+    """
+
+    gates: Explanation[tuple[str, ...]]
+    collected: Explanation[str]
     unused: tuple[str, ...]
 
     @property
     def gradients_agree(self) -> bool:
-        return set(self.unused) == set(LAYERS) - set(self.gates.found.split())
+        """Whether exactly those layers have no gradient that feed no gate."""
+        return set(self.unused) == set(LAYERS) - set(self.gates.answer)
 
     @property
     def explained(self) -> bool:
+        """Whether both questions are decided and gradients confirm the first answer."""
         return self.gates.decided and self.collected.decided and self.gradients_agree
 
     @property
-    def departures(self) -> tuple[str, ...]:
-        """In words; only what is certain."""
-        words = []
-        if self.gates.departs and self.gradients_agree:
-            words.append(_gates_in_words(self.gates.found.split(), self.unused))
-        if self.collected.departs:
-            words.append("the collected hidden states are the cell states c_t, not h_t")
-        return tuple(words)
+    def gates_depart(self) -> bool:
+        """Whether the gates depart from the equations for certain."""
+        return self.gates.departs and self.gradients_agree
+
+    @property
+    def departs(self) -> bool:
+        """Whether the class departs from the equations for certain."""
+        return self.gates_depart or self.collected.departs
 
 
 @dataclass(frozen=True)
 class Agreement:
     """The corrected class beside another LSTM on ``lstm_state_dict()``: the largest relative error of y, h_n, c_n."""
 
-    other: str
+    implementation: str
     error: float
 
     @property
     def ok(self) -> bool:
+        """Whether both agree."""
         return self.error <= SMALL
 
 
 @dataclass(frozen=True)
 class NotebookResult:
+    """The published class, the corrected class, and the agreements of the corrected class with other LSTMs."""
+
     published: Behaviour
     corrected: Behaviour
     agreements: tuple[Agreement, ...]
 
     @property
     def ok(self) -> bool:
-        """Both departures of the published class found, none of the corrected one, which agrees with the others."""
+        """Whether only the published class has both departures, and the corrected one agrees with the others."""
         return (
             all(one.explained for one in (self.published, self.corrected))
-            and self.published.gates.found.split() == ["f"] * 4
+            and self.published.gates.answer == PUBLISHED
             and self.published.collected.departs
-            and not self.corrected.departures
+            and not self.corrected.departs
             and all(agreement.ok for agreement in self.agreements)
         )
 
 
 def examine_notebook(published: nn.Module, corrected: nn.Module) -> NotebookResult:
-    """Both classes, at the notebook's sizes, on the same random weights, inputs and states.
+    """Return what both classes do at the notebook's sizes, on the same random weights, inputs and states.
 
-    The modules are given fresh weights in float64: pass new ones.
+    The modules get fresh weights in float64: pass new ones.
     """
     with full_precision():
         for module in (published, corrected):
             _randomise(module)
         inputs = _inputs()
-        found = behaviour(published, inputs), behaviour(corrected, inputs)
-        return NotebookResult(*found, _agreements(corrected, inputs))
+        first, second = (behaviour_of(module, inputs) for module in (published, corrected))
+        return NotebookResult(first, second, _agreements(corrected, inputs))
 
 
 def notebook_classes() -> tuple[nn.Module, nn.Module]:
-    """The class as it was published, and as its equations say."""
+    """Return the class as it was published, and as its equations say."""
     return torch_ref.NotebookLSTM(FEATURES, HIDDEN), torch_ref.NotebookLSTM(FEATURES, HIDDEN, as_published=False)
 
 
-def behaviour(module: nn.Module, inputs: Sequence[Tensor]) -> Behaviour:
-    """Runs ``module(x, h, c)``, on float64, as a black box."""
+def behaviour_of(module: nn.Module, inputs: Sequence[Tensor]) -> Behaviour:
+    """Return what ``module(x, h, c)`` does in float64, as a black box."""
     outputs, last = module(*inputs)
-    gates = _who_feeds_whom(module, inputs, last)
+    gates = _layers_of_gates(module, inputs, last)
     return Behaviour(gates, _what_is_collected(module, inputs, outputs), _unused(module, inputs))
 
 
-def _who_feeds_whom(module: nn.Module, inputs: Sequence[Tensor], last: Sequence[Tensor]) -> Explained:
-    """Over the assignments of layers to the gates f, i, c_, o, in this order."""
+def _layers_of_gates(
+    module: nn.Module, inputs: Sequence[Tensor], last: Sequence[Tensor]
+) -> Explanation[tuple[str, ...]]:
+    """Return the layers that feed the gates f, i, c_, o, in this order."""
     assignments = list(product(range(4), repeat=4))
     with torch.no_grad():
         h, c = _all_assignments(module, inputs, torch.tensor(assignments))
         errors = torch.maximum(_errors(h, last[0]), _errors(c, last[1]))
-    names = [" ".join(LAYERS[n] for n in assignment) for assignment in assignments]
-    return _best(dict(zip(names, errors.tolist(), strict=True)), " ".join(EQUATIONS))
+    names = [tuple(LAYERS[n] for n in assignment) for assignment in assignments]
+    return _best(dict(zip(names, errors.tolist(), strict=True)), EQUATIONS)
 
 
 def _all_assignments(module: nn.Module, inputs: Sequence[Tensor], assignments: Tensor) -> tuple[Tensor, Tensor]:
-    """The equations' last h and c, [n, B, H], for n assignments [n, 4] at once."""
+    """Return the equations' last h and c, `[n, B, H]`, for n assignments `[n, 4]` at once."""
     x, h, c = inputs
     state = module.state_dict()
     weight = torch.stack([state[f"{layer}.weight"] for layer in LAYERS])
@@ -159,7 +177,7 @@ def _all_assignments(module: nn.Module, inputs: Sequence[Tensor], assignments: T
     return h, c
 
 
-def _what_is_collected(module: nn.Module, inputs: Sequence[Tensor], outputs: Tensor) -> Explained:
+def _what_is_collected(module: nn.Module, inputs: Sequence[Tensor], outputs: Tensor) -> Explanation[str]:
     x, h, c = inputs
     with torch.no_grad():
         lasts = [module(x[:, : t + 1], h, c)[1] for t in range(x.shape[1])]
@@ -169,19 +187,19 @@ def _what_is_collected(module: nn.Module, inputs: Sequence[Tensor], outputs: Ten
 
 
 def _unused(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
-    """Layers without any effect, by gradients of a random functional of everything that the class returns."""
+    """Return the layers without effect: those without a gradient of a random functional of all results."""
     outputs, last = module(*inputs)
     rng = torch.Generator().manual_seed(1)
     loss = sum((a * torch.randn(a.shape, generator=rng, dtype=a.dtype)).sum() for a in (outputs, *last))
     named = dict(module.named_parameters())
     wanted = {f"{layer}.{kind}": named[f"{layer}.{kind}"] for layer in LAYERS for kind in ("weight", "bias")}
-    found = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
-    moved = {name for name, g in zip(wanted, found, strict=True) if g is not None and bool((g != 0).any())}
+    gradients = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+    moved = {name for name, g in zip(wanted, gradients, strict=True) if g is not None and bool((g != 0).any())}
     return tuple(layer for layer in LAYERS if not any(f"{layer}.{kind}" in moved for kind in ("weight", "bias")))
 
 
 def _agreements(corrected: nn.Module, inputs: Sequence[Tensor]) -> tuple[Agreement, ...]:
-    """The corrected class's y, h and c against both LSTMs on its weights, forward in float64."""
+    """Return how y, h and c of the corrected class agree with both LSTMs on its weights, in float64."""
     weights = corrected.lstm_state_dict()  # type: ignore[operator]
     x, h, c = inputs
     with torch.no_grad():
@@ -203,29 +221,20 @@ def _agreements(corrected: nn.Module, inputs: Sequence[Tensor]) -> tuple[Agreeme
     )
 
 
-def _best(errors: dict[str, float], equations: str) -> Explained:
-    """NaN is as far off as can be."""
+def _best(errors: dict[Answer, float], equations: Answer) -> Explanation[Answer]:
+    """Return the two answers with the smallest errors. NaN is the largest error."""
     errors = {name: error if error == error else float("inf") for name, error in errors.items()}
-    (found, error), (second, second_error) = sorted(errors.items(), key=lambda item: item[1])[:2]
-    return Explained(found, error, second, second_error, equations, errors[equations])
+    (best, error), (second, second_error) = sorted(errors.items(), key=lambda item: item[1])[:2]
+    return Explanation(best, error, second, second_error, equations, errors[equations])
 
 
 def _errors(got: Tensor, expected: Tensor) -> Tensor:
-    """Relative 2-norm errors [n] of got [n, ...]."""
+    """Return the relative 2-norm errors `[n]` of ``got``, `[n, ...]`."""
     return (got - expected).flatten(1).norm(dim=1) / expected.norm()
 
 
-def _gates_in_words(assignment: Sequence[str], unused: Sequence[str]) -> str:
-    if len(set(assignment)) == 1:
-        words = f"all four gates use the {GATE[assignment[0]]}'s weights (layer {assignment[0]})"
-    else:
-        pairs = zip(EQUATIONS, assignment, strict=True)
-        words = ", ".join(f"the {GATE[gate]} uses layer {layer}, not {gate}" for gate, layer in pairs if layer != gate)
-    return words + (f"; every gradient by {', '.join(unused)} is exactly zero" if unused else "")
-
-
 def _randomise(module: nn.Module) -> None:
-    """Weights of a default initialisation's size, from NumPy alone, all layers apart."""
+    """Draw weights of a default initialisation's size by NumPy, different in all layers."""
     rng = np.random.default_rng(0)
     module.double()
     with torch.no_grad():

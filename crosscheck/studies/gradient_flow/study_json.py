@@ -1,4 +1,4 @@
-"""The study as what goes into its JSON file: every figure of the tables, unrounded, and every finding."""
+"""The study as JSON: every figure of the tables, unrounded, and every finding."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from crosscheck.report.content import finding_dict
+from crosscheck.report.case_report import finding_to_json
 from crosscheck.studies.gradient_flow.implementations import ADJOINT, PRODUCT
-from crosscheck.studies.gradient_flow.sentences import sentences
-from crosscheck.studies.gradient_flow.study import Measured, Study
+from crosscheck.studies.gradient_flow.sentences import study_sentences
+from crosscheck.studies.gradient_flow.study import Measurement, Study
 
 
-def as_content(study: Study, environment: Mapping[str, Any], command: str) -> dict[str, Any]:
-    """Norms are binary logarithms, since many of them are numbers that no float holds; -inf is a zero."""
+def to_json(study: Study, environment: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """Return the study. Norms are binary logarithms, since no float holds many of them; -inf is a zero."""
     return {
         "ok": study.ok,
         "verdict": str(study.outcome),
-        "networks": [_network(m) for m in study.networks],
+        "networks": [_network_to_json(m) for m in study.networks],
         "training": [
             {
                 "name": pair.name,
                 "held_out_mse": {"before": pair.errors[0], "after": pair.errors[1]},
-                "before": _network(pair.before),
-                "after": _network(pair.after),
+                "before": _network_to_json(pair.before),
+                "after": _network_to_json(pair.after),
             }
             for pair in study.trained
         ],
-        "sentences": sentences(study),
+        "sentences": study_sentences(study),
         "reproduce": command,
         "environment": dict(environment),
     }
 
 
-def _network(m: Measured) -> dict[str, Any]:
-    """Every network has the same keys; what its kind has not is None."""
+def _network_to_json(m: Measurement) -> dict[str, Any]:
+    """Return one network. Every network has the same keys; a key that does not apply to its kind is None."""
     at_start = {name: float(a[0]) for name, a in m.logs.items()}
     is_rnn = m.mean_radius is not None
     return {
@@ -52,5 +52,5 @@ def _network(m: Measured) -> dict[str, Any]:
         "radius_of_mean": m.mean_radius,
         "radius": m.radius if is_rnn else None,
         "largest_singular_value": m.largest if is_rnn else None,
-        "findings": [finding_dict(finding) for finding in m.verdict.findings],
+        "findings": [finding_to_json(finding) for finding in m.verdict.findings],
     }

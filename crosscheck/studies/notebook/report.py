@@ -1,0 +1,118 @@
+"""The examination of the notebook's class as a table, sentences and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from crosscheck.core.environment import describe_environment
+from crosscheck.report.table import Table
+from crosscheck.studies.notebook.examination import EQUATIONS, SMALL, Behaviour, Explanation, NotebookResult
+
+GATE = {"f": "forget gate", "i": "input gate", "c_": "candidate", "o": "output gate"}
+
+
+def sentences(result: NotebookResult) -> list[str]:
+    """Return the results in sentences. The last one is the verdict."""
+    lines = _class_lines("the published class", result.published)
+    lines += _class_lines("the corrected class", result.corrected)
+    for agreement in result.agreements:
+        word = "agrees" if agreement.ok else "does not agree"
+        figures = f"error {agreement.error:.1e}, limit {SMALL:.0e}"
+        lines.append(f"the corrected class {word} with {agreement.implementation} on its weights: {figures}")
+    if result.ok:
+        return [*lines, "both departures of the published class found, and none in the corrected one"]
+    return [*lines, "not as expected: both departures in the published class, and none in the corrected one"]
+
+
+def _class_lines(name: str, behaviour: Behaviour) -> list[str]:
+    lines = []
+    for question, best in (
+        ("the states h and c", behaviour.gates),
+        ("the collected hidden states", behaviour.collected),
+    ):
+        if not best.decided:
+            nearest = f"the nearest, {_name(best.answer)}, errs by {best.error:.1e}"
+            lines.append(f"{name}: no explanation fits {question}; {nearest}")
+    if behaviour.gates.decided and not behaviour.gradients_agree:
+        unused = ", ".join(behaviour.unused) or "none"
+        lines.append(f"{name}: its gradients contradict its outputs; layers without a gradient: {unused}")
+    departures = departures_in_words(behaviour)
+    if departures:
+        numbered = "; ".join(f"({n}) {words}" for n, words in enumerate(departures, 1))
+        return [*lines, f"{name} departs from the equations: {numbered}"]
+    return lines or [f"{name} follows the equations"]
+
+
+def departures_in_words(behaviour: Behaviour) -> list[str]:
+    """Return how a class departs from the equations. Only certain departures are listed."""
+    words = []
+    if behaviour.gates_depart:
+        words.append(_gates_in_words(behaviour.gates.answer, behaviour.unused))
+    if behaviour.collected.departs:
+        words.append("the collected hidden states are the cell states c_t, not h_t")
+    return words
+
+
+def _gates_in_words(layers: Sequence[str], unused: Sequence[str]) -> str:
+    if len(set(layers)) == 1:
+        words = f"all four gates use the {GATE[layers[0]]}'s weights (layer {layers[0]})"
+    else:
+        pairs = zip(EQUATIONS, layers, strict=True)
+        words = ", ".join(f"the {GATE[gate]} uses layer {layer}, not {gate}" for gate, layer in pairs if layer != gate)
+    return words + (f"; every gradient by {', '.join(unused)} is exactly zero" if unused else "")
+
+
+def explanation_table(result: NotebookResult) -> Table:
+    """Return the best, the next best and the equations' explanation per class and question, with their errors."""
+    rows = []
+    for name, behaviour in (("as published", result.published), ("corrected", result.corrected)):
+        rows.append((name, "layers that feed gates f i c_ o", *_cells(behaviour.gates)))
+        rows.append((name, "collected hidden states", *_cells(behaviour.collected)))
+    columns = ("class", "question", "found", "error", "next best", "its error", "equations", "their error")
+    return Table("", columns, tuple(rows), keys=2)
+
+
+def _cells(best: Explanation) -> tuple[str, ...]:
+    answer = _name(best.answer)
+    return (
+        *(answer if best.decided else f"none (nearest {answer})", f"{best.error:.1e}"),
+        *(_name(best.runner_up), f"{best.runner_up_error:.1e}"),
+        *(_name(best.equations), f"{best.equations_error:.1e}"),
+    )
+
+
+def _name(answer: str | Sequence[str]) -> str:
+    return answer if isinstance(answer, str) else " ".join(answer)
+
+
+def to_json(result: NotebookResult) -> dict[str, Any]:
+    """Return what both classes do, and the agreements of the corrected one."""
+    return {
+        "ok": result.ok,
+        "published": _behaviour_to_json(result.published),
+        "corrected": _behaviour_to_json(result.corrected),
+        "agreements": [{"implementation": a.implementation, "error": a.error, "ok": a.ok} for a in result.agreements],
+        "environment": describe_environment(),
+    }
+
+
+def _behaviour_to_json(behaviour: Behaviour) -> dict[str, Any]:
+    return {
+        "gates": _explanation_to_json(behaviour.gates),
+        "collected": _explanation_to_json(behaviour.collected),
+        "unused": list(behaviour.unused),
+        "explained": behaviour.explained,
+        "departures": departures_in_words(behaviour),
+    }
+
+
+def _explanation_to_json(best: Explanation) -> dict[str, Any]:
+    return {
+        "found": _name(best.answer),
+        "error": best.error,
+        "runner_up": _name(best.runner_up),
+        "runner_up_error": best.runner_up_error,
+        "equations": _name(best.equations),
+        "equations_error": best.equations_error,
+    }
