@@ -15,14 +15,13 @@ from benchmarks.options import Options, Outputs
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import TORCH, Result, Row, as_content, from_content
 from benchmarks.settings import record, use_threads
-from benchmarks.table import COLUMNS, NUMERIC, tables
+from benchmarks.table import tables
 from benchmarks.work import KINDS
 from crosscheck.commands.common import check_json_file, check_plot_file, write_json_file, writing
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.interrupts import on_interrupt
 from crosscheck.commands.progress import show_progress
 from crosscheck.report.json import read_json
-from crosscheck.report.table import Table
 from crosscheck.report.terminal import output, say, show
 from jax_lstm._src.files import remove_unfinished
 
@@ -112,7 +111,7 @@ def _list(plan: Plan) -> None:
 
 def _print(result: Result, console: Console) -> None:
     for table in tables(result):
-        show(console, Table(table.title, COLUMNS, table.rows, tuple(NUMERIC), keys=2))
+        show(console, table)
     for line in (settings_line(result), "", *sentences(result)):
         say(console, line)
 

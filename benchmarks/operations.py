@@ -22,8 +22,6 @@ from typing import Annotated, Any
 
 import jax
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.options import Options
 from benchmarks.plan import make_plan
@@ -31,6 +29,8 @@ from benchmarks.result import OURS, TORCH
 from benchmarks.settings import measuring
 from benchmarks.timing import interleave
 from benchmarks.work import KINDS, make_work
+from crosscheck.report.table import Table
+from crosscheck.report.terminal import output, show
 
 MOVING = re.compile(r"(copy|bitcast|transpose|slice|dynamic|update|concatenate|broadcast|pad|wrapped|fusion)+")
 CALLS = 5
@@ -95,15 +95,11 @@ def main(
         times = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=50, budget=seconds)
         median = {name: statistics.median(each.seconds) for name, each in times.items()}
         operations, profiled = profile_operations(calls[OURS])
-    table = Table(title=f"{shape}, {work}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    for name in ("ms", f"of {TORCH}'s call"):
-        table.add_column(name, justify="right")
     rows = [(f"{name}, a call", median[name]) for name in (TORCH, OURS)]
     rows += [(f"{OURS}, a call under the profiler", profiled), *by_kind(operations).items()]
-    for name, value in rows:
-        table.add_row(name, f"{value * 1e3:.3g}", f"{value / median[TORCH]:.2f}")
-    Console().print(table)
+    columns = ("what", "ms", f"of {TORCH}'s call")
+    cells = tuple((name, f"{value * 1e3:.3g}", f"{value / median[TORCH]:.2f}") for name, value in rows)
+    show(output(), Table(f"{shape}, {work}", columns, cells, numeric=columns[1:]))
 
 
 if __name__ == "__main__":

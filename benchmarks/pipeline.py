@@ -27,10 +27,10 @@ import numpy as np
 import typer
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from rich.console import Console
-from rich.table import Table
 
 import jax_lstm
+from crosscheck.report.table import Table
+from crosscheck.report.terminal import output, say, show
 from jax_lstm import LSTMState
 
 Params: TypeAlias = Mapping[str, jax.Array]
@@ -193,21 +193,20 @@ def main(
 
     with jax.enable_x64(True):
         apart = largest_difference(ways("float64"), layers, inputs)
-    console = Console()
-    console.print(f"largest difference in float64, outputs and gradients: {apart:.1e}", highlight=False)
+    console = output()
+    say(console, f"largest difference in float64, outputs and gradients: {apart:.1e}")
     if not apart < 1e-12:
         raise typer.Exit(1)
     kinds = {"forward": lambda run: run, "training": training}
     timed = {kind: medians(ways("float32"), make, rounds) for kind, make in kinds.items()}
-    table = Table("", "forward, ms", "ratio", "training, ms", "ratio", "at best")
-    for name, forward in timed["forward"].items():
-        best = at_best(name, devices)
-        step, firsts = timed["training"][name], [timed[kind]["one device"] for kind in timed]
-        table.add_row(
-            name, f"{forward:.1f}", f"{forward / firsts[0]:.2f}", f"{step:.1f}", f"{step / firsts[1]:.2f}", best
-        )
-    table.caption = f"{layers} layers on {devices} devices, B = {batch}, T = {length}, D = {inputs}, H = {hidden}"
-    console.print(table)
+    columns = ("way", *(f"{kind}, {what}" for kind in timed for what in ("ms", "ratio")), "at best")
+    rows = []
+    for name in timed["forward"]:
+        cells = [(each[name], each[name] / each["one device"]) for each in timed.values()]
+        texts = [text for ms, ratio in cells for text in (f"{ms:.1f}", f"{ratio:.2f}")]
+        rows.append((name, *texts, at_best(name, devices)))
+    title = f"{layers} layers on {devices} devices, B = {batch}, T = {length}, D = {inputs}, H = {hidden}"
+    show(console, Table(title, columns, tuple(rows), numeric=columns[1:]))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,10 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import jax_lstm
+from crosscheck.report.table import Table
+from crosscheck.report.terminal import output, show
 from jax_lstm import LSTMState
 
 GROUPS = ("1 to 3 units", "1 row", "width of 1", "widths to 64", "over 64")
@@ -169,10 +170,9 @@ def main(
         for name, ulps in worst.items():
             differences[group, name].append(ulps)
         jax.clear_caches()
-    table = Table("group", *COMPARISONS, title=f"equal bit for bit, {dtype.value}, jax {jax.__version__}")
-    for group in GROUPS:
-        table.add_row(group, *(shown(differences[group, name]) for name in COMPARISONS))
-    Console(width=100).print(table)
+    rows = tuple((group, *(shown(differences[group, name]) for name in COMPARISONS)) for group in GROUPS)
+    title = f"equal bit for bit, {dtype.value}, jax {jax.__version__}"
+    show(output(), Table(title, ("group", *COMPARISONS), rows))
     raise typer.Exit(int(any(max(differences[group, "in steps"]) > 0 for group in GROUPS)))
 
 

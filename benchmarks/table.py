@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from benchmarks.comparison import Comparison
 from benchmarks.result import Base, Result, Row, base_rows, compared
 from benchmarks.shapes import Shape
+from crosscheck.report.table import Table
 
 COLUMNS = ("T,B,D,H", "implementation", "time", "to ours", "spread", "runs", "memory", "compile", "")
-NUMERIC = frozenset(COLUMNS[2:-1])
 NONE = "-"
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A table with COLUMNS."""
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-
-
-def tables(result: Result) -> list[TextTable]:
+def tables(result: Result) -> list[Table]:
     """Return the tables. The shape stands in the first of its rows. The last column says why a row has no time."""
     base = base_rows(result.rows)
     shown = []
@@ -29,7 +19,7 @@ def tables(result: Result) -> list[TextTable]:
         rows = [row for row in result.rows if row.kind == kind]
         shapes = [None, *(row.shape for row in rows)]
         cells = tuple(_cells(row, before, base) for row, before in zip(rows, shapes, strict=False))
-        shown.append(TextTable(title_of(rows[0]), cells))
+        shown.append(Table(title_of(rows[0]), COLUMNS, cells, numeric=COLUMNS[2:-1], keys=2))
     return shown
 
 
@@ -81,12 +71,10 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
-def as_text(table: TextTable) -> str:
+def as_text(table: Table) -> str:
     """Return aligned columns, for a machine without a terminal library."""
-    lines = [COLUMNS, *table.rows]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(COLUMNS))]
-    cells = lambda line: (
-        cell.rjust(width) if name in NUMERIC else cell.ljust(width)
-        for name, cell, width in zip(COLUMNS, line, widths, strict=True)
-    )
+    lines = [table.columns, *(tuple(cell.text for cell in row) for row in table.cells)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    align = [str.rjust if name in table.numeric else str.ljust for name in table.columns]
+    cells = lambda line: (pad(text, width) for pad, text, width in zip(align, line, widths, strict=True))
     return "\n".join([table.title, *("  ".join(cells(line)).rstrip() for line in lines)])
