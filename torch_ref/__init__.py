@@ -5,7 +5,7 @@ The code is written to be read and to be right, not to be fast. It shares no cod
 
 from importlib.metadata import PackageNotFoundError, version
 
-from torch_ref.gradient_flow import GradientFlow, gradient_flow
+from torch_ref.adjoint import GradientFlow, gradient_flow
 from torch_ref.model import SequenceModel
 from torch_ref.modules import LSTM, RNN
 from torch_ref.notebook import NotebookLSTM
