@@ -13,6 +13,7 @@ from crosscheck.core.missing import what_is_missing
 
 if TYPE_CHECKING:
     from crosscheck.core.finding import CouldNotRun, Finding, Outcome
+    from crosscheck.core.problem import Gradient
     from crosscheck.core.verdict import Verdict
     from crosscheck.discovery.search import discover
     from crosscheck.studies.collectives import find_collectives
@@ -23,6 +24,7 @@ __version__: str
 _HOME = {
     "CouldNotRun": "core.finding",
     "Finding": "core.finding",
+    "Gradient": "core.problem",
     "Outcome": "core.finding",
     "Verdict": "core.verdict",
     "assert_agree": "suite.pair",
@@ -31,7 +33,17 @@ _HOME = {
     "find_collectives": "studies.collectives",
 }
 
-__all__ = ["CouldNotRun", "Finding", "Outcome", "Verdict", "assert_agree", "check", "discover", "find_collectives"]
+__all__ = [
+    "CouldNotRun",
+    "Finding",
+    "Gradient",
+    "Outcome",
+    "Verdict",
+    "assert_agree",
+    "check",
+    "discover",
+    "find_collectives",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -127,7 +127,7 @@ MUTANTS: dict[str, Mutant] = {
     "empty-zip": Mutant("compares no quantity at all", comparer=_compare_nothing),
     "signed-sum": Mutant("sums differences with their signs", comparer=partial(compare, norms=_signed)),
     "nan-to-zero": Mutant("takes the difference to NaN for zero", comparer=_nan_is_zero),
-    "outputs-alone": Mutant("compares no gradient", counts=lambda finding: not is_gradient(finding.quantity)),
+    "only-outputs": Mutant("compares no gradient", counts=lambda finding: not is_gradient(finding.quantity)),
     "one-precision": Mutant("compares only in float32", criteria=(CRITERIA["float32"],)),
     "loose": Mutant("lets everything within 10 % pass", comparer=partial(compare, norms=_loose)),
     "zero-states": Mutant("compares with zero initial states", degenerate=_zero_states),

@@ -56,7 +56,7 @@ def test_an_lstm_with_states_and_a_torch_adapter():
     verdict = crosscheck.assert_agree(
         fn, module, params_of(module), (x, (h, c)), torch_fn=lambda m, x, s: (lambda y, hc: (y, hc[1]))(*m(x, s))
     )
-    assert {"output 0", "output 1", Gradient("x"), Gradient("states[0]"), Gradient("states[1]")} <= {
+    assert {"output 0", "output 1", crosscheck.Gradient("x"), Gradient("states[0]"), Gradient("states[1]")} <= {
         f.quantity for f in verdict.findings
     }
 
