@@ -2,11 +2,13 @@
 
     ‖result − truth64‖ ≤ K · max(e_ref, κu, (√T/4)·u) · ‖truth64‖ + K · tiny · √n        (without √n in the max-norm)
 
-It holds for every quantity and every slice of it, in the 2-norm and in the max-norm.
+κ is the condition, and e_ref the reference's own float32 error, at most 1e-3 here. `crosscheck.core.reference` measures
+both. T is the number of steps, n the numbers in the slice, and tiny the smallest normal number. The criterion holds for
+every quantity and every slice of it, in the 2-norm and in the max-norm.
 
 - float64 check: u = 2^-53, K = 64. It separates a wrong function from rounding by seven decades. e_ref is measured in
-  float32 and scaled by 2^-29. Without it, the rounding of a saturated gate over thousands of steps would be missing:
-  no perturbation of the inputs shows it, so it is not in κ.
+  float32 and scaled by 2^-29. It contains the rounding of a saturated gate over thousands of steps. κ misses that
+  rounding, since no perturbation of the inputs shows it.
 - float32 check: u = 2^-24, K = 8. It sees TF32, bfloat16 and dtype leaks.
 
 The outcome is INCONCLUSIVE if κu, or in the float32 check e_ref, exceeds 1e-3 in float32. It is VACUOUS if the truth is

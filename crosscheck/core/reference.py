@@ -40,7 +40,7 @@ class Conditioning:
     Attributes:
       size: the truth's norm.
       condition: the relative response per relative perturbation.
-      response: the absolute response. If the truth is zero there is no other.
+      response: the absolute response, for a truth of zero, which has no relative one.
       own_error: e_ref, relative, in float32.
       numbers: how many numbers a row has.
     """
@@ -156,7 +156,7 @@ def _dwarfing(name: Quantity, truth: np.ndarray) -> np.ndarray | None:
 
 
 def _outliers(truth: np.ndarray, moving: np.ndarray, dwarfing: np.ndarray | None) -> np.ndarray | None:
-    """Return a mask of what dwarfs the rest, and of what never moves and is not small beside what does."""
+    """Return a mask of numbers that dwarf the rest, and of numbers that no perturbation moves, unless they are tiny."""
     size = np.where(np.isfinite(truth), np.abs(truth), 0.0)
     rest = moving if dwarfing is None else moving & ~dwarfing
     fixed = ~moving & (size > 2.0**-26 * np.max(size[rest], initial=0.0)) & (size > 2.0**-900)

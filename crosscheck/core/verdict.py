@@ -11,7 +11,15 @@ from crosscheck.core.verdict_text import findings_text
 
 @dataclass(frozen=True)
 class Verdict:
-    """All findings of one implementation on one problem. ``str()`` gives them in words."""
+    """All findings of one implementation on one problem. ``str()`` gives them in words.
+
+    Attributes:
+      findings: one per quantity, scope and precision check; outputs come before gradients.
+      notes: sentences that a reader must know.
+      cause: a likely cause of a disagreement; "" if there is none.
+      diagnosis: the mistake by name, and the first wrong step and gate, if the pair is an LSTM.
+      environment: versions, device and settings.
+    """
 
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()

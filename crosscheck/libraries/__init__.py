@@ -1,8 +1,8 @@
 """The libraries: one file each, which serves the cross-check, the benchmark and the tests of `jax_lstm.convert`.
 
-A file here knows how to run a network on its library. It does not judge. A file of a JAX library has `adapter`, any
-other has `runner`. Each is imported when it is asked for, so that no library is needed for another one. STANDARD holds
-the implementations of the standard suite.
+A file here knows how to run a network on its library. It does not judge. Other JAX libraries and Keras have `adapter`;
+the rest has `runner`. Each file is imported when it is asked for, so that no library is needed for another one.
+STANDARD holds the implementations of the standard suite.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Results as tables, sentences, pages, plots and JSON. No number is computed here, and nothing is judged."""
+"""Results as tables, sentences, pages, plots and JSON. No error, limit or outcome is computed here."""

@@ -1,5 +1,5 @@
 """The functions behind `jax_lstm`: the cell, the time loop and its derivative, options, initialization.
 
-Nothing here is public. It imports neither `jax_lstm.convert`, nor `jax_lstm.linen` or `jax_lstm.nnx`. Only the modules
-`module_*` and `flax_compat`, which the linen and nnx modules share, import Flax.
+Nothing here is public. It imports neither `jax_lstm.convert`, nor `jax_lstm.linen` or `jax_lstm.nnx`. Only
+`module_state` imports Flax.
 """
