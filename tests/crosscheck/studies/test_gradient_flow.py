@@ -6,7 +6,6 @@ from tests.support.requirements import need
 
 need("torch")
 
-import sys
 from dataclasses import replace
 from functools import cache
 
@@ -23,6 +22,7 @@ from crosscheck.studies.gradient_flow.network import study_networks
 from crosscheck.studies.gradient_flow.rates import decimal, fit, predicted_factor
 from crosscheck.studies.gradient_flow.sentences import study_sentences
 from crosscheck.studies.gradient_flow.study import Measurement, Study, measure
+from jax_lstm._src import elman
 
 T, H = 24, 4
 QUANTITIES = ("dh", "dc", "along_c", "through_h", "step_max", "step_min", "product_max", "product_min")
@@ -78,10 +78,9 @@ def test_a_zero_that_is_none_is_seen_and_so_is_a_nan():
 
 def test_a_wrong_cell_is_seen(monkeypatch):
     """A derivative of tanh that is off by a millionth, only in JAX."""
-    module = sys.modules["jax_lstm._src.gradient_flow"]
-    cell = module.NONLINEARITIES["tanh"]
-    wrong = cell._replace(slopes=lambda gates, c_prev, c: (1 - (1 + 1e-6) * gates[0] ** 2,))
-    monkeypatch.setattr(module, "NONLINEARITIES", {**module.NONLINEARITIES, "tanh": wrong})
+    wrong = elman.cell_of("tanh")._replace(slopes=lambda gates, c_prev, c: (1 - (1 + 1e-6) * gates[0] ** 2,))
+    monkeypatch.setitem(elman.NONLINEARITIES, "tanh", wrong)
+    jax.clear_caches()
     monkeypatch.setattr(implementations, "_jitted", implementations._jitted.__wrapped__)
     verdict = measure(networks()["RNN tanh"]).verdict
     assert verdict.outcome is Outcome.DISAGREE
