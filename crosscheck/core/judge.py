@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from crosscheck.core.criterion import CRITERIA, Comparer, Criterion, compare
+from crosscheck.core.comparison import Comparer, compare
+from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.errors import OnlyOwnSizes, run_at_other_sizes
 from crosscheck.core.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Kind, Outcome, Settlement
 from crosscheck.core.problem import Problem, Quantity, Results, is_gradient

@@ -12,7 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from crosscheck.core.criterion import CRITERIA, Comparer, Criterion, compare
+from crosscheck.core.comparison import Comparer, compare
+from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.finding import Finding, Outcome, worst
 from crosscheck.core.judge import Run, run_checks
 from crosscheck.core.norms import row_norms

@@ -47,6 +47,6 @@ def assert_close(got: Any, expected: Any, rtol: float = 1e-12, atol: float = 1e-
 
 
 def read_npz(file: str | PathLike[str]) -> dict[str, np.ndarray]:
-    """Return every array of an archive by name, and close the file. np.load alone leaves it open."""
+    """Return every array of an archive by name, and close the file, which np.load leaves open."""
     with np.load(file) as archive:
         return dict(archive)

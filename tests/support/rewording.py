@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crosscheck.core import criterion
+from crosscheck.core import comparison
 from crosscheck.core.finding import Check
 from crosscheck.core.verdict import Verdict
 
@@ -14,7 +14,7 @@ from crosscheck.core.verdict import Verdict
 def reword(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rename the checks, and reword the note about a limit that cannot fail."""
     monkeypatch.setattr(Check, "__str__", lambda check: f"({check.steps}; {check.kind.name}; {check.dtype})")
-    monkeypatch.setattr(criterion, "OWN_LIMIT", "another note")
+    monkeypatch.setattr(comparison, "OWN_LIMIT", "another note")
 
 
 def decided(verdict: Verdict) -> tuple[Any, ...]:

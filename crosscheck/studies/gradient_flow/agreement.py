@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.core.criterion import CRITERIA, compare
+from crosscheck.core.comparison import compare
+from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.environment import describe_environment
 from crosscheck.core.problem import Problem, Quantity, Results
 from crosscheck.core.reference import measure_reference

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crosscheck.core.criterion import CRITERIA, compare
+from crosscheck.core.comparison import compare
+from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.finding import FLOAT64, CouldNotRun, Finding, Outcome, worst
 from crosscheck.core.norms import norm, row_norms
 from crosscheck.core.problem import Gradient, Problem

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import crosscheck
-from crosscheck.core.criterion import CRITERIA, compare
+from crosscheck.core.comparison import compare
+from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.finding import FLOAT64, Outcome, Settlement
 from crosscheck.core.jax_runner import run_jax
 from crosscheck.core.judge import run_checks

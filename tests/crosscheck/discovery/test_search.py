@@ -193,7 +193,7 @@ def test_a_rival_that_is_near_leaves_it_undecided():
 
 
 def test_the_largest_search_is_quick():
-    """D = H, all matrices of one shape, two biases a gate: the most candidates that shapes can leave."""
+    """D = H, all matrices of one shape, two biases per gate: the most candidates that shapes can leave."""
     size = 64
     like = {f"{kind}{g}": np.zeros((size, size)) for kind in "WU" for g in "ifgo"}
     like |= {f"{kind}{g}": np.zeros(size) for kind in "ab" for g in "ifgo"}

@@ -9,7 +9,8 @@ need("torch")
 import jax
 import pytest
 
-from crosscheck.core.criterion import CRITERIA, compare
+from crosscheck.core.comparison import compare
+from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.finding import Outcome
 from crosscheck.libraries import STANDARD
 from crosscheck.lstm.cases import CASES

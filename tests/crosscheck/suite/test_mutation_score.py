@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crosscheck.commands import cli
-from crosscheck.core.criterion import compare
+from crosscheck.core.comparison import compare
 from crosscheck.core.finding import Outcome
 from crosscheck.core.judge import run_checks
 from crosscheck.faults import faulty

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from crosscheck.core.criterion import CRITERIA, compare
+from crosscheck.core.comparison import compare
+from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.finding import Outcome
 from crosscheck.core.norms import norm
 from crosscheck.core.problem import Gradient, Problem

@@ -97,7 +97,7 @@ def test_nnx_modules_respect_train_eval_and_view(name):
     module.eval()
     expected = module(x)[0]
     assert not np.array_equal(noisy, expected)
-    np.testing.assert_array_equal(module(x, dropout_key=KEY)[0], expected)  # a key alone does not turn dropout on
+    np.testing.assert_array_equal(module(x, dropout_key=KEY)[0], expected)  # in evaluation mode a key changes nothing
     viewed = flax_nnx.view(module, deterministic=False)
     np.testing.assert_array_equal(run(viewed, x, KEY), noisy)
     np.testing.assert_array_equal(run(flax_nnx.view(viewed, deterministic=True), x, KEY), run(module, x, KEY))
