@@ -13,6 +13,7 @@ from flax.nnx.nn.dtypes import promote_dtype
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
 from tests.jax_lstm.flax_compat.test_same_code import CARRY, B, D, H, X, of_nnx
+from tests.support.flax_compat import counting
 
 
 def test_a_zero_carry_needs_no_rngs():
@@ -50,7 +51,7 @@ def test_initial_weights_have_flaxs_distribution():
 
     def by_shape(key, shape, dtype):
         shapes.append((shape, jnp.dtype(dtype)))
-        return jnp.arange(np.prod(shape), dtype=dtype).reshape(shape)
+        return counting(key, shape, dtype)
 
     options = {"kernel_init": by_shape, "recurrent_kernel_init": by_shape, "bias_init": by_shape}
     for draw in (

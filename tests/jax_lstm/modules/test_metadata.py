@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 import jax_lstm
 from jax_lstm import LSTMState, convert, linen, nnx
 from tests.support.arrays import normal
+from tests.support.flax_compat import counting
 
 B, T, D, H = 4, 6, 3, 8
 X = normal((B, T, D))
@@ -88,7 +89,7 @@ def test_bias_init_draws_no_more_than_bias_ih(name):
 
 
 def test_a_kernel_is_the_transpose_of_the_rows_of_its_gate():
-    kernels = {"kernel_init": lambda key, shape, dtype: jnp.arange(np.prod(shape), dtype=dtype).reshape(shape)}
+    kernels = {"kernel_init": counting}
     params = linen.LSTM(H, **kernels, **F64).init(KEY, X)["params"]
     tree = convert.to_flax(convert.cell(params))
     for gate in "ifgo":
