@@ -27,7 +27,7 @@ runs = {
 }
 seen = True
 for name, run in runs.items():
-    carry, other = run(x), run(x.at[:, 4:].add(1.0).at[1].add(1.0))  # the padding alone is changed
+    carry, other = run(x), run(x.at[:, 4:].add(1.0).at[1].add(1.0))  # only the padding changes
     off = [float(jnp.abs(a[1] - b[1]).max()) for a, b in zip(carry, initial, strict=True)]
     moved = [float(jnp.abs(a - b).max(axis=-1)[1]) for a, b in zip(carry, other, strict=True)]
     right = [float(jnp.abs(a - b).max(axis=-1)[0]) for a, b in zip(carry, other, strict=True)]

@@ -2,7 +2,7 @@
 
 Documented: elements beyond a row's length "will be considered padding and will be ignored" (seq_lengths of
 flax.linen.RNN and flax.nnx.RNN).
-Seen: the last carry and the outputs within each row's length are finite, a loss on these alone is finite, and the
+Seen: the last carry and the outputs within each row's length are finite, a loss on these only is finite, and the
 gradients of all weights are NaN: the padding is run, its outputs are dropped, and 0 times NaN comes back.
 Why it matters: padding that is not cleared (uninitialised memory, log of 0, a missing value) ends a training, and the
 loss shows nothing.

@@ -2,7 +2,7 @@
 
 Documented: a layer's dtype is "the dtype of the layer's computations and weights" (keras.layers.Layer).
 Seen: LSTM(dtype="float64") gives float64 arrays whose values are those of a float32 tanh. keras.ops.tanh of a float64
-array is float32, because keras.backend.result_type("float64", float) is float32 also where x64 is on; cos, sin and
+array is float32, because keras.backend.result_type("float64", float) is float32 even if x64 is on; cos, sin and
 other functions do the same, exp and sigmoid do not.
 Why it matters: a check of dtypes passes, and what was run in float64 to have a reference has float32's precision.
 Upstream: keras-team/keras issue 23223, mended by its pull request 23225, which the versions tried do not have.
