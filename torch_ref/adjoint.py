@@ -114,8 +114,9 @@ def _first_state(module: Module, hx: Tensor | tuple[Tensor, Tensor] | None, x: T
     if hx is None:
         return x.new_zeros(sum(widths))
     parts = hx if isinstance(hx, tuple) else (hx,)
-    if [tuple(part.shape) for part in parts] != [(1, width) for width in widths]:
-        raise ValueError(f"hx must hold tensors of shapes {[(1, width) for width in widths]}.")
+    wanted, got = [(1, width) for width in widths], [tuple(part.shape) for part in parts]
+    if got != wanted:
+        raise ValueError(f"hx must hold tensors of shapes {wanted}; got {got}.")
     return torch.cat([part[0] for part in parts])
 
 

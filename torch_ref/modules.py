@@ -134,7 +134,9 @@ class _Recurrent(nn.Module):
         if state is None:
             return tuple(like.new_zeros(shape) for shape in shapes)
         if not isinstance(state, tuple) or not all(isinstance(part, Tensor) for part in state):
-            raise TypeError(f"hx must be {'(h_0, c_0)' if len(shapes) == 2 else 'h_0'}, tensors; got {type(state)}.")
+            wanted = "(h_0, c_0), a tuple of tensors" if len(shapes) == 2 else "h_0, a tensor"
+            kinds = ", ".join(type(part).__name__ for part in (state if isinstance(state, tuple) else (state,)))
+            raise TypeError(f"hx must be {wanted}; got {kinds}.")
         if len(state) != len(shapes):
             raise ValueError(f"hx must hold {len(shapes)} tensors; got {len(state)}.")
         for name, part, shape in zip("hc", state, shapes, strict=False):

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 
 class NotebookLSTM(nn.Module):
-    """An LSTM of four linear layers over [x, h], named f, i, c_ and o."""
+    """An LSTM of four linear layers over [x, h], named f, i, c_ and o.
+
+    Args:
+      input_dim: D, the width of x.
+      hidden_dim: H, the width of h and c.
+      as_published: behave as the notebook's class does, with its two departures from the equations: every gate uses the
+        layer f, and the outputs are the cell states. If False, the class computes the equations.
+    """
 
     def __init__(self, input_dim: int, hidden_dim: int, as_published: bool = True) -> None:
         super().__init__()
@@ -25,7 +32,15 @@ class NotebookLSTM(nn.Module):
         self.o = nn.Linear(input_dim + hidden_dim, hidden_dim)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return hidden_states ``[B, T, hidden_dim]`` and the last (h, c), for x ``[B, T, input_dim]``."""
+        """Run the LSTM over time.
+
+        Args:
+          x: ``[B, T, input_dim]``.
+          h, c: ``[B, hidden_dim]``, the state before the first step.
+
+        Returns:
+          The hidden states ``[B, T, hidden_dim]``, and the last (h, c).
+        """
         to_i, to_c, to_o = (self.f,) * 3 if self.as_published else (self.i, self.c_, self.o)
         hidden_states = []
         for x_t in x.unbind(1):

@@ -66,7 +66,7 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
 
     def __post_init__(self) -> None:
         options = {name: getattr(self, name) for name in ("gate_fn", "activation_fn", "carry_init")}
-        flax_compat.speaks_flax_by({"hidden_size": self.hidden_size}, {"features": self.features}, options)
+        flax_compat.follows_flax({"hidden_size": self.hidden_size}, {"features": self.features}, options)
         flax_compat.check_activations(self.gate_fn, self.activation_fn)
         super().__post_init__()
 
@@ -83,7 +83,7 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
         """
         network = Network("lstm", feature_size(inputs), self._width, bias=self.bias)
         inits = flax_compat.cell_initializers(
-            network, self.style, self.forget_bias, given_inits(self), open_box, speaks_flax=self._speaks_flax
+            network, self.style, self.forget_bias, given_inits(self), open_box, follows_flax=self._follows_flax
         )
         return flax_compat.step(
             declare(self, inits, network.cell_shapes()),
@@ -92,7 +92,7 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
             dtype=self.dtype,
             carry_dtype=self.carry_dtype,
             precision=self.precision,
-            speaks_flax=self._speaks_flax,
+            follows_flax=self._follows_flax,
         )
 
     @nn.nowrap
@@ -118,11 +118,11 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             carry_dtype=self.carry_dtype,
-            speaks_flax=self._speaks_flax,
+            follows_flax=self._follows_flax,
         )
 
     @property
-    def _speaks_flax(self) -> bool:
+    def _follows_flax(self) -> bool:
         return self.features is not None
 
     @property

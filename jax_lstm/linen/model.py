@@ -52,6 +52,7 @@ class SequenceModel(SizesByPosition, nn.Module):
     lstm_options: Mapping[str, Any] | None = None
 
     def setup(self) -> None:
+        """Make the three layers."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.embedding = Embedding(self.vocab_size, self.embedding_size, **dtypes)
         self.lstm = LSTM(**self._lstm_options())
@@ -100,7 +101,14 @@ class SequenceModel(SizesByPosition, nn.Module):
 
 
 class Embedding(SizesByPosition, nn.Module):
-    """An embedding as torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
+    """An embedding as torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1).
+
+    Attributes:
+      vocab_size: the number of tokens.
+      size: the width of a row.
+      dtype: what the result has; that of the weights if None.
+      param_dtype: what the weights have.
+    """
 
     vocab_size: int
     size: int
@@ -110,13 +118,31 @@ class Embedding(SizesByPosition, nn.Module):
 
     @nn.compact
     def __call__(self, tokens: ArrayLike) -> Array:
-        """Return the rows ``[*batch, T, size]`` for tokens int ``[*batch, T]``."""
+        """Return the rows of the weight.
+
+        Args:
+          tokens: int ``[*batch, T]``.
+
+        Returns:
+          ``[*batch, T, size]``.
+
+        Raises:
+          TypeError: tokens are not integers.
+          ValueError: a token lies outside of the vocabulary. Under jit, which knows no values, it is not checked.
+        """
         weight = self.param("weight", jax.nn.initializers.normal(1.0), (self.vocab_size, self.size), self.param_dtype)
         return embed(cast_floating(weight, self.dtype), tokens)
 
 
 class Linear(SizesByPosition, nn.Module):
-    """A dense layer as torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
+    """A dense layer as torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in).
+
+    Attributes:
+      size: the width of the result. The width of the input is read from x.
+      dtype: what is computed in; that of input and weights if None.
+      param_dtype: what weights and bias have.
+      precision: of the product, as `jax.lax.dot` takes it.
+    """
 
     _in_torch = "torch.nn.Linear({0}, {1}) is linen.Linear({1}): the input's size is read from x."
 
@@ -128,7 +154,14 @@ class Linear(SizesByPosition, nn.Module):
 
     @nn.compact
     def __call__(self, x: ArrayLike) -> Array:
-        """Return ``[..., size]`` for x ``[..., in]``."""
+        """Return x times the weight plus the bias.
+
+        Args:
+          x: ``[..., in]``.
+
+        Returns:
+          ``[..., size]``.
+        """
         init = uniform_init(x.shape[-1])
         weight = self.param("weight", init, (self.size, x.shape[-1]), self.param_dtype)
         bias = self.param("bias", init, (self.size,), self.param_dtype)

@@ -82,8 +82,8 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
         options = {"gate_fn": gate_fn, "activation_fn": activation_fn, "carry_init": carry_init}
         ours = {"input_size": input_size, "hidden_size": hidden_size}
         flaxs = {"in_features": in_features, "hidden_features": hidden_features}
-        self.speaks_flax = flax_compat.speaks_flax_by(ours, flaxs, options)
-        inputs, hidden = (flaxs if self.speaks_flax else ours).values()
+        self.follows_flax = flax_compat.follows_flax(ours, flaxs, options)
+        inputs, hidden = (flaxs if self.follows_flax else ours).values()
         self.network = Network("lstm", inputs or 0, hidden or 0, bias=bias)
         self.in_features, self.hidden_features = self.network.input_size, self.network.hidden_size
         self.dtype, self.param_dtype, self.carry_dtype, self.precision = dtype, param_dtype, carry_dtype, precision
@@ -91,7 +91,7 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
         given = inits_of(kernel_init, recurrent_kernel_init, bias_init)
         metadata = metadata_of(kernel_metadata, recurrent_kernel_metadata, bias_metadata)
         inits = flax_compat.cell_initializers(
-            self.network, style, forget_bias, given, open_box, speaks_flax=self.speaks_flax, fused=self.fused
+            self.network, style, forget_bias, given, open_box, follows_flax=self.follows_flax, fused=self.fused
         )
         draw(self, inits, metadata, param_dtype, rngs)
 
@@ -112,7 +112,7 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
             dtype=self.dtype,
             carry_dtype=self.carry_dtype,
             precision=self.precision,
-            speaks_flax=self.speaks_flax,
+            follows_flax=self.follows_flax,
         )
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Initializer = None) -> Any:
@@ -127,7 +127,7 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
           ValueError: ``carry_init`` without ``rngs``, or for a cell with our names.
         """
         carry_init = carry_init or self.carry_init
-        if carry_init is not None and not self.speaks_flax:
+        if carry_init is not None and not self.follows_flax:
             raise ValueError("carry_init must be None: this cell starts from zeros. Pass an initial carry instead.")
         if carry_init is not None:
             if rngs is None:
@@ -142,7 +142,7 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             carry_dtype=self.carry_dtype,
-            speaks_flax=self.speaks_flax,
+            follows_flax=self.follows_flax,
         )
 
     @property

@@ -109,7 +109,15 @@ class SequenceModel(nnx.Module, metaclass=Signed):
 
 
 class Embedding(nnx.Module, metaclass=Signed):
-    """An embedding as torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1)."""
+    """An embedding as torch.nn.Embedding: ``weight [vocab_size, size]``, drawn from N(0, 1).
+
+    Args:
+      vocab_size: the number of tokens.
+      size: the width of a row.
+      dtype: what the result has; that of the weights if None.
+      param_dtype: what the weights have.
+      rngs: draws the weights from its stream "params".
+    """
 
     @sizes_by_position("")
     def __init__(
@@ -125,12 +133,32 @@ class Embedding(nnx.Module, metaclass=Signed):
         self.weight = nnx.Param(jax.random.normal(rngs.params(), (vocab_size, size), param_dtype))
 
     def __call__(self, tokens: ArrayLike) -> Array:
-        """Return the rows ``[*batch, T, size]`` for tokens int ``[*batch, T]``."""
+        """Return the rows of the weight.
+
+        Args:
+          tokens: int ``[*batch, T]``.
+
+        Returns:
+          ``[*batch, T, size]``.
+
+        Raises:
+          TypeError: tokens are not integers.
+          ValueError: a token lies outside of the vocabulary. Under jit, which knows no values, it is not checked.
+        """
         return embed(cast_floating(self.weight[...], self.dtype), tokens)
 
 
 class Linear(nnx.Module, metaclass=Signed):
-    """A dense layer as torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in)."""
+    """A dense layer as torch.nn.Linear: ``weight [out, in]`` and ``bias [out]``, both U(±1/√in).
+
+    Args:
+      fan_in: the width of the input.
+      size: the width of the result.
+      dtype: what is computed in; that of input and weights if None.
+      param_dtype: what weights and bias have.
+      precision: of the product, as `jax.lax.dot` takes it.
+      rngs: draws weights and bias from its stream "params".
+    """
 
     @sizes_by_position("")
     def __init__(
@@ -149,6 +177,13 @@ class Linear(nnx.Module, metaclass=Signed):
         self.bias = nnx.Param(init(rngs.params(), (size,), param_dtype))
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return ``[..., size]`` for x ``[..., fan_in]``."""
+        """Return x times the weight plus the bias.
+
+        Args:
+          x: ``[..., fan_in]``.
+
+        Returns:
+          ``[..., size]``.
+        """
         inputs, weight, bias = cast_floating((x, self.weight[...], self.bias[...]), self.dtype)
         return dense(weight, bias, inputs, self.precision)

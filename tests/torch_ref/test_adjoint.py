@@ -142,7 +142,10 @@ def test_a_gradient_smaller_than_any_float64_has_a_finite_logarithm():
         ({"x": torch.zeros(0, D).double()}, "T over 0"),
         ({"every": 0}, "every must be at least 1; got 0"),
         ({"dy": torch.zeros(T, 1).double()}, r"dy must have shape \(7, 5\); got \(7, 1\)"),
-        ({"hx": torch.zeros(1, H).double()}, r"hx must hold tensors of shapes \[\(1, 5\), \(1, 5\)\]"),
+        (
+            {"hx": torch.zeros(1, H).double()},
+            r"hx must hold .* \[\(1, 5\), \(1, 5\)\]; got \[\(1, 5\)\]",
+        ),
     ],
 )
 def test_an_error_names_what_is_not_supported(change, words):

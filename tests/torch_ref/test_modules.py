@@ -82,8 +82,9 @@ def test_packed_sequences_in_another_order():
 def test_bad_arguments():
     rnn, lstm, x, h = torch_ref.RNN(3, 5), torch_ref.LSTM(3, 5), torch.randn(6, 4, 3), torch.randn(1, 4, 5)
     for call, error, message in (
-        (lambda: rnn(x, (h,)), TypeError, "hx must be h_0"),
-        (lambda: lstm(x, h), TypeError, r"hx must be \(h_0, c_0\)"),
+        (lambda: rnn(x, (h,)), TypeError, "hx must be h_0, a tensor; got tuple"),
+        (lambda: lstm(x, h), TypeError, r"hx must be \(h_0, c_0\), a tuple of tensors; got Tensor"),
+        (lambda: lstm(x, (h, 0)), TypeError, "got Tensor, int"),
         (lambda: lstm(x, (h,)), ValueError, "hx must hold 2 tensors; got 1"),
         (lambda: torch_ref.LSTM(3, 5, 0), ValueError, "num_layers must be at least 1"),
         (lambda: torch_ref.LSTM(3, 5, proj_size=5), ValueError, "proj_size must be"),
