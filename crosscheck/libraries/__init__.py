@@ -45,7 +45,7 @@ def load_library(file: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if what_is_missing(error) is not None:  # the cross-check itself needs it
             raise
-        raise NotInstalled(f"{error.name} is not installed; pip install 'jax-lstm[peers]' brings it") from error
+        raise NotInstalled(f"{error.name} is not installed; pip install 'jax-lstm[libraries]' brings it") from error
 
 
 def _runner(file: str, options: Mapping[str, Any], case: Case) -> Runner:

@@ -32,7 +32,7 @@ def test_a_script_still_shows_the_fault(name):
     try:
         installed = version(package)
     except PackageNotFoundError:
-        pytest.skip(f"{package} is of the extra 'peers', which is not installed")
+        pytest.skip(f"{package} is of the extra 'libraries', which is not installed")
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags.AS_USERS_COMPILE}
     command = [sys.executable, "-W", "ignore", str(FOLDER / name)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 EXTRAS = {  # the extra of pyproject.toml that brings a module
-    "equinox": "peers",
+    "equinox": "libraries",
     "h5py": "files",
-    "haiku": "peers",
+    "haiku": "libraries",
     "hypothesis": "test",
     "jsonschema": "test",
-    "keras": "peers",
+    "keras": "libraries",
     "onnx": "files",
-    "onnxruntime": "peers",
+    "onnxruntime": "libraries",
     "safetensors": "files",
     "torch": "crosscheck",
 }

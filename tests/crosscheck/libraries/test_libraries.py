@@ -38,7 +38,7 @@ JAX = [*FLAX, "haiku", "equinox"]
 def need_library(name):
     """Skip without importing the library: Keras takes its backend from the environment at its import."""
     if name in NEEDED and find_spec(NEEDED[name]) is None:
-        pytest.skip(f"{name} is of the extra 'peers', which is not installed")
+        pytest.skip(f"{name} is of the extra 'libraries', which is not installed")
 
 
 def outputs_only(case):
@@ -220,7 +220,7 @@ def test_a_crash_of_a_library_is_an_answer_and_one_of_ours_is_not(monkeypatch):
 
 def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
     without_library(monkeypatch, "haiku")
-    with pytest.raises(NotInstalled, match=r"haiku is not installed; pip install 'jax-lstm\[peers\]'"):
+    with pytest.raises(NotInstalled, match=r"haiku is not installed; pip install 'jax-lstm\[libraries\]'"):
         OTHER_LIBRARIES["haiku"].runner(PLAIN)
 
 
