@@ -95,12 +95,12 @@ class Settlement:
     """What decided slices that a check could not decide.
 
     Attributes:
-      by: the check that decided; None if the implementation is itself the float64 truth.
+      by: the checks that decided; empty if the implementation is itself the float64 truth.
       slices: how many slices it decided.
       of: how many slices there are.
     """
 
-    by: Check | None
+    by: tuple[Check, ...]
     slices: int
     of: int
 

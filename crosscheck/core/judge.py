@@ -172,14 +172,14 @@ def settle(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]
     """
     by_key = {(f.quantity, f.scope, f.check): f for f in findings}
     stand_ins = [f for f in findings if f.check.stands_in]
-    stand_in = stand_ins[0].check if stand_ins and all(f.ok for f in stand_ins) else None
-    return [_settle(f, by_key, stand_in, is_truth) for f in findings]
+    agreeing = tuple(dict.fromkeys(f.check for f in stand_ins)) if all(f.ok for f in stand_ins) else ()
+    return [_settle(f, by_key, agreeing, is_truth) for f in findings]
 
 
 def _settle(
     finding: Finding,
     by_key: Mapping[tuple[Quantity, Scope, Check], Finding],
-    stand_in: Check | None,
+    stand_ins: tuple[Check, ...],
     is_truth: bool,
 ) -> Finding:
     rows = finding.rows
@@ -187,13 +187,13 @@ def _settle(
         return finding
     rest, settled_by = rows.rest.copy(), list[Settlement]()
 
-    def settle_rows(done: np.ndarray, by: Check | None) -> None:
+    def settle_rows(done: np.ndarray, *by: Check) -> None:
         if done.any():
             settled_by.append(Settlement(by, int(done.sum()), done.size))
             rest[done] = False
 
-    if stand_in is not None:
-        settle_rows(rest & (rows.outcomes == SEVERITY.index(Outcome.INCONCLUSIVE)), stand_in)
+    if stand_ins:
+        settle_rows(rest & (rows.outcomes == SEVERITY.index(Outcome.INCONCLUSIVE)), *stand_ins)
     vacuous = rows.outcomes == SEVERITY.index(Outcome.VACUOUS)
     if finding.check in (FLOAT32, LOSS_SCALED):
         for check in (LOSS_SCALED, FLOAT64):
@@ -202,6 +202,6 @@ def _settle(
                 agrees = other.rows.outcomes == SEVERITY.index(Outcome.AGREE)
                 settle_rows(rest & vacuous & agrees, check)
         if is_truth:
-            settle_rows(rest & vacuous & (rows.size >= CRITERIA["float64"].tiny), None)
+            settle_rows(rest & vacuous & (rows.size >= CRITERIA["float64"].tiny))
     kept = replace(rows, rest=rest)
     return replace(finding, rows=kept, settled_by=() if rest.any() else tuple(settled_by))

@@ -21,6 +21,7 @@ MEANING = {
     ),
     Outcome.DISAGREE: "The two compute different things.",
 }
+STAND_INS = {Kind.TEACHER_FORCED: "teacher forcing", Kind.DAMPED: "a damped network"}
 MOST = 6  # quantities that a verdict describes
 
 
@@ -97,12 +98,13 @@ def settled_text(finding: Finding) -> str:
     clauses = []
     for settled in finding.settled_by:
         count = f"{settled.slices} of {settled.of} " * (settled.of > 1)
-        if settled.by is None:
-            clauses.append(f"{count}by float64, in which this implementation is the truth")
-        elif settled.by.stands_in:
-            clauses.append("by teacher forcing")
+        stand_ins = dict.fromkeys(STAND_INS[check.kind] for check in settled.by if check.stands_in)
+        if stand_ins:
+            clauses.append("by " + " and ".join(stand_ins))
+        elif settled.by:
+            clauses.append(f"{count}by " + " and ".join(f"the {check_text(check)}" for check in settled.by))
         else:
-            clauses.append(f"{count}by the {check_text(settled.by)}")
+            clauses.append(f"{count}by float64, in which this implementation is the truth")
     return ", ".join(clauses)
 
 

@@ -156,7 +156,7 @@ def test_fading_gradients_are_lifted_and_then_left_to_float64(monkeypatch):
     vacuous = {name: f.counts.get("vacuous", 0) for name, f in steps.items()}
     assert vacuous["float64"] == 0
     assert 700 < vacuous["float32 loss-scaled"] < vacuous["float32"] - 50 < 1_000
-    assert steps["float32"].settled_by[-1] == Settlement(FLOAT64, vacuous["float32 loss-scaled"], 1_000)
+    assert steps["float32"].settled_by[-1] == Settlement((FLOAT64,), vacuous["float32 loss-scaled"], 1_000)
     assert f"slices: {1_000 - vacuous['float32']} agree, {vacuous['float32']} vacuous" in str(verdict)
 
     def wrong_far_back(case):

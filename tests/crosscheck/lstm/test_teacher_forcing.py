@@ -42,7 +42,10 @@ def test_a_right_implementation_is_undecided_end_to_end_and_agrees_by_one_step(n
     assert verdict.ok, str(verdict)
     end_to_end = [f for f in verdict.findings if str(f.check) in ("float64", "float32")]
     assert {f.verdict for f in end_to_end if f.quantity in ("h_n", "c_n")} == {Outcome.INCONCLUSIVE}
-    assert "settled by teacher forcing" in str(verdict)
+    by_damped = (
+        "" if name == "torch.nn.LSTM" else " and a damped network"
+    )  # which runs in float64, where that is the truth
+    assert f"settled by teacher forcing{by_damped}\n" in str(verdict)
     steps = {str(f.check) for f in verdict.findings if str(f.check).endswith("-step")}
     assert {"float32 1-step", "float32 4-step"} <= steps
     assert name == "torch.nn.LSTM" or {"float64 1-step", "float64 4-step"} <= steps

@@ -209,7 +209,7 @@ def test_what_another_lane_settled_is_not_the_worst():
     ours = samples.results()[0][0]
     whole = replace(ours.verdict.findings[0], quantity="loss", scope=WHOLE, rows=None, error=0.99, limit=1.0)
     vacuous = [
-        replace(f, verdict=Outcome.VACUOUS, error=None, limit=None, settled_by=(Settlement(FLOAT32, 1, 1),))
+        replace(f, verdict=Outcome.VACUOUS, error=None, limit=None, settled_by=(Settlement((FLOAT32,), 1, 1),))
         if (f.quantity, str(f.check)) == (Gradient("x"), "float64")
         else scaled(f, NEAR)
         if f.quantity == "y"
