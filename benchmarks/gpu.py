@@ -32,9 +32,9 @@ from benchmarks.agreement import limit, worst
 from benchmarks.conclusions import sentences, settings_line
 from benchmarks.implementations import KNOWN, choose
 from benchmarks.measurement import Say, error_line
-from benchmarks.options import Options
+from benchmarks.options import Options, Precision
 from benchmarks.plan import Plan, make_plan
-from benchmarks.result import Result, Row, as_content
+from benchmarks.result import Result, as_content
 from benchmarks.settings import measuring, record
 from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
 from benchmarks.table import as_text, tables
@@ -42,9 +42,10 @@ from benchmarks.work import make_work, reference
 from crosscheck.report.json import write_json
 from jax_lstm._src.files import write_whole
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 FIRST = ("1024,32,256,256", "10000,1,32,128", "512,64,512,512", "1000,16,128,128")
 CHECKED = (("10,2,300,256", "plain"), ("1000,16,128,128", "plain"), ("40,5,24,36", "lengths"), ("40,5,24,36", "layers"))
+CHECK = ("shape", "feature", "precision", "quantity", "error", "limit")
 UNROLLED = (1, 2, 4, 8, 16)
 SLOW_TO_COMPILE = {"torch.compile"}
 RUNS, BUDGET = 30, 1.5  # of each piece of work
@@ -64,17 +65,14 @@ class Session:
 
     def table(self, name: str, plan: Plan) -> None:
         """Measure as much of the plan as the time allows, write it after each piece, and print it."""
-        settings, rows = record(plan.options.precision), list[Row]()
-        before = time.monotonic()
-        pieces = plan.run(self.say)
-        while not self.over and (more := next(pieces, None)) is not None:
+        result, before = Result(()), time.monotonic()
+        results = plan.run(self.say)
+        while not self.over and (more := next(results, None)) is not None:
             now = time.monotonic()
-            self.longest, before = max(self.longest, now - before), now
-            rows += more
-            content = as_content(Result(tuple(rows), settings, plan.options.command))
-            write_json(self.out / f"{name}.json", "bench", content)
-        wanted, result = len(plan.shapes) * len(plan.kinds), Result(tuple(rows), settings)
-        print(f"\n## {name}: {len({row.work for row in rows})} of {wanted} pieces of work\n{settings_line(result)}\n")
+            self.longest, before, result = max(self.longest, now - before), now, more
+            write_json(self.out / f"{name}.json", "bench", as_content(result))
+        done = len({row.work for row in result.rows})
+        print(f"\n## {name}: {done} of {plan.pieces} pieces of work\n{settings_line(result)}\n")
         for table in tables(result):
             print(as_text(table), end="\n\n")
         print(*sentences(result), sep="\n", flush=True)
@@ -82,7 +80,7 @@ class Session:
 
 def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
     """Check ours on JAX's default device against torch in float64 on the CPU. Print and write the largest errors."""
-    errors = []
+    rows, ok = [], True
     (ours,) = choose(["jax_lstm"])
     for (text, feature), precision in ((each, p) for each in shapes for p in PRECISIONS):
         work = make_work(parse_shape(text), "training", feature, precision)
@@ -92,11 +90,11 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
                 quantity, error = worst(work, reference(work, dtype=torch.float64), ready.read(ready.call()))
         except Exception as raised:  # it is reported, and the tables may still say where it works
             quantity, error = error_line(raised), math.inf
-        errors.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
-        print("right" if error <= limit(work) else "WRONG", *errors[-1], flush=True)
-    names = ("shape", "feature", "precision", "quantity", "error", "limit")
-    ok = all(error <= most for *_, error, most in errors)
-    rows = [dict(zip(names, map(str, row), strict=True)) for row in errors]
+        right = error <= limit(work)
+        values = (text, feature, precision, quantity, float(f"{error:.3e}"), limit(work))
+        print("right" if right else "WRONG", *values, flush=True)
+        rows.append(dict(zip(CHECK, map(str, values), strict=True)))
+        ok = ok and right
     content = {"ok": ok, "settings": record("float32"), "rows": rows}
     write_whole(session.out / "correctness.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return ok

@@ -44,17 +44,18 @@ def measure(
     rows: dict[str, Row] = {}
     ready: dict[str, Ready] = {}
     seconds: dict[str, float] = {}  # of the first call
+    doing = lambda what: say(f"{work.shape} {work.kind}: {what}")
     with measuring("float32"):
-        say("torch.nn.LSTM in float32, as the reference")
+        doing("torch.nn.LSTM in float32, as the reference")
         expected = reference(work, "cuda" if torch.cuda.is_available() else "cpu")
     with measuring(work.precision):
         for implementation in implementations:
             name = implementation.name
-            say(name)
+            doing(name)
             rows[name], passed = _check(work, implementation, expected)
             if passed is not None:
                 ready[name], seconds[name] = passed
-        say("in turn")
+        doing("in turn")
         calls = {name: each.call for name, each in ready.items()}
         for name, times in interleave(calls, seconds, most_runs=most_runs, budget=budget, clock=clock).items():
             if times.failed is None:

@@ -22,12 +22,7 @@ MOST_STEPS = 1_000  # the loop stays in Python: compiled as a whole it would be 
 
 def _ready(work: Work) -> Ready:
     module = torch_module(work, torch_device(), getattr(torch, work.dtype))
-    return ready_torch(work, module, lambda x: torch_outputs(module, x, _lengths(work)))
-
-
-def _lengths(work: Work) -> torch.Tensor | None:
-    """Return the lengths on the CPU, which is where packing needs them."""
-    return None if work.lengths is None else torch.from_numpy(work.lengths)
+    return ready_torch(work, module, lambda x: torch_outputs(work, module, x))
 
 
 def _ready_compiled(work: Work) -> Ready:
@@ -49,7 +44,7 @@ def _ready_compiled(work: Work) -> Ready:
             unfinished(Path(mkdtemp())) as folder,  # torch leaves its files there if it fails
             utils.fresh_inductor_cache(dir=str(folder)),  # a program of an earlier run would make the time too short
         ):
-            return ready_torch(work, module, lambda x: module(x, None, _lengths(work))[0], compiles=True)
+            return ready_torch(work, module, lambda x: module(x, None, work.lengths)[0], compiles=True)
     except torch._dynamo.exc.TorchDynamoException as error:
         raise NotSupported(f"torch.compile failed: {_reason(error)}") from error
 
