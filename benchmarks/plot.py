@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from benchmarks.comparison import Comparison
-from benchmarks.result import OURS, TORCH, Result, Row, base_rows, compared, implementations_in
+from benchmarks.result import OURS, TORCH, Result, Row, compared, implementations_in
 from benchmarks.table import duration, title_of, units
 from crosscheck.report import png
 from crosscheck.report.svg import open_frame
@@ -81,13 +80,15 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
     swept = sorted({row.shape[axis] for row in rows})
     axes.set_xticks(swept, [f"{value:,}" for value in swept])
     axes.xaxis.set_minor_locator(NullLocator())
-    _plain_ticks(axes.yaxis, duration, (1.0, 2.0, 5.0))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
     """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times."""
-    unit = next((name for name in (TORCH, OURS) if base_rows(rows, name)), None)
-    base = base_rows(rows, unit) if unit else {}
+    unit = next((name for name in (TORCH, OURS) if compared(rows, name)), None)
+    to_unit = compared(rows, unit) if unit else {}
     shapes = list(dict.fromkeys(row.shape for row in rows))
     names = [name for name in implementations_in(rows) if name != unit]
     wide = GROUP / max(1, len(names))
@@ -96,7 +97,7 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
         timed = [row for row in rows if row.implementation == name and row.median is not None]
         places = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in timed}
         if unit:
-            ratios = {place: c for row, place in places.items() if (c := compared(row, base)) is not None}
+            ratios = {place: to_unit[row] for row, place in places.items() if row in to_unit}
             _bars_of_ratios(axes, ratios, ours=name == OURS, **style)
         elif places:
             axes.bar(list(places.values()), [row.quartiles[1] for row in places], **style)
@@ -133,10 +134,3 @@ def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
     colour, weight = (png.RED, "bold") if lost else (png.TEXT, "normal")
     halo = [withStroke(linewidth=2.5, foreground="white")]
     axes.annotate(text, (edge, height), fontsize=8.5, color=colour, fontweight=weight, path_effects=halo, **style)
-
-
-def _plain_ticks(axis: Axis, text_of: Callable[[float], str], at: tuple[float, ...]) -> None:
-    """Set ticks at these multiples of powers of ten, as text and not as powers."""
-    axis.set_major_locator(LogLocator(subs=at))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value)))
-    axis.set_minor_formatter(NullFormatter())
