@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from benchmarks.comparison import Comparison
 from benchmarks.result import OURS, TORCH, Result, Row, compared, implementations_in
 from benchmarks.table import duration, title_of, units
 from crosscheck.report import png
@@ -86,21 +84,30 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
 
 
 def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
-    """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times."""
+    """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times.
+
+    Our ratios, and those that are cut, have their figure on top.
+    """
     unit = next((name for name in (TORCH, OURS) if compared(rows, name)), None)
-    to_unit = compared(rows, unit) if unit else {}
+    ratios = compared(rows, unit) if unit else {}
+    heights = {row: min(c.ratio, TALLEST) for row, c in ratios.items()}
+    if unit is None:
+        heights = {row: row.quartiles[1] for row in rows if row.seconds}
     shapes = list(dict.fromkeys(row.shape for row in rows))
     names = [name for name in implementations_in(rows) if name != unit]
-    wide = GROUP / max(1, len(names))
+    place = GROUP / max(1, len(names))
+    width = 0.92 * place
     for n, name in enumerate(names):
-        style: dict[str, Any] = {"width": 0.92 * wide, "color": _colour(result, name), "label": name}
-        timed = [row for row in rows if row.implementation == name and row.median is not None]
-        places = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in timed}
-        if unit:
-            ratios = {place: to_unit[row] for row, place in places.items() if row in to_unit}
-            _bars_of_ratios(axes, ratios, ours=name == OURS, **style)
-        elif places:
-            axes.bar(list(places.values()), [row.quartiles[1] for row in places], **style)
+        middle = (n + 0.5) * place - GROUP / 2
+        bars = {shapes.index(row.shape) + middle: row for row in heights if row.implementation == name}
+        if bars:
+            axes.bar(
+                list(bars), [heights[row] for row in bars.values()], width, color=_colour(result, name), label=name
+            )
+        for at, row in bars.items():
+            ratio = ratios.get(row)
+            if ratio is not None and (name == OURS or ratio.ratio > TALLEST):
+                _say(axes, at + width / 2, heights[row], units(ratio), lost=name == OURS and ratio.slower)
     axes.grid(axis="y", color=png.GRID, lw=0.7)
     axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes])
     axes.set_xlim(-0.55, len(shapes) - 0.45)
@@ -114,17 +121,6 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
     else:
         axes.set_ylabel("time")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value) if value else "0"))
-
-
-def _bars_of_ratios(axes: Axes, ratios: Mapping[float, Comparison], ours: bool, width: float, **style: Any) -> None:
-    """Draw one implementation's bars by their places. Ours, and those that are cut, have their figure on top."""
-    if not ratios:
-        return
-    heights = [min(c.ratio, TALLEST) for c in ratios.values()]
-    axes.bar(list(ratios), heights, width, **style)
-    for (place, c), height in zip(ratios.items(), heights, strict=True):
-        if ours or c.ratio > height:
-            _say(axes, place + width / 2, height, units(c), lost=ours and c.slower)
 
 
 def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,18 +56,12 @@ class Work:
 def make_work(shape: Shape, kind: str, feature: Feature = "plain", precision: Precision = "float32") -> Work:
     """Return the work of a shape: the same arrays every time."""
     steps, batch, inputs, hidden = shape
-    case = RecurrentCase(
-        "",
-        "",
-        batch,
-        steps,
-        inputs,
-        hidden,
-        num_layers=2 if feature == "layers" else 1,
-        bidirectional=feature == "bidirectional",
-        proj_size=hidden // 2 if feature == "projection" else 0,
-        time_major=True,
-    )
+    options: dict[str, dict[str, Any]] = {
+        "projection": {"proj_size": hidden // 2},
+        "bidirectional": {"bidirectional": True},
+        "layers": {"num_layers": 2},
+    }
+    case = RecurrentCase("", "", batch, steps, inputs, hidden, time_major=True, **options.get(feature, {}))
     rng = np.random.default_rng([*shape, FEATURES.index(feature)])
     bound = 1 / np.sqrt(hidden)
     weights = {name: rng.uniform(-bound, bound, size) for name, size in case.shapes().items()}
