@@ -32,7 +32,7 @@ from benchmarks.agreement import limit, worst
 from benchmarks.conclusions import sentences, settings_line
 from benchmarks.implementations import KNOWN, choose
 from benchmarks.measurement import Say, error_line
-from benchmarks.options import Options, Precision
+from benchmarks.options import Feature, Options, Precision
 from benchmarks.plan import Plan, make_plan
 from benchmarks.result import Result, as_content
 from benchmarks.settings import measuring, record
@@ -44,7 +44,12 @@ from jax_lstm._src.files import write_whole
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 FIRST = ("1024,32,256,256", "10000,1,32,128", "512,64,512,512", "1000,16,128,128")
-CHECKED = (("10,2,300,256", "plain"), ("1000,16,128,128", "plain"), ("40,5,24,36", "lengths"), ("40,5,24,36", "layers"))
+CHECKED: tuple[tuple[str, Feature], ...] = (
+    ("10,2,300,256", "plain"),
+    ("1000,16,128,128", "plain"),
+    ("40,5,24,36", "lengths"),
+    ("40,5,24,36", "layers"),
+)
 CHECK = ("shape", "feature", "precision", "quantity", "error", "limit")
 UNROLLED = (1, 2, 4, 8, 16)
 SLOW_TO_COMPILE = {"torch.compile"}
@@ -78,7 +83,7 @@ class Session:
         print(*sentences(result), sep="\n", flush=True)
 
 
-def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
+def check(session: Session, shapes: Sequence[tuple[str, Feature]]) -> bool:
     """Check ours on JAX's default device against torch in float64 on the CPU. Print and write the largest errors."""
     rows, ok = [], True
     (ours,) = choose(["jax_lstm"])
@@ -100,7 +105,7 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
     return ok
 
 
-def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Sequence[tuple[str, str]]) -> bool:
+def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Sequence[tuple[str, Feature]]) -> bool:
     """Take all steps in order, and return whether ours was right."""
     ok = check(session, checked)
     all_but_slow = [name for name in KNOWN if name not in SLOW_TO_COMPILE]
