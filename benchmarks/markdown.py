@@ -44,15 +44,8 @@ def as_markdown(result: Result) -> str:
         "they differ. A figure has the digits that its spread supports."
     )
     conclusions = [line for line in sentences(result) if not line.startswith(f"{OURS} is faster than ")]
-    return "\n\n".join(
-        [
-            _markdown(Table("", columns, lines, numeric=columns[1:])),
-            legend,
-            *conclusions,
-            *_untimed(rows),
-            settings_line(result),
-        ]
-    )
+    table = _markdown(Table("", columns, lines, numeric=columns[1:]))
+    return "\n\n".join([table, legend, *conclusions, *_untimed(rows), settings_line(result)])
 
 
 def _line(rows: Sequence[Row], names: Sequence[str]) -> tuple[str, ...]:
