@@ -75,6 +75,7 @@ def _plan(options: Options, brief: bool) -> Plan:
 def _measure(plan: Plan, json_file: Path | None) -> Result:
     """Measure all pieces of work. The file is written after each of them, since all together take minutes."""
     with failures_in_one_line(), on_interrupt(remove_unfinished), show_progress(plan.pieces) as work:
+        work.begins("settings")
         for result in plan.run(work.does):
             work.does("writing", advance=1)
             write_json_file(json_file, "bench", as_content(result))

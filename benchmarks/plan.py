@@ -38,7 +38,6 @@ class Plan:
         ``say`` hears what is being done.
         """
         options, rows = self.options, list[Row]()
-        say("settings")
         settings = record(options.precision)
         for shape, kind in product(self.shapes, self.kinds):
             work = make_work(shape, kind, options.feature, options.precision)
