@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from benchmarks.options import Options, Outputs
+from benchmarks.options import KINDS, Feature, Options, Precision, Sweep
 from crosscheck.commands.cli.group import SingleCommand
 from crosscheck.commands.cli.options import JsonFile, list_of
 from crosscheck.commands.progress import loading
@@ -26,10 +26,6 @@ IMPLEMENTATIONS = (
     "equinox",
     "jax.experimental.rnn",
 )
-WORK = ("forward", "training")
-Feature = Literal["plain", "lengths", "projection", "bidirectional", "layers"]
-Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-Sweep = Literal["T", "H", "B"]
 
 app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -41,7 +37,7 @@ def bench(
     shape: Annotated[
         list[str] | None, typer.Option(metavar="T,B,D,H", help="Steps, batch, inputs, hidden units. May be repeated.")
     ] = None,
-    work: Annotated[list[str] | None, list_of(WORK, "Only this work; both by default")] = None,
+    work: Annotated[list[str] | None, list_of(KINDS, "Only this work; both by default")] = None,
     only: Annotated[
         list[str] | None,
         list_of(IMPLEMENTATIONS, "Only these implementations; 'jax_lstm unroll=4' is ours with an option. The names"),
@@ -87,5 +83,4 @@ def bench(
         seconds=seconds,
         threads=threads,
     )
-    outputs = Outputs(brief=brief, json_file=json_file, plot=plot)
-    run(options, outputs, list_implementations=list_implementations, from_file=from_file)
+    run(options, list_implementations, from_file, brief, json_file, plot)

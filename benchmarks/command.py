@@ -11,12 +11,11 @@ from rich.console import Console
 
 from benchmarks.conclusions import sentences, settings_line
 from benchmarks.markdown import KIND, as_markdown, training_of
-from benchmarks.options import Options, Outputs
+from benchmarks.options import KINDS, Options
 from benchmarks.plan import Plan, make_plan
-from benchmarks.result import TORCH, Result, Row, as_content, from_content
-from benchmarks.settings import record, use_threads
+from benchmarks.result import TORCH, Result, as_content, from_content
+from benchmarks.settings import use_threads
 from benchmarks.table import tables
-from benchmarks.work import KINDS
 from crosscheck.commands.common import check_json_file, check_plot_file, write_json_file, writing
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.interrupts import on_interrupt
@@ -26,10 +25,17 @@ from crosscheck.report.terminal import output, say, show
 from jax_lstm._src.files import remove_unfinished
 
 
-def run(options: Options, outputs: Outputs, *, list_implementations: bool, from_file: Path | None) -> None:
+def run(
+    options: Options,
+    list_implementations: bool,
+    from_file: Path | None,
+    brief: bool,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
     """Measure, or read what was measured, print it and exit."""
-    check_json_file(outputs.json_file)
-    check_plot_file(outputs.plot, outputs.json_file)
+    check_json_file(json_file)
+    check_plot_file(plot, json_file)
     work, only = names_of("--work", options.work, "work", KINDS), names_of("--only", options.only)
     options = replace(options, work=tuple(work), only=tuple(only))
     if from_file is not None:
@@ -37,17 +43,17 @@ def run(options: Options, outputs: Outputs, *, list_implementations: bool, from_
         if more:
             fail(f"--from prints an earlier run as it was measured; leave {more[0]} out")
         result = _read(from_file)
-        write_json_file(outputs.json_file, "bench", as_content(result))
+        write_json_file(json_file, "bench", as_content(result))
     else:
-        plan = _plan(options, outputs.brief and not list_implementations)
+        plan = _plan(options, brief and not list_implementations)
         if list_implementations:
             _list(plan)
             return
-        result = _measure(plan, outputs.json_file)
-    if outputs.brief:
-        _print_brief(result, outputs.plot, output())
+        result = _measure(plan, json_file)
+    if brief:
+        _print_brief(result, plot, output())
     else:
-        _draw(result, outputs.plot)
+        _draw(result, plot)
         _print(result, output())
     raise typer.Exit(result.exit_code)
 
@@ -68,15 +74,10 @@ def _plan(options: Options, brief: bool) -> Plan:
 
 def _measure(plan: Plan, json_file: Path | None) -> Result:
     """Measure all pieces of work. The file is written after each of them, since all together take minutes."""
-    rows: list[Row] = []
-    total = len(plan.shapes) * len(plan.kinds)
-    with failures_in_one_line(), on_interrupt(remove_unfinished), show_progress(total) as work:
+    with failures_in_one_line(), on_interrupt(remove_unfinished), show_progress(plan.pieces) as work:
         work.begins("settings")
-        settings = record(plan.options.precision)
-        for more in plan.run(work.does):
-            rows += more
+        for result in plan.run(work.does):
             work.does("writing", advance=1)
-            result = Result(tuple(rows), settings, plan.options.command, plan.options.sweep or "")
             write_json_file(json_file, "bench", as_content(result))
     return result
 

@@ -32,19 +32,25 @@ from benchmarks.agreement import limit, worst
 from benchmarks.conclusions import sentences, settings_line
 from benchmarks.implementations import KNOWN, choose
 from benchmarks.measurement import Say, error_line
-from benchmarks.options import Options
+from benchmarks.options import Feature, Options, Precision
 from benchmarks.plan import Plan, make_plan
-from benchmarks.result import Result, Row, as_content
+from benchmarks.result import Result, as_content
 from benchmarks.settings import measuring, record
-from benchmarks.shapes import GPU_TABLE, Shape, parse_shape
+from benchmarks.shapes import GPU_TABLE, parse_shape
 from benchmarks.table import as_text, tables
 from benchmarks.work import make_work, reference
 from crosscheck.report.json import write_json
 from jax_lstm._src.files import write_whole
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 FIRST = ("1024,32,256,256", "10000,1,32,128", "512,64,512,512", "1000,16,128,128")
-CHECKED = (("10,2,300,256", "plain"), ("1000,16,128,128", "plain"), ("40,5,24,36", "lengths"), ("40,5,24,36", "layers"))
+CHECKED: tuple[tuple[str, Feature], ...] = (
+    ("10,2,300,256", "plain"),
+    ("1000,16,128,128", "plain"),
+    ("40,5,24,36", "lengths"),
+    ("40,5,24,36", "layers"),
+)
+CHECK = ("shape", "feature", "precision", "quantity", "error", "limit")
 UNROLLED = (1, 2, 4, 8, 16)
 SLOW_TO_COMPILE = {"torch.compile"}
 RUNS, BUDGET = 30, 1.5  # of each piece of work
@@ -64,25 +70,22 @@ class Session:
 
     def table(self, name: str, plan: Plan) -> None:
         """Measure as much of the plan as the time allows, write it after each piece, and print it."""
-        settings, rows = record(plan.options.precision), list[Row]()
-        before = time.monotonic()
-        pieces = plan.run(self.say)
-        while not self.over and (more := next(pieces, None)) is not None:
+        result, before = Result(()), time.monotonic()
+        results = plan.run(self.say)
+        while not self.over and (more := next(results, None)) is not None:
             now = time.monotonic()
-            self.longest, before = max(self.longest, now - before), now
-            rows += more
-            content = as_content(Result(tuple(rows), settings, plan.options.command))
-            write_json(self.out / f"{name}.json", "bench", content)
-        wanted, result = len(plan.shapes) * len(plan.kinds), Result(tuple(rows), settings)
-        print(f"\n## {name}: {len({row.work for row in rows})} of {wanted} pieces of work\n{settings_line(result)}\n")
+            self.longest, before, result = max(self.longest, now - before), now, more
+            write_json(self.out / f"{name}.json", "bench", as_content(result))
+        done = len({row.work for row in result.rows})
+        print(f"\n## {name}: {done} of {plan.pieces} pieces of work\n{settings_line(result)}\n")
         for table in tables(result):
             print(as_text(table), end="\n\n")
         print(*sentences(result), sep="\n", flush=True)
 
 
-def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
+def check(session: Session, shapes: Sequence[tuple[str, Feature]]) -> bool:
     """Check ours on JAX's default device against torch in float64 on the CPU. Print and write the largest errors."""
-    errors = []
+    rows, ok = [], True
     (ours,) = choose(["jax_lstm"])
     for (text, feature), precision in ((each, p) for each in shapes for p in PRECISIONS):
         work = make_work(parse_shape(text), "training", feature, precision)
@@ -92,17 +95,17 @@ def check(session: Session, shapes: Sequence[tuple[str, str]]) -> bool:
                 quantity, error = worst(work, reference(work, dtype=torch.float64), ready.read(ready.call()))
         except Exception as raised:  # it is reported, and the tables may still say where it works
             quantity, error = error_line(raised), math.inf
-        errors.append((text, feature, precision, quantity, float(f"{error:.3e}"), limit(work)))
-        print("right" if error <= limit(work) else "WRONG", *errors[-1], flush=True)
-    names = ("shape", "feature", "precision", "quantity", "error", "limit")
-    ok = all(error <= most for *_, error, most in errors)
-    rows = [dict(zip(names, map(str, row), strict=True)) for row in errors]
+        right = error <= limit(work)
+        values = (text, feature, precision, quantity, float(f"{error:.3e}"), limit(work))
+        print("right" if right else "WRONG", *values, flush=True)
+        rows.append(dict(zip(CHECK, map(str, values), strict=True)))
+        ok = ok and right
     content = {"ok": ok, "settings": record("float32"), "rows": rows}
     write_whole(session.out / "correctness.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
     return ok
 
 
-def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Sequence[tuple[str, str]]) -> bool:
+def run(session: Session, first: Sequence[str], rest: Sequence[str], checked: Sequence[tuple[str, Feature]]) -> bool:
     """Take all steps in order, and return whether ours was right."""
     ok = check(session, checked)
     all_but_slow = [name for name in KNOWN if name not in SLOW_TO_COMPILE]
@@ -134,15 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", action="append", metavar="T,B,D,H", help="only these shapes")
     given = parser.parse_args(arguments)
     try:
-        shapes: list[Shape] = [parse_shape(text) for text in given.shape or ()]
+        shapes = [str(parse_shape(text)) for text in given.shape or ()]
         given.out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"jax {jax.__version__} on {jax.devices()[0]}, torch {torch.__version__}", flush=True)
     session = Session(given.out, given.seconds, lambda what: print(what, file=sys.stderr, flush=True))
     if shapes:
-        texts = list(map(str, shapes))
-        return 0 if run(session, texts, [], [(text, "plain") for text in texts]) else 1
+        return 0 if run(session, shapes, [], [(shape, "plain") for shape in shapes]) else 1
     rest = [str(shape) for shape in GPU_TABLE if str(shape) not in FIRST]
     return 0 if run(session, FIRST, rest, CHECKED) else 1
 

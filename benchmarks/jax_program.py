@@ -16,15 +16,10 @@ from crosscheck.core.problem import Results
 from crosscheck.libraries.adapter import Params, Weights
 
 
-def same_names(params: Params) -> Weights:
-    """Return the weights as torch has them."""
-    return params
-
-
 def ready_jax(
     work: Work,
     apply: Callable[[Weights, jax.Array], jax.Array],
-    write: Callable[[Params], Weights] = same_names,
+    write: Callable[[Params], Weights] = lambda params: params,
     *,
     batch_first: bool = False,
 ) -> Ready:
@@ -33,8 +28,8 @@ def ready_jax(
     Args:
       work: the work.
       apply: the network. x is ``[T, B, D]`` and y ``[T, B, directions * P]``.
-      write: makes the weights of a torch state dict of arrays. It must be affine: its transpose brings gradients back
-        to torch's names.
+      write: makes the weights of a torch state dict of arrays, and by default leaves them as torch has them. It must be
+        affine: its transpose brings gradients back to torch's names.
       batch_first: x is ``[B, T, D]`` and y ``[B, T, directions * P]``. They are transposed outside of the clock.
     """
     params = {name: jnp.asarray(a, work.dtype) for name, a in work.weights.items()}

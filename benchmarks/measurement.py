@@ -6,11 +6,12 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from benchmarks.agreement import limit, worst
-from benchmarks.implementation import Implementation, Ready
+from benchmarks.implementation import Implementation
 from benchmarks.result import Row
 from benchmarks.settings import installed_version, measuring
 from benchmarks.timing import Clock, interleave
@@ -20,6 +21,7 @@ from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.problem import Results
 
 Say = Callable[[str], None]
+Call = Callable[[], Any]
 
 
 def measure(
@@ -42,33 +44,32 @@ def measure(
       clock: the system's clock if None.
     """
     rows: dict[str, Row] = {}
-    ready: dict[str, Ready] = {}
+    calls: dict[str, Call] = {}
     seconds: dict[str, float] = {}  # of the first call
+    doing = lambda what: say(f"{work.shape} {work.kind}: {what}")
     with measuring("float32"):
-        say("torch.nn.LSTM in float32, as the reference")
+        doing("torch.nn.LSTM in float32, as the reference")
         expected = reference(work, "cuda" if torch.cuda.is_available() else "cpu")
     with measuring(work.precision):
         for implementation in implementations:
             name = implementation.name
-            say(name)
+            doing(name)
             rows[name], passed = _check(work, implementation, expected)
             if passed is not None:
-                ready[name], seconds[name] = passed
-        say("in turn")
-        calls = {name: each.call for name, each in ready.items()}
+                calls[name], seconds[name] = passed
+        doing("in turn")
         for name, times in interleave(calls, seconds, most_runs=most_runs, budget=budget, clock=clock).items():
             if times.failed is None:
                 rows[name] = replace(rows[name], seconds=tuple(times.seconds))
             else:
                 rows[name] = replace(rows[name], reason=error_line(times.failed))
     calls.clear()
-    ready.clear()
     release_memory()
     return list(rows.values())
 
 
-def _check(work: Work, implementation: Implementation, expected: Results) -> tuple[Row, tuple[Ready, float] | None]:
-    """Return the row without times, and the implementation with the seconds of its first call.
+def _check(work: Work, implementation: Implementation, expected: Results) -> tuple[Row, tuple[Call, float] | None]:
+    """Return the row without times, and what is timed with the seconds of its first call.
 
     The latter is None if it cannot be timed. Then the row has the reason.
     """
@@ -89,7 +90,7 @@ def _check(work: Work, implementation: Implementation, expected: Results) -> tup
     if error > limit(work):
         why = f"{quantity} is off by {error:.1e} of its norm, and rounding explains {limit(work):.1e}"
         return replace(row, differs=True, reason=f"computes something else: {why}"), None
-    return row, (ready, seconds)
+    return row, (ready.call, seconds)
 
 
 def release_memory() -> None:

@@ -13,7 +13,6 @@ transposes are moving data; any other fusion is pointwise.
 from __future__ import annotations
 
 import re
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -23,12 +22,12 @@ from typing import Annotated, Any
 import jax
 import typer
 
-from benchmarks.options import Options
+from benchmarks.options import KINDS, Options
 from benchmarks.plan import make_plan
 from benchmarks.result import OURS, TORCH
 from benchmarks.settings import measuring
-from benchmarks.timing import interleave
-from benchmarks.work import KINDS, make_work
+from benchmarks.timing import medians
+from benchmarks.work import make_work
 from crosscheck.report.table import Table
 from crosscheck.report.terminal import output, show
 
@@ -90,10 +89,7 @@ def main(
     with measuring("float32"):
         (piece,) = (make_work(size, work) for size in plan.shapes)
         calls = {each.name: each.ready(piece).call for each in plan.implementations}
-        for call in calls.values():
-            call()
-        times = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=50, budget=seconds)
-        median = {name: statistics.median(each.seconds) for name, each in times.items()}
+        median = medians(calls, most_runs=50, budget=seconds)
         operations, profiled = profile_operations(calls[OURS])
     rows = [(f"{name}, a call", median[name]) for name in (TORCH, OURS)]
     rows += [(f"{OURS}, a call under the profiler", profiled), *by_kind(operations).items()]

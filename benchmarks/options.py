@@ -1,11 +1,17 @@
-"""The options of a run, and the command line that asks for the same again."""
+"""The options of a run, and the command line that asks for the same again. This imports neither JAX nor torch."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from typing import Literal, get_args
+
+KINDS = ("forward", "training")
+Feature = Literal["plain", "lengths", "projection", "bidirectional", "layers"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Sweep = Literal["T", "H", "B"]
+FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +31,9 @@ class Options:
     shape: Sequence[str] = ()
     work: Sequence[str] = ()
     only: Sequence[str] = ()
-    feature: str = "plain"
-    precision: str = "float32"
-    sweep: str | None = None
+    feature: Feature = "plain"
+    precision: Precision = "float32"
+    sweep: Sweep | None = None
     runs: int = 50
     seconds: float = 10.0
     threads: int | None = None
@@ -46,18 +52,3 @@ class Options:
     def command(self) -> str:
         """The command line that measures this again. It writes no files."""
         return shlex.join(["python", "-m", "benchmarks", *(word for pair in self.given for word in pair)])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """Where a result goes, and in which form.
-
-    Attributes:
-      brief: only training, as a small table in Markdown.
-      json_file: the file of --json.
-      plot: the file of --plot.
-    """
-
-    brief: bool = False
-    json_file: Path | None = None
-    plot: Path | None = None

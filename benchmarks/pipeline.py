@@ -16,10 +16,8 @@ own, since a chunk fits into a cache and may be faster by that.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +27,31 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jax_lstm
+from benchmarks.timing import medians
 from crosscheck.report.table import Table
 from crosscheck.report.terminal import output, say, show
 from jax_lstm import LSTMState
 
 Params: TypeAlias = Mapping[str, jax.Array]
 Run: TypeAlias = Callable[[Params, jax.Array], jax.Array]
-Way: TypeAlias = tuple[Run, Params, jax.Array]  # a function, and its arguments on its devices
+
+
+class Way(NamedTuple):
+    """A function, and its arguments on its devices.
+
+    ``at_best`` is its time in units of one device's, if all devices are as fast as a single one and handing over takes
+    no time.
+    """
+
+    run: Run
+    params: Params
+    x: jax.Array
+    at_best: float = 1.0
+
+    def compiled(self, make: Callable[[Run], Callable[..., Any]]) -> Callable[[], Any]:
+        """Return a call of ``make(run)`` that ends when its results are there."""
+        program = jax.jit(make(self.run))
+        return lambda: jax.block_until_ready(program(self.params, self.x))
 
 
 def pipeline_over(mesh: Mesh, chunks: int) -> Run:
@@ -109,17 +125,18 @@ def make_ways(layers: int, devices: int, chunks: list[int], params: Params, x: j
     """Return all ways by name, one device first."""
     plain = lambda params, x: jax_lstm.lstm(params, x)[0]
     mesh_over = lambda axis: jax.make_mesh((devices,), (axis,), (AxisType.Auto,), devices=jax.devices()[:devices])
-    ways: dict[str, Way] = {"one device": (plain, params, x)}
-    ways |= {f"one device, {count} chunks": (in_chunks(count), params, x) for count in chunks}
+    ways = {"one device": Way(plain, params, x)}
+    ways |= {f"one device, {count} chunks": Way(in_chunks(count), params, x) for count in chunks}
     if x.shape[0] % devices == 0:
         mesh = mesh_over("data")
         whole, rows = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
-        ways["data parallel"] = (plain, jax.device_put(params, whole), jax.device_put(x, rows))
+        ways["data parallel"] = Way(plain, jax.device_put(params, whole), jax.device_put(x, rows), 1 / devices)
     mesh = mesh_over("layer")
     laid = jax.device_put(stack(params, layers), NamedSharding(mesh, P("layer")))
     for count in chunks:
         whole = jax.device_put(x, NamedSharding(mesh, P()))
-        ways[f"pipeline, {count} chunks"] = (pipeline_over(mesh, count), laid, whole)
+        at_best = (count + devices - 1) / (count * devices)
+        ways[f"pipeline, {count} chunks"] = Way(pipeline_over(mesh, count), laid, whole, at_best)
     return ways
 
 
@@ -132,7 +149,7 @@ def largest_difference(ways: dict[str, Way], layers: int, inputs: int) -> float:
     """Return the largest difference of any output or gradient from one device's, relative to its largest number."""
 
     def results(name: str) -> dict[str, np.ndarray]:
-        run, params, x = ways[name]
+        run, params, x, _ = ways[name]
         of_weights, of_x = jax.jit(training(run))(params, x)[1]
         of_weights = of_weights if "weight_ih" in of_weights else stack(of_weights, layers)
         of_weights["weight_ih"] = of_weights["weight_ih"].at[0, :, inputs:].set(0)  # of the added columns
@@ -143,28 +160,6 @@ def largest_difference(ways: dict[str, Way], layers: int, inputs: int) -> float:
     largest = {quantity: np.max(np.abs(a)) for quantity, a in expected.items()}
     every = [results(name) for name in ways]
     return float(max(np.max(np.abs(each[q] - expected[q])) / largest[q] for each in every for q in expected))
-
-
-def medians(ways: dict[str, Way], make: Callable[[Run], Callable[..., Any]], rounds: int) -> dict[str, float]:
-    """Return the milliseconds of each way. All are compiled and run once, then timed in turn."""
-    calls = {name: (jax.jit(make(run)), params, x) for name, (run, params, x) in ways.items()}
-    for function, *arguments in calls.values():
-        jax.block_until_ready(function(*arguments))
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, (function, *arguments) in calls.items():
-            started = time.perf_counter()
-            jax.block_until_ready(function(*arguments))
-            times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(each) for name, each in times.items()}
-
-
-def at_best(name: str, devices: int) -> str:
-    """Return the ratio of a way if all devices were as fast as a single one, and handing over took no time."""
-    if name.startswith("pipeline"):
-        count = int(name.split()[1])
-        return f"{(count + devices - 1) / (count * devices):.2f}"
-    return f"{1 / devices:.2f}" if name == "data parallel" else "1.00"
 
 
 def main(
@@ -198,13 +193,17 @@ def main(
     if not apart < 1e-12:
         raise typer.Exit(1)
     kinds = {"forward": lambda run: run, "training": training}
-    timed = {kind: medians(ways("float32"), make, rounds) for kind, make in kinds.items()}
+    in_float32 = ways("float32")
+    timed = {
+        kind: medians({name: way.compiled(make) for name, way in in_float32.items()}, most_runs=rounds)
+        for kind, make in kinds.items()
+    }
     columns = ("way", *(f"{kind}, {what}" for kind in timed for what in ("ms", "ratio")), "at best")
     rows = []
-    for name in timed["forward"]:
+    for name, way in in_float32.items():
         cells = [(each[name], each[name] / each["one device"]) for each in timed.values()]
-        texts = [text for ms, ratio in cells for text in (f"{ms:.1f}", f"{ratio:.2f}")]
-        rows.append((name, *texts, at_best(name, devices)))
+        texts = [text for seconds, ratio in cells for text in (f"{1e3 * seconds:.1f}", f"{ratio:.2f}")]
+        rows.append((name, *texts, f"{way.at_best:.2f}"))
     title = f"{layers} layers on {devices} devices, B = {batch}, T = {length}, D = {inputs}, H = {hidden}"
     show(console, Table(title, columns, tuple(rows), numeric=columns[1:]))
 

@@ -11,11 +11,11 @@ import jax
 from benchmarks.implementation import Implementation
 from benchmarks.implementations import choose
 from benchmarks.measurement import Say, measure
-from benchmarks.options import Options
-from benchmarks.result import Row
+from benchmarks.options import KINDS, Options
+from benchmarks.result import Result, Row
+from benchmarks.settings import record
 from benchmarks.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
-from benchmarks.timing import Clock
-from benchmarks.work import FEATURES, KINDS, PRECISIONS, make_work
+from benchmarks.work import make_work
 
 
 @dataclass(frozen=True)
@@ -27,22 +27,22 @@ class Plan:
     implementations: tuple[Implementation, ...]
     options: Options
 
-    def run(self, say: Say, clock: Clock | None = None) -> Iterator[list[Row]]:
-        """Measure one piece of work after the other, and yield its rows. ``say`` hears what is being done."""
-        options = self.options
+    @property
+    def pieces(self) -> int:
+        """The number of pieces of work."""
+        return len(self.shapes) * len(self.kinds)
+
+    def run(self, say: Say) -> Iterator[Result]:
+        """Measure one piece of work after the other. After each, yield all that was measured so far.
+
+        ``say`` hears what is being done.
+        """
+        options, rows = self.options, list[Row]()
+        settings = record(options.precision)
         for shape, kind in product(self.shapes, self.kinds):
-            yield measure(
-                make_work(shape, kind, options.feature, options.precision),
-                self.implementations,
-                most_runs=options.runs,
-                budget=options.seconds,
-                say=_prefixed(say, f"{shape} {kind}: "),
-                clock=clock,
-            )
-
-
-def _prefixed(say: Say, prefix: str) -> Say:
-    return lambda what: say(prefix + what)
+            work = make_work(shape, kind, options.feature, options.precision)
+            rows += measure(work, self.implementations, most_runs=options.runs, budget=options.seconds, say=say)
+            yield Result(tuple(rows), settings, options.command, options.sweep or "")
 
 
 def make_plan(options: Options) -> Plan:
@@ -51,15 +51,9 @@ def make_plan(options: Options) -> Plan:
     Raises:
       ValueError: an option is wrong. The message names it, what was expected and what came.
     """
-    for option, values, allowed in (
-        ("--work", options.work, KINDS),
-        ("--feature", [options.feature], FEATURES),
-        ("--precision", [options.precision], PRECISIONS),
-        ("--sweep", [] if options.sweep is None else [options.sweep], tuple(SWEEPS)),
-    ):
-        for value in values:
-            if value not in allowed:
-                raise ValueError(f"{option} must be one of {', '.join(allowed)}; got {value!r}")
+    for kind in options.work:
+        if kind not in KINDS:
+            raise ValueError(f"--work must be one of {', '.join(KINDS)}; got {kind!r}")
     if options.sweep is not None and options.shape:
         raise ValueError("--sweep has shapes of its own; leave --shape out")
     if options.runs < 1:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from benchmarks.comparison import Comparison
-from benchmarks.result import OURS, TORCH, Result, Row, base_rows, compared, implementations_in
+from benchmarks.result import OURS, TORCH, Result, Row, compared, implementations_in
 from benchmarks.table import duration, title_of, units
 from crosscheck.report import png
 from crosscheck.report.svg import open_frame
@@ -81,25 +78,36 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
     swept = sorted({row.shape[axis] for row in rows})
     axes.set_xticks(swept, [f"{value:,}" for value in swept])
     axes.xaxis.set_minor_locator(NullLocator())
-    _plain_ticks(axes.yaxis, duration, (1.0, 2.0, 5.0))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
-    """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times."""
-    unit = next((name for name in (TORCH, OURS) if base_rows(rows, name)), None)
-    base = base_rows(rows, unit) if unit else {}
+    """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times.
+
+    Our ratios, and those that are cut, have their figure on top.
+    """
+    unit = next((name for name in (TORCH, OURS) if compared(rows, name)), None)
+    ratios = compared(rows, unit) if unit else {}
+    heights = {row: min(c.ratio, TALLEST) for row, c in ratios.items()}
+    if unit is None:
+        heights = {row: row.quartiles[1] for row in rows if row.seconds}
     shapes = list(dict.fromkeys(row.shape for row in rows))
     names = [name for name in implementations_in(rows) if name != unit]
-    wide = GROUP / max(1, len(names))
+    place = GROUP / max(1, len(names))
+    width = 0.92 * place
     for n, name in enumerate(names):
-        style: dict[str, Any] = {"width": 0.92 * wide, "color": _colour(result, name), "label": name}
-        timed = [row for row in rows if row.implementation == name and row.median is not None]
-        places = {row: shapes.index(row.shape) - GROUP / 2 + (n + 0.5) * wide for row in timed}
-        if unit:
-            ratios = {place: c for row, place in places.items() if (c := compared(row, base)) is not None}
-            _bars_of_ratios(axes, ratios, ours=name == OURS, **style)
-        elif places:
-            axes.bar(list(places.values()), [row.quartiles[1] for row in places], **style)
+        middle = (n + 0.5) * place - GROUP / 2
+        bars = {shapes.index(row.shape) + middle: row for row in heights if row.implementation == name}
+        if bars:
+            axes.bar(
+                list(bars), [heights[row] for row in bars.values()], width, color=_colour(result, name), label=name
+            )
+        for at, row in bars.items():
+            ratio = ratios.get(row)
+            if ratio is not None and (name == OURS or ratio.ratio > TALLEST):
+                _say(axes, at + width / 2, heights[row], units(ratio), lost=name == OURS and ratio.slower)
     axes.grid(axis="y", color=png.GRID, lw=0.7)
     axes.set_xticks(range(len(shapes)), [str(shape) for shape in shapes])
     axes.set_xlim(-0.55, len(shapes) - 0.45)
@@ -115,17 +123,6 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value) if value else "0"))
 
 
-def _bars_of_ratios(axes: Axes, ratios: Mapping[float, Comparison], ours: bool, width: float, **style: Any) -> None:
-    """Draw one implementation's bars by their places. Ours, and those that are cut, have their figure on top."""
-    if not ratios:
-        return
-    heights = [min(c.ratio, TALLEST) for c in ratios.values()]
-    axes.bar(list(ratios), heights, width, **style)
-    for (place, c), height in zip(ratios.items(), heights, strict=True):
-        if ours or c.ratio > height:
-            _say(axes, place + width / 2, height, units(c), lost=ours and c.slower)
-
-
 def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
     """Write a bar's figure above it, up to its right edge and off the line at 1. A loss of ours is red."""
     height = 1.0 if 0.88 < height < 1 else height
@@ -133,10 +130,3 @@ def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
     colour, weight = (png.RED, "bold") if lost else (png.TEXT, "normal")
     halo = [withStroke(linewidth=2.5, foreground="white")]
     axes.annotate(text, (edge, height), fontsize=8.5, color=colour, fontweight=weight, path_effects=halo, **style)
-
-
-def _plain_ticks(axis: Axis, text_of: Callable[[float], str], at: tuple[float, ...]) -> None:
-    """Set ticks at these multiples of powers of ten, as text and not as powers."""
-    axis.set_major_locator(LogLocator(subs=at))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text_of(value)))
-    axis.set_minor_formatter(NullFormatter())

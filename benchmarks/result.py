@@ -12,11 +12,6 @@ from benchmarks.shapes import Shape
 OURS, TORCH, FLAX = "jax_lstm", "torch.nn.LSTM", "flax.linen"
 
 
-def is_ours(implementation: str) -> bool:
-    """Return whether this is the name of jax_lstm, with or without options."""
-    return implementation.split(" ")[0] == OURS
-
-
 @dataclass(frozen=True)
 class Row:
     """One implementation at one piece of work.
@@ -51,7 +46,7 @@ class Row:
     @property
     def ours(self) -> bool:
         """Whether this is jax_lstm, with or without options."""
-        return is_ours(self.implementation)
+        return self.implementation.split(" ")[0] == OURS
 
     @property
     def work(self) -> tuple[Shape, str]:
@@ -102,34 +97,31 @@ class Result:
         return 2 if broken or not any(row.seconds for row in self.rows) else 0
 
 
-Base = Mapping[tuple[Shape, str], Row]
-
-
 def base_rows(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], Row]:
     """Return the timed rows of one implementation by work. Others are compared with them."""
     return {row.work: row for row in rows if row.implementation == unit and row.seconds}
 
 
-def compared(row: Row, base: Base) -> Comparison | None:
-    """Return a row in units of `base_rows`: over 1 is slower. None if either has no times."""
-    return compare(row.seconds, base[row.work].seconds) if row.seconds and row.work in base else None
+def compared(rows: Sequence[Row], unit: str = OURS) -> dict[Row, Comparison]:
+    """Return the timed rows in units of one implementation: over 1 is slower. A work that it lacks is left out."""
+    base = base_rows(rows, unit)
+    return {row: compare(row.seconds, base[row.work].seconds) for row in rows if row.seconds and row.work in base}
 
 
 def as_content(result: Result) -> dict[str, Any]:
     """Return the content of --json."""
-    base = base_rows(result.rows)
+    to_ours = compared(result.rows)
     return {
         "ok": result.exit_code == 0,
         "reproduce": result.command,
         "sweep": result.sweep,
         "settings": dict(result.settings),
-        "rows": [_row(row, base) for row in result.rows],
+        "rows": [_row(row, to_ours.get(row)) for row in result.rows],
     }
 
 
-def _row(row: Row, base: Base) -> dict[str, Any]:
+def _row(row: Row, to_ours: Comparison | None) -> dict[str, Any]:
     """Return every field, and what follows from the times."""
-    to_ours = compared(row, base)
     return {each.name: getattr(row, each.name) for each in fields(Row)} | {
         "shape": dict(zip("TBDH", row.shape, strict=True)),
         "median": row.median,
@@ -164,6 +156,6 @@ def _read_row(row: Mapping[str, Any]) -> Row:
     return Row(**values)
 
 
-def implementations_in(rows: Sequence[Row]) -> list[str]:
+def implementations_in(rows: Iterable[Row]) -> list[str]:
     """Return the names, in the order of their first rows."""
     return list(dict.fromkeys(row.implementation for row in rows))

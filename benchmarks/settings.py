@@ -52,22 +52,19 @@ def measuring(precision: str) -> Iterator[None]:
     """Set one precision in both frameworks, turn off x64 and JAX's cache on disk, and restore all of it afterwards."""
     on_gpu = jax.devices()[0].platform == "gpu"
     narrow = precision == "tf32"
-    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if narrow else "highest")
-    torch.backends.cudnn.allow_tf32 = narrow
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(jax.enable_x64(False))
-            stack.enter_context(_without_cache())
-            if on_gpu and not narrow:
-                stack.enter_context(jax.default_matmul_precision("highest"))
-            stack.enter_context(warnings.catch_warnings())
-            for text in ("TF32 acceleration", "LSTM with projections is not supported", "Online softmax", "dtype"):
-                warnings.filterwarnings("ignore", message=f".*{text}")
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = cudnn
+    with ExitStack() as stack:
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        stack.callback(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+        torch.set_float32_matmul_precision("high" if narrow else "highest")
+        torch.backends.cudnn.allow_tf32 = narrow
+        stack.enter_context(jax.enable_x64(False))
+        stack.enter_context(_without_cache())
+        if on_gpu and not narrow:
+            stack.enter_context(jax.default_matmul_precision("highest"))
+        stack.enter_context(warnings.catch_warnings())
+        for text in ("TF32 acceleration", "LSTM with projections is not supported", "Online softmax", "dtype"):
+            warnings.filterwarnings("ignore", message=f".*{text}")
+        yield
 
 
 @contextmanager

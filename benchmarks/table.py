@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.comparison import Comparison
-from benchmarks.result import Base, Result, Row, base_rows, compared
+from benchmarks.result import Result, Row, compared
 from benchmarks.shapes import Shape
 from crosscheck.report.table import Table
 
@@ -13,12 +13,11 @@ NONE = "-"
 
 def tables(result: Result) -> list[Table]:
     """Return the tables. The shape stands in the first of its rows. The last column says why a row has no time."""
-    base = base_rows(result.rows)
-    shown = []
+    to_ours, shown = compared(result.rows), []
     for kind in dict.fromkeys(row.kind for row in result.rows):
         rows = [row for row in result.rows if row.kind == kind]
         shapes = [None, *(row.shape for row in rows)]
-        cells = tuple(_cells(row, before, base) for row, before in zip(rows, shapes, strict=False))
+        cells = tuple(_cells(row, before, to_ours.get(row)) for row, before in zip(rows, shapes, strict=False))
         shown.append(Table(title_of(rows[0]), COLUMNS, cells, numeric=COLUMNS[2:-1], keys=2))
     return shown
 
@@ -28,11 +27,10 @@ def title_of(row: Row) -> str:
     return ", ".join([row.kind, *[row.feature] * (row.feature != "plain"), row.precision])
 
 
-def _cells(row: Row, before: Shape | None, base: Base) -> tuple[str, ...]:
+def _cells(row: Row, before: Shape | None, to_ours: Comparison | None) -> tuple[str, ...]:
     shape = "" if row.shape == before else str(row.shape)
     if row.median is None or row.spread is None:
         return (shape, row.implementation, *[NONE] * 6, row.reason)
-    to_ours = compared(row, base)
     return (
         shape,
         row.implementation,
@@ -48,10 +46,8 @@ def _cells(row: Row, before: Shape | None, base: Base) -> tuple[str, ...]:
 
 def duration(seconds: float) -> str:
     """Return a time with three digits."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= 0.9995 * scale or unit == "µs":
-            return f"{three_digits(seconds / scale)} {unit}"
-    raise AssertionError("unreachable")
+    unit, scale = ("s", 1.0) if seconds >= 0.9995 else ("ms", 1e-3) if seconds >= 0.9995e-3 else ("µs", 1e-6)
+    return f"{three_digits(seconds / scale)} {unit}"
 
 
 def three_digits(value: float) -> str:
@@ -73,8 +69,12 @@ def size(count: int) -> str:
 
 def as_text(table: Table) -> str:
     """Return aligned columns, for a machine without a terminal library."""
+    return "\n".join([table.title, *("  ".join(line).rstrip() for line in aligned(table))])
+
+
+def aligned(table: Table) -> list[list[str]]:
+    """Return the names of the columns and the texts of each row, padded to the widths of the columns."""
     lines = [table.columns, *(tuple(cell.text for cell in row) for row in table.cells)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     align = [str.rjust if name in table.numeric else str.ljust for name in table.columns]
-    cells = lambda line: (pad(text, width) for pad, text, width in zip(align, line, widths, strict=True))
-    return "\n".join([table.title, *("  ".join(cells(line)).rstrip() for line in lines)])
+    return [[pad(text, width) for pad, text, width in zip(align, line, widths, strict=True)] for line in lines]

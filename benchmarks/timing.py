@@ -8,7 +8,9 @@ a long call, of which this is a small part, the machine rests.
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +84,21 @@ def interleave(
                 times.failed = error
         waiting = [n for n in waiting if all_times[n].failed is None and min(all_times[n].seconds) <= budget]
     return all_times
+
+
+def medians(calls: Mapping[str, Callable[[], Any]], *, most_runs: int, budget: float = math.inf) -> dict[str, float]:
+    """Return the median seconds of each call. All are run once, and then timed by `interleave`.
+
+    Raises:
+      Exception: a call raised it.
+    """
+    for call in calls.values():
+        call()
+    found = interleave(calls, dict.fromkeys(calls, 0.0), most_runs=most_runs, budget=budget)
+    for times in found.values():
+        if times.failed is not None:
+            raise times.failed
+    return {name: statistics.median(times.seconds) for name, times in found.items()}
 
 
 def _turn(call: Callable[[], Any], clock: Clock, expected: float) -> float:

@@ -10,7 +10,7 @@ import jax
 import torch
 
 from benchmarks.implementation import Ready
-from benchmarks.work import Work, training_results
+from benchmarks.work import Work, torch_module, training_results
 from crosscheck.core.problem import Results
 from crosscheck.libraries import NotSupported
 
@@ -30,19 +30,24 @@ def torch_device() -> str:
 
 
 def ready_torch(
-    work: Work, module: torch.nn.Module, outputs: Callable[[torch.Tensor], torch.Tensor], *, compiles: bool = False
+    work: Work,
+    lstm: type[torch.nn.Module],
+    outputs: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
+    *,
+    compiles: bool = False,
 ) -> Ready:
-    """Make ``outputs(x) -> y`` ready, with one call that picks kernels.
+    """Make ``outputs(module, x) -> y`` ready, with one call that picks kernels.
 
     The memory on a GPU is the peak of the allocator in a second call above what was there before it, results included.
 
     Args:
       work: the work.
-      module: owns the parameters. It is on the device and in the work's dtype.
-      outputs: the network.
+      lstm: the class of the module. It has torch.nn.LSTM's constructor.
+      outputs: runs the module, which is on the device and has the work's weights and dtype.
       compiles: the first call compiles, so that its time is the time to compile.
     """
     device, dtype = torch_device(), getattr(torch, work.dtype)
+    module = torch_module(work, device, dtype, lstm)
     x = torch.from_numpy(work.x).to(device, dtype).requires_grad_(work.kind == "training")
     cotangent = torch.from_numpy(work.cotangent).to(device, dtype)
     names, parameters = zip(*module.named_parameters(), strict=True)
@@ -50,9 +55,9 @@ def ready_torch(
     def call() -> tuple[torch.Tensor, ...]:
         if work.kind == "forward":
             with torch.inference_mode():
-                returned: tuple[torch.Tensor, ...] = (outputs(x),)
+                returned: tuple[torch.Tensor, ...] = (outputs(module, x),)
         else:
-            loss = (outputs(x) * cotangent).sum()
+            loss = (outputs(module, x) * cotangent).sum()
             returned = (loss.detach(), *torch.autograd.grad(loss, (x, *parameters)))
         if device == "cuda":
             torch.cuda.synchronize()

@@ -10,19 +10,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.options import FEATURES, Feature, Precision
 from benchmarks.shapes import Shape
 from crosscheck.core.problem import Arrays, Gradient, Quantity, Results
 from crosscheck.libraries.torch_nn import run_packed
 from crosscheck.libraries.torch_ref import build
 from crosscheck.lstm.cases import RecurrentCase
-
-KINDS = ("forward", "training")
-FEATURES = ("plain", "lengths", "projection", "bidirectional", "layers")
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,68 +31,51 @@ class Work:
       shape: the sizes.
       kind: "forward" asks for y. "training" asks for the loss, which is the sum of y times the cotangent, and for its
         gradients with respect to x and all weights.
-      feature: one of FEATURES.
-      precision: one of PRECISIONS.
+      feature: what the network has in place of one plain layer.
+      precision: of every implementation.
+      case: the network, as the adapters of `crosscheck.libraries` take it. Its lengths are not in it.
+      dtype: of weights, x and y.
       weights: a torch.nn.LSTM state dict.
       x: ``[T, B, D]``.
       cotangent: ``[T, B, directions * P]``.
-      lengths: int ``[B]``, or None.
+      lengths: int ``[B]`` on the CPU, which is where torch's packing needs them, or None.
     """
 
     shape: Shape
     kind: str
     feature: str
     precision: str
+    case: RecurrentCase
+    dtype: str
     weights: Arrays
     x: np.ndarray
     cotangent: np.ndarray
-    lengths: np.ndarray | None
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of weights, x and y."""
-        return "float32" if self.precision == "tf32" else self.precision
-
-    @property
-    def case(self) -> RecurrentCase:
-        """The network, as the adapters of `crosscheck.libraries` take it."""
-        return case_of(self.shape, self.feature)
+    lengths: torch.Tensor | None
 
 
-def case_of(shape: Shape, feature: str) -> RecurrentCase:
-    """Return the network of a shape, time-major. Its lengths are not in it."""
-    return RecurrentCase(
-        "",
-        "",
-        shape.batch,
-        shape.steps,
-        shape.inputs,
-        shape.hidden,
-        num_layers=2 if feature == "layers" else 1,
-        bidirectional=feature == "bidirectional",
-        proj_size=shape.hidden // 2 if feature == "projection" else 0,
-        time_major=True,
-    )
-
-
-def make_work(shape: Shape, kind: str, feature: str = "plain", precision: str = "float32") -> Work:
+def make_work(shape: Shape, kind: str, feature: Feature = "plain", precision: Precision = "float32") -> Work:
     """Return the work of a shape: the same arrays every time."""
+    steps, batch, inputs, hidden = shape
+    options: dict[str, dict[str, Any]] = {
+        "projection": {"proj_size": hidden // 2},
+        "bidirectional": {"bidirectional": True},
+        "layers": {"num_layers": 2},
+    }
+    case = RecurrentCase("", "", batch, steps, inputs, hidden, time_major=True, **options.get(feature, {}))
     rng = np.random.default_rng([*shape, FEATURES.index(feature)])
-    case = case_of(shape, feature)
-    bound = 1 / np.sqrt(shape.hidden)
+    bound = 1 / np.sqrt(hidden)
     weights = {name: rng.uniform(-bound, bound, size) for name, size in case.shapes().items()}
-    width = (case.proj_size or shape.hidden) * (2 if case.bidirectional else 1)
-    x = rng.normal(size=(shape.steps, shape.batch, shape.inputs))
-    cotangent = rng.normal(size=(shape.steps, shape.batch, width))
+    x = rng.normal(size=(steps, batch, inputs))
+    cotangent = rng.normal(size=(steps, batch, case.output_size * len(case.suffixes)))
     lengths = None
     if feature == "lengths":
-        lengths = rng.integers(max(shape.steps // 4, 1), shape.steps + 1, shape.batch)
-        lengths[0] = shape.steps
-        cotangent *= (np.arange(shape.steps)[:, None] < lengths)[..., None]
-    dtype = getattr(torch, "float32" if precision == "tf32" else precision)
-    rounded = lambda a: torch.tensor(a).to(dtype).float().numpy()  # float32, of values that dtype holds exactly
+        lengths = torch.from_numpy(rng.integers(max(steps // 4, 1), steps + 1, batch))
+        lengths[0] = steps
+        cotangent *= (np.arange(steps)[:, None] < lengths.numpy())[..., None]
+    dtype = "float32" if precision == "tf32" else precision
+    rounded = lambda a: torch.tensor(a).to(getattr(torch, dtype)).float().numpy()  # float32, of values that dtype has
     weights = {name: rounded(a) for name, a in weights.items()}
-    return Work(shape, kind, feature, precision, weights, rounded(x), rounded(cotangent), lengths)
+    return Work(shape, kind, feature, precision, case, dtype, weights, rounded(x), rounded(cotangent), lengths)
 
 
 def torch_module(
@@ -109,19 +90,18 @@ def torch_module(
     return module.to(device, dtype)
 
 
-def torch_outputs(lstm: torch.nn.Module, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+def torch_outputs(work: Work, lstm: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Return y ``[T, B, directions * P]`` of torch.nn.LSTM. With lengths it takes torch's packing."""
-    return lstm(x)[0] if lengths is None else run_packed(lstm, x, None, lengths, time_major=True)[0]
+    return lstm(x)[0] if work.lengths is None else run_packed(lstm, x, None, work.lengths, time_major=True)[0]
 
 
 def reference(work: Work, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Results:
     """Return torch.nn.LSTM's results: y, and for training the loss and its gradients."""
     lstm = torch_module(work, device, dtype)
     x = torch.tensor(work.x, requires_grad=True, device=device, dtype=dtype)
-    lengths = None if work.lengths is None else torch.from_numpy(work.lengths)
     with torch.set_grad_enabled(work.kind == "training"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
-        y = torch_outputs(lstm, x, lengths)
+        y = torch_outputs(work, lstm, x)
         if work.kind == "forward":
             return {"y": y.cpu().numpy()}
         loss = (y * torch.from_numpy(work.cotangent).to(device, dtype)).sum()

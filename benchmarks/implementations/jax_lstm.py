@@ -48,7 +48,7 @@ def ours(words: str = "") -> Implementation:
 
 def _ready(options: Mapping[str, str], work: Work) -> Ready:
     values = {key: _value(text, work.shape.steps) for key, text in options.items()}
-    lengths = None if work.lengths is None else jnp.asarray(work.lengths)
+    lengths = None if work.lengths is None else jnp.asarray(work.lengths.numpy())
 
     def apply(weights: Weights, x: jax.Array) -> jax.Array:
         return jax_lstm.lstm(weights, x, lengths=lengths, time_major=True, **values)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import torch
 
 from benchmarks.implementation import Implementation, Ready
-from benchmarks.torch_program import ready_torch, torch_device
-from benchmarks.work import Work, torch_module, torch_outputs
+from benchmarks.torch_program import ready_torch
+from benchmarks.work import Work, torch_outputs
 from crosscheck.libraries import NotSupported
 from jax_lstm._src.files import unfinished
 from torch_ref import LSTM
@@ -21,13 +22,7 @@ MOST_STEPS = 1_000  # the loop stays in Python: compiled as a whole it would be 
 
 
 def _ready(work: Work) -> Ready:
-    module = torch_module(work, torch_device(), getattr(torch, work.dtype))
-    return ready_torch(work, module, lambda x: torch_outputs(module, x, _lengths(work)))
-
-
-def _lengths(work: Work) -> torch.Tensor | None:
-    """Return the lengths on the CPU, which is where packing needs them."""
-    return None if work.lengths is None else torch.from_numpy(work.lengths)
+    return ready_torch(work, torch.nn.LSTM, partial(torch_outputs, work))
 
 
 def _ready_compiled(work: Work) -> Ready:
@@ -42,14 +37,13 @@ def _ready_compiled(work: Work) -> Ready:
         def _step(self) -> Callable[..., Any]:
             return step
 
-    module = torch_module(work, torch_device(), getattr(torch, work.dtype), Compiled)
     try:
         with (
             config.patch(compile_threads=1),  # no pool of compilers that lives on beside the clock
             unfinished(Path(mkdtemp())) as folder,  # torch leaves its files there if it fails
             utils.fresh_inductor_cache(dir=str(folder)),  # a program of an earlier run would make the time too short
         ):
-            return ready_torch(work, module, lambda x: module(x, None, _lengths(work))[0], compiles=True)
+            return ready_torch(work, Compiled, lambda module, x: module(x, None, work.lengths)[0], compiles=True)
     except torch._dynamo.exc.TorchDynamoException as error:
         raise NotSupported(f"torch.compile failed: {_reason(error)}") from error
 

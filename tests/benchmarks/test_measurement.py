@@ -25,10 +25,11 @@ from benchmarks.implementations import KNOWN, choose, torch_lstm
 from benchmarks.implementations.jax_lstm import ours
 from benchmarks.jax_program import ready_jax
 from benchmarks.measurement import measure
+from benchmarks.options import FEATURES, KINDS
 from benchmarks.settings import measuring
 from benchmarks.shapes import Shape
 from benchmarks.timing import Clock
-from benchmarks.work import FEATURES, KINDS, make_work, reference
+from benchmarks.work import make_work, reference
 from crosscheck.libraries import NotSupported, jax_cudnn
 from tests.support.libraries import lstm_without_cudnn, without_library
 

@@ -16,7 +16,7 @@ from benchmarks.plot import TALLEST, draw, write_png
 from benchmarks.result import Result, Row, as_content, from_content
 from benchmarks.shapes import CPU_TABLE, GPU_TABLE, SWEEPS, Shape, parse_shape
 from benchmarks.table import COLUMNS, as_text, duration, size, tables
-from benchmarks.timing import LEAST_RUNS, Clock, interleave
+from benchmarks.timing import LEAST_RUNS, Clock, interleave, medians
 from crosscheck.report import png
 from crosscheck.report.json import read_json, write_json
 
@@ -87,6 +87,12 @@ def test_a_slow_one_ends_and_others_go_on():
     found = interleave(calls, dict.fromkeys(calls, 1.0), most_runs=50, budget=2.0, clock=fake.clock)
     assert [len(times.seconds) for times in found.values()] == [1, LEAST_RUNS, 2]
     assert [str(times.failed) for times in found.values()] == ["None", "None", "no more"]
+
+
+def test_a_call_that_fails_has_no_median():
+    fake = FakeTime()
+    with pytest.raises(RuntimeError, match="no more"):
+        medians({"bad": fake.call("bad", 0.1, fails_at=9)}, most_runs=3)
 
 
 def row(name="jax_lstm", *milliseconds, shape=SHAPES[0], kind="training", **more):

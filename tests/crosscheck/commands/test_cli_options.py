@@ -25,7 +25,7 @@ LISTS = {  # (command, option) -> the names that it takes
     ("matrix", "--only"): choices.IMPLEMENTATIONS,
     ("matrix", "--case"): choices.MATRIX_CASES,
     ("benchmarks", "--only"): benchmarks.IMPLEMENTATIONS,
-    ("benchmarks", "--work"): benchmarks.WORK,
+    ("benchmarks", "--work"): benchmarks.KINDS,
 }
 
 
@@ -41,7 +41,6 @@ def help_of(name: str) -> str:
 
 def test_the_choices_are_those_of_the_tables():
     need("torch")
-    from benchmarks import work
     from benchmarks.implementations import KNOWN
     from benchmarks.shapes import SWEEPS
     from crosscheck.commands.train import DTYPES
@@ -53,10 +52,7 @@ def test_the_choices_are_those_of_the_tables():
     assert tuple(matrix_cases()) == choices.MATRIX_CASES
     assert choices.IMPLEMENTATIONS == ALL
     assert tuple(KNOWN) == benchmarks.IMPLEMENTATIONS
-    assert benchmarks.WORK == work.KINDS
     for choice, table in (
-        (benchmarks.Feature, work.FEATURES),
-        (benchmarks.Precision, work.PRECISIONS),
         (benchmarks.Sweep, SWEEPS),
         (choices.Optimizer, OPTIMIZERS),
         (choices.Dtype, DTYPES),

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from typer.testing import CliRunner
 
-from benchmarks import shapes, work
+from benchmarks import options, shapes
 from benchmarks.cli import app as benchmark_app
 from crosscheck.commands import cli
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Finding, Kind, Outcome, Reason
@@ -258,9 +258,9 @@ def test_words_are_the_codes():
     assert {check.kind for check in checks} == set(Kind)
     assert set(words("check")) == set(map(str, checks))
     assert words("bench", "sweep") == ["", *shapes.SWEEPS]
-    assert words("bench_row", "kind") == list(work.KINDS)
-    assert words("bench_row", "feature") == list(work.FEATURES)
-    assert words("precision") == list(work.PRECISIONS)
+    assert words("bench_row", "kind") == list(options.KINDS)
+    assert words("bench_row", "feature") == list(options.FEATURES)
+    assert words("precision") == list(get_args(options.Precision))
     assert words("training_options", "optimizer") == list(OPTIMIZERS)
     assert DEFINITIONS["notebook_class"]["properties"]["unused"]["items"]["enum"] == list(examination.LAYERS)
     torchs = {f"{kind}{end}" for kind in networks._GATES.values() for end in ("", "Cell")}
