@@ -122,8 +122,8 @@ def _run(recipe: Recipe, dtype: str) -> list[TrainingResult]:
         running = {recipe.optimizer: time.monotonic()}
         task = bar.add_task("", total=recipe.steps, running=running, torch=float("nan"), jax=float("nan"))
         for step in run.advance():
-            loss = step.loss
-            bar.update(task, advance=1, torch=loss.torch, jax=next(iter(loss.jax.values())))
+            torch, jax, *_ = step.loss.values()
+            bar.update(task, advance=1, torch=torch, jax=jax)
     return results_of(run, judge_training(run))
 
 

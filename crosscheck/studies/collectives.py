@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 OPERATIONS = (
     "all-gather",
@@ -28,6 +28,8 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) 
 _RUNS = re.compile(r"([\w\-]+)=(%?[\w.\-]+|\{%?[\w.\-]+(?:, ?%?[\w.\-]+)*\})")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _DEVICES = re.compile(r"\b(?:num_partitions|replica_count)=(\d+)")
+_SOURCE = re.compile(r'op_name="([^"]*)"')
+_Computations: TypeAlias = dict[str, list[re.Match[str]]]  # the instructions of each by its name
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,6 @@ class Collective:
     def __str__(self) -> str:
         nest = " x ".join("?" if trips is None else str(trips) for trips in self.loops)
         return f"{self.operation} {self.shape} {f'in a loop, {nest} times' if self.loops else 'once'}: {self.source}"
-
-
-@dataclass(frozen=True)
-class _Instruction:
-    operation: str
-    shape: str
-    line: str
 
 
 def find_collectives(compiled: Any) -> list[Collective]:
@@ -90,7 +85,7 @@ def _text(compiled: Any) -> str:
     return text
 
 
-def _read(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+def _read(text: str) -> tuple[_Computations, str]:
     """Return the instructions of each computation by its name, and the name of the first to run."""
     title = text.partition("\n")[0]
     if "is_scheduled=true" not in title:
@@ -103,7 +98,7 @@ def _read(text: str) -> tuple[dict[str, list[_Instruction]], str]:
             "compiled is a program for one device, so it has no collectives whatever the function is. Compile it for "
             "arguments that lie on a mesh of several, by jax.device_put(x, NamedSharding(mesh, P('data')))."
         )
-    computations: dict[str, list[_Instruction]] = {}
+    computations: _Computations = {}
     entry, current = "", ""
     for line in text.splitlines():
         if header := _HEADER.match(line):
@@ -111,43 +106,34 @@ def _read(text: str) -> tuple[dict[str, list[_Instruction]], str]:
             computations[current] = []
             entry = current if header["entry"] else entry
         elif current and (found := _INSTRUCTION.match(line)):
-            computations[current].append(_Instruction(found["operation"], found["shape"], line))
+            computations[current].append(found)
     if not entry:
         raise ValueError("compiled must hold an ENTRY computation; got a text that is cut short or is no HLO.")
     return computations, entry
 
 
-def _walk(
-    computations: dict[str, list[_Instruction]], name: str, loops: tuple[int | None, ...]
-) -> Iterator[Collective]:
+def _walk(computations: _Computations, name: str, loops: tuple[int | None, ...]) -> Iterator[Collective]:
     for instruction in computations[name]:
-        inside = loops
-        if instruction.operation == "while":
-            trips = _TRIPS.search(instruction.line)
+        inside, line = loops, instruction.string
+        if instruction["operation"] == "while":
+            trips = _TRIPS.search(line)
             inside = (*loops, int(trips[1]) if trips else None)
-        operation = instruction.operation.removesuffix("-start")
+        operation = instruction["operation"].removesuffix("-start")
         if operation in OPERATIONS:
-            yield Collective(operation, _plain(instruction.shape), loops, _source(instruction.line))
-        for called in _called(instruction, computations):
-            yield from _walk(computations, called, inside)
+            source = _SOURCE.search(line)
+            yield Collective(operation, _plain(instruction["shape"]), loops, source[1] if source else "")
+        if not operation.endswith(("-update", "-done")):  # their -start names the same computations
+            for called in filter(computations.__contains__, _named(line)):
+                yield from _walk(computations, called, inside)
 
 
-def _called(instruction: _Instruction, computations: dict[str, list[_Instruction]]) -> Iterator[str]:
-    if instruction.operation.endswith(("-update", "-done")):  # their -start names the same computations
-        return
-    for attribute, names in _RUNS.findall(re.sub(r'"[^"]*"', "", instruction.line)):
-        if attribute == "control-predecessors":  # it names instructions, which may have the names of computations
-            continue
-        for name in re.findall(r"[\w.\-]+", names):
-            if name in computations:
-                yield name
+def _named(line: str) -> Iterator[str]:
+    """Return the names in the attributes of an instruction; those of computations are what it runs."""
+    for attribute, names in _RUNS.findall(re.sub(r'"[^"]*"', "", line)):
+        if attribute != "control-predecessors":  # it names instructions, which may have the names of computations
+            yield from re.findall(r"[\w.\-]+", names)
 
 
 def _plain(shape: str) -> str:
     """Remove layouts and comments: (f32[16,3]{1,0}, /*index=1*/f32[16]{0}) becomes (f32[16,3], f32[16])."""
     return re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", shape)
-
-
-def _source(line: str) -> str:
-    found = re.search(r'op_name="([^"]*)"', line)
-    return found[1] if found else ""

@@ -82,7 +82,7 @@ def test_its_figures_agree_with_a_measurement(name):
     if one.mean_radius is not None:
         assert abs(one.mean_radius / one.rate.factor - 1) < 0.01  # the requirement
         assert one.radius > 1.05 * one.rate.factor
-    study = Study(LENGTH, HIDDEN, SEED, 0, (one,), ())
+    study = Study((one,))
     (row,) = rows(rnn_table(study) if one.network.kind == "rnn" else lstm_table(study))
     assert is_shown(row), row
 

@@ -43,22 +43,18 @@ def cross_check(network: FlowNetwork, logs: Results, every: int, seed: int = 0) 
     """
     problem = flow_problem(network)
     truth = run_in_torch(network, problem, every)
-    powers = {name: np.where(np.isfinite(a), np.floor(a), 0.0) for name, a in truth.items()}
-
-    def numbers(logs: Results) -> Results:
-        return {name: _numbers(a, powers.get(name), truth.get(name)) for name, a in logs.items()}
-
     signs = np.random.default_rng([seed, 0x10])
 
     def run(moved: Problem) -> Results:
         if moved is problem:
-            return numbers(truth)
+            return _numbers(truth, truth)
         logs = run_in_torch(network, moved, every)
-        return numbers({name: a * (1 + PERTURBATION * signs.choice((-1.0, 1.0), a.shape)) for name, a in logs.items()})
+        logs = {name: a * (1 + PERTURBATION * signs.choice((-1.0, 1.0), a.shape)) for name, a in logs.items()}
+        return _numbers(logs, truth)
 
     problem = replace(problem, slicings={name: _by_time(name, a.size, every) for name, a in truth.items()})
     reference = measure_reference(problem, run, (), seed, PERTURBATION)
-    findings = compare(problem, reference, numbers(thinned(logs, every)), CRITERION)
+    findings = compare(problem, reference, _numbers(thinned(logs, every), truth), CRITERION)
     return Verdict(tuple(findings), environment=describe_environment())
 
 
@@ -69,11 +65,15 @@ def _by_time(name: Quantity, size: int, every: int) -> Slicing:
     return Slicing(0, TIME, tuple(str(n * every + (name in STEP)) for n in range(size)))
 
 
-def _numbers(logs: np.ndarray, powers: np.ndarray | None, truth: np.ndarray | None) -> np.ndarray:
-    """Return 2**(logs - powers). If the truth is zero at all steps, return which steps are zero."""
-    if powers is None or truth is None or logs.shape != powers.shape:
-        return logs  # `compare` refuses them by name or by shape
-    if np.all(np.isneginf(truth)):
-        return np.isneginf(logs)
-    with np.errstate(over="ignore"):
-        return np.exp2(logs - powers)
+def _numbers(logs: Results, truth: Results) -> Results:
+    """Return norms over the truth's powers of two. If the truth is zero at all steps, return which steps are zero."""
+    numbers = dict(logs)
+    for name, log2 in truth.items():
+        if name not in logs or logs[name].shape != log2.shape:
+            continue  # `compare` refuses them by name or by shape
+        if np.all(np.isneginf(log2)):
+            numbers[name] = np.isneginf(logs[name])
+        else:
+            with np.errstate(over="ignore"):
+                numbers[name] = np.exp2(logs[name] - np.where(np.isfinite(log2), np.floor(log2), 0.0))
+    return numbers

@@ -41,11 +41,6 @@ class FlowNetwork:
     nonlinearity: Nonlinearity = "tanh"
 
     @property
-    def hidden_size(self) -> int:
-        """H."""
-        return self.dh.size
-
-    @property
     def steps(self) -> int:
         """T."""
         return len(self.x)
@@ -60,7 +55,8 @@ def study_networks(length: int, hidden: int, seed: int) -> list[FlowNetwork]:
     rng = np.random.default_rng([seed, 0xF10])
     common: dict[str, Any] = {"x": rng.normal(size=(length, FEATURES)), "dh": rng.normal(size=hidden)}
     plain = initial_params("rnn", FEATURES, hidden, seed)
-    norm = float(np.linalg.norm(plain["weight_hh_l0"], 2))
+    w_hh = plain["weight_hh_l0"]
+    norm = float(np.linalg.norm(w_hh, 2))
     rnns: tuple[tuple[str, Nonlinearity, float], ...] = (
         ("tanh", "tanh", 1.0),
         (f"tanh, ‖W_hh‖ = {SMALL_NORM}", "tanh", SMALL_NORM / norm),
@@ -68,7 +64,7 @@ def study_networks(length: int, hidden: int, seed: int) -> list[FlowNetwork]:
         (f"relu, {LARGE_SCALE} W_hh", "relu", LARGE_SCALE),
     )
     networks = [
-        FlowNetwork(f"RNN {label}", label, "rnn", _scaled(plain, factor), nonlinearity=phi, **common)
+        FlowNetwork(f"RNN {label}", label, "rnn", plain | {"weight_hh_l0": factor * w_hh}, nonlinearity=phi, **common)
         for label, phi, factor in rnns
     ]
     for bias in FORGET_BIASES:
@@ -88,7 +84,3 @@ def initial_params(
         else:
             params = jax_lstm.init_lstm(key, features, hidden, forget_bias=forget_bias, dtype="float64")
         return {name: np.asarray(a) for name, a in params.items()}
-
-
-def _scaled(params: dict[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:
-    return params | {"weight_hh_l0": factor * params["weight_hh_l0"]}

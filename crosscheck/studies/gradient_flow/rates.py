@@ -26,18 +26,16 @@ class Fit:
     last: int
 
 
-def fit(log2: np.ndarray, at: np.ndarray | None = None) -> Fit:
-    """Fit ``log2``, `[m]`, at the time steps ``at``, `[m]`; 0, 1, ... if None."""
-    at = np.arange(log2.size) if at is None else at
-    end = int(at[-1])
+def fit(log2: np.ndarray) -> Fit:
+    """Fit ``log2``, `[m]`, which stands at the time steps 0, 1, ..."""
+    end = log2.size - 1
     low, high = math.ceil(FIRST * end), math.floor(LAST * end)
-    chosen = (at >= low) & (at <= high)
-    t, y = at[chosen], log2[chosen]
-    if not np.isfinite(y).all() or t.size < 2:
+    y = log2[low : high + 1]
+    if not np.isfinite(y).all() or y.size < 2:
         return Fit(0.0 if np.isneginf(y).any() else math.nan, math.inf, low, high)
-    slope, intercept = np.polyfit(t - t[0], y, 1)
-    spread = float(np.max(np.abs(y - slope * (t - t[0]) - intercept)))
-    return Fit(float(2.0**-slope), spread, int(t[0]), int(t[-1]))
+    t = np.arange(y.size)
+    slope, intercept = np.polyfit(t, y, 1)
+    return Fit(float(2.0**-slope), float(np.max(np.abs(y - slope * t - intercept))), low, high)
 
 
 def spectral_radius(matrix: np.ndarray) -> float:
@@ -51,15 +49,15 @@ def predicted_factor(w_hh: np.ndarray, h: np.ndarray, nonlinearity: str) -> floa
     return spectral_radius(slope.mean(axis=0)[:, None] * w_hh)
 
 
-def decimal(log2: float, digits: int = 2) -> str:
+def decimal(log2: float) -> str:
     """Return 2**log2 as a decimal such as 1.5e-422, which no float can hold. An exact zero is "0"."""
     if not math.isfinite(log2):
         return {math.inf: "inf", -math.inf: "0"}.get(log2, "nan")
     value = log2 * math.log10(2)
     if -3 <= value < 4:
-        return f"{10**value:.{digits}g}"
+        return f"{10**value:.2g}"
     power = math.floor(value)
-    mantissa = f"{10 ** (value - power):.{digits - 1}f}"
-    if mantissa.startswith("10"):
-        power, mantissa = power + 1, f"{1:.{digits - 1}f}"
+    mantissa = f"{10 ** (value - power):.1f}"
+    if mantissa == "10.0":
+        power, mantissa = power + 1, "1.0"
     return f"{mantissa}e{power:+03d}"

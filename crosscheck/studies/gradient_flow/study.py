@@ -86,7 +86,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TrainedPair:
-    """A network before and after training, and its mean squared errors on held-out sequences."""
+    """A network before and after training, and its mean squared errors on held-out sequences before and after."""
 
     name: str
     before: Measurement
@@ -96,14 +96,11 @@ class TrainedPair:
 
 @dataclass(frozen=True)
 class Study:
-    """All measurements, with the sizes of the study."""
+    """All measurements, and the number of steps of the short training."""
 
-    length: int
-    hidden: int
-    seed: int
-    train_steps: int
     networks: tuple[Measurement, ...]
-    trained: tuple[TrainedPair, ...]
+    trained: tuple[TrainedPair, ...] = ()
+    train_steps: int = 0
 
     @property
     def everything(self) -> list[Measurement]:
@@ -150,17 +147,18 @@ def run_study(
     """
     every = max(1, length // CHECKED)
     networks = study_networks(length, hidden, seed)
+    trainees = {f"{trainee.name}, trained": trainee for trainee in TRAINED} if train_steps else {}
     pieces: dict[str, Callable[[], Any]] = {}
     for network in sorted(networks, key=lambda network: network.kind):  # LSTMs take longest
         pieces[network.name] = partial(measure, network, every, seed)
-    for trainee in TRAINED if train_steps else ():
-        pieces[f"{trainee.name}, trained"] = partial(measure_trained, trainee, train_steps, seed)
+    for name, trainee in trainees.items():
+        pieces[name] = partial(measure_trained, trainee, train_steps, seed)
     results = {}
     for name, result in run_all(pieces, jobs, begins):
         results[name] = result
         ends(name)
-    trained = tuple(results[f"{trainee.name}, trained"] for trainee in TRAINED) if train_steps else ()
-    return Study(length, hidden, seed, train_steps, tuple(results[network.name] for network in networks), trained)
+    measured = tuple(results[network.name] for network in networks)
+    return Study(measured, tuple(results[name] for name in trainees), train_steps)
 
 
 def measure(network: FlowNetwork, every: int = 1, seed: int = 0) -> Measurement:
@@ -182,6 +180,6 @@ def mean_radius(network: FlowNetwork) -> float | None:
 
 def measure_trained(trainee: Trainee, steps: int, seed: int) -> TrainedPair:
     """Train one network, and measure it before and after."""
-    trained = train(trainee, steps, seed)
-    before, after = (measure(network, 1, seed) for network in (trained.before, trained.after))
-    return TrainedPair(trainee.name, before, after, trained.errors)
+    networks, errors = train(trainee, steps, seed)
+    before, after = (measure(network, 1, seed) for network in networks)
+    return TrainedPair(trainee.name, before, after, errors)

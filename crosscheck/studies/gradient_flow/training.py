@@ -7,7 +7,6 @@ error 1/6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -41,22 +40,13 @@ TRAINED = (
 )
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A network before and after training, with one held-out sequence and the gradient of its own loss.
+def train(trainee: Trainee, steps: int, seed: int) -> tuple[list[FlowNetwork], tuple[float, float]]:
+    """Train by Adam on batches of fresh sequences, in float64.
 
-    Attributes:
-      before, after: the network.
-      errors: the mean squared errors on held-out sequences, before and after.
+    Returns:
+      The network before and after training, on one held-out sequence with the gradient of its own loss, and the mean
+      squared errors on held-out sequences before and after.
     """
-
-    before: FlowNetwork
-    after: FlowNetwork
-    errors: tuple[float, float]
-
-
-def train(trainee: Trainee, steps: int, seed: int) -> Trained:
-    """Train by Adam on batches of fresh sequences, in float64."""
     kind = trainee.kind
     cell = initial_params(kind, 2, HIDDEN, seed, trainee.forget_bias)
     with jax_precision("float64"):
@@ -92,7 +82,7 @@ def train(trainee: Trainee, steps: int, seed: int) -> Trained:
             )
             for when, params in (("before", first), ("after", last))
         ]
-    return Trained(networks[0], networks[1], (before, after))
+    return networks, (before, after)
 
 
 def adding_problem(key: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Generic, TypeVar
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -30,14 +30,14 @@ BATCH, STEPS, FEATURES, HIDDEN = 2, 10, 300, 256  # the notebook's
 SMALL = 1e-12  # in float64, the figure that the project states; a wrong explanation errs by 1e-2 and more
 DISTINCT = 1e3  # times the error of the best explanation: the least error of the next best
 
-Answer = TypeVar("Answer", str, tuple[str, ...])
+Answer: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Explanation(Generic[Answer]):
+class Explanation:
     """The best answer to a question about a class, the next best, and the equations' answer, with relative errors."""
 
-    answer: Answer
+    found: Answer
     error: float
     runner_up: Answer
     runner_up_error: float
@@ -52,7 +52,7 @@ class Explanation(Generic[Answer]):
     @property
     def departs(self) -> bool:
         """Whether the answer is certain, and is not that of the equations."""
-        return self.decided and self.answer != self.equations
+        return self.decided and self.found != self.equations
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,19 @@ class Behaviour:
     """What one class does.
 
     Attributes:
-      gates: the layers that feed the gates f, i, c_ and o.
+      gates: the layers that feed the gates f, i, c_ and o, in this order.
       collected: what the collected hidden states are, "h_t" or "c_t".
       unused: the layers whose weight and bias have a gradient that is zero everywhere.
     """
 
-    gates: Explanation[tuple[str, ...]]
-    collected: Explanation[str]
+    gates: Explanation
+    collected: Explanation
     unused: tuple[str, ...]
 
     @property
     def gradients_agree(self) -> bool:
         """Whether exactly those layers have no gradient that feed no gate."""
-        return set(self.unused) == set(LAYERS) - set(self.gates.answer)
+        return set(self.unused) == set(LAYERS) - set(self.gates.found)
 
     @property
     def explained(self) -> bool:
@@ -91,35 +91,27 @@ class Behaviour:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """The corrected class beside another LSTM on ``lstm_state_dict()``: the largest relative error of y, h_n, c_n."""
-
-    implementation: str
-    error: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether both agree."""
-        return self.error <= SMALL
-
-
-@dataclass(frozen=True)
 class NotebookResult:
-    """The published class, the corrected class, and the agreements of the corrected class with other LSTMs."""
+    """The published class, and the corrected class beside other LSTMs.
+
+    Attributes:
+      published, corrected: what each class does.
+      errors: the largest relative error of y, h_n and c_n of the corrected class, by the other implementation.
+    """
 
     published: Behaviour
     corrected: Behaviour
-    agreements: tuple[Agreement, ...]
+    errors: dict[str, float]
 
     @property
     def ok(self) -> bool:
         """Whether only the published class has both departures, and the corrected one agrees with the others."""
         return (
             all(one.explained for one in (self.published, self.corrected))
-            and self.published.gates.answer == PUBLISHED
+            and self.published.gates.found == PUBLISHED
             and self.published.collected.departs
             and not self.corrected.departs
-            and all(agreement.ok for agreement in self.agreements)
+            and all(error <= SMALL for error in self.errors.values())
         )
 
 
@@ -133,7 +125,7 @@ def examine_notebook(published: nn.Module, corrected: nn.Module) -> NotebookResu
             _randomise(module)
         inputs = _inputs()
         first, second = (behaviour_of(module, inputs) for module in (published, corrected))
-        return NotebookResult(first, second, _agreements(corrected, inputs))
+        return NotebookResult(first, second, _errors_beside_others(corrected, inputs))
 
 
 def notebook_classes() -> tuple[nn.Module, nn.Module]:
@@ -148,10 +140,7 @@ def behaviour_of(module: nn.Module, inputs: Sequence[Tensor]) -> Behaviour:
     return Behaviour(gates, _what_is_collected(module, inputs, outputs), _unused(module, inputs))
 
 
-def _layers_of_gates(
-    module: nn.Module, inputs: Sequence[Tensor], last: Sequence[Tensor]
-) -> Explanation[tuple[str, ...]]:
-    """Return the layers that feed the gates f, i, c_, o, in this order."""
+def _layers_of_gates(module: nn.Module, inputs: Sequence[Tensor], last: Sequence[Tensor]) -> Explanation:
     assignments = list(product(range(4), repeat=4))
     with torch.no_grad():
         h, c = _all_assignments(module, inputs, torch.tensor(assignments))
@@ -177,13 +166,13 @@ def _all_assignments(module: nn.Module, inputs: Sequence[Tensor], assignments: T
     return h, c
 
 
-def _what_is_collected(module: nn.Module, inputs: Sequence[Tensor], outputs: Tensor) -> Explanation[str]:
+def _what_is_collected(module: nn.Module, inputs: Sequence[Tensor], outputs: Tensor) -> Explanation:
     x, h, c = inputs
     with torch.no_grad():
         lasts = [module(x[:, : t + 1], h, c)[1] for t in range(x.shape[1])]
     states = [torch.stack(each, dim=1) for each in zip(*lasts, strict=True)]
     errors = [float(_errors(a[None], outputs.detach())[0]) for a in states]
-    return _best(dict(zip(("h_t", "c_t"), errors, strict=True)), "h_t")
+    return _best(dict(zip((("h_t",), ("c_t",)), errors, strict=True)), ("h_t",))
 
 
 def _unused(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
@@ -198,8 +187,8 @@ def _unused(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
     return tuple(layer for layer in LAYERS if not any(f"{layer}.{kind}" in moved for kind in ("weight", "bias")))
 
 
-def _agreements(corrected: nn.Module, inputs: Sequence[Tensor]) -> tuple[Agreement, ...]:
-    """Return how y, h and c of the corrected class agree with both LSTMs on its weights, in float64."""
+def _errors_beside_others(corrected: nn.Module, inputs: Sequence[Tensor]) -> dict[str, float]:
+    """Return the largest error of y, h and c of the corrected class beside both LSTMs on its weights, in float64."""
     weights = corrected.lstm_state_dict()  # type: ignore[operator]
     x, h, c = inputs
     with torch.no_grad():
@@ -215,13 +204,13 @@ def _agreements(corrected: nn.Module, inputs: Sequence[Tensor]) -> tuple[Agreeme
         )
         port = [torch.tensor(np.asarray(a)) for a in (y, state_of_jax.h, state_of_jax.c)]
     others = {"jax_lstm.lstm": port, "torch.nn.LSTM": (out, *state)}
-    return tuple(
-        Agreement(name, max(float(_errors(a[None], b)) for a, b in zip(ours, theirs, strict=True)))
+    return {
+        name: max(float(_errors(a[None], b)) for a, b in zip(ours, theirs, strict=True))
         for name, theirs in others.items()
-    )
+    }
 
 
-def _best(errors: dict[Answer, float], equations: Answer) -> Explanation[Answer]:
+def _best(errors: dict[Answer, float], equations: Answer) -> Explanation:
     """Return the two answers with the smallest errors. NaN is the largest error."""
     errors = {name: error if error == error else float("inf") for name, error in errors.items()}
     (best, error), (second, second_error) = sorted(errors.items(), key=lambda item: item[1])[:2]

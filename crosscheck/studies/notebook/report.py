@@ -16,10 +16,10 @@ def sentences(result: NotebookResult) -> list[str]:
     """Return the results in sentences. The last one is the verdict."""
     lines = _class_lines("the published class", result.published)
     lines += _class_lines("the corrected class", result.corrected)
-    for agreement in result.agreements:
-        word = "agrees" if agreement.ok else "does not agree"
-        figures = f"error {agreement.error:.1e}, limit {SMALL:.0e}"
-        lines.append(f"the corrected class {word} with {agreement.implementation} on its weights: {figures}")
+    for implementation, error in result.errors.items():
+        word = "agrees" if error <= SMALL else "does not agree"
+        figures = f"error {error:.1e}, limit {SMALL:.0e}"
+        lines.append(f"the corrected class {word} with {implementation} on its weights: {figures}")
     if result.ok:
         return [*lines, "both departures of the published class found, and none in the corrected one"]
     return [*lines, "not as expected: both departures in the published class, and none in the corrected one"]
@@ -32,7 +32,7 @@ def _class_lines(name: str, behaviour: Behaviour) -> list[str]:
         ("the collected hidden states", behaviour.collected),
     ):
         if not best.decided:
-            nearest = f"the nearest, {_name(best.answer)}, errs by {best.error:.1e}"
+            nearest = f"the nearest, {' '.join(best.found)}, errs by {best.error:.1e}"
             lines.append(f"{name}: no explanation fits {question}; {nearest}")
     if behaviour.gates.decided and not behaviour.gradients_agree:
         unused = ", ".join(behaviour.unused) or "none"
@@ -48,7 +48,7 @@ def departures_in_words(behaviour: Behaviour) -> list[str]:
     """Return how a class departs from the equations. Only certain departures are listed."""
     words = []
     if behaviour.gates_depart:
-        words.append(_gates_in_words(behaviour.gates.answer, behaviour.unused))
+        words.append(_gates_in_words(behaviour.gates.found, behaviour.unused))
     if behaviour.collected.departs:
         words.append("the collected hidden states are the cell states c_t, not h_t")
     return words
@@ -74,16 +74,8 @@ def explanation_table(result: NotebookResult) -> Table:
 
 
 def _cells(best: Explanation) -> tuple[str, ...]:
-    answer = _name(best.answer)
-    return (
-        *(answer if best.decided else f"none (nearest {answer})", f"{best.error:.1e}"),
-        *(_name(best.runner_up), f"{best.runner_up_error:.1e}"),
-        *(_name(best.equations), f"{best.equations_error:.1e}"),
-    )
-
-
-def _name(answer: str | Sequence[str]) -> str:
-    return answer if isinstance(answer, str) else " ".join(answer)
+    found, *others = (v if isinstance(v, str) else f"{v:.1e}" for v in _explanation_to_json(best).values())
+    return (found if best.decided else f"none (nearest {found})", *others)
 
 
 def to_json(result: NotebookResult) -> dict[str, Any]:
@@ -92,7 +84,7 @@ def to_json(result: NotebookResult) -> dict[str, Any]:
         "ok": result.ok,
         "published": _behaviour_to_json(result.published),
         "corrected": _behaviour_to_json(result.corrected),
-        "agreements": [{"implementation": a.implementation, "error": a.error, "ok": a.ok} for a in result.agreements],
+        "agreements": [{"implementation": n, "error": e, "ok": e <= SMALL} for n, e in result.errors.items()],
         "environment": describe_environment(),
     }
 
@@ -108,11 +100,5 @@ def _behaviour_to_json(behaviour: Behaviour) -> dict[str, Any]:
 
 
 def _explanation_to_json(best: Explanation) -> dict[str, Any]:
-    return {
-        "found": _name(best.answer),
-        "error": best.error,
-        "runner_up": _name(best.runner_up),
-        "runner_up_error": best.runner_up_error,
-        "equations": _name(best.equations),
-        "equations_error": best.equations_error,
-    }
+    """Return the three answers, each followed by its error."""
+    return {name: value if isinstance(value, float) else " ".join(value) for name, value in vars(best).items()}

@@ -49,32 +49,25 @@ class JaxTrainer:
         return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
 
     def _step_of(self, state: Arrays, tokens: jax.Array) -> Arrays:
-        algorithm, names = self.recipe.algorithm, self.recipe.parameters
-        params = {name: state[name] for name in names}
-        kept: dict[str, Any] = {
-            there: {name: state[f"{here} {name}"] for name in names} for here, there in algorithm.slots.items()
-        }
-        if algorithm.counter:
-            kept[algorithm.counter] = state["step"].astype(jnp.int32)
-        memory = self._with_rest(optax.tree.set(self.optimizer.init(params), **kept), state)
+        params = {name: state[name] for name in self.recipe.parameters}
+        kept = lambda path, a: jnp.asarray(state.get(self._name(path), a), a.dtype)
+        memory = jax.tree_util.tree_map_with_path(kept, self.optimizer.init(params))
         loss, gradients = jax.value_and_grad(self._loss)(params, tokens)
         updates, memory = self.optimizer.update(gradients, memory, params)
-        new = optax.apply_updates(params, updates)
-        for here, there in algorithm.slots.items():
-            new |= {f"{here} {name}": value for name, value in optax.tree.get(memory, there).items()}
-        count = optax.tree.get(memory, algorithm.counter) if algorithm.counter else state["step"] + 1
-        return new | self._rest(memory) | {"step": count, LOSS: loss, GRADIENT_NORM: optax.tree.norm(gradients)}
+        new = {"step": state["step"] + 1} | optax.apply_updates(params, updates)  # an optimizer that counts replaces it
+        new |= {self._name(path): a for path, a in jax.tree_util.tree_leaves_with_path(memory)}
+        return new | {LOSS: loss, GRADIENT_NORM: optax.tree.norm(gradients)}
 
-    def _rest(self, memory: optax.OptState) -> Arrays:
-        """Return what optax keeps and torch has no name for, by its place. A trajectory carries it on."""
-        known = {*self.recipe.algorithm.slots.values(), self.recipe.algorithm.counter}
-        leaves = jax.tree_util.tree_leaves_with_path(memory)
-        return {f"optax {keystr(p)}": a for p, a in leaves if not any(getattr(k, "name", "") in known for k in p)}
+    def _name(self, path: tuple[Any, ...]) -> str:
+        """Return the name of what optax keeps: torch's, or its place if torch has none.
 
-    def _with_rest(self, memory: optax.OptState, state: Arrays) -> optax.OptState:
-        """Set what torch has no name for. A state that lacks it, such as the truth's, starts anew."""
-        kept = lambda path, a: jnp.asarray(state.get(f"optax {keystr(path)}", a), a.dtype)
-        return jax.tree_util.tree_map_with_path(kept, memory)
+        A trajectory carries the latter on. A state that lacks it, such as the truth's, starts it anew.
+        """
+        algorithm, fields = self.recipe.algorithm, {getattr(key, "name", "") for key in path}
+        if algorithm.counter in fields:
+            return "step"
+        slot = next((here for here, there in algorithm.slots.items() if there in fields), None)
+        return f"optax {keystr(path)}" if slot is None else f"{slot} {path[-1].key}"
 
     def _cast(self, state: State) -> State:
         return {name: np.asarray(value, self.dtype) for name, value in state.items()}

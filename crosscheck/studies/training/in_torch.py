@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class TorchTrainer:
         self.parameters = dict(self.module.named_parameters())
         self.optimizer = recipe.algorithm.torch(self.module.parameters(), recipe.rate)
         group = self.optimizer.param_groups[0]
+        self.slots = recipe.algorithm.slots
         self.constants = {name: value for name, value in group.items() if isinstance(value, float) or name == "betas"}
 
     def step(self, state: State, tokens: np.ndarray, weight: float = 1.0, off: Constants = None) -> State:
@@ -61,7 +62,7 @@ class TorchTrainer:
     def _load(self, state: State) -> None:
         for name, parameter in self.parameters.items():
             parameter.data = torch.tensor(state[name], dtype=self.dtype)
-            slots = {slot: torch.tensor(state[f"{slot} {name}"], dtype=self.dtype) for slot in self._slots}
+            slots = {slot: torch.tensor(state[f"{slot} {name}"], dtype=self.dtype) for slot in self.slots}
             self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]))} | slots
         if state["step"] == 0:  # torch initializes its own state
             self.optimizer.state.clear()
@@ -77,11 +78,7 @@ class TorchTrainer:
         state |= {name: parameter.detach().numpy().copy() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
             kept = self.optimizer.state[parameter]
-            state |= {f"{slot} {name}": kept[slot].numpy().copy() for slot in self._slots}
+            state |= {f"{slot} {name}": kept[slot].numpy().copy() for slot in self.slots}
             if self.recipe.algorithm.counter:
                 state["step"] = kept["step"].numpy().copy()
         return state
-
-    @property
-    def _slots(self) -> Mapping[str, str]:
-        return self.recipe.algorithm.slots

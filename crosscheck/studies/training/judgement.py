@@ -12,7 +12,6 @@ from crosscheck.core.criterion import Criterion, judge_rows
 from crosscheck.core.finding import SEVERITY, Check, Finding, Outcome
 from crosscheck.core.judge import settle
 from crosscheck.core.problem import Quantity
-from crosscheck.core.reference import CHAOS
 from crosscheck.studies.training.lockstep import TRAINING_STEP, Lockstep
 from crosscheck.studies.training.state import VALIDATION
 
@@ -36,9 +35,8 @@ def judge_training(run: Lockstep) -> tuple[Finding, ...]:
         criterion = replace(criteria[check.dtype], check=check)
         steps = [n for n in range(run.recipe.steps) if quantity != VALIDATION or run.recipe.evaluates(n)]
         label = lambda row, steps=steps: f"step={steps[row] + 1}"
-        finding = judge_rows(
-            quantity, TRAINING_STEP, label, errors.error.rows(), errors.conditioning(), criterion, run.recipe.length
-        )
+        error, known = errors.rows()
+        finding = judge_rows(quantity, TRAINING_STEP, label, error, known, criterion, run.recipe.length)
         if finding.verdict is Outcome.DISAGREE:
             finding = replace(finding, first_step=steps[_first(finding, Outcome.DISAGREE)] + 1)
         findings.append(finding)
@@ -66,8 +64,3 @@ def undecided_from(findings: Sequence[Finding], check: Check) -> Place | None:
 def departure(findings: Sequence[Finding]) -> Place | None:
     """Return the first step that is over its limit, and its quantity."""
     return min((Place(f.first_step, str(f.quantity)) for f in findings if f.first_step is not None), default=None)
-
-
-def divergence(run: Lockstep) -> int | None:
-    """Return the step from which the float32 parameters of both frameworks differ by more than 1e-3."""
-    return next((s.step for s in run.steps if s.difference is not None and not s.difference <= CHAOS), None)

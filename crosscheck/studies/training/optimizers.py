@@ -28,7 +28,6 @@ class Optimizer:
     """One algorithm in both libraries.
 
     Attributes:
-      name: the name here.
       learning_rate: the learning rate by default.
       torch: makes the torch.optim optimizer from parameters and learning rate.
       optax: makes the gradient transformation from the learning rate.
@@ -37,7 +36,6 @@ class Optimizer:
       differs: how the two differ by convention, and what is done about it.
     """
 
-    name: str
     learning_rate: float
     torch: Callable[[Iterable[torch.Tensor], float], torch.optim.Optimizer]
     optax: Callable[[float], optax.GradientTransformation]
@@ -45,71 +43,59 @@ class Optimizer:
     counter: str | None = None
     differs: tuple[str, ...] = ()
 
-    def quantities(self, parameters: Iterable[str]) -> list[str]:
-        """Return the names of the state that is compared: "exp_avg fc.bias", and "step" for the number of steps."""
-        return [f"{slot} {name}" for slot in self.slots for name in parameters] + ["step"] * bool(self.counter)
-
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    optimizer.name: optimizer
-    for optimizer in (
-        Optimizer(
-            "sgd",
-            0.5,
-            lambda parameters, rate: torch.optim.SGD(parameters, rate),
-            lambda rate: optax.sgd(rate),
-            differs=("nothing: p − lr·g in both",),
+    "sgd": Optimizer(
+        0.5,
+        torch.optim.SGD,
+        optax.sgd,
+        differs=("nothing: p − lr·g in both",),
+    ),
+    "momentum": Optimizer(
+        0.1,
+        lambda parameters, rate: torch.optim.SGD(parameters, rate, momentum=MOMENTUM),
+        lambda rate: optax.sgd(rate, momentum=MOMENTUM),
+        {"momentum_buffer": "trace"},
+        differs=(
+            "torch starts its buffer at the first gradient and optax at zero, one step earlier: the same numbers",
+            "torch's dampening has no counterpart in optax; it is 0",
         ),
-        Optimizer(
-            "momentum",
-            0.1,
-            lambda parameters, rate: torch.optim.SGD(parameters, rate, momentum=MOMENTUM),
-            lambda rate: optax.sgd(rate, momentum=MOMENTUM),
-            {"momentum_buffer": "trace"},
-            differs=(
-                "torch starts its buffer at the first gradient and optax at zero, one step earlier: the same numbers",
-                "torch's dampening has no counterpart in optax; it is 0",
-            ),
+    ),
+    "adam": Optimizer(
+        3e-3,
+        torch.optim.Adam,
+        optax.adam,
+        {"exp_avg": "mu", "exp_avg_sq": "nu"},
+        "count",
+        differs=(
+            "eps: outside the root and after bias correction in both; optax's eps_root, inside it, stays 0",
+            BIAS_CORRECTION,
+            "torch's weight_decay is added to the gradient, optax.adam has none; it is 0",
         ),
-        Optimizer(
-            "adam",
-            3e-3,
-            lambda parameters, rate: torch.optim.Adam(parameters, rate),
-            lambda rate: optax.adam(rate),
-            {"exp_avg": "mu", "exp_avg_sq": "nu"},
-            "count",
-            differs=(
-                "eps: outside the root and after bias correction in both; optax's eps_root, inside it, stays 0",
-                BIAS_CORRECTION,
-                "torch's weight_decay is added to the gradient, optax.adam has none; it is 0",
-            ),
+    ),
+    "adamw": Optimizer(
+        3e-3,
+        lambda parameters, rate: torch.optim.AdamW(parameters, rate, weight_decay=1e-2),
+        lambda rate: optax.adamw(rate, weight_decay=1e-2),
+        {"exp_avg": "mu", "exp_avg_sq": "nu"},
+        "count",
+        differs=(
+            "weight decay: torch's default is 1e-2 and optax's 1e-4; 1e-2 is given to both",
+            "decay: torch shrinks p before the step, optax adds λ·p to the update; both are p − lr·(update + λ·p)",
+            "eps: as for adam",
+            BIAS_CORRECTION,
         ),
-        Optimizer(
-            "adamw",
-            3e-3,
-            lambda parameters, rate: torch.optim.AdamW(parameters, rate, weight_decay=1e-2),
-            lambda rate: optax.adamw(rate, weight_decay=1e-2),
-            {"exp_avg": "mu", "exp_avg_sq": "nu"},
-            "count",
-            differs=(
-                "weight decay: torch's default is 1e-2 and optax's 1e-4; 1e-2 is given to both",
-                "decay: torch shrinks p before the step, optax adds λ·p to the update; both are p − lr·(update + λ·p)",
-                "eps: as for adam",
-                BIAS_CORRECTION,
-            ),
+    ),
+    "rmsprop": Optimizer(
+        1e-3,
+        torch.optim.RMSprop,
+        lambda rate: optax.rmsprop(rate, decay=0.99, eps_in_sqrt=False),
+        {"square_avg": "nu"},
+        differs=(
+            "eps: outside the root in torch, inside by default in optax; eps_in_sqrt=False moves it out",
+            "decay: torch's alpha is 0.99 by default and optax's decay 0.9; 0.99 is given to both",
         ),
-        Optimizer(
-            "rmsprop",
-            1e-3,
-            lambda parameters, rate: torch.optim.RMSprop(parameters, rate),
-            lambda rate: optax.rmsprop(rate, decay=0.99, eps_in_sqrt=False),
-            {"square_avg": "nu"},
-            differs=(
-                "eps: outside the root in torch, inside by default in optax; eps_in_sqrt=False moves it out",
-                "decay: torch's alpha is 0.99 by default and optax's decay 0.9; 0.99 is given to both",
-            ),
-        ),
-    )
+    ),
 }
 CLIP_DIFFERS = (
     "clipping: torch scales by max_norm / (norm + 1e-6), at most 1; optax.clip_by_global_norm has no 1e-6: "

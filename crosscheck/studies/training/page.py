@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from matplotlib.figure import Figure as Drawing
 
-from crosscheck.core.finding import SEVERITY, Finding, Outcome, worst
+from crosscheck.core.finding import FLOAT32, SEVERITY, Outcome, worst
 from crosscheck.core.verdict_text import MEANING, finding_text
 from crosscheck.report.page import Figure, Page, Section, Words
 from crosscheck.report.sections import curves, drawn_fold, findings_fold, gravity
@@ -16,15 +16,14 @@ from crosscheck.report.svg import ACCENT, INK, RULE, drawing, inline_svg, open_f
 from crosscheck.report.table import Table, outcome_cell
 from crosscheck.studies.training.judgement import departure
 from crosscheck.studies.training.lockstep import StepLosses
-from crosscheck.studies.training.report import by_name, closing_line, conventions, loss_table, quantity_table
+from crosscheck.studies.training.report import closing_line, conventions, loss_table, quantity_table
 from crosscheck.studies.training.result import TrainingResult
 from crosscheck.studies.training.state import VALIDATION
 
-_Style: TypeAlias = tuple[dict[str, Any], dict[str, Any]]  # of a line and of its marks
-_TORCH: _Style = ({"color": RULE, "lw": 4}, {"marker": "o", "ms": 7, "mfc": "none"})
-_JAX: dict[str, _Style] = {
-    "float64": ({"color": ACCENT, "lw": 1.1, "ls": "-"}, {"marker": "+", "ms": 6}),
-    "float32": ({"color": ACCENT, "lw": 1.1, "ls": "--"}, {"marker": "x", "ms": 6}),
+_STYLES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # of a line and of its marks
+    "torch": ({"color": RULE, "lw": 4}, {"marker": "o", "ms": 7, "mfc": "none"}),
+    "jax float64": ({"color": ACCENT, "lw": 1.1, "ls": "-"}, {"marker": "+", "ms": 6}),
+    "jax float32": ({"color": ACCENT, "lw": 1.1, "ls": "--"}, {"marker": "x", "ms": 6}),
 }
 DRAWN = 4  # quantities: loss, gradient norm, and those nearest to their limits
 
@@ -54,12 +53,9 @@ def training_page(results: Sequence[TrainingResult], environment: Mapping[str, A
 
 
 def _verdicts(results: Sequence[TrainingResult]) -> Table:
-    rows = tuple((r.dtype, outcome_cell(r.outcome), _worst_text(r.findings)) for r in results)
+    gravest = [max(result.findings, key=lambda f: (SEVERITY.index(f.final), f.ratio)) for result in results]
+    rows = tuple((r.dtype, outcome_cell(r.outcome), finding_text(f)) for r, f in zip(results, gravest, strict=True))
     return Table("Verdicts", ("dtype", "verdict", "gravest, or nearest to its limit"), rows)
-
-
-def _worst_text(findings: Sequence[Finding]) -> str:
-    return finding_text(max(findings, key=lambda f: (SEVERITY.index(f.final), f.ratio)))
 
 
 def _curves(results: Sequence[TrainingResult]) -> list[Section]:
@@ -69,11 +65,9 @@ def _curves(results: Sequence[TrainingResult]) -> list[Section]:
     by_gravity = list(dict.fromkeys(f.quantity for f in sorted(judged, key=gravity, reverse=True)))
     first = list(dict.fromkeys(f.quantity for f in judged))[:2]
     names = [*first, *(name for name in by_gravity if name not in first)][:DRAWN]
-    notes = {}
-    for check in {f.check for f in reported}:
-        place = departure([f for f in reported if f.check == check])
-        if place is not None:
-            notes[check] = f"Reported, not judged: over its limits from step {place.step} on ({place.quantity})."
+    place, notes = departure(reported), {}
+    if place is not None:
+        notes[FLOAT32] = f"Reported, not judged: over its limits from step {place.step} on ({place.quantity})."
     folds: list[Section] = []
     for name in names:
         mine = [f for f in judged if f.quantity == name]
@@ -90,11 +84,11 @@ def loss_curves(steps: Sequence[StepLosses]) -> str:
     """
     figure = Drawing(figsize=(4.6, 3.1))
     axes = figure.add_axes((0.12, 0.14, 0.85, 0.7))
-    names = list(by_name(steps[0].loss))
-    styles = [_TORCH, *(_JAX[dtype] for dtype in steps[0].loss.jax)]
-    for name, (line, mark) in zip(names, styles, strict=True):
-        axes.plot([s.step for s in steps], [by_name(s.loss)[name] for s in steps], label=name, **line)
-        held_out = {s.step: by_name(s.validation)[name] for s in steps if s.validation is not None}
+    names = list(steps[0].loss)
+    for name in names:
+        line, mark = _STYLES[name]
+        axes.plot([s.step for s in steps], [s.loss[name] for s in steps], label=name, **line)
+        held_out = {s.step: s.validation[name] for s in steps if s.validation}
         label = f"{name}, held out"
         axes.plot(list(held_out), list(held_out.values()), ls="none", color=INK, label=label, **mark)
     axes.set_xlabel("training step", labelpad=2)

@@ -13,6 +13,7 @@ import torch
 import torch_ref
 from crosscheck.lstm.corpus import Corpus
 from crosscheck.studies.training.optimizers import OPTIMIZERS, Optimizer
+from crosscheck.studies.training.state import State
 
 EVALUATIONS = 10  # of the validation loss, spread evenly over the steps
 
@@ -67,15 +68,11 @@ class Recipe:
         return tuple(self.weights())
 
     @property
-    def slots(self) -> tuple[str, ...]:
-        """The names of what the optimizer keeps and both libraries have."""
-        return tuple(self.algorithm.quantities(self.parameters))
-
-    @property
     def kinds(self) -> dict[str, str]:
-        """What each parameter, and each array that the optimizer keeps per parameter, is."""
+        """What each parameter is, and each array that the optimizer keeps and both libraries have, by its name."""
         kept = {f"{slot} {name}": slot for slot in self.algorithm.slots for name in self.parameters}
-        return dict.fromkeys(self.parameters, "parameters") | kept
+        counter = {"step": "step"} if self.algorithm.counter else {}
+        return dict.fromkeys(self.parameters, "parameters") | kept | counter
 
     def module(self, lstm: type[torch.nn.Module] = torch_ref.LSTM) -> torch_ref.SequenceModel:
         """Return the model of the reference in float64."""
@@ -90,6 +87,12 @@ class Recipe:
             torch.manual_seed(self.seed)
             module = self.module()
         return {name: value.detach().numpy().copy() for name, value in module.named_parameters()}
+
+    def first_state(self) -> State:
+        """Return the state before the first step: the weights, and zeros for what the optimizer keeps."""
+        weights = self.weights()
+        kept = {f"{slot} {name}": np.zeros_like(a) for slot in self.algorithm.slots for name, a in weights.items()}
+        return {**weights, **kept, "step": np.zeros(())}
 
     def tokens(self, step: int) -> np.ndarray:
         """Return the batch of a step, int64 `[batch, length + 1]`: stretches of the training text."""

@@ -9,29 +9,22 @@ import numpy as np
 
 from crosscheck.core.finding import FLOAT32, Check, Finding, Kind, Outcome, worst
 from crosscheck.report.table import Table
-from crosscheck.studies.training.lockstep import Losses
 from crosscheck.studies.training.optimizers import CLIP_DIFFERS
 from crosscheck.studies.training.recipe import Recipe
 from crosscheck.studies.training.result import TrainingResult
 
 
-def by_name(losses: Losses) -> dict[str, float]:
-    """Return losses by the names that readers see: torch, "jax float64", "jax float32"."""
-    return {"torch": losses.torch} | {f"jax {dtype}": loss for dtype, loss in losses.jax.items()}
-
-
 def loss_table(results: Sequence[TrainingResult], title: str = "") -> Table:
     """Return the losses at a few steps, and the difference of the float32 parameters."""
     steps = results[0].steps
-    names = list(by_name(steps[0].loss))
+    names = list(steps[0].loss)
     columns = ["step", *(f"loss, {name}" for name in names), *(f"held out, {name}" for name in names)]
     columns += ["float32 difference"] * (steps[0].difference is not None)
     rows = []
     for step in steps:
-        if step is steps[0] or step.validation is not None:
-            held_out = by_name(step.validation) if step.validation is not None else {}
-            figures = [f"{loss:.9f}" for loss in by_name(step.loss).values()]
-            figures += [f"{held_out[name]:.9f}" if held_out else "" for name in names]
+        if step is steps[0] or step.validation:
+            figures = [f"{step.loss[name]:.9f}" for name in names]
+            figures += [f"{step.validation[name]:.9f}" if step.validation else "" for name in names]
             figures += [] if step.difference is None else [f"{step.difference:.1e}"]
             rows.append((str(step.step), *figures))
     return Table(title, tuple(columns), tuple(rows))
@@ -86,14 +79,13 @@ def closing_line(results: Sequence[TrainingResult]) -> str:
 def to_json(result: TrainingResult) -> dict[str, Any]:
     """Return what there is beside the findings: losses at every step, and where the float32 trajectory departs."""
     names = ("torch", f"jax {result.dtype}")
-    losses = [by_name(step.loss) for step in result.steps]
-    held_out = {step.step: by_name(step.validation) for step in result.steps if step.validation is not None}
+    steps, held_out = result.steps, [step for step in result.steps if step.validation]
     content: dict[str, Any] = {
-        "loss": {name: [loss[name] for loss in losses] for name in names},
-        "validation_loss": {name: {step: loss[name] for step, loss in held_out.items()} for name in names},
+        "loss": {name: [step.loss[name] for step in steps] for name in names},
+        "validation_loss": {name: {step.step: step.validation[name] for step in held_out} for name in names},
         "undecided": result.undecided,
     }
     if result.dtype == "float32":
-        difference = [step.difference for step in result.steps]
+        difference = [step.difference for step in steps]
         content |= {"departs": result.departs, "diverges": result.diverges, "parameter_difference": difference}
     return content

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crosscheck.core.finding import FLOAT64, Check, Finding, Outcome, Precision
+from crosscheck.core.reference import CHAOS
 from crosscheck.core.verdict import Verdict
-from crosscheck.studies.training.judgement import Place, departure, divergence, undecided_from
+from crosscheck.studies.training.judgement import Place, departure, undecided_from
 from crosscheck.studies.training.lockstep import Lockstep, StepLosses, single_step
 from crosscheck.studies.training.recipe import Recipe
 
@@ -20,7 +21,7 @@ JUDGED: dict[Precision, tuple[Check, ...]] = {  # the checks that make a verdict
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """One training in one dtype. Steps count from 1.
+    """One training in one dtype.
 
     Attributes:
       recipe: what was trained.
@@ -28,9 +29,6 @@ class TrainingResult:
       findings: make the verdict.
       trajectory: findings about the float32 trajectory, which are reported and not judged.
       steps: the losses at every step.
-      undecided: from where on the trajectory decides nothing; None if it decides everywhere.
-      departs: where the float32 trajectory is first farther off than rounding explains.
-      diverges: the step from which the float32 parameters of the two frameworks differ by more than 1e-3.
     """
 
     recipe: Recipe
@@ -38,9 +36,21 @@ class TrainingResult:
     findings: tuple[Finding, ...]
     trajectory: tuple[Finding, ...]
     steps: Sequence[StepLosses]
-    undecided: Place | None
-    departs: Place | None = None
-    diverges: int | None = None
+
+    @property
+    def undecided(self) -> Place | None:
+        """From where on the trajectory decides nothing; None if it decides everywhere."""
+        return undecided_from((*self.findings, *self.trajectory), Check(self.dtype))
+
+    @property
+    def departs(self) -> Place | None:
+        """Where the float32 trajectory is first farther off than rounding explains."""
+        return departure(self.trajectory)
+
+    @property
+    def diverges(self) -> int | None:
+        """The step, from 1, from which the float32 parameters of the two frameworks differ by more than 1e-3."""
+        return next((s.step for s in self.steps if s.difference is not None and not s.difference <= CHAOS), None)
 
     @property
     def verdict(self) -> Verdict:
@@ -58,12 +68,10 @@ class TrainingResult:
         notes = []
         if self.dtype == "float32":
             last = self.steps[-1]
-            text = (
-                f"after {last.step} steps the float32 parameters of the two differ by {last.difference:.1e} at most; "
-            )
+            text = f"after {last.step} steps the float32 parameters of the two differ by {last.difference:.1e} at most"
             never = "they never differ by more than 1e-3"
             since = f"they differ by more than 1e-3 from step {self.diverges} on"
-            notes.append(text + (never if self.diverges is None else since))
+            notes.append(f"{text}; {never if self.diverges is None else since}")
         if self.departs is not None:
             step, quantity = self.departs
             text = f"from step {step} on ({quantity}) the float32 trajectory is farther off than rounding explains"
@@ -73,7 +81,7 @@ class TrainingResult:
             step, quantity = self.undecided
             text = f"from step {step} on ({quantity}) the training amplifies {self.dtype}'s rounding past deciding: "
             text += "there the trajectory is inconclusive, and single steps from torch's own state decide"
-            lost = [s.step for s in self.steps if not math.isfinite(s.loss.torch)]
+            lost = [s.step for s in self.steps if not math.isfinite(s.loss["torch"])]
             notes.append(f"torch itself is not finite from step {lost[0]} on: nothing to compare" if lost else text)
         return notes
 
@@ -81,12 +89,8 @@ class TrainingResult:
 def results_of(run: Lockstep, findings: Sequence[Finding]) -> list[TrainingResult]:
     """Return one result per dtype, from the findings of `judge_training`."""
     results = []
-    for criterion in run.criteria:
-        judged = tuple(f for f in findings if f.check in JUDGED[criterion.dtype])
-        reported = tuple(f for f in findings if f.check.dtype == criterion.dtype and f not in judged)
-        undecided = undecided_from(findings, criterion.check)
-        result = TrainingResult(
-            run.recipe, criterion.dtype, judged, reported, run.steps, undecided, departure(reported)
-        )
-        results.append(result if criterion.dtype == "float64" else replace(result, diverges=divergence(run)))
+    for dtype in (criterion.dtype for criterion in run.criteria):
+        judged = tuple(f for f in findings if f.check in JUDGED[dtype])
+        reported = tuple(f for f in findings if f.check.dtype == dtype and f.check not in JUDGED[dtype])
+        results.append(TrainingResult(run.recipe, dtype, judged, reported, run.steps))
     return results

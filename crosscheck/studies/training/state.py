@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from crosscheck.core.norms import row_norms
-from crosscheck.studies.training.optimizers import Optimizer
 
 State = dict[str, np.ndarray]  # parameters by name, slots as "exp_avg fc.bias", "step", and the last step's numbers
 LOSS, GRADIENT_NORM, VALIDATION = "loss", "gradient norm", "validation loss"
-
-
-def first_state(weights: Mapping[str, np.ndarray], optimizer: Optimizer) -> State:
-    """Return the state before the first step: the weights, and zeros for what the optimizer keeps."""
-    slots = {f"{slot} {name}": np.zeros_like(value) for slot in optimizer.slots for name, value in weights.items()}
-    return {**weights, **slots, "step": np.zeros(())}
 
 
 def carried(state: State) -> State:

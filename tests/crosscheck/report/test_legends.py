@@ -21,7 +21,7 @@ from crosscheck.report import plots
 from crosscheck.report.svg import drawing
 from crosscheck.studies.gradient_flow import plot as flow_plot
 from crosscheck.studies.training import page as training_page
-from crosscheck.studies.training.lockstep import Losses, StepLosses
+from crosscheck.studies.training.lockstep import StepLosses
 from examples.run import Run
 from tests.support import report_samples as samples
 from tests.support.legends import count_outside
@@ -64,8 +64,8 @@ def test_of_a_curve_with_every_outcome(drawn):
 
 @pytest.mark.parametrize("dtypes", [("float64",), ("float64", "float32")])
 def test_of_the_losses(drawn, dtypes):
-    losses = lambda n: Losses(5.0 - 0.1 * n, dict.fromkeys(dtypes, 5.0 - 0.1 * n))
-    steps = [StepLosses(n + 1, losses(n), losses(n) if n % 3 else None, None) for n in range(30)]
+    losses = lambda n: dict.fromkeys(("torch", *(f"jax {dtype}" for dtype in dtypes)), 5.0 - 0.1 * n)
+    steps = [StepLosses(n + 1, losses(n), losses(n) if n % 3 else {}, None) for n in range(30)]
     training_page.loss_curves(steps)
     assert drawn == [1]
 

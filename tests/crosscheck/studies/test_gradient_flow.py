@@ -163,7 +163,7 @@ def test_sentences_follow_from_the_numbers():
         fake("RNN relu, 2.5 W_hh", 1.25, 2.0),
     )
     lstms = (fake("LSTM, forget bias 0", 0.5, 1.0), fake("LSTM, forget bias chrono", 0.99, 1.0, along_c=flat))
-    said = study_sentences(Study(T, H, 0, 0, (*rnns, *lstms), ()))
+    said = study_sentences(Study((*rnns, *lstms)))
     assert "changes by 0.5000 per step; ρ(diag(mean φ') W_hh) = 0.5000 is 0.00% off" in said[0]
     assert "above 1 at 24 of 24 steps" in said[1]
     assert "norms below 1 are sufficient for vanishing, not necessary" in said[1]
@@ -195,6 +195,6 @@ def test_the_chrono_lstm_and_the_rnn_are_as_far_apart_as_the_issue_says():
 
 
 def test_a_study_of_nothing_agrees_with_nothing():
-    assert Study(T, H, 0, 0, (), ()).outcome is Outcome.VACUOUS
+    assert Study(()).outcome is Outcome.VACUOUS
     lone = replace(fake("RNN tanh", 0.5, 1.2), verdict=Verdict((), ()))
-    assert not Study(T, H, 0, 0, (lone,), ()).ok
+    assert not Study((lone,)).ok

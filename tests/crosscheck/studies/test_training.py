@@ -29,7 +29,6 @@ from crosscheck.studies.training.lockstep import TRAJECTORIES, Lockstep
 from crosscheck.studies.training.optimizers import OPTIMIZERS
 from crosscheck.studies.training.recipe import Recipe
 from crosscheck.studies.training.result import TrainingResult, results_of
-from crosscheck.studies.training.state import first_state
 from jax_lstm import linen
 
 CORPUS = Corpus.of(documentation()[:5_000])
@@ -61,7 +60,8 @@ def test_the_same_algorithm_agrees_at_every_step(name, clip):
         assert result.outcome is Outcome.AGREE, str(result.verdict)
         names = {f.quantity for f in result.findings}
         assert names >= {"loss", "validation loss", "gradient norm", "fc.weight", "lstm.bias_hh_l0"}
-        assert names >= set(OPTIMIZERS[name].quantities(of.weights()))
+        assert names >= {f"{slot} {parameter}" for slot in OPTIMIZERS[name].slots for parameter in of.weights()}
+        assert ("step" in names) == bool(OPTIMIZERS[name].counter)
         steps = {f.quantity: f.rows.error.size for f in result.findings}
         assert set(steps.values()) == {6}
         assert all(0 < f.limit < 1e-3 for f in result.findings)
@@ -269,7 +269,7 @@ def test_lost_precision_disagrees_in_float32_and_diverges():
 def test_torch_from_named_arrays_is_torch_training(name):
     """All bits are those of a plain loop over torch.optim."""
     of = recipe(name, clip=0.2)
-    state, trainer = first_state(of.weights(), of.algorithm), TorchTrainer(of, "float64")
+    state, trainer = of.first_state(), TorchTrainer(of, "float64")
     module = torch_ref.SequenceModel(CORPUS.vocabulary, 4, 8, CORPUS.vocabulary).double()
     module.load_state_dict({name: torch.tensor(a) for name, a in of.weights().items()})
     optimizer = of.algorithm.torch(module.parameters(), of.rate)
@@ -290,7 +290,7 @@ def test_torch_from_named_arrays_is_torch_training(name):
 def test_jax_from_named_arrays_is_optax_training(name):
     """Numbers are those of a plain jitted loop over optax, up to rounding that fusing may change."""
     of = recipe(name)
-    state, trainer = first_state(of.weights(), of.algorithm), JaxTrainer(of, "float64")
+    state, trainer = of.first_state(), JaxTrainer(of, "float64")
     model = linen.SequenceModel(CORPUS.vocabulary, 4, 8, CORPUS.vocabulary)
     optimizer = of.algorithm.optax(of.rate)
 
@@ -326,8 +326,8 @@ def test_a_single_stretch_decides_from_any_state_alone():
     run = Lockstep(recipe("sgd"), FLOAT64)
     list(run.advance())
     findings = judge_training(run)
-    assert undecided_from(findings, "float64") is None
-    assert undecided_from(findings, "float32") is None
+    assert undecided_from(findings, FLOAT64[0].check) is None
+    assert undecided_from(findings, FLOAT32[0].check) is None
 
 
 def test_the_validation_text_is_never_trained_on():
