@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 
 from crosscheck.commands.cli.options import Checkpoint as Options
@@ -37,8 +36,8 @@ from crosscheck.studies.checkpoint.report import network_table, not_made_text, n
 from crosscheck.suite.runs import CaseResult, run_case
 
 
-def run(options: Options) -> None:
-    """Judge and export the LSTMs of a checkpoint, print what was found and exit."""
+def run(options: Options) -> bool:
+    """Judge and export the LSTMs of a checkpoint, print what was found and return whether every LSTM agrees."""
     file, prefix, export_to, json_file = options.file, options.prefix, options.export_to, options.json_file
     with failures_in_one_line():
         _check_targets(file, export_to, json_file)
@@ -56,7 +55,7 @@ def run(options: Options) -> None:
     write_report(options.report, results, content["environment"], _command(file, prefix))
     _write(found, export_to, json_file, content)
     _print(read, found, skipped, results, content, output())
-    raise typer.Exit(0 if content["ok"] else 1)
+    return content["ok"]
 
 
 def _command(file: Path, prefix: str) -> str:

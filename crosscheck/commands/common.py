@@ -1,4 +1,4 @@
-"""What commands share: implementations by name, and files that are written whole or not at all."""
+"""What commands share: cases and implementations by name, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ from jax_lstm._src.files import remove_unfinished
 if TYPE_CHECKING:
     from crosscheck.report.page import Page
 
-OURS = case_report.OURS
-
 
 def implementations_of(option: str, given: Sequence[str]) -> tuple[str, ...]:
     """Return jax_lstm and the implementations that a list option gives; an unknown one ends the command."""
@@ -37,7 +35,7 @@ def implementations_of(option: str, given: Sequence[str]) -> tuple[str, ...]:
         named = implementations_named(names_of(option, given))
     except ValueError as error:
         fail(f"{option}: {error}")
-    return tuple(dict.fromkeys([OURS, *(implementation.name for implementation in named)]))
+    return tuple(dict.fromkeys([case_report.OURS, *(implementation.name for implementation in named)]))
 
 
 def run_cases(
@@ -77,13 +75,10 @@ def write_json_file(path: Path | None, command: Command, content: dict[str, Any]
 
 
 def write_results(
-    path: Path | None,
-    command: Command,
-    results: Sequence[Sequence[CaseResult]],
-    more: Mapping[str, Any] | None = None,
+    path: Path | None, command: Command, results: Sequence[Sequence[CaseResult]], **more: Any
 ) -> dict[str, Any]:
     """Return the judged cases and what a command adds, and write them to --json if a path is given."""
-    content = case_report.to_json(results, describe_environment()) | dict(more or {})
+    content = case_report.to_json(results, describe_environment()) | more
     write_json_file(path, command, content)
     return content
 

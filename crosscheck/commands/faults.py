@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import typer
-
 from crosscheck.commands.cli.options import Faults
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
@@ -16,13 +14,13 @@ from crosscheck.report.terminal import output, say
 from crosscheck.suite.mutation_score import Score, run_tasks, tasks
 
 
-def run(options: Faults) -> None:
-    """Measure the mutation score, print it and exit."""
+def run(options: Faults) -> bool:
+    """Measure the mutation score, print it and return whether it is right."""
     console = output()
     if options.list_faults:
         for fault in FAULTS.values():
             say(console, f"{fault.name:26s} {fault.kind:9s}  {fault.description}")
-        return
+        return True
     check_json_file(options.json_file)
     started = time.perf_counter()
     todo = tasks(options.quick)
@@ -35,4 +33,4 @@ def run(options: Faults) -> None:
     content = score_report.to_json(score, options.quick, time.perf_counter() - started)
     write_json_file(options.json_file, "faults", content)
     score_report.print_score(score, options.quick, console)
-    raise typer.Exit(0 if score.ok else 1)
+    return score.ok

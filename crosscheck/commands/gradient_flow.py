@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from crosscheck.commands.cli.options import MOST_STEPS, NARROWEST, SHORTEST, GradientFlow
 from crosscheck.commands.common import (
     check_json_file,
@@ -30,8 +28,8 @@ MOST_NUMBERS = 2**28  # of all Jacobians that torch_ref forms: 2 GiB in float64,
 PIECES = 8 + len(TRAINED)
 
 
-def run(options: GradientFlow) -> None:
-    """Measure by both frameworks, compare, print the tables and exit."""
+def run(options: GradientFlow) -> bool:
+    """Measure by both frameworks, compare, print the tables and return whether they agree."""
     _check(options)
     check_json_file(options.json_file)
     check_report_folder(options.report, options.json_file)
@@ -48,7 +46,7 @@ def run(options: GradientFlow) -> None:
         show(console, table)
     for line in (*study_sentences(study), *failures(study), "", closing_line(study)):
         say(console, line)
-    raise typer.Exit(0 if study.ok else 1)
+    return study.ok
 
 
 def _check(options: GradientFlow) -> None:

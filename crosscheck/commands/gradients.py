@@ -6,13 +6,10 @@ import time
 from functools import partial
 from typing import Literal
 
-import typer
-
 from crosscheck.commands.cli.options import Gradients
 from crosscheck.commands.common import check_json_file, check_report_folder, command_line, write_report, write_results
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import show_progress
-from crosscheck.core.finding import Outcome, worst
 from crosscheck.core.problem import Gradient, Quantity
 from crosscheck.libraries import STANDARD, Implementation, jax_lstm
 from crosscheck.lstm.cases import RecurrentCase
@@ -25,8 +22,8 @@ from crosscheck.suite.runs import CaseResult
 SHOWN: tuple[Quantity, ...] = ("y", Gradient("x"))
 
 
-def run(options: Gradients) -> None:
-    """Judge jax_lstm and torch.nn.LSTM on one long sequence, print error against time and exit."""
+def run(options: Gradients) -> bool:
+    """Judge jax_lstm and torch.nn.LSTM on one long sequence, print error against time and return whether they agree."""
     case, every = _case(options), options.checkpoint_every
     if every is not None and every >= options.length:
         fail(f"--checkpoint-every must be under --length, {options.length}, the steps; got {every}")
@@ -45,7 +42,7 @@ def run(options: Gradients) -> None:
     write_report(options.report, [results], content["environment"], command)
     print_failures([results], console)
     say(console, closing_line([results]))
-    raise typer.Exit(0 if worst(r.outcome for r in results) is Outcome.AGREE else 1)
+    return content["ok"]
 
 
 def _judge(case: RecurrentCase, implementations: list[Implementation], command: str) -> list[CaseResult]:
@@ -64,12 +61,11 @@ def _judge(case: RecurrentCase, implementations: list[Implementation], command: 
 
 
 def _implementations(checkpoint_every: int | None) -> list[Implementation]:
-    chunked = [] if checkpoint_every is None else [_in_chunks(checkpoint_every)]
-    return [STANDARD["jax_lstm"], *chunked, STANDARD["torch.nn.LSTM"]]
-
-
-def _in_chunks(every: int) -> Implementation:
-    return Implementation(f"jax_lstm checkpoint_every={every}", partial(jax_lstm.runner, checkpoint_every=every))
+    judged = [STANDARD["jax_lstm"], STANDARD["torch.nn.LSTM"]]
+    if checkpoint_every is not None:
+        in_chunks = partial(jax_lstm.runner, checkpoint_every=checkpoint_every)
+        judged.insert(1, Implementation(f"jax_lstm checkpoint_every={checkpoint_every}", in_chunks))
+    return judged
 
 
 def _case(options: Gradients) -> RecurrentCase:

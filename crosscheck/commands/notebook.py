@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from crosscheck.commands.cli.options import Notebook
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
@@ -13,8 +11,8 @@ from crosscheck.studies.notebook.examination import examine_notebook, notebook_c
 from crosscheck.studies.notebook.report import explanation_table, sentences, to_json
 
 
-def run(options: Notebook) -> None:
-    """Examine both classes, print the results and exit."""
+def run(options: Notebook) -> bool:
+    """Examine both classes, print the results and return whether they are as expected."""
     check_json_file(options.json_file)
     with failures_in_one_line(), show_progress() as work:
         work.begins("the notebook's class")
@@ -24,4 +22,4 @@ def run(options: Notebook) -> None:
     show(console, explanation_table(result))
     for line in sentences(result):
         say(console, line)
-    raise typer.Exit(0 if result.ok else 1)
+    return result.ok

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-import typer
 from rich.console import Console
 
 from crosscheck.commands.cli.options import Suite
@@ -27,13 +26,13 @@ from crosscheck.suite.runs import Absence, CaseResult
 from crosscheck.suite.shrinking import reproduction, shrink
 
 
-def run(options: Suite) -> None:
-    """Judge implementations in the cases, print the results and exit."""
+def run(options: Suite) -> bool:
+    """Judge implementations in the cases, print the results and return whether all are as expected."""
     console = output()
     if options.list_cases:
         for name, known in CASES.items():
             say(console, f"{name:14s} {known.description}")
-        return
+        return True
     names = names_of("--case", options.case, "case", list(CASES))
     implementations = tuple(STANDARD) if options.against is None else implementations_of("--against", options.against)
     check_json_file(options.json_file)
@@ -54,7 +53,7 @@ def run(options: Suite) -> None:
     say(console, closing_line(results), "green" if content["ok"] else "red")
     if options.shrinking and not content["ok"]:
         _print_shrunk(results, console)
-    raise typer.Exit(0 if content["ok"] else 1)
+    return content["ok"]
 
 
 def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:

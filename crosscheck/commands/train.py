@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
 from rich.progress import ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -14,7 +13,7 @@ from crosscheck.commands.cli.options import Train
 from crosscheck.commands.common import check_json_file, check_report_folder, command_line, write_page_of, write_results
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import show_progress
-from crosscheck.core.finding import Outcome, worst
+from crosscheck.core.finding import Outcome
 from crosscheck.lstm.corpus import Corpus, documentation
 from crosscheck.report.terminal import output, say, show
 from crosscheck.studies.training.judgement import judge_training
@@ -28,8 +27,8 @@ DTYPES = {"float64": ("float64",), "float32": ("float32",), "both": ("float64", 
 PORT = "linen.SequenceModel + optax"
 
 
-def run(options: Train) -> None:
-    """Train in both frameworks, compare every step, print the tables and exit."""
+def run(options: Train) -> bool:
+    """Train in both frameworks, compare every step, print the tables and return whether they agree."""
     recipe = _recipe(options)
     check_json_file(options.json_file)
     check_report_folder(options.report, options.json_file)
@@ -39,14 +38,14 @@ def run(options: Train) -> None:
         results = _run(recipe, options.dtype)
     seconds = (time.perf_counter() - started) / len(results)
     cases = [CaseResult(f"train {r.dtype}", PORT, Outcome.AGREE, r.verdict, seconds, command) for r in results]
-    more = {"training": {r.dtype: to_json(r) for r in results}, "options": recipe.options}
-    content = write_results(options.json_file, "train", [cases], more)
+    training = {r.dtype: to_json(r) for r in results}
+    content = write_results(options.json_file, "train", [cases], training=training, options=recipe.options)
     if options.report is not None:
         from crosscheck.studies.training.page import training_page  # drawing is slow to import
 
         write_page_of(lambda: training_page(results, content["environment"], command), options.report)
     _print(results)
-    raise typer.Exit(0 if worst(r.outcome for r in results) is Outcome.AGREE else 1)
+    return content["ok"]
 
 
 def _recipe(options: Train) -> Recipe:

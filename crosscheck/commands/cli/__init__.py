@@ -37,7 +37,7 @@ def _callback(module: str, kind: type) -> Callable[..., None]:
             return
         with loading():
             work = import_module(f"crosscheck.commands.{module}")
-        work.run(kind(**given))
+        raise typer.Exit(0 if work.run(kind(**given)) else 1)
 
     parameters = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
     parameters += inspect.signature(kind, eval_str=True).parameters.values()
