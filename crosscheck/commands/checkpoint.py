@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 
+from crosscheck.commands.cli.options import Checkpoint as Options
 from crosscheck.commands.common import check_json_file, check_report_folder, write_json_file, write_report, writing
 from crosscheck.commands.failures import Failure, fail, failures_in_one_line
 from crosscheck.commands.progress import show_progress
@@ -36,11 +36,12 @@ from crosscheck.studies.checkpoint.report import network_table, not_made_text, n
 from crosscheck.suite.runs import CaseResult, run_case
 
 
-def run(file: Path, prefix: str, export_to: Path | None, json_file: Path | None, report: Path | None) -> None:
-    """Judge and export the LSTMs of a checkpoint, print what was found and exit."""
+def run(options: Options) -> bool:
+    """Judge and export the LSTMs of a checkpoint, print what was found and return whether every LSTM agrees."""
+    file, prefix, export_to, json_file = options.file, options.prefix, options.export_to, options.json_file
     with failures_in_one_line():
         _check_targets(file, export_to, json_file)
-        check_report_folder(report, json_file)
+        check_report_folder(options.report, json_file)
         read, found, skipped = _read(file, prefix)
     results = []
     with failures_in_one_line(), show_progress(len(found)) as work:
@@ -51,10 +52,10 @@ def run(file: Path, prefix: str, export_to: Path | None, json_file: Path | None,
     content = case_report.to_json(results, describe_environment())
     content["ok"] = content["ok"] and not any(entry.is_lstm for entry in skipped)
     content["checkpoint"] = to_json(file, read, found, skipped, export_to)
-    write_report(report, results, content["environment"], _command(file, prefix))
+    write_report(options.report, results, content["environment"], _command(file, prefix))
     _write(found, export_to, json_file, content)
     _print(read, found, skipped, results, content, output())
-    raise typer.Exit(0 if content["ok"] else 1)
+    return content["ok"]
 
 
 def _command(file: Path, prefix: str) -> str:

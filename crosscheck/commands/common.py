@@ -1,8 +1,9 @@
-"""What commands share: implementations by name, and files that are written whole or not at all."""
+"""What commands share: cases and implementations by name, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,25 +16,45 @@ import typer
 
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.interrupts import on_interrupt
+from crosscheck.commands.progress import show_progress
 from crosscheck.core.environment import describe_environment
 from crosscheck.libraries import implementations_named
+from crosscheck.lstm.cases import Case
 from crosscheck.report import case_report
 from crosscheck.report.json import Command, write_json
-from crosscheck.suite.runs import CaseResult
+from crosscheck.suite.runs import CaseResult, CaseResults, run_suite
 from jax_lstm._src.files import remove_unfinished
 
 if TYPE_CHECKING:
     from crosscheck.report.page import Page
 
-OURS = case_report.OURS
 
-
-def implementations_of(option: str, given: Sequence[str]) -> list[str]:
-    """Return the names of the implementations that a list option gives; an unknown one ends the command."""
+def implementations_of(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return jax_lstm and the implementations that a list option gives; an unknown one ends the command."""
     try:
-        return [implementation.name for implementation in implementations_named(names_of(option, given))]
+        named = implementations_named(names_of(option, given))
     except ValueError as error:
         fail(f"{option}: {error}")
+    return tuple(dict.fromkeys([case_report.OURS, *(implementation.name for implementation in named)]))
+
+
+def run_cases(
+    known: Mapping[str, Case], names: Sequence[str], jobs: int, implementations: Sequence[str], explain: bool = True
+) -> list[CaseResults]:
+    """Return the results of the named cases, or of all, in the order of ``known``; failing ends the command."""
+    cases = [known[name] for name in names or known]
+    done: list[CaseResults] = []
+    with failures_in_one_line(), show_progress(len(cases)) as work:
+        for results in run_suite(cases, jobs, implementations, explain=explain, begins=work.begins):
+            done.append(results)
+            work.ends(results.judged[0].name)
+    return sorted(done, key=lambda results: list(known).index(results.judged[0].name))
+
+
+def command_line(name: str, **options: Any) -> str:
+    """Return the command line of a subcommand. Options that are None are left out."""
+    given = [(option.replace("_", "-"), str(value)) for option, value in options.items() if value is not None]
+    return " ".join([f"crosscheck {name}", *(f"--{option} {shlex.quote(value)}" for option, value in given)])
 
 
 @contextmanager
@@ -54,13 +75,10 @@ def write_json_file(path: Path | None, command: Command, content: dict[str, Any]
 
 
 def write_results(
-    path: Path | None,
-    command: Command,
-    results: Sequence[Sequence[CaseResult]],
-    more: Mapping[str, Any] | None = None,
+    path: Path | None, command: Command, results: Sequence[Sequence[CaseResult]], **more: Any
 ) -> dict[str, Any]:
     """Return the judged cases and what a command adds, and write them to --json if a path is given."""
-    content = case_report.to_json(results, describe_environment()) | dict(more or {})
+    content = case_report.to_json(results, describe_environment()) | more
     write_json_file(path, command, content)
     return content
 

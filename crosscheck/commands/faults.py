@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import typer
-
+from crosscheck.commands.cli.options import Faults
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import show_progress
@@ -16,22 +14,23 @@ from crosscheck.report.terminal import output, say
 from crosscheck.suite.mutation_score import Score, run_tasks, tasks
 
 
-def run(quick: bool, list_faults: bool, jobs: int, json_file: Path | None) -> None:
-    """Measure the mutation score, print it and exit."""
+def run(options: Faults) -> bool:
+    """Measure the mutation score, print it and return whether it is right."""
     console = output()
-    if list_faults:
+    if options.list_faults:
         for fault in FAULTS.values():
             say(console, f"{fault.name:26s} {fault.kind:9s}  {fault.description}")
-        return
-    check_json_file(json_file)
+        return True
+    check_json_file(options.json_file)
     started = time.perf_counter()
-    todo = tasks(quick)
+    todo = tasks(options.quick)
     done = []
     with failures_in_one_line(), show_progress(len(todo)) as work:
-        for name, trials in run_tasks(todo, jobs, work.begins):
+        for name, trials in run_tasks(todo, options.jobs, work.begins):
             done.append(trials)
             work.ends(name)
     score = Score(done)
-    write_json_file(json_file, "faults", score_report.to_json(score, quick, time.perf_counter() - started))
-    score_report.print_score(score, quick, console)
-    raise typer.Exit(0 if score.ok else 1)
+    content = score_report.to_json(score, options.quick, time.perf_counter() - started)
+    write_json_file(options.json_file, "faults", content)
+    score_report.print_score(score, options.quick, console)
+    return score.ok

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import typer
-
-from crosscheck.commands.cli.gradient_flow import MOST_STEPS, NARROWEST, SHORTEST
+from crosscheck.commands.cli.options import MOST_STEPS, NARROWEST, SHORTEST, GradientFlow
 from crosscheck.commands.common import (
     check_json_file,
     check_plot_file,
     check_report_folder,
+    command_line,
     write_json_file,
     write_page_of,
     writing,
@@ -30,43 +28,36 @@ MOST_NUMBERS = 2**28  # of all Jacobians that torch_ref forms: 2 GiB in float64,
 PIECES = 8 + len(TRAINED)
 
 
-def run(
-    length: int,
-    hidden: int,
-    train_steps: int,
-    seed: int,
-    json_file: Path | None,
-    report: Path | None,
-    plot: Path | None,
-    jobs: int,
-) -> None:
-    """Measure by both frameworks, compare, print the tables and exit."""
-    _check(length, hidden, train_steps, seed, jobs)
-    check_json_file(json_file)
-    check_report_folder(report, json_file)
-    check_plot_file(plot, json_file)
-    command = f"crosscheck gradient-flow --length {length} --hidden {hidden} --train-steps {train_steps} --seed {seed}"
+def run(options: GradientFlow) -> bool:
+    """Measure by both frameworks, compare, print the tables and return whether they agree."""
+    _check(options)
+    check_json_file(options.json_file)
+    check_report_folder(options.report, options.json_file)
+    check_plot_file(options.plot, options.json_file)
+    length, hidden, train_steps, seed = options.length, options.hidden, options.train_steps, options.seed
+    command = command_line("gradient-flow", length=length, hidden=hidden, train_steps=train_steps, seed=seed)
     with failures_in_one_line(), show_progress(PIECES if train_steps else PIECES - len(TRAINED)) as work:
-        study = run_study(length, hidden, seed, train_steps, jobs, work.begins, work.ends)
+        study = run_study(length, hidden, seed, train_steps, options.jobs, work.begins, work.ends)
     settings = describe_environment()
-    write_json_file(json_file, "gradient-flow", to_json(study, settings, command))
-    _draw(study, report, plot, settings, command)
+    write_json_file(options.json_file, "gradient-flow", to_json(study, settings, command))
+    _draw(study, options, settings, command)
     console = output()
     for table in study_tables(study):
         show(console, table)
     for line in (*study_sentences(study), *failures(study), "", closing_line(study)):
         say(console, line)
-    raise typer.Exit(0 if study.ok else 1)
+    return study.ok
 
 
-def _check(length: int, hidden: int, train_steps: int, seed: int, jobs: int) -> None:
+def _check(options: GradientFlow) -> None:
+    length, hidden, train_steps = options.length, options.hidden, options.train_steps
     numbers = length * (2 * hidden) ** 2
     for name, value, least in (
         ("--length", length, SHORTEST),
         ("--hidden", hidden, NARROWEST),
         ("--train-steps", train_steps, 0),
-        ("--seed", seed, 0),
-        ("--jobs", jobs, 1),
+        ("--seed", options.seed, 0),
+        ("--jobs", options.jobs, 1),
     ):
         if value < least:
             fail(f"{name} must be at least {least}; got {value}")
@@ -79,7 +70,8 @@ def _check(length: int, hidden: int, train_steps: int, seed: int, jobs: int) -> 
         )
 
 
-def _draw(study: Study, report: Path | None, plot: Path | None, settings: dict[str, Any], command: str) -> None:
+def _draw(study: Study, options: GradientFlow, settings: dict[str, Any], command: str) -> None:
+    report, plot = options.report, options.plot
     if report is None and plot is None:
         return
     from crosscheck.studies.gradient_flow.page import (  # drawing is slow to import, and most runs draw nothing

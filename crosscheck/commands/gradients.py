@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
-import typer
-
-from crosscheck.commands.cli.choices import Loss
-from crosscheck.commands.common import check_json_file, check_report_folder, write_report, write_results
+from crosscheck.commands.cli.options import Gradients
+from crosscheck.commands.common import check_json_file, check_report_folder, command_line, write_report, write_results
 from crosscheck.commands.failures import fail, failures_in_one_line
 from crosscheck.commands.progress import show_progress
-from crosscheck.core.finding import Outcome, worst
 from crosscheck.core.problem import Gradient, Quantity
 from crosscheck.libraries import STANDARD, Implementation, jax_lstm
 from crosscheck.lstm.cases import RecurrentCase
@@ -26,37 +22,27 @@ from crosscheck.suite.runs import CaseResult
 SHOWN: tuple[Quantity, ...] = ("y", Gradient("x"))
 
 
-def run(
-    length: int,
-    hidden: int,
-    forget_bias: str | None,
-    loss: Loss,
-    seed: int,
-    checkpoint_every: int | None,
-    json_file: Path | None,
-    report: Path | None,
-) -> None:
-    """Judge jax_lstm and torch.nn.LSTM on one long sequence, print error against time and exit."""
-    case = _case(length, hidden, forget_bias, loss, seed)
-    if checkpoint_every is not None and checkpoint_every >= length:
-        fail(f"--checkpoint-every must be under --length, {length}, the steps; got {checkpoint_every}")
-    check_json_file(json_file)
-    check_report_folder(report, json_file)
-    command = f"crosscheck gradients --length {length} --hidden {hidden} --loss {loss} --seed {seed}"
-    command += f" --forget-bias {forget_bias}" * (forget_bias is not None)
-    command += f" --checkpoint-every {checkpoint_every}" * (checkpoint_every is not None)
-    results = _judge(case, _implementations(checkpoint_every), command)
+def run(options: Gradients) -> bool:
+    """Judge jax_lstm and torch.nn.LSTM on one long sequence, print error against time and return whether they agree."""
+    case, every = _case(options), options.checkpoint_every
+    if every is not None and every >= options.length:
+        fail(f"--checkpoint-every must be under --length, {options.length}, the steps; got {every}")
+    check_json_file(options.json_file)
+    check_report_folder(options.report, options.json_file)
+    sizes = {"length": options.length, "hidden": options.hidden, "loss": options.loss, "seed": options.seed}
+    command = command_line("gradients", **sizes, forget_bias=options.forget_bias, checkpoint_every=every)
+    results = _judge(case, _implementations(every), command)
     console = output()
     for result in results:
         for quantity in SHOWN:
             show(console, curve_table(result.verdict.findings, quantity, f"{result.implementation}, {quantity}"))
     for line in (survival_text(input_gradient(results[0])), *(line for r in results for line in settled_lines(r))):
         say(console, line)
-    content = write_results(json_file, "gradients", [results])
-    write_report(report, [results], content["environment"], command)
+    content = write_results(options.json_file, "gradients", [results])
+    write_report(options.report, [results], content["environment"], command)
     print_failures([results], console)
     say(console, closing_line([results]))
-    raise typer.Exit(0 if worst(r.outcome for r in results) is Outcome.AGREE else 1)
+    return content["ok"]
 
 
 def _judge(case: RecurrentCase, implementations: list[Implementation], command: str) -> list[CaseResult]:
@@ -75,15 +61,15 @@ def _judge(case: RecurrentCase, implementations: list[Implementation], command: 
 
 
 def _implementations(checkpoint_every: int | None) -> list[Implementation]:
-    chunked = [] if checkpoint_every is None else [_in_chunks(checkpoint_every)]
-    return [STANDARD["jax_lstm"], *chunked, STANDARD["torch.nn.LSTM"]]
+    judged = [STANDARD["jax_lstm"], STANDARD["torch.nn.LSTM"]]
+    if checkpoint_every is not None:
+        in_chunks = partial(jax_lstm.runner, checkpoint_every=checkpoint_every)
+        judged.insert(1, Implementation(f"jax_lstm checkpoint_every={checkpoint_every}", in_chunks))
+    return judged
 
 
-def _in_chunks(every: int) -> Implementation:
-    return Implementation(f"jax_lstm checkpoint_every={every}", partial(jax_lstm.runner, checkpoint_every=every))
-
-
-def _case(length: int, hidden: int, forget_bias: str | None, loss: Loss, seed: int) -> RecurrentCase:
+def _case(options: Gradients) -> RecurrentCase:
+    length, forget_bias, loss, seed = options.length, options.forget_bias, options.loss, options.seed
     bias: Literal["chrono"] | float | None = None
     if forget_bias == "chrono":
         bias = "chrono"
@@ -96,4 +82,4 @@ def _case(length: int, hidden: int, forget_bias: str | None, loss: Loss, seed: i
             fail(f"--forget-bias must be finite; got {forget_bias!r}")
     if bias == "chrono" and length < 3:
         fail(f"--forget-bias chrono needs --length of at least 3; got {length}")
-    return RecurrentCase("gradients", "", 2, length, 8, hidden, loss=loss, forget_bias=bias, seed=seed)
+    return RecurrentCase("gradients", "", 2, length, 8, options.hidden, loss=loss, forget_bias=bias, seed=seed)

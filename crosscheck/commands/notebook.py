@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import typer
-
+from crosscheck.commands.cli.options import Notebook
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import show_progress
@@ -14,15 +11,15 @@ from crosscheck.studies.notebook.examination import examine_notebook, notebook_c
 from crosscheck.studies.notebook.report import explanation_table, sentences, to_json
 
 
-def run(json_file: Path | None) -> None:
-    """Examine both classes, print the results and exit."""
-    check_json_file(json_file)
+def run(options: Notebook) -> bool:
+    """Examine both classes, print the results and return whether they are as expected."""
+    check_json_file(options.json_file)
     with failures_in_one_line(), show_progress() as work:
         work.begins("the notebook's class")
         result = examine_notebook(*notebook_classes())
-    write_json_file(json_file, "notebook", to_json(result))
+    write_json_file(options.json_file, "notebook", to_json(result))
     console = output()
     show(console, explanation_table(result))
     for line in sentences(result):
         say(console, line)
-    raise typer.Exit(0 if result.ok else 1)
+    return result.ok

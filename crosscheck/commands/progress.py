@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
@@ -13,17 +14,12 @@ from rich.text import Text
 from crosscheck.commands.interrupts import on_interrupt
 
 
-def on_stderr() -> Console:
-    """Return stderr, for progress and failures."""
-    return Console(stderr=True)
-
-
 class Work:
     """The pieces of work that run, each with its start, and a bar of those that are done."""
 
-    def __init__(self, bar: Progress, total: int | None) -> None:
+    def __init__(self, bar: Progress, total: int | None, **fields: Any) -> None:
         self._bar, self._running = bar, dict[str, float]()
-        self._task = bar.add_task("", total=total, running=self._running)
+        self._task = bar.add_task("", total=total, running=self._running, **fields)
 
     def begins(self, name: str) -> None:
         """Show a piece of work."""
@@ -35,6 +31,10 @@ class Work:
         self._running.pop(name, None)
         self._bar.update(self._task, advance=1)
 
+    def advances(self, **fields: Any) -> None:
+        """Count a piece of the running work as done, and show its ``fields``."""
+        self._bar.update(self._task, advance=1, **fields)
+
     def does(self, name: str, advance: int = 0) -> None:
         """Show this piece of work in place of all others, and count ``advance`` pieces as done."""
         self._running.clear()
@@ -43,20 +43,21 @@ class Work:
 
 
 @contextmanager
-def show_progress(total: int | None = None, *more: ProgressColumn) -> Iterator[Work]:
-    """Show what runs and for how long, and with a ``total`` how many pieces are done."""
+def show_progress(total: int | None = None, *more: ProgressColumn, **fields: Any) -> Iterator[Work]:
+    """Show what runs and for how long, and with a ``total`` how many pieces are done.
+
+    An interrupt removes it from the terminal too.
+
+    Args:
+      total: the number of pieces.
+      *more: further columns.
+      **fields: the first values of what these columns show.
+    """
     counted = (BarColumn(10), MofNCompleteColumn()) if total is not None else ()
-    with shown(*counted, Running()) as bar:
-        yield Work(bar, total)
-
-
-@contextmanager
-def shown(*columns: ProgressColumn) -> Iterator[Progress]:
-    """Show a bar. An interrupt removes it from the terminal too."""
-    console = on_stderr()
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    console = Console(stderr=True)
+    bar = Progress(*counted, Running(), *more, console=console, transient=True, disable=not console.is_terminal)
     with bar, on_interrupt(bar.stop):
-        yield bar
+        yield Work(bar, total, **fields)
 
 
 @contextmanager

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
-import typer
 from rich.console import Console
 
+from crosscheck.commands.cli.options import Suite
 from crosscheck.commands.common import (
-    OURS,
     check_json_file,
     check_report_folder,
     implementations_of,
+    run_cases,
     write_report,
     write_results,
 )
@@ -23,53 +22,38 @@ from crosscheck.libraries import STANDARD, implementations_named
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.report.case_report import closing_line, print_cases, print_without
 from crosscheck.report.terminal import output, say, say_settings
-from crosscheck.suite.runs import Absence, CaseResult, CaseResults, run_suite
+from crosscheck.suite.runs import Absence, CaseResult
 from crosscheck.suite.shrinking import reproduction, shrink
 
 
-def run(
-    case: list[str] | None,
-    list_cases: bool,
-    json_file: Path | None,
-    report: Path | None,
-    against: list[str] | None,
-    shrinking: bool,
-    jobs: int,
-) -> None:
-    """Judge implementations in the cases, print the results and exit."""
+def run(options: Suite) -> bool:
+    """Judge implementations in the cases, print the results and return whether all are as expected."""
     console = output()
-    if list_cases:
+    if options.list_cases:
         for name, known in CASES.items():
             say(console, f"{name:14s} {known.description}")
-        return
-    cases = [CASES[name] for name in names_of("--case", case, "case", list(CASES)) or CASES]
-    others = None if against is None else implementations_of("--against", against)
-    implementations = tuple(STANDARD) if others is None else tuple(dict.fromkeys([OURS, *others]))
-    check_json_file(json_file)
-    check_report_folder(report, json_file)
-    done: list[CaseResults] = []
-    with failures_in_one_line(), show_progress(len(cases)) as work:
-        for result in run_suite(cases, jobs, implementations, begins=work.begins):
-            done.append(result)
-            work.ends(result.judged[0].name)
-    done.sort(key=lambda result: list(CASES).index(result.judged[0].name))
+        return True
+    names = names_of("--case", options.case, "case", list(CASES))
+    implementations = tuple(STANDARD) if options.against is None else implementations_of("--against", options.against)
+    check_json_file(options.json_file)
+    check_report_folder(options.report, options.json_file)
+    done = run_cases(CASES, names, options.jobs, implementations)
     missing = [entry for result in done for entry in result.without]
     for entry in missing:
         if entry.what is not Absence.NOT_SUPPORTED:
             fail(f"--against {entry.implementation}: {entry.reason}")
     results = [result.judged for result in done]
-    content = write_results(json_file, "suite", results)
-    named = cases if len(cases) < len(CASES) else []
-    options = [f"--case {shlex.quote(case.name)}" for case in named]
-    options += [f"--against {shlex.quote(','.join(against or ()))}"] * bool(against)
-    write_report(report, results, content["environment"], " ".join(["crosscheck", *options]))
+    content = write_results(options.json_file, "suite", results)
+    words = ["crosscheck", *(f"--case {shlex.quote(name)}" for name in names if len(names) < len(CASES))]
+    words += [f"--against {shlex.quote(','.join(options.against))}"] if options.against else []
+    write_report(options.report, results, content["environment"], " ".join(words))
     print_cases(results, console)
     print_without(missing, console)
     say_settings(console, content["environment"])
     say(console, closing_line(results), "green" if content["ok"] else "red")
-    if shrinking and not content["ok"]:
+    if options.shrinking and not content["ok"]:
         _print_shrunk(results, console)
-    raise typer.Exit(0 if content["ok"] else 1)
+    return content["ok"]
 
 
 def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:

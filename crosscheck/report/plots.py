@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from crosscheck.core.finding import SEVERITY, Finding, Kind, Outcome, Rows
-from crosscheck.core.problem import Gradient, Quantity, is_gradient
+from crosscheck.core.finding import SEVERITY, Finding, Kind, Rows
+from crosscheck.core.problem import Gradient, is_gradient
 from crosscheck.core.slices import TIME
 from crosscheck.core.verdict_text import check_text
 from crosscheck.lstm.gates import GATE, GATES
@@ -116,9 +116,7 @@ def _panel(axes: Axes, finding: Finding, bins: int) -> set[int]:
     axes.plot(x[isolated], shown[isolated], ".", color=ACCENT, ms=3)
     wrong = drawn & (outcomes == _DISAGREE)
     axes.plot(x[wrong], shown[wrong], ".", color=BAD, ms=5 if wrong.sum() < 50 else 2.5)
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    axes.set_xlim(_start(finding) - 0.5, _start(finding) + rows.error.size - 0.5)
+    axes.set(yscale="log", ylim=(low, high), xlim=(_start(finding) - 0.5, _start(finding) + rows.error.size - 0.5))
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
@@ -196,7 +194,8 @@ def heat_map(findings: Sequence[Finding]) -> str:
     for finding in findings:
         if finding.scope != GATE or finding.rows is None or finding.rows.error.size != len(GATES):
             raise ValueError(f"a heat map needs findings by gate with their rows; got {finding.label!r}.")
-    names = [_shortened(_differentiated(finding.quantity)) for finding in findings]
+    quantities = [finding.quantity for finding in findings]
+    names = [_shortened(name.of if isinstance(name, Gradient) else name) for name in quantities]
     margin = min(0.15 + 0.078 * max(map(len, names)), 2.4)
     height = 0.3 + 0.27 * len(findings) + 0.62
     figure = Figure(figsize=(WIDTH, height))
@@ -204,12 +203,8 @@ def heat_map(findings: Sequence[Finding]) -> str:
     axes = figure.add_axes(box)
     for row, finding in enumerate(findings):
         _cells(axes, row, finding)
-    axes.set_xlim(0, len(GATES))
-    axes.set_ylim(len(findings), 0)
-    axes.set_xticks(np.arange(len(GATES)) + 0.5, GATES)
-    axes.set_yticks(np.arange(len(findings)) + 0.5, names)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=4)
-    axes.spines[:].set_visible(False)
+    _label(axes, GATES, names)
+    axes.tick_params(labeltop=True, labelbottom=False)
     _scale(figure, height)
     return inline_svg(
         figure, f"Gradient error by parameter and gate in the {check_text(findings[0].check)}, in units of its limit"
@@ -224,9 +219,8 @@ def _cells(axes: Axes, row: int, finding: Finding) -> None:
         _shaded(axes, gate, row, ratio)
         if wrong:
             axes.add_patch(Rectangle((gate + 0.03, row + 0.06), 0.94, 0.88, facecolor="none", edgecolor=BAD, lw=1.6))
-        text = number(ratio) if ratio >= 0 else "no limit" if wrong else str(SEVERITY[outcome])
-        if outcome == _INCONCLUSIVE:
-            text = str(Outcome.INCONCLUSIVE)
+        undecided = outcome == _INCONCLUSIVE or (ratio < 0 and not wrong)
+        text = str(SEVERITY[outcome]) if undecided else number(ratio) if ratio >= 0 else "no limit"
         colour = PAPER if _shade(ratio) > 0.5 else INK
         weight = "bold" if wrong else "normal"
         axes.text(gate + 0.5, row + 0.52, text, ha="center", va="center", color=colour, weight=weight, fontsize=9)
@@ -250,11 +244,15 @@ def _scale(figure: Figure, height: float) -> None:
     axes = figure.add_axes((0.95 / WIDTH, 0.3 / height, 1 - 1.05 / WIDTH, 0.16 / height))
     for n, decade in enumerate(decades):
         _shaded(axes, n, 0, 10.0**decade)
-    axes.set_xlim(0, decades.size)
-    axes.set_ylim(1, 0)
     texts = [number(10.0**decade) for decade in decades]
-    axes.set_xticks(np.arange(decades.size) + 0.5, ["≤ " + texts[0], *texts[1:-1], "≥ " + texts[-1]], fontsize=8.5)
-    axes.set_yticks([0.5], ["error / limit"], fontsize=8.5)
+    _label(axes, ["≤ " + texts[0], *texts[1:-1], "≥ " + texts[-1]], ["error / limit"], fontsize=8.5)
+
+
+def _label(axes: Axes, columns: Sequence[str], rows: Sequence[str], **style: Any) -> None:
+    """Name the columns and rows of cells that are one unit wide and high, the first row on top."""
+    axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, **style)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, **style)
     axes.tick_params(length=0, pad=4)
     axes.spines[:].set_visible(False)
 
@@ -271,11 +269,6 @@ def number(ratio: float) -> str:
     if 0 < ratio < 0.00095:
         return "< 0.001"
     return f"{ratio:.2g}"
-
-
-def _differentiated(quantity: Quantity) -> str:
-    """Return the name of what a gradient is the gradient of."""
-    return quantity.of if isinstance(quantity, Gradient) else quantity
 
 
 def _shortened(name: str, most: int = 28) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,15 +14,6 @@ from jax_lstm._src.files import whole
 TEXT, GRID = "#111111", "#d9d9d9"
 BLUE, RED, GREY = "#0a58a8", "#b3361e", "#767676"
 DPI = 110
-_INKED = (
-    "text.color",
-    "axes.edgecolor",
-    "axes.labelcolor",
-    "xtick.color",
-    "ytick.color",
-    "xtick.labelcolor",
-    "ytick.labelcolor",
-)
 
 
 def write_png(path: Path, draw: Callable[[], Figure]) -> None:
@@ -32,9 +22,7 @@ def write_png(path: Path, draw: Callable[[], Figure]) -> None:
     Raises:
       OSError: the file cannot be written.
     """
-    with drawing():
-        for key in _INKED:
-            matplotlib.rcParams[key] = TEXT  # type: ignore[index]  # its keys are declared one by one
+    with drawing(words=TEXT, lines=TEXT):
         figure = draw()
         FigureCanvasAgg(figure)
         with whole(path) as file:

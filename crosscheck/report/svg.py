@@ -26,17 +26,12 @@ _SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "crosscheck",
     "path.simplify": False,  # `thinned` decides what may be left out
     "font.size": 9.5,
-    "text.color": INK,
     "text.parse_math": False,  # a parameter's name may have a dollar sign
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
     "hatch.linewidth": 0.8,
 }
+_WORDS = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
+_LINES = ("axes.edgecolor", "xtick.color", "ytick.color")
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _FONT = re.compile(r"((?:font|font-family): [^;\"']*)'[^;\"]*")
 _SHEET = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL)
@@ -44,11 +39,16 @@ _REFERENCE = re.compile(r"(url\(#|href=\"#)([^)\"]+)")
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Use matplotlib's defaults and our settings, not the matplotlibrc of the user. They are restored afterwards."""
+def drawing(words: str = INK, lines: str = MUTED) -> Iterator[None]:
+    """Use matplotlib's defaults and our settings, not the matplotlibrc of the user. They are restored afterwards.
+
+    Args:
+      words: the colour of words.
+      lines: the colour of axes and ticks.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        matplotlib.rcParams.update(_SETTINGS | dict.fromkeys(_WORDS, words) | dict.fromkeys(_LINES, lines))
         yield
 
 

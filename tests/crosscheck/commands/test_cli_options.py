@@ -17,7 +17,7 @@ from crosscheck.core.names import known_names, split_names
 from tests.crosscheck.commands.test_missing_packages import COMMANDS, run
 from tests.support.requirements import need
 
-OPTIONS = {"benchmarks": benchmarks.bench} | {name: getattr(cli, name.replace("-", "_")) for name in COMMANDS}
+OPTIONS = {"benchmarks": benchmarks.bench, **cli.SUBCOMMANDS}
 FRAMEWORKS = {"jax", "jaxlib", "flax", "torch", "numpy", "optax", "matplotlib", "jinja2"}
 LISTS = {  # (command, option) -> the names that it takes
     ("", "--case"): choices.CASES,
@@ -111,8 +111,7 @@ def test_lists_reach_the_suite(monkeypatch):
         seen.append(([case.name for case in cases], implementations))
         raise CouldNotRun("that was all")
 
-    monkeypatch.setattr("crosscheck.commands.suite.run_suite", see)
-    monkeypatch.setattr("crosscheck.commands.matrix.run_suite", see)
+    monkeypatch.setattr("crosscheck.commands.common.run_suite", see)
     call("--case", "text,stacked", "--case", "text", "--against", "flax.linen,haiku", "--against", "keras")
     call("matrix", "--case", "text,stacked", "--case", "text", "--only", "flax.linen,haiku", "--only", "keras")
     assert seen == [(["text", "stacked"], ("jax_lstm", "flax.linen", "haiku", "keras"))] * 2

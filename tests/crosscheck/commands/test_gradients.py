@@ -11,12 +11,14 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from crosscheck.commands import cli
+from crosscheck.commands.cli.options import Gradients
 from crosscheck.core.finding import FLOAT64, Finding, Outcome, Rows
 from crosscheck.core.slices import TIME
 from crosscheck.lstm.cases import RecurrentCase
@@ -69,10 +71,9 @@ def test_chunks_are_judged_beside_the_rest(monkeypatch):
 def test_options_reach_the_case():
     from crosscheck.commands.gradients import _case
 
-    assert _case(9, 5, "2.5", "all", 3) == RecurrentCase(
-        "gradients", "", 2, 9, 8, 5, loss="all", forget_bias=2.5, seed=3
-    )
-    plain, raised = (_case(9, 5, bias, "all", 3).problem.params["bias_ih_l0"] for bias in (None, "2.5"))
+    options = Gradients(length=9, hidden=5, forget_bias="2.5", loss="all", seed=3)
+    assert _case(options) == RecurrentCase("gradients", "", 2, 9, 8, 5, loss="all", forget_bias=2.5, seed=3)
+    plain, raised = (_case(replace(options, forget_bias=bias)).problem.params["bias_ih_l0"] for bias in (None, "2.5"))
     np.testing.assert_allclose(raised - plain, np.repeat([0, 2.5, 0, 0], 5))
 
 

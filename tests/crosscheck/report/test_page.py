@@ -317,7 +317,7 @@ def test_an_unwritable_folder_is_refused_before_any_work(run, monkeypatch, tmp_p
     (taken / "index.html").mkdir(parents=True)
     loose = tmp_path / "loose"
     loose.symlink_to(tmp_path / "nowhere")
-    monkeypatch.setattr("crosscheck.commands.suite.run_suite", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr("crosscheck.commands.common.run_suite", lambda *_: pytest.fail("it ran"))
     for folder in (file, file / "sub" / "sub", taken, loose):
         result = run("--report", folder)
         assert (result.exit_code, result.stdout) == (2, "")
