@@ -13,11 +13,12 @@ import torch
 from benchmarks.agreement import limit, worst
 from benchmarks.implementation import Implementation
 from benchmarks.result import Row
-from benchmarks.settings import installed_version, measuring
+from benchmarks.settings import measuring
 from benchmarks.timing import Clock, interleave
 from benchmarks.work import Work, reference
 from crosscheck.core.errors import first_line
 from crosscheck.core.finding import CouldNotRun
+from crosscheck.core.missing import installed_version
 from crosscheck.core.problem import Results
 
 Say = Callable[[str], None]

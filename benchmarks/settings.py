@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ import torch
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from crosscheck.core.environment import processor
+from crosscheck.core.missing import installed_version
 
 PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "torch", "numpy")
 
@@ -105,11 +105,3 @@ def record(precision: str) -> dict[str, Any]:
         **precisions,
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
-
-
-def installed_version(package: str) -> str:
-    """Return the version of a distribution, or "not installed"."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -1,4 +1,4 @@
-"""What is said if a package is not installed that the cross-check needs. Imports nothing but Python's own library."""
+"""What is installed, and what is said if it is not. Imports nothing but Python's own library."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ PACKAGES = {  # the module that is imported -> the package that brings it
     "typer": "typer",
 }
 INSTALL = "pip install 'jax-lstm[crosscheck]'"
+
+
+def installed_version(package: str) -> str:
+    """Return the version of a distribution, or "not installed"."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import; the command must start at once
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def what_is_missing(error: ModuleNotFoundError, needs: str = "") -> str | None:

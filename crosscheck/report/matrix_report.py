@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.console import Console
 
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Outcome, worst
+from crosscheck.core.missing import installed_version
 from crosscheck.core.verdict_text import finding_text
 from crosscheck.libraries import implementations_named
 from crosscheck.report import case_report
@@ -45,13 +45,8 @@ def _without(results: Sequence[CaseResults]) -> list[NoResult]:
 
 
 def _versions(implementations: Sequence[str]) -> dict[str, str]:
-    known = {}
-    for package in dict.fromkeys(i.package for i in implementations_named(implementations) if i.package):
-        try:
-            known[package] = version(package)
-        except PackageNotFoundError:
-            known[package] = "not installed"
-    return known
+    packages = (implementation.package for implementation in implementations_named(implementations))
+    return {package: installed_version(package) for package in packages if package}
 
 
 def print_matrix(

@@ -33,7 +33,7 @@ def _callback(module: str, kind: type) -> Callable[..., None]:
 
     def call(context: typer.Context, **given: Any) -> None:
         if context.invoked_subcommand is not None:
-            _refuse(context, given)
+            _refuse(context)
             return
         with loading():
             work = import_module(f"crosscheck.commands.{module}")
@@ -46,10 +46,11 @@ def _callback(module: str, kind: type) -> Callable[..., None]:
     return call
 
 
-def _refuse(context: typer.Context, given: dict[str, Any]) -> None:
+def _refuse(context: typer.Context) -> None:
     """End the command if an option of the suite stands before a subcommand, which would not see it."""
     for parameter in context.command.params:
-        if given.get(str(parameter.name)) and not parameter.default:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
             option = parameter.opts[0]
             fail(f"{option} stands before {context.invoked_subcommand!r}; write it after, if that has it")
 

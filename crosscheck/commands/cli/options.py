@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from crosscheck.commands.cli.choices import (
     Optimizer,
     complete_from,
 )
+from crosscheck.core.missing import installed_version
 
 VERSIONS = ("jax", "flax", "torch")
 JOBS = min(os.cpu_count() or 1, 4)
@@ -42,16 +42,9 @@ def list_of(names: Sequence[str], text: str, metavar: str = "NAME[,NAME...]") ->
 def print_versions(asked: bool) -> None:
     """Print the installed versions and stop. This imports nothing."""
     if asked:
-        beside = ", ".join(f"{name} {_version(name)}" for name in VERSIONS)
-        typer.echo(f"jax-lstm {_version('jax-lstm')} ({beside})")
+        beside = ", ".join(f"{name} {installed_version(name)}" for name in VERSIONS)
+        typer.echo(f"jax-lstm {installed_version('jax-lstm')} ({beside})")
         raise typer.Exit
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_as_a_module_with_the_table_on_stdout_alone():
     assert "warning" not in done.stderr.lower()
 
 
-OPTIONS = [("--json", "x.json"), ("--report", "x"), ("--case", "one-step"), ("--list",), ("--shrink",)]
+OPTIONS = [("--json", "x.json"), ("--report", "x"), ("--case", "one-step"), ("--list",), ("--shrink",), ("--jobs", "2")]
 
 
 @pytest.mark.parametrize("option", OPTIONS)
