@@ -15,7 +15,6 @@ from crosscheck.studies.checkpoint.errors import BadFile, printable
 from crosscheck.studies.checkpoint.pickles import Global, Inert, Value
 from crosscheck.studies.checkpoint.quantized import unpack
 from crosscheck.studies.checkpoint.records import PickledArray, Scheme, Tensor
-from crosscheck.studies.checkpoint.torch_files import TorchContent
 
 DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # of names: depth, number, and letters of all together
 MOST_CONTAINERS = 200_000  # containers that hold more than plain values
@@ -36,7 +35,7 @@ Name: TypeAlias = tuple[Any, ...]
 Leaf: TypeAlias = Tensor | PickledArray
 
 
-def flatten(path: Path, content: TorchContent) -> Checkpoint:
+def flatten(path: Path, root: Value) -> Checkpoint:
     """Return the tensors of nested containers and objects by dotted name, in order.
 
     An object of any class is read as the container of its attributes, and a torch.nn.Module as its state dict.
@@ -44,34 +43,33 @@ def flatten(path: Path, content: TorchContent) -> Checkpoint:
     Raises:
       BadFile: the containers are too deep or too many to be a checkpoint's, or two tensors would have one name.
     """
-    tree = _Tree(path, content.value)
+    tree = _Tree(path, root)
     checkpoint = Checkpoint(skipped=tree.skipped)
-    room = COPIED
-    characters = 0
+    room, characters = COPIED, CHARACTERS
     leaves: dict[str, Leaf] = {}
     for names, leaf, holder in tree.leaves():
         name = ".".join(map(str, names))
-        characters += len(name)
-        if characters > CHARACTERS:
+        characters -= len(name)
+        if characters < 0:
             raise BadFile(path, f"its names have over {CHARACTERS:,} letters", _MODEL_ONLY)
         if leaves.setdefault(name, leaf) is not leaf:
             raise BadFile(path, f"it has two tensors called {name!r}", _MODEL_ONLY)
         if isinstance(leaf, Tensor):
-            array, swap = _view(path, name, leaf), content.is_big_endian
+            array = _view(path, name, leaf)
             if leaf.scheme:
                 checkpoint.notes[name] = f"dequantized from {leaf.storage.dtype}"
         elif leaf.array is None:
             checkpoint.skipped.setdefault(f"numpy.ndarray of {leaf.kind}", name)
             continue
         else:
-            array, swap = leaf.array, leaf.array.dtype.byteorder == ">"
+            array = leaf.array
         if holder:
             checkpoint.holders[name] = holder
-        if swap or (isinstance(leaf, Tensor) and (leaf.scheme or leaf.conj or leaf.neg)):
+        if leaf.is_converted:
             room -= 8 * array.size
             if room < 0:
                 raise BadFile(path, f"its tensors take over {COPIED:,} bytes to convert", _MODEL_ONLY)
-            array = _convert(array, leaf, swap)
+            array = _convert(path, name, leaf, array)
         checkpoint.arrays[name] = array
     return checkpoint
 
@@ -88,24 +86,22 @@ def _view(path: Path, name: str, tensor: Tensor) -> np.ndarray:
     return np.ndarray(tensor.shape, dtype, tensor.storage.fetch(), tensor.offset * dtype.itemsize, strides)
 
 
-def _convert(array: np.ndarray, leaf: Leaf, swap: bool) -> np.ndarray:
-    if swap:
-        array = array.byteswap()
-        array = array.view(array.dtype.newbyteorder("=")) if array.dtype.byteorder == ">" else array
-    if isinstance(leaf, Tensor):
-        array = -array if leaf.neg else array
-        array = array.conj() if leaf.conj else array
-        array = _dequantize(array, leaf.scheme, swap) if leaf.scheme else array
-    return array
+def _convert(path: Path, name: str, leaf: Leaf, array: np.ndarray) -> np.ndarray:
+    if isinstance(leaf, PickledArray):
+        return array.astype(array.dtype.newbyteorder("="))
+    array = array.byteswap() if leaf.storage.is_big_endian else array
+    array = -array if leaf.neg else array
+    array = array.conj() if leaf.conj else array
+    return _dequantize(path, name, leaf.scheme, array) if leaf.scheme else array
 
 
-def _dequantize(integers: np.ndarray, scheme: Scheme, swap: bool) -> np.ndarray:
+def _dequantize(path: Path, name: str, scheme: Scheme, integers: np.ndarray) -> np.ndarray:
     """Return what ``torch.dequantize`` does: scales per channel are float64; one per tensor is rounded to float32."""
     scale, zero = scheme.scale, scheme.zero_point
     if scheme.axis is not None:
         shape = [-1 if axis == scheme.axis else 1 for axis in range(integers.ndim)]
-        views = [_view(Path(), "scale or zero_point", value) for value in (scale, zero)]
-        scale, zero = ((a.byteswap() if swap else a).reshape(shape) for a in views)
+        views = [(_view(path, name, value), value.storage.is_big_endian) for value in (scale, zero)]
+        scale, zero = ((array.byteswap() if swap else array).reshape(shape) for array, swap in views)
         return ((integers.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
     return (integers.astype(np.int64) - zero).astype(np.float32) * np.float32(scale)
 
