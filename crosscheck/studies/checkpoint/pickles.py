@@ -186,6 +186,8 @@ class _Machine:
         if isinstance(target, Inert):
             target.state = state
         elif not isinstance(target, (dict, list)):  # of those, the state is no content
+            parts = state[:5] if isinstance(state, (list, tuple)) else ()
+            self.budget.pay_copy(sum(len(part) for part in parts if isinstance(part, str)))  # it may become bytes
             self.set_state(target, state)
 
 

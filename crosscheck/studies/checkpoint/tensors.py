@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from crosscheck.studies.checkpoint.budget import OPCODES
 from crosscheck.studies.checkpoint.contents import Checkpoint
 from crosscheck.studies.checkpoint.errors import BadFile, printable
+from crosscheck.studies.checkpoint.objects import children_of, module_class, unpack
 from crosscheck.studies.checkpoint.pickles import Global, Inert, Value
-from crosscheck.studies.checkpoint.quantized import unpack
 from crosscheck.studies.checkpoint.records import PickledArray, Scheme, Tensor
 
 DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # of names: depth, number, and letters of all together
 MOST_CONTAINERS = 200_000  # containers that hold more than plain values
+MOST_ENTRIES = OPCODES  # of all containers: an honest file takes an opcode or more for each
 STRETCHED, COPIED = 2**24, 2**28  # elements of a tensor that its storage does not have; bytes of converted tensors
 _MODEL_ONLY = "Save the weights of one model only, such as model.state_dict()"
 _CONTAINERS = (dict, list, tuple, Inert)
 _LEAVES = (Tensor, PickledArray)
 _NOT_PLAIN = (*_LEAVES, *_CONTAINERS, Global)
-_MODULE = ("_parameters", "_buffers", "_modules")  # attributes in which a torch.nn.Module has its state dict
-_ALIASES = {"_flat_weights"}  # a second list of an nn.LSTM's parameters, in TorchScript
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_KNOWN_HOOKS = ("torch.nn.utils.weight_norm.", "torch.nn.utils.prune.", "torch.nn.utils.spectral_norm.")
-_MANGLED = re.compile(r"\.___torch_mangle_\d+")
 _PLACE = 200  # letters of a name, and classes of objects, that are reported
 _CONSTANT = re.compile(r"torch\.[a-z0-9_]+")  # dtypes, layouts and quantization schemes
 
@@ -106,54 +103,18 @@ def _dequantize(path: Path, name: str, scheme: Scheme, integers: np.ndarray) -> 
     return (integers.astype(np.int64) - zero).astype(np.float32) * np.float32(scale)
 
 
-def _children(node: Value) -> Sequence[tuple[Any, Value]]:
-    """Return what a container holds, by key. An object holds its attributes and the arguments of its class."""
-    if isinstance(node, dict):
-        return list(node.items())
-    if not isinstance(node, Inert):
-        return list(enumerate(node))
-    if (parts := unpack(node)) is not None:
-        return list(parts.items())
-    state = node.state
-    attributes = [pair for pair in state.items() if pair[0] not in _ALIASES] if isinstance(state, dict) else []
-    if _is_module(node):
-        packed = [(key, value) for key, value in attributes if isinstance(value, Inert) and unpack(value)]
-        temporary = state.get("_non_persistent_buffers_set")
-        left_out = {name for name in temporary if isinstance(name, str)} if isinstance(temporary, list) else set()
-        state_dict = [pair for name in _MODULE for pair in state[name].items() if pair[0] not in left_out]
-        return [*state_dict, *packed]
-    arguments = [("args", node.args)] if node.args else []
-    if isinstance(state, (list, tuple)):  # attributes and slots, or whatever a class defines as its state
-        for number, part in enumerate(state):
-            attributes += part.items() if isinstance(part, dict) else [(f"state.{number}", part)]
-    return [*arguments, *attributes, *node.entries.items(), *enumerate(node.items)]
-
-
-def _is_module(node: Inert) -> bool:
-    return isinstance(node.state, dict) and all(isinstance(node.state.get(name), dict) for name in _MODULE)
-
-
-def _holder(node: Value) -> str:
-    """Return the class of a torch.nn.Module, also of one in TorchScript; "" for any other container."""
-    if not isinstance(node, Inert):
-        return ""
-    if _is_module(node):
-        hooks = [hook for name in _HOOKS if isinstance(hooks := node.state.get(name), dict) for hook in hooks.values()]
-        unknown = any(not isinstance(hook, Inert) or not hook.name.startswith(_KNOWN_HOOKS) for hook in hooks)
-        return f"{node.name} with a hook" if unknown else node.name
-    return _MANGLED.sub("", node.name.removeprefix("__torch__.")) if node.name.startswith("__torch__.") else ""
-
-
 class _Tree:
     """The containers of a file that lead to a tensor, with the children that do. Each container is here only once."""
 
     def __init__(self, path: Path, root: Value):
         self.path, self.root = path, root
         self.children: dict[int, list[tuple[Any, Value]]] = {}
+        self.classes: dict[int, str] = {}  # of modules
         self.skipped: dict[str, str] = {}
         above: dict[int, tuple[int, Any]] = {}  # the first container and key that led to each
         holders: dict[int, list[int]] = {id(root): []}
         matters: dict[int, bool] = {}
+        entries = 0
         tensors = [id(root)] if isinstance(root, _LEAVES) else []
         waiting = deque([root])
         while waiting:
@@ -164,8 +125,14 @@ class _Tree:
             if len(self.children) == MOST_CONTAINERS:
                 wrong = f"it has over {MOST_CONTAINERS:,} lists, dicts and objects in one another"
                 raise BadFile(path, wrong, _MODEL_ONLY)
-            children = [(key, child) for key, child in _children(node) if _matters(child, matters)]
-            self.children[id(node)] = children
+            children = []
+            for key, child in children_of(node):
+                entries += 1
+                if entries > MOST_ENTRIES:
+                    raise BadFile(path, f"it has over {MOST_ENTRIES:,} entries", _MODEL_ONLY)
+                if _matters(child, matters):
+                    children.append((key, child))
+            self.children[id(node)], self.classes[id(node)] = children, module_class(node)
             for key, child in children:
                 if id(child) not in holders:
                     above[id(child)] = id(node), key
@@ -217,7 +184,7 @@ class _Tree:
                 if not levels:
                     return
             elif isinstance(node, _LEAVES):
-                yield names, node, _holder(place)
+                yield names, node, self.classes.get(id(place), "")
             elif len(names) >= DEPTH:
                 raise BadFile(self.path, f"it is nested over {DEPTH} deep", _MODEL_ONLY)
             elif id(node) not in entered:
