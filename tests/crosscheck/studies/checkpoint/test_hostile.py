@@ -591,3 +591,10 @@ def test_a_window_on_a_storage_is_read(tmp_path):
     np.testing.assert_array_equal(
         read_checkpoint(tmp_path / "a.pt").arrays[""], np.array([1, 2], np.float32), strict=True
     )
+
+
+def test_a_storage_of_a_big_endian_machine_in_a_pickle_is_read(tmp_path):
+    inner = of_old_torch(1001, identity(b"N")).replace(b"\x88", b"\x89")  # little_endian is False
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02" + LOAD + b"B" + struct.pack("<I", len(inner)) + inner + b"\x85R.")
+    want = np.array([0, 1], np.float32).byteswap()
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "a.pkl").arrays[""], want, strict=True)
