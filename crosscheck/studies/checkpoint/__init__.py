@@ -7,11 +7,11 @@ names, or take memory that a checkpoint only claims.
 """
 
 from crosscheck.studies.checkpoint.case import case_of
-from crosscheck.studies.checkpoint.contents import Checkpoint
+from crosscheck.studies.checkpoint.contents import Checkpoint, Skipped
 from crosscheck.studies.checkpoint.errors import BadFile, CannotExport
 from crosscheck.studies.checkpoint.files import read_checkpoint
 from crosscheck.studies.checkpoint.flax_export import export
-from crosscheck.studies.checkpoint.networks import FoundLSTM, Skipped, find_lstms, find_networks
+from crosscheck.studies.checkpoint.networks import FoundLSTM, find_lstms, find_networks
 
 __all__ = [
     "BadFile",

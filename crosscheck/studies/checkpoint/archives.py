@@ -8,9 +8,10 @@ import zlib
 from dataclasses import dataclass, field
 from typing import IO, TypeAlias
 
+from crosscheck.studies.checkpoint.budget import Budget
+
 Buffer: TypeAlias = bytes | memoryview
 ZIP, EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
-SMALL, DENSE = 2**26, 20  # members may have SMALL bytes together, or DENSE times the bytes of the file
 _LOCAL = struct.Struct("<4s22xHH")
 
 
@@ -19,26 +20,12 @@ class BadArchive(ValueError):
 
 
 @dataclass
-class Unpacking:
-    """The number of bytes that all archives in a file of ``size`` bytes claim to have, which is bounded."""
-
-    size: int
-    total: int = 0
-
-    def claim(self, more: int) -> None:
-        """Count ``more`` bytes. BadArchive if these are too many."""
-        self.total += more
-        if self.total > max(SMALL, DENSE * self.size):
-            raise BadArchive(f"its members claim {self.total:,} bytes, and the file has {self.size:,}")
-
-
-@dataclass
 class Archive:
     """A zip archive in a buffer. ``contents`` has the members that were read."""
 
     buffer: memoryview
     members: dict[str, zipfile.ZipInfo]
-    unpacking: Unpacking
+    budget: Budget
     contents: dict[str, Buffer] = field(default_factory=dict)
 
     def read(self, name: str) -> Buffer:
@@ -46,7 +33,8 @@ class Archive:
 
         Raises:
           BadArchive: there is no such member; it is truncated, encrypted or compressed by another method than deflate;
-            its checksum does not match; or all members together claim more than an archive of this size can hold.
+            or its checksum does not match.
+          ValueError: all members together claim more than an archive of this size can hold.
         """
         if name in self.contents:
             return self.contents[name]
@@ -54,7 +42,7 @@ class Archive:
         if info is None:
             raise BadArchive(f"it has no member {name!r}")
         packed = self._packed(info)
-        self.unpacking.claim(info.file_size)
+        self.budget.claim(info.file_size)
         content = packed if info.compress_type == zipfile.ZIP_STORED else _unpack(info, packed)
         if len(content) != info.file_size:
             raise BadArchive(f"its member {name!r} has {len(content)} bytes and claims {info.file_size}")
@@ -83,13 +71,13 @@ def _unpack(info: zipfile.ZipInfo, packed: memoryview) -> bytes:
     return zlib.decompressobj(-15).decompress(packed, info.file_size + 1)
 
 
-def open_archive(buffer: memoryview, file: IO[bytes], unpacking: Unpacking | None = None) -> Archive:
+def open_archive(buffer: memoryview, file: IO[bytes], budget: Budget | None = None) -> Archive:
     """Return the archive in a file.
 
     Args:
       buffer: the content of the file.
       file: the file, open for reading.
-      unpacking: counts the bytes of the file around this one; None if there is none.
+      budget: that of the file around this one; None if there is none.
 
     Raises:
       BadArchive: two members have one name, or the archive does not begin at the start of the file. A file that is no
@@ -102,4 +90,4 @@ def open_archive(buffer: memoryview, file: IO[bytes], unpacking: Unpacking | Non
         raise BadArchive("it has two members of one name")
     if members and min(info.header_offset for info in members) > 0:
         raise BadArchive("it does not begin with its first member: are these two archives, one after the other?")
-    return Archive(buffer, by_name, unpacking or Unpacking(len(buffer)))
+    return Archive(buffer, by_name, budget or Budget(len(buffer)))

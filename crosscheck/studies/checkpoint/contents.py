@@ -5,19 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from crosscheck.core.problem import Arrays
+from crosscheck.studies.checkpoint.errors import printable
+
+TOP = "(top level)"
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A network that a file says it has and that cannot be read.
+class Skipped:
+    """A recurrent network, by its names, that is no LSTM or cannot be run.
 
     Attributes:
-      reason: why it cannot be read.
-      is_lstm: False for a GRU or a simple RNN.
+      prefix: the text before the names, without the dot; "" at the top level.
+      kind: torch's class as far as shapes tell it, "optimizer state", or "unknown".
+      reason: why it is not run.
     """
 
+    prefix: str
+    kind: str
     reason: str
-    is_lstm: bool = True
+
+    @property
+    def name(self) -> str:
+        """The prefix as text for the user."""
+        return printable(self.prefix) or TOP
+
+    @property
+    def is_lstm(self) -> bool:
+        """Whether it is an LSTM of the file that is left unchecked."""
+        return self.kind.startswith("nn.LSTM")
 
 
 @dataclass
@@ -29,14 +44,14 @@ class Checkpoint:
       skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
         members of an archive that are no torch files. Arrays in such an object are read nevertheless.
       notes: what was converted on reading, by the name of the array.
-      refused: networks of a Keras file or an ONNX model that cannot be read, by name.
+      refused: networks of a Keras file or an ONNX model that cannot be read.
       holders: classes of the modules that have an array as their own, by its name, if the file names them.
     """
 
     arrays: Arrays = field(default_factory=dict, repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, Refusal] = field(default_factory=dict)
+    refused: list[Skipped] = field(default_factory=list)
     holders: dict[str, str] = field(default_factory=dict)
 
     def add(self, part: Checkpoint, prefix: str = "") -> None:

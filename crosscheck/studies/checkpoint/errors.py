@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from crosscheck.core.errors import first_line
+from crosscheck.studies.checkpoint.budget import TooLarge
+
+SAVE_AGAIN = "Is it whole? Download or save it again"
 
 
 class BadFile(ValueError):
@@ -19,17 +27,27 @@ class CannotExport(ValueError):
         super().__init__(printable(f"{os.fspath(out)}: {wrong}"))
 
 
+@contextmanager
+def reading_as(what: str, path: Path) -> Iterator[None]:
+    """Turn every error into a BadFile that says what the file looks like.
+
+    Every Exception is caught: a damaged or hostile file can make zipfile, pickletools or NumPy raise any type.
+    """
+    try:
+        yield
+    except BadFile:
+        raise
+    except Exception as error:
+        said = first_line(error).rstrip(".")
+        advice = "Save only the weights, such as model.state_dict()" if isinstance(error, TooLarge) else SAVE_AGAIN
+        raise BadFile(path, f"it looks like {what}, and reading it failed ({said})", advice) from error
+
+
 def printable(text: str) -> str:
     """Return ``text`` with control characters and lone surrogates escaped: a file may have any names."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error that has text, without its full stop; else the name of its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def listed(names: list[str], shown: int = 8) -> str:

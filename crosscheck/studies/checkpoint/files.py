@@ -9,22 +9,19 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
 from crosscheck.studies.checkpoint.archives import EMPTY_ZIP, ZIP, Archive, open_archive
 from crosscheck.studies.checkpoint.contents import Checkpoint
-from crosscheck.studies.checkpoint.errors import BadFile, listed
-from crosscheck.studies.checkpoint.formats import (
-    read_npz,
-    read_pickle_file,
-    read_safetensors,
-    read_torch_zip,
-    reading_as,
-)
+from crosscheck.studies.checkpoint.errors import BadFile, listed, reading_as
+from crosscheck.studies.checkpoint.formats import read_npz, read_safetensors
 from crosscheck.studies.checkpoint.keras_and_onnx import read_keras, read_onnx
 from crosscheck.studies.checkpoint.shards import read_index
-from crosscheck.studies.checkpoint.torch_files import is_torch_archive
+from crosscheck.studies.checkpoint.tensors import flatten
+from crosscheck.studies.checkpoint.torch_files import is_torch_archive, read_pickled, read_torch_archive
 
 KNOWN = "safetensors, torch, pickle, .npz, Keras, ONNX, and the index of a model in shards"
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -64,13 +61,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
       ...     print(network.prefix, network.kind)
     """
     path = Path(path)
-    _check(path)
     with _without_collector():
         read = _read(path)
     arrays = _dotted(read.arrays)
     if len(arrays) < len(read.arrays):
         raise BadFile(path, "it has names that differ only in slashes and dots", "Rename its arrays")
-    return Checkpoint(arrays, read.skipped, _dotted(read.notes), _dotted(read.refused), _dotted(read.holders))
+    refused = [replace(network, prefix=network.prefix.replace("/", ".")) for network in read.refused]
+    return Checkpoint(arrays, read.skipped, _dotted(read.notes), refused, _dotted(read.holders))
 
 
 def _dotted(by_name: Mapping[str, T]) -> dict[str, T]:
@@ -89,29 +86,27 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read(path: Path) -> Checkpoint:
-    with _opened(path) as file:
-        is_json = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
-    if is_json:
-        return read_index(path, _read_file)
-    _refuse_shard(path)
-    return _read_file(path)
-
-
-def _read_file(path: Path) -> Checkpoint:
-    with _opened(path) as file:
+def _read(path: Path, is_listed: bool = False) -> Checkpoint:
+    """Return the content of a file. ``is_listed`` says that an index names it."""
+    with _open(path) as file:
         begin = file.read(512)
         file.seek(0)
-        if begin[:1] == b"{":
-            raise BadFile(path, "it is an index within an index", "Check the index")
-        if begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= HEADER:
+        is_safetensors = begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= HEADER
+        if not is_safetensors and begin.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+            if is_listed:
+                raise BadFile(path, "it is an index within an index", "Check the index")
+            return read_index(path, partial(_read, is_listed=True))
+        if not is_listed:
+            _refuse_shard(path)
+        if is_safetensors:
             return read_safetensors(path)
         _refuse_others(path, begin)
         buffer = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if begin.startswith((ZIP, EMPTY_ZIP)):
             return _read_zip(path, buffer, file)
         if begin.startswith(_PICKLES):
-            return read_pickle_file(path, buffer, file)
+            with reading_as("a pickle", path):
+                return flatten(path, read_pickled(buffer, file))
         if begin.startswith(HDF5):
             return read_keras(path)
         if begin.startswith(ONNX):
@@ -123,13 +118,18 @@ def _read_zip(path: Path, buffer: memoryview, file: IO[bytes]) -> Checkpoint:
     with reading_as("a zip archive", path):
         archive = open_archive(buffer, file)
     if is_torch_archive(archive):
-        return read_torch_zip(path, archive)
+        return _read_torch(path, archive)
     names = [name for name in archive.members if not name.endswith("/")]
     if set(names) >= KERAS:
         return read_keras(path)
     if all(name.endswith(".npy") for name in names):
         return read_npz(path, archive)
     return _read_members(path, archive, names)
+
+
+def _read_torch(path: Path, archive: Archive) -> Checkpoint:
+    with reading_as("a torch file", path):
+        return flatten(path, read_torch_archive(archive))
 
 
 def _read_members(path: Path, archive: Archive, names: list[str]) -> Checkpoint:
@@ -140,11 +140,11 @@ def _read_members(path: Path, archive: Archive, names: list[str]) -> Checkpoint:
         with reading_as("a zip archive", path):
             content = memoryview(archive.read(name))
             is_archive = bytes(content[:4]) == ZIP
-            inner = open_archive(content, io.BytesIO(content), archive.unpacking) if is_archive else None
+            inner = open_archive(content, io.BytesIO(content), archive.budget) if is_archive else None
         if inner is None or not is_torch_archive(inner):
             others.append(name)
             continue
-        checkpoint.add(read_torch_zip(path, inner), f"{name.removesuffix(Path(name).suffix)}.")
+        checkpoint.add(_read_torch(path, inner), f"{name.removesuffix(Path(name).suffix)}.")
     if len(others) == len(names):
         raise BadFile(path, f"it is a zip archive of {listed(names)}", "Unpack it and give the file of weights")
     if others:
@@ -169,20 +169,8 @@ def _refuse_shard(path: Path) -> None:
         raise BadFile(path, wrong, f"Give the index, {index}, with all shards beside it")
 
 
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except (OSError, ValueError) as error:
-        raise _cannot_open(path, error) from error
-
-
-def _cannot_open(path: Path, error: Exception) -> BadFile:
-    reason = getattr(error, "strerror", None) or str(error)
-    return BadFile(path, f"it cannot be opened ({reason})", "Check its name and permissions")
-
-
-def _check(path: Path) -> None:
-    """Raise BadFile for what is wrong with a file of any format."""
+def _open(path: Path) -> IO[bytes]:
+    """Open a file. Raise BadFile for what is wrong with a file of any format."""
     try:
         if path.is_dir():
             raise BadFile(path, "it is a folder", "Give a file in it")
@@ -192,7 +180,9 @@ def _check(path: Path) -> None:
             raise BadFile(path, "it is no regular file", "Copy its content to one")
         if not path.stat().st_size:
             raise BadFile(path, "it is empty", "Download or save it again")
+        return path.open("rb")
+    except BadFile:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, BadFile):
-            raise
-        raise _cannot_open(path, error) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadFile(path, f"it cannot be opened ({reason})", "Check its name and permissions") from error

@@ -1,40 +1,17 @@
-"""The file formats: one reader per format, which returns arrays by name. None of them runs what a file says."""
+"""The formats that store arrays by name: safetensors, and NumPy's archive."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from crosscheck.studies.checkpoint.archives import Archive
 from crosscheck.studies.checkpoint.contents import Checkpoint
-from crosscheck.studies.checkpoint.errors import BadFile, first_line
-from crosscheck.studies.checkpoint.pickles import TooLarge
-from crosscheck.studies.checkpoint.tensors import flatten
-from crosscheck.studies.checkpoint.torch_files import read_pickled, read_torch_archive
+from crosscheck.studies.checkpoint.errors import BadFile, reading_as
 from jax_lstm.convert.safetensors import map_safetensors
-
-SAVE_AGAIN = "Is it whole? Download or save it again"
-
-
-@contextmanager
-def reading_as(what: str, path: Path) -> Iterator[None]:
-    """Turn every error into a BadFile that says what the file looks like.
-
-    Every Exception is caught: a damaged or hostile file can make zipfile, pickletools or NumPy raise any type.
-    """
-    try:
-        yield
-    except BadFile:
-        raise
-    except Exception as error:
-        advice = "Save only the weights, such as model.state_dict()" if isinstance(error, TooLarge) else SAVE_AGAIN
-        raise BadFile(path, f"it looks like {what}, and reading it failed ({first_line(error)})", advice) from error
 
 
 def read_safetensors(path: Path) -> Checkpoint:
@@ -43,18 +20,6 @@ def read_safetensors(path: Path) -> Checkpoint:
         arrays, unknown = map_safetensors(path)
     first = next(iter(unknown), None)
     return Checkpoint(arrays, {"a tensor of a dtype that NumPy does not have": first} if first is not None else {})
-
-
-def read_torch_zip(path: Path, archive: Archive) -> Checkpoint:
-    """Return the arrays of a file that torch.save or torch.jit.save wrote."""
-    with reading_as("a torch file", path):
-        return flatten(path, read_torch_archive(archive))
-
-
-def read_pickle_file(path: Path, buffer: memoryview, file: IO[bytes]) -> Checkpoint:
-    """Return the arrays of a pickle, or of a file from before torch 1.6, which is several pickles."""
-    with reading_as("a pickle", path):
-        return flatten(path, read_pickled(buffer, file))
 
 
 def read_npz(path: Path, archive: Archive) -> Checkpoint:

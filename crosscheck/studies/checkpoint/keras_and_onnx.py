@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from crosscheck.studies.checkpoint.contents import Checkpoint, Refusal
-from crosscheck.studies.checkpoint.errors import BadFile, first_line, printable
-from crosscheck.studies.checkpoint.formats import SAVE_AGAIN
+from crosscheck.core.errors import first_line
+from crosscheck.studies.checkpoint.contents import Checkpoint, Skipped
+from crosscheck.studies.checkpoint.errors import SAVE_AGAIN, BadFile, printable
 from jax_lstm.convert import OnnxRefusal, onnx_networks
 
 SECONDS = 60  # for the process that reads a Keras file
@@ -30,13 +31,12 @@ def read_onnx(path: Path) -> Checkpoint:
         raise BadFile(path, "it may be an ONNX model, and onnx is not installed", INSTALL) from error
     except (ValueError, TypeError) as error:
         raise BadFile(path, _without_path(path, error), "Known formats are in docs/checkpoints.md") from error
-    checkpoint = Checkpoint()
-    for name, network in networks.items():
-        if isinstance(network, OnnxRefusal):
-            checkpoint.refused[name.strip("/")] = Refusal(network.reason)
-        else:
-            _add_network(checkpoint, name, {entry: np.asarray(array) for entry, array in network.params.items()})
-    return checkpoint
+    return _checkpoint(
+        {
+            name: (network.reason, True) if isinstance(network, OnnxRefusal) else network.params
+            for name, network in networks.items()
+        }
+    )
 
 
 def read_keras(path: Path) -> Checkpoint:
@@ -55,19 +55,23 @@ def read_keras(path: Path) -> Checkpoint:
     if isinstance(answer, tuple):
         reason, is_missing = answer
         raise BadFile(path, _without_path(path, ValueError(reason)), INSTALL if is_missing else SAVE_AGAIN)
+    return _checkpoint(answer)
+
+
+def _checkpoint(networks: Mapping[str, Mapping[str, Any] | tuple[str, bool]]) -> Checkpoint:
+    """Return networks by name, each with its arrays, or with the reason of a refusal and whether it is an LSTM."""
     checkpoint = Checkpoint()
-    for name, network in answer.items():
+    for name, network in networks.items():
+        prefix = name.strip("/")
         if isinstance(network, tuple):
-            checkpoint.refused[name] = Refusal(*network)
+            reason, is_lstm = network
+            kind = "nn.LSTM" if is_lstm else "unknown"
+            checkpoint.refused.append(Skipped(prefix, kind, printable(reason.rstrip("."))))
         else:
-            _add_network(checkpoint, name, network)
+            checkpoint.arrays |= {f"{prefix}.{entry}": np.asarray(array) for entry, array in network.items()}
     return checkpoint
-
-
-def _add_network(checkpoint: Checkpoint, name: str, params: Mapping[str, np.ndarray]) -> None:
-    checkpoint.arrays |= {f"{name.strip('/')}.{entry}": array for entry, array in params.items()}
 
 
 def _without_path(path: Path, error: Exception) -> str:
     """Return what an error says, without the path before it and without its full stop."""
-    return first_line(error).removeprefix(os.fspath(path)).lstrip(": ") or type(error).__name__
+    return first_line(error).rstrip(".").removeprefix(os.fspath(path)).lstrip(": ") or type(error).__name__

@@ -17,9 +17,10 @@ from itertools import islice
 import jax.numpy as jnp
 import numpy as np
 
+from crosscheck.core.errors import first_line
 from crosscheck.core.problem import Arrays
-from crosscheck.studies.checkpoint.contents import Checkpoint, Refusal
-from crosscheck.studies.checkpoint.errors import first_line, listed, printable
+from crosscheck.studies.checkpoint.contents import TOP, Checkpoint, Skipped
+from crosscheck.studies.checkpoint.errors import listed, printable
 from crosscheck.studies.checkpoint.stored_forms import (
     FoldedNetwork,
     StoredNetwork,
@@ -29,7 +30,6 @@ from crosscheck.studies.checkpoint.stored_forms import (
 )
 from jax_lstm._src.network import Network, read_cell, read_network
 
-TOP = "(top level)"
 _MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta"}
 _TREE_MOMENTS = {"mu", "nu", "trace"}  # optax's; below an optimizer only, since a model may have these names too
 _GATES = {4: "nn.LSTM", 3: "nn.GRU", 1: "nn.RNN"}
@@ -72,31 +72,6 @@ class FoundLSTM:
         return {name if self.kind == "nn.LSTM" else f"{name}_l0": array for name, array in self.params.items()}
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A recurrent network, by its names, that is no LSTM or cannot be run.
-
-    Attributes:
-      prefix: as :class:`FoundLSTM`.
-      kind: torch's class as far as shapes tell it, "optimizer state", or "unknown".
-      reason: why it is not run.
-    """
-
-    prefix: str
-    kind: str
-    reason: str
-
-    @property
-    def name(self) -> str:
-        """The prefix as text for the user."""
-        return printable(self.prefix) or TOP
-
-    @property
-    def is_lstm(self) -> bool:
-        """Whether it is an LSTM of the file that is left unchecked."""
-        return self.kind.startswith("nn.LSTM")
-
-
 def find_lstms(source: Checkpoint | Mapping[str, np.ndarray], prefix: str = "") -> list[FoundLSTM]:
     """Return every LSTM that can be run, in the order of the arrays.
 
@@ -115,14 +90,10 @@ def find_networks(source: Checkpoint | Mapping[str, np.ndarray], prefix: str = "
     all_entries = {name for network in stored for name in network.names}
     networks = [
         *(_check(network, _other_arrays(network, names, all_entries), checkpoint) for network in stored),
-        *(_refused(name, refusal) for name, refusal in checkpoint.refused.items()),
+        *checkpoint.refused,
     ]
     wanted = prefix.replace("/", ".").rstrip(".")
     return [n for n in networks if not wanted or n.prefix == wanted or n.prefix.startswith(f"{wanted}.")]
-
-
-def _refused(name: str, refusal: Refusal) -> Skipped:
-    return Skipped(name, "nn.LSTM" if refusal.is_lstm else "unknown", printable(refusal.reason.rstrip(".")))
 
 
 def _check(stored: StoredNetwork, others: Sequence[str], checkpoint: Checkpoint) -> FoundLSTM | Skipped:
@@ -165,7 +136,7 @@ def _network(folded: FoldedNetwork, is_stack: bool) -> Network | str:
     try:
         network = (read_network if is_stack else read_cell)(folded.params, "lstm")
     except (TypeError, ValueError) as error:
-        return printable(first_line(error))
+        return printable(first_line(error).rstrip("."))
     return _not_finite(folded.params) or network
 
 

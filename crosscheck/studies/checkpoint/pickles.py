@@ -5,7 +5,7 @@ import nor call: a name becomes a :class:`Global`, and what the program would bu
 caller passes a table of the few names that stand for data, such as torch's tensors, each with a function that makes it.
 
 Source of the opcodes: ``pickletools``, which also splits the bytes into opcodes. Values that the file shares are shared
-here. Copies, such as that of a list or a text, are paid from a :class:`Budget`. Dictionary keys are flat, since hashing
+here. Copies, such as that of a list or a text, are paid from a ``Budget``. Dictionary keys are flat, since hashing
 nested tuples can take endless time.
 """
 
@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, TypeAlias
 
+from crosscheck.studies.checkpoint.budget import Budget, TooLarge
+
 Value: TypeAlias = Any  # of a pickle: numbers, texts, containers, Global, Inert, and what the makers of the caller make
 Maker: TypeAlias = Callable[[Sequence[Value]], Value]
 SetState: TypeAlias = Callable[[Value, Value], None]
-OPCODES = 3_000_000
-COPIES, ITEM = 2**27, 16  # bytes of all copies, and of one item of a container
+ITEM = 16  # bytes of the copy of one item of a container
 KEY_LENGTH = 16  # items of a tuple that is a dictionary's key
 NAME_LENGTH, INTEGER_BITS = 1000, 256  # no class has a longer name; no random generator has a larger state
 _SCALARS = (str, int, float, bool, bytes, type(None))
@@ -28,30 +29,6 @@ _SCALARS = (str, int, float, bool, bytes, type(None))
 
 class BadPickle(ValueError):
     """The bytes are no pickle, or one that no honest program writes."""
-
-
-class TooLarge(BadPickle):
-    """The pickle exceeds a limit of this reader."""
-
-
-@dataclass
-class Budget:
-    """What all pickles of one file may still take: opcodes, and bytes of copies."""
-
-    opcodes: int = OPCODES
-    copies: int = COPIES
-
-    def pay_opcode(self) -> None:
-        """Pay for one opcode. Raises TooLarge."""
-        self.opcodes -= 1
-        if self.opcodes < 0:
-            raise TooLarge(f"it has over {OPCODES:,} opcodes")
-
-    def pay_copy(self, size: int) -> None:
-        """Pay for a copy of ``size`` bytes. Raises TooLarge."""
-        self.copies -= size
-        if self.copies < 0:
-            raise TooLarge(f"it makes copies of over {COPIES:,} bytes")
 
 
 @dataclass(frozen=True)
@@ -99,44 +76,38 @@ def read_pickle(
       budget: what the file may still take; None means a new budget.
 
     Raises:
-      BadPickle: an opcode does not fit what came before it, the pickle is truncated, or it exceeds the budget.
+      BadPickle: an opcode does not fit what came before it, or the pickle is truncated.
+      TooLarge: it exceeds the budget.
       ValueError: ``pickletools`` cannot split the bytes.
     """
-    budget = budget or Budget()
-    machine = _Machine(makers, persistent, set_state, budget)
+    machine = _Machine(makers, persistent, set_state, budget or Budget())
     for opcode, argument, position in pickletools.genops(data):
-        budget.pay_opcode()
+        machine.budget.pay_opcode()
         if opcode.name == "STOP":
             return machine.pop(), (position or 0) + 1
         try:
-            machine.step(opcode.name, argument)
+            _STEPS[opcode.name](machine, argument)
         except (IndexError, KeyError, TypeError, AttributeError) as error:
             raise BadPickle(f"its opcode {opcode.name} at byte {position} does not fit what is before it") from error
     raise BadPickle("it has no end")
 
 
+@dataclass
 class _Machine:
     """The stack, the marks and the memo of a pickle while it is read."""
 
-    def __init__(
-        self, makers: Mapping[str, Maker], persistent: Callable[[Value], Value], set_state: SetState, budget: Budget
-    ):
-        self.makers, self.persistent, self.set_state, self.budget = makers, persistent, set_state, budget
-        self.stack: list[Value] = []
-        self.marked: list[list[Value]] = []
-        self.memo: dict[int, Value] = {}
+    makers: Mapping[str, Maker]
+    persistent: Callable[[Value], Value]
+    set_state: SetState
+    budget: Budget
+    stack: list[Value] = field(default_factory=list)
+    marked: list[list[Value]] = field(default_factory=list)
+    memo: dict[int, Value] = field(default_factory=dict)
 
-    def step(self, name: str, argument: Value) -> None:
-        if name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in _LITERALS:
-            if isinstance(argument, int) and argument.bit_length() > INTEGER_BITS:
-                raise TooLarge(f"it has an integer of {argument.bit_length():,} bits")
-            self.stack.append(argument)
-        elif name in _EMPTY:
-            self.stack.append(_EMPTY[name]())
-        elif name not in _IGNORED:
-            _STEPS[name](self, argument)
+    def literal(self, value: Value) -> None:
+        if isinstance(value, int) and value.bit_length() > INTEGER_BITS:
+            raise TooLarge(f"it has an integer of {value.bit_length():,} bits")
+        self.stack.append(value)
 
     def push(self, value: Value) -> None:
         self.stack.append(value)
@@ -215,10 +186,9 @@ class _Machine:
         if isinstance(target, Inert):
             target.state = state
         elif not isinstance(target, (dict, list)):  # of those, the state is no content
+            parts = state[:5] if isinstance(state, (list, tuple)) else ()
+            self.budget.pay_copy(sum(len(part) for part in parts if isinstance(part, str)))  # it may become bytes
             self.set_state(target, state)
-
-    def by_id(self, identity: Value) -> None:
-        self.stack.append(self.persistent(identity))
 
 
 def _checked(value: Value, kind: type) -> Value:
@@ -249,15 +219,20 @@ def flat_key(value: Value, number: int) -> Value:
     return f"<{type(value).__name__}>#{number}"
 
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_LITERALS = {
+_LITERALS = (
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-}
-_EMPTY: dict[str, Callable[[], Value]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": list}
-_IGNORED = {"PROTO", "FRAME", "READONLY_BUFFER"}
+)
 _STEPS: dict[str, Callable[[_Machine, Value], object]] = {
+    **dict.fromkeys(_LITERALS, _Machine.literal),
+    **dict.fromkeys(("PROTO", "FRAME", "READONLY_BUFFER"), lambda m, _: None),
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda m, _: m.push([])),
     "MARK": _Machine.mark,
     "POP": lambda m, _: m.pop() if m.stack else m.pop_mark(),
     "POP_MARK": lambda m, _: m.pop_mark(),
@@ -282,8 +257,8 @@ _STEPS: dict[str, Callable[[_Machine, Value], object]] = {
     "NEWOBJ_EX": _Machine.new_with_keywords,
     "REDUCE": _Machine.reduce,
     "BUILD": _Machine.build,
-    "PERSID": _Machine.by_id,
-    "BINPERSID": lambda m, _: m.by_id(m.pop()),
+    "PERSID": lambda m, identity: m.push(m.persistent(identity)),
+    "BINPERSID": lambda m, _: m.push(m.persistent(m.pop())),
     "NEXT_BUFFER": lambda m, _: m.push(Inert("pickle.PickleBuffer")),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.put),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),

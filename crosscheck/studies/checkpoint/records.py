@@ -11,13 +11,13 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-import ml_dtypes
 import numpy as np
 
 from crosscheck.studies.checkpoint.archives import Buffer
 from crosscheck.studies.checkpoint.pickles import NAME_LENGTH, BadPickle, Global, Inert, Maker, Value, flat_key
+from jax_lstm.convert.safetensors import DTYPES
 
 Fetch: TypeAlias = Callable[[], Buffer]  # returns the bytes of a storage
 
@@ -29,26 +29,18 @@ STORAGES = {
     "ComplexFloatStorage": "complex64", "ComplexDoubleStorage": "complex128",
     "QInt8Storage": "int8", "QUInt8Storage": "uint8", "QInt32Storage": "int32",
 }  # fmt: skip
-_NARROW = ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu")
-_DTYPES = {
-    **{name: np.dtype(name) for name in STORAGES.values() if name != "bfloat16"},
-    **{name: np.dtype(name) for name in ("uint16", "uint32", "uint64")},
-    **{name: np.dtype(getattr(ml_dtypes, name)) for name in _NARROW},
-}
+_DTYPES = {name: np.dtype(name) for name in {*STORAGES.values(), *DTYPES.values()}}  # safetensors has torch's others
 AXES = 32  # the most that arrays had before NumPy 2
 
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """``count`` numbers of one dtype, one after another."""
+    """``count`` numbers of one dtype, one after another. ``is_big_endian`` is the byte order in the file."""
 
     dtype: np.dtype
     fetch: Fetch
     count: int
-
-    @property
-    def size(self) -> int:
-        return self.count * self.dtype.itemsize
+    is_big_endian: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +81,10 @@ class Tensor:
     def elements(self) -> int:
         return math.prod(self.shape)
 
-
-class PickledArray:
-    """A NumPy array. A pickle makes it empty and fills it with a state afterwards."""
-
-    array: np.ndarray | None = None
-    kind: str = "objects"  # what it holds, if it holds no numbers
+    @property
+    def is_converted(self) -> bool:
+        """Whether the numbers are others than a view of the storage has."""
+        return bool(self.storage.is_big_endian or self.scheme or self.conj or self.neg)
 
 
 _NUMBERS = re.compile(r"[biufc]\d{1,2}")
@@ -105,19 +95,46 @@ class PickledDtype:
     """A dtype of NumPy by its name, such as "f4". A pickle sets its byte order as a state."""
 
     name: str
-    order: str = "="
+    order: Literal["<", ">", "="] = "="
 
     def resolve(self) -> np.dtype | None:
         """Return the dtype if it is one of numbers: of these, NumPy can make an array from any bytes."""
         if not isinstance(self.name, str) or not _NUMBERS.fullmatch(self.name):
             return None
         try:
-            return np.dtype(self.name).newbyteorder("<" if self.order == "<" else ">" if self.order == ">" else "=")
+            return np.dtype(self.name).newbyteorder(self.order)
         except TypeError:
             return None
 
 
-def storage_of(identity: Value, fetch: Callable[[str, int], Fetch]) -> Storage | Inert:
+class PickledArray:
+    """A NumPy array. A pickle makes it empty and fills it with a state afterwards."""
+
+    array: np.ndarray | None = None
+    kind: str = "objects"  # what it holds, if it holds no numbers
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the numbers are not in the byte order of this machine."""
+        return self.array is not None and self.array.dtype.byteorder == ">"
+
+    def fill(self, data: Value, dtype: Value, shape: Value, *, by_columns: bool = False) -> PickledArray:
+        """Take the numbers from bytes. Without a dtype of numbers, or without bytes, ``array`` stays None."""
+        resolved = dtype.resolve() if isinstance(dtype, PickledDtype) else None
+        if resolved is None or not isinstance(data, (bytes, bytearray, str)):
+            return self
+        shape = tuple(shape)
+        if isinstance(data, str):  # Python 2 had no bytes
+            data = data.encode("latin-1")
+        if len(shape) > AXES or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
+            raise BadPickle("an array has a shape that is no list of sizes")
+        if math.prod(shape) * resolved.itemsize != len(data):
+            raise BadPickle(f"an array of shape {shape} has {len(data)} bytes")
+        self.array = np.ndarray(shape, resolved, data, order="F" if by_columns else "C")
+        return self
+
+
+def storage_of(identity: Value, fetch: Callable[[str, int], Fetch], is_big_endian: bool) -> Storage | Inert:
     """Return the storage of torch's persistent id, ("storage", class, key, location, count, ...).
 
     A storage whose class has no dtype here, such as four-bit integers, becomes an :class:`Inert`. ``fetch(key, size)``
@@ -132,7 +149,7 @@ def storage_of(identity: Value, fetch: Callable[[str, int], Fetch]) -> Storage |
     if name is None or not kind.name.startswith("torch"):
         return Inert(kind.name)
     dtype = _DTYPES[name]
-    return Storage(dtype, fetch(str(key), count * dtype.itemsize), count)
+    return Storage(dtype, fetch(str(key), count * dtype.itemsize), count, is_big_endian)
 
 
 def is_key(key: Value) -> bool:
@@ -157,8 +174,8 @@ def _tensor_with_dtype(args: Sequence[Value]) -> Value:
     storage = args[0]
     if dtype is None or not isinstance(storage, Storage):
         return Inert("torch._utils._rebuild_tensor_v3", args)
-    typed = replace(storage, dtype=dtype, count=storage.size // dtype.itemsize)
-    return _tensor((typed, *args[1:6], *args[7:]))
+    count = storage.count * storage.dtype.itemsize // dtype.itemsize
+    return _tensor((replace(storage, dtype=dtype, count=count), *args[1:6], *args[7:]))
 
 
 def _quantized(args: Sequence[Value]) -> Value:
@@ -219,31 +236,13 @@ def _no_bytes(args: Sequence[Value]) -> bytes:
 
 
 def _numpy_scalar(args: Sequence[Value]) -> PickledArray:
-    dtype = args[0].resolve() if isinstance(args[0], PickledDtype) else None
-    result = PickledArray()
-    if dtype is not None and len(args) > 1:
-        result.array = _from_bytes(args[1], dtype, ())
-    return result
-
-
-def _from_bytes(data: Value, dtype: np.dtype, shape: tuple[int, ...], *, by_columns: bool = False) -> np.ndarray:
-    if isinstance(data, str):  # Python 2 had no bytes
-        data = data.encode("latin-1")
-    if len(shape) > AXES or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
-        raise BadPickle("an array has a shape that is no list of sizes")
-    if math.prod(shape) * dtype.itemsize != len(data):
-        raise BadPickle(f"an array of shape {shape} has {len(data)} bytes")
-    return np.ndarray(shape, dtype, data, order="F" if by_columns else "C")
+    return PickledArray().fill(args[1] if len(args) > 1 else None, args[0], ())
 
 
 def _numpy_array(args: Sequence[Value]) -> PickledArray:
     """Make an array as ``_frombuffer(bytes, dtype, shape, order)``: protocol 5 writes arrays so."""
     data, dtype, shape, order = args
-    result = PickledArray()
-    resolved = dtype.resolve() if isinstance(dtype, PickledDtype) else None
-    if resolved is not None and isinstance(data, (bytes, bytearray)):
-        result.array = _from_bytes(data, resolved, tuple(shape), by_columns=order == "F")
-    return result
+    return PickledArray().fill(data, dtype, shape, by_columns=order == "F")
 
 
 def set_state(value: Value, state: Value) -> None:
@@ -253,19 +252,13 @@ def set_state(value: Value, state: Value) -> None:
     """
     if isinstance(value, PickledArray):
         _, shape, dtype, by_columns, data = state
-        resolved = dtype.resolve() if isinstance(dtype, PickledDtype) else None
         if isinstance(dtype, PickledDtype) and isinstance(dtype.name, str) and not dtype.name.startswith("O"):
             value.kind = f"dtype {dtype.name[:20]}"
-        if resolved is not None and isinstance(data, (bytes, bytearray, str)):
-            value.array = _from_bytes(data, resolved, tuple(shape), by_columns=bool(by_columns))
+        value.fill(data, dtype, shape, by_columns=bool(by_columns))
     elif isinstance(value, PickledDtype) and isinstance(state, tuple) and len(state) > 1:
         value.order = state[1] if state[1] in (">", "<") else "="
     elif not isinstance(value, Tensor):
         raise TypeError
-
-
-def _first(args: Sequence[Value]) -> Value:
-    return args[0]
 
 
 _FIRST = (
@@ -280,7 +273,7 @@ _FIRST = (
 _NUMPY = ("numpy.core", "numpy._core")
 _BUILTINS = ("builtins", "__builtin__")
 MAKERS: dict[str, Maker] = {
-    **dict.fromkeys(_FIRST, _first),
+    **dict.fromkeys(_FIRST, lambda args: args[0]),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_with_dtype,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from crosscheck.report.table import Table
-from crosscheck.studies.checkpoint.contents import Checkpoint
+from crosscheck.studies.checkpoint.contents import Checkpoint, Skipped
 from crosscheck.studies.checkpoint.errors import listed, printable
-from crosscheck.studies.checkpoint.networks import FoundLSTM, Skipped, find_networks
+from crosscheck.studies.checkpoint.networks import FoundLSTM, find_networks
 
 
 def nothing_to_check(file: Path, prefix: str, read: Checkpoint, skipped: list[Skipped]) -> str:
@@ -61,13 +62,8 @@ def to_json(
         "lstms": [
             {
                 "prefix": printable(lstm.prefix),
+                **asdict(lstm.network),  # its kind, "lstm", gives way to torch's class
                 "kind": lstm.kind,
-                "input_size": lstm.network.input_size,
-                "hidden_size": lstm.network.hidden_size,
-                "num_layers": lstm.network.num_layers,
-                "bias": lstm.network.bias,
-                "bidirectional": lstm.network.bidirectional,
-                "proj_size": lstm.network.proj_size,
                 "notes": list(lstm.notes),
                 "params": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in lstm.params.items()},
             }

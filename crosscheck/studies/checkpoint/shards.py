@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from crosscheck.core.problem import Arrays
+from crosscheck.core.errors import first_line
 from crosscheck.studies.checkpoint.contents import Checkpoint
-from crosscheck.studies.checkpoint.errors import BadFile, first_line, listed
+from crosscheck.studies.checkpoint.errors import BadFile, listed
 
 LARGEST = 2**26  # bytes of an index
 
@@ -25,23 +26,23 @@ def read_index(path: Path, read: Callable[[Path], Checkpoint]) -> Checkpoint:
         if not isinstance(file, str) or Path(file).name != file or file in ("", ".", ".."):
             raise BadFile(path, f"it puts {name!r} into {file!r}, which is no file beside it", "Check the index")
         names_of.setdefault(file, []).append(name)
-    checkpoint = Checkpoint()
-    indexed: Arrays = {}
+    parts: dict[str, Checkpoint] = {}
     for file, names in names_of.items():
         shard = path.with_name(file)
         if not shard.is_file():
             raise BadFile(path, f"its shard {file!r} is not beside it", f"Download all {len(names_of)} shards")
-        part = read(shard)
+        part = parts[file] = read(shard)
         if missing := [name for name in names if name not in part.arrays]:
             raise BadFile(path, f"its shard {file!r} lacks {listed(missing)}", "Download it again")
-        indexed |= {name: part.arrays[name] for name in names}
+    checkpoint = Checkpoint()
+    for part in parts.values():  # each may hold more than is listed
         checkpoint.add(part)
-    others = {name: array for name, array in checkpoint.arrays.items() if name not in indexed}
-    checkpoint.arrays = {name: indexed[name] for name in weight_map} | others  # the shards may hold more than is listed
+    indexed = {name: parts[file].arrays[name] for name, file in weight_map.items()}
+    checkpoint.arrays = indexed | checkpoint.arrays | indexed
     return checkpoint
 
 
-def _weight_map(path: Path) -> dict[str, object]:
+def _weight_map(path: Path) -> dict[str, Any]:
     wrong, advice = "it is JSON and no index of shards (it has no weight_map)", "Give the file of weights"
     if path.stat().st_size > LARGEST:
         raise BadFile(path, wrong, advice)

@@ -23,7 +23,6 @@ import torch
 
 from crosscheck.core.problem import Arrays
 from crosscheck.studies.checkpoint.errors import printable
-from crosscheck.studies.checkpoint.torch_arrays import from_torch, to_torch
 
 ENTRY = r"(?P<entry>(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?P<layer>_l(?:0|[1-9][0-9]{0,3})(?:_reverse)?)?)"
 STRETCHED = 2**16  # an array with a stride of 0 may have this many elements
@@ -163,7 +162,14 @@ def _weight_norm(forms: Mapping[str, np.ndarray]) -> np.ndarray | None:
         axis = 0
     else:
         return None
-    return from_torch(torch._weight_norm(to_torch(v), to_torch(g), axis))
+    weight = torch._weight_norm(_to_torch(v), _to_torch(g), axis)
+    return weight.contiguous().view(torch.uint8).numpy().view(v.dtype)  # NumPy takes no bfloat16 from torch
+
+
+def _to_torch(array: np.ndarray) -> torch.Tensor:
+    """Return a copy. Its numbers go as bytes, since torch takes no bfloat16 from NumPy."""
+    dtype = getattr(torch, array.dtype.name)
+    return torch.frombuffer(bytearray(array.tobytes()), dtype=dtype).reshape(array.shape)
 
 
 def _refusal(entry: str, kinds: frozenset[str]) -> str:

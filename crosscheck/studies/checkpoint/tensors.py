@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from crosscheck.studies.checkpoint.budget import OPCODES
 from crosscheck.studies.checkpoint.contents import Checkpoint
 from crosscheck.studies.checkpoint.errors import BadFile, printable
+from crosscheck.studies.checkpoint.objects import children_of, module_class, unpack
 from crosscheck.studies.checkpoint.pickles import Global, Inert, Value
-from crosscheck.studies.checkpoint.quantized import unpack
 from crosscheck.studies.checkpoint.records import PickledArray, Scheme, Tensor
-from crosscheck.studies.checkpoint.torch_files import TorchContent
 
 DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # of names: depth, number, and letters of all together
 MOST_CONTAINERS = 200_000  # containers that hold more than plain values
+MOST_ENTRIES = OPCODES  # of all containers: an honest file takes an opcode or more for each
 STRETCHED, COPIED = 2**24, 2**28  # elements of a tensor that its storage does not have; bytes of converted tensors
 _MODEL_ONLY = "Save the weights of one model only, such as model.state_dict()"
 _CONTAINERS = (dict, list, tuple, Inert)
 _LEAVES = (Tensor, PickledArray)
 _NOT_PLAIN = (*_LEAVES, *_CONTAINERS, Global)
-_MODULE = ("_parameters", "_buffers", "_modules")  # attributes in which a torch.nn.Module has its state dict
-_ALIASES = {"_flat_weights"}  # a second list of an nn.LSTM's parameters, in TorchScript
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_KNOWN_HOOKS = ("torch.nn.utils.weight_norm.", "torch.nn.utils.prune.", "torch.nn.utils.spectral_norm.")
-_MANGLED = re.compile(r"\.___torch_mangle_\d+")
 _PLACE = 200  # letters of a name, and classes of objects, that are reported
 _CONSTANT = re.compile(r"torch\.[a-z0-9_]+")  # dtypes, layouts and quantization schemes
 
@@ -36,7 +32,7 @@ Name: TypeAlias = tuple[Any, ...]
 Leaf: TypeAlias = Tensor | PickledArray
 
 
-def flatten(path: Path, content: TorchContent) -> Checkpoint:
+def flatten(path: Path, root: Value) -> Checkpoint:
     """Return the tensors of nested containers and objects by dotted name, in order.
 
     An object of any class is read as the container of its attributes, and a torch.nn.Module as its state dict.
@@ -44,34 +40,33 @@ def flatten(path: Path, content: TorchContent) -> Checkpoint:
     Raises:
       BadFile: the containers are too deep or too many to be a checkpoint's, or two tensors would have one name.
     """
-    tree = _Tree(path, content.value)
+    tree = _Tree(path, root)
     checkpoint = Checkpoint(skipped=tree.skipped)
-    room = COPIED
-    characters = 0
+    room, characters = COPIED, CHARACTERS
     leaves: dict[str, Leaf] = {}
     for names, leaf, holder in tree.leaves():
         name = ".".join(map(str, names))
-        characters += len(name)
-        if characters > CHARACTERS:
+        characters -= len(name)
+        if characters < 0:
             raise BadFile(path, f"its names have over {CHARACTERS:,} letters", _MODEL_ONLY)
         if leaves.setdefault(name, leaf) is not leaf:
             raise BadFile(path, f"it has two tensors called {name!r}", _MODEL_ONLY)
         if isinstance(leaf, Tensor):
-            array, swap = _view(path, name, leaf), content.is_big_endian
+            array = _view(path, name, leaf)
             if leaf.scheme:
                 checkpoint.notes[name] = f"dequantized from {leaf.storage.dtype}"
         elif leaf.array is None:
             checkpoint.skipped.setdefault(f"numpy.ndarray of {leaf.kind}", name)
             continue
         else:
-            array, swap = leaf.array, leaf.array.dtype.byteorder == ">"
+            array = leaf.array
         if holder:
             checkpoint.holders[name] = holder
-        if swap or (isinstance(leaf, Tensor) and (leaf.scheme or leaf.conj or leaf.neg)):
+        if leaf.is_converted:
             room -= 8 * array.size
             if room < 0:
                 raise BadFile(path, f"its tensors take over {COPIED:,} bytes to convert", _MODEL_ONLY)
-            array = _convert(array, leaf, swap)
+            array = _convert(path, name, leaf, array)
         checkpoint.arrays[name] = array
     return checkpoint
 
@@ -88,64 +83,24 @@ def _view(path: Path, name: str, tensor: Tensor) -> np.ndarray:
     return np.ndarray(tensor.shape, dtype, tensor.storage.fetch(), tensor.offset * dtype.itemsize, strides)
 
 
-def _convert(array: np.ndarray, leaf: Leaf, swap: bool) -> np.ndarray:
-    if swap:
-        array = array.byteswap()
-        array = array.view(array.dtype.newbyteorder("=")) if array.dtype.byteorder == ">" else array
-    if isinstance(leaf, Tensor):
-        array = -array if leaf.neg else array
-        array = array.conj() if leaf.conj else array
-        array = _dequantize(array, leaf.scheme, swap) if leaf.scheme else array
-    return array
+def _convert(path: Path, name: str, leaf: Leaf, array: np.ndarray) -> np.ndarray:
+    if isinstance(leaf, PickledArray):
+        return array.astype(array.dtype.newbyteorder("="))
+    array = array.byteswap() if leaf.storage.is_big_endian else array
+    array = -array if leaf.neg else array
+    array = array.conj() if leaf.conj else array
+    return _dequantize(path, name, leaf.scheme, array) if leaf.scheme else array
 
 
-def _dequantize(integers: np.ndarray, scheme: Scheme, swap: bool) -> np.ndarray:
+def _dequantize(path: Path, name: str, scheme: Scheme, integers: np.ndarray) -> np.ndarray:
     """Return what ``torch.dequantize`` does: scales per channel are float64; one per tensor is rounded to float32."""
     scale, zero = scheme.scale, scheme.zero_point
     if scheme.axis is not None:
         shape = [-1 if axis == scheme.axis else 1 for axis in range(integers.ndim)]
-        views = [_view(Path(), "scale or zero_point", value) for value in (scale, zero)]
-        scale, zero = ((a.byteswap() if swap else a).reshape(shape) for a in views)
+        views = [(_view(path, name, value), value.storage.is_big_endian) for value in (scale, zero)]
+        scale, zero = ((array.byteswap() if swap else array).reshape(shape) for array, swap in views)
         return ((integers.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
     return (integers.astype(np.int64) - zero).astype(np.float32) * np.float32(scale)
-
-
-def _children(node: Value) -> Sequence[tuple[Any, Value]]:
-    """Return what a container holds, by key. An object holds its attributes and the arguments of its class."""
-    if isinstance(node, dict):
-        return list(node.items())
-    if not isinstance(node, Inert):
-        return list(enumerate(node))
-    if (parts := unpack(node)) is not None:
-        return list(parts.items())
-    state = node.state
-    attributes = [pair for pair in state.items() if pair[0] not in _ALIASES] if isinstance(state, dict) else []
-    if _is_module(node):
-        packed = [(key, value) for key, value in attributes if isinstance(value, Inert) and unpack(value)]
-        temporary = state.get("_non_persistent_buffers_set")
-        left_out = {name for name in temporary if isinstance(name, str)} if isinstance(temporary, list) else set()
-        state_dict = [pair for name in _MODULE for pair in state[name].items() if pair[0] not in left_out]
-        return [*state_dict, *packed]
-    arguments = [("args", node.args)] if node.args else []
-    if isinstance(state, (list, tuple)):  # attributes and slots, or whatever a class defines as its state
-        for number, part in enumerate(state):
-            attributes += part.items() if isinstance(part, dict) else [(f"state.{number}", part)]
-    return [*arguments, *attributes, *node.entries.items(), *enumerate(node.items)]
-
-
-def _is_module(node: Inert) -> bool:
-    return isinstance(node.state, dict) and all(isinstance(node.state.get(name), dict) for name in _MODULE)
-
-
-def _holder(node: Value) -> str:
-    """Return the class of a torch.nn.Module, also of one in TorchScript; "" for any other container."""
-    if not isinstance(node, Inert):
-        return ""
-    if _is_module(node):
-        hooks = [hook for name in _HOOKS if isinstance(hooks := node.state.get(name), dict) for hook in hooks.values()]
-        unknown = any(not isinstance(hook, Inert) or not hook.name.startswith(_KNOWN_HOOKS) for hook in hooks)
-        return f"{node.name} with a hook" if unknown else node.name
-    return _MANGLED.sub("", node.name.removeprefix("__torch__.")) if node.name.startswith("__torch__.") else ""
 
 
 class _Tree:
@@ -154,10 +109,12 @@ class _Tree:
     def __init__(self, path: Path, root: Value):
         self.path, self.root = path, root
         self.children: dict[int, list[tuple[Any, Value]]] = {}
+        self.classes: dict[int, str] = {}  # of modules
         self.skipped: dict[str, str] = {}
         above: dict[int, tuple[int, Any]] = {}  # the first container and key that led to each
         holders: dict[int, list[int]] = {id(root): []}
         matters: dict[int, bool] = {}
+        entries = 0
         tensors = [id(root)] if isinstance(root, _LEAVES) else []
         waiting = deque([root])
         while waiting:
@@ -168,8 +125,14 @@ class _Tree:
             if len(self.children) == MOST_CONTAINERS:
                 wrong = f"it has over {MOST_CONTAINERS:,} lists, dicts and objects in one another"
                 raise BadFile(path, wrong, _MODEL_ONLY)
-            children = [(key, child) for key, child in _children(node) if _matters(child, matters)]
-            self.children[id(node)] = children
+            children = []
+            for key, child in children_of(node):
+                entries += 1
+                if entries > MOST_ENTRIES:
+                    raise BadFile(path, f"it has over {MOST_ENTRIES:,} entries", _MODEL_ONLY)
+                if _matters(child, matters):
+                    children.append((key, child))
+            self.children[id(node)], self.classes[id(node)] = children, module_class(node)
             for key, child in children:
                 if id(child) not in holders:
                     above[id(child)] = id(node), key
@@ -221,7 +184,7 @@ class _Tree:
                 if not levels:
                     return
             elif isinstance(node, _LEAVES):
-                yield names, node, _holder(place)
+                yield names, node, self.classes.get(id(place), "")
             elif len(names) >= DEPTH:
                 raise BadFile(self.path, f"it is nested over {DEPTH} deep", _MODEL_ONLY)
             elif id(node) not in entered:

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import IO, NoReturn
 
-from crosscheck.studies.checkpoint.archives import ZIP, Archive, BadArchive, Unpacking, open_archive
-from crosscheck.studies.checkpoint.pickles import BadPickle, Budget, Maker, Value, read_pickle
+from crosscheck.studies.checkpoint.archives import ZIP, Archive, BadArchive, open_archive
+from crosscheck.studies.checkpoint.budget import Budget
+from crosscheck.studies.checkpoint.pickles import BadPickle, Value, read_pickle
 from crosscheck.studies.checkpoint.records import MAKERS, Fetch, Storage, is_key, set_state, storage_of
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file from before 1.6
 NESTED = 4  # pickles within storages, at most
-
-
-@dataclass(frozen=True)
-class TorchContent:
-    """The value of a file, and whether its numbers have the byte order of big-endian machines."""
-
-    value: Value
-    is_big_endian: bool = False
 
 
 def is_torch_archive(archive: Archive) -> bool:
@@ -37,16 +30,17 @@ def _pickles(archive: Archive) -> list[str]:
     return [name for name in archive.members if name.endswith("/data.pkl") or name == "data.pkl"]
 
 
-def read_torch_archive(archive: Archive, budget: Budget | None = None, depth: int = 0) -> TorchContent:
+def read_torch_archive(archive: Archive) -> Value:
     """Return the content of a file by torch.save or torch.jit.save, whose code is not read.
 
-    ``NAME/data.pkl`` is a pickle, and ``NAME/data/KEY`` are the storages. ``budget`` and ``depth`` are those of
-    :func:`read_pickled`.
+    ``NAME/data.pkl`` is a pickle, and ``NAME/data/KEY`` are the storages.
     """
     pickles = _pickles(archive)
     if len(pickles) != 1:
         raise BadArchive(f"it has {len(pickles)} members data.pkl")
-    folder = pickles[0].removesuffix("data.pkl")
+    content, folder = bytes(archive.read(pickles[0])), pickles[0].removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    is_big_endian = order in archive.members and archive.read(order) == b"big"
 
     def fetch(key: str, size: int) -> Fetch:
         name = f"{folder}data/{key}"
@@ -56,22 +50,13 @@ def read_torch_archive(archive: Archive, budget: Budget | None = None, depth: in
             raise BadArchive(f"a tensor wants {size:,} bytes of the member {name!r}, which {held}")
         return lambda: archive.read(name)
 
-    budget = budget or Budget()
-    makers = _makers(budget, archive.unpacking, depth)
-    value, _ = read_pickle(
-        bytes(archive.read(pickles[0])), makers, lambda identity: storage_of(identity, fetch), set_state, budget
-    )
-    order = bytes(archive.read(f"{folder}byteorder")) if f"{folder}byteorder" in archive.members else b"little"
-    return TorchContent(value, is_big_endian=order == b"big")
+    def storage(identity: Value) -> Value:
+        return storage_of(identity, fetch, is_big_endian)
+
+    return _read(content, archive.budget, storage)
 
 
-def read_pickled(
-    buffer: memoryview,
-    file: IO[bytes],
-    budget: Budget | None = None,
-    unpacking: Unpacking | None = None,
-    depth: int = 0,
-) -> TorchContent:
+def read_pickled(buffer: memoryview, file: IO[bytes], budget: Budget | None = None) -> Value:
     """Return the content of a file from before torch 1.6, or of a single pickle.
 
     torch still writes the former with ``_use_new_zipfile_serialization=False``.
@@ -79,32 +64,53 @@ def read_pickled(
     Args:
       buffer: the content of the file.
       file: the file, open for reading.
-      budget: what the pickles of the file may take, also those around this one.
-      unpacking: counts the bytes of archives, also those around this file.
-      depth: number of pickles around this one.
+      budget: that of the file around this one; None if there is none.
     """
-    budget = budget or Budget()
-    makers = _makers(budget, unpacking or Unpacking(len(buffer)), depth)
-    first, _ = read_pickle(file, makers, _no_storage, set_state, budget)
+    budget = budget or Budget(len(buffer))
+    first = _read(file, budget)
     if type(first) is not int or first != MAGIC:
         if file.read(1):
             raise BadPickle("it goes on after the end of its pickle")
-        return TorchContent(first)
-    version, _ = read_pickle(file, makers, _no_storage, set_state, budget)
-    system, _ = read_pickle(file, makers, _no_storage, set_state, budget)
+        return first
+    version, system = _read(file, budget), _read(file, budget)
     if version != 1001 or not isinstance(system, dict):
         raise BadPickle("it is not of torch's protocol 1001")
-    storages = _Storages()
-    value, _ = read_pickle(file, makers, storages.by_id, set_state, budget)
-    keys, _ = read_pickle(file, makers, _no_storage, set_state, budget)
+    storages = _Storages(is_big_endian=system.get("little_endian") is False)
+    value = _read(file, budget, storages.by_id)
+    keys = _read(file, budget)
     storages.locate(buffer, file.tell(), keys)
-    return TorchContent(value, is_big_endian=system.get("little_endian") is False)
+    return value
+
+
+def _no_storage(identity: Value) -> NoReturn:
+    raise BadPickle("it has a persistent id, and no storages")
+
+
+def _read(data: bytes | IO[bytes], budget: Budget, persistent: Callable[[Value], Value] = _no_storage) -> Value:
+    """Return the value of one pickle. The bytes of a storage that was pickled separately are another torch file."""
+
+    def load_storage(args: Sequence[Value]) -> Value:
+        if budget.depth >= NESTED or not isinstance(args[0], (bytes, bytearray)):
+            raise BadPickle(f"it has files of torch's in files of torch's, over {NESTED} deep")
+        buffer, file = memoryview(args[0]), io.BytesIO(args[0])
+        budget.depth += 1
+        if args[0].startswith(ZIP):
+            inner = read_torch_archive(open_archive(buffer, file, budget))
+        else:
+            inner = read_pickled(buffer, file, budget)
+        budget.depth -= 1
+        return inner
+
+    makers = MAKERS | {"torch.storage._load_from_bytes": load_storage}
+    value, _ = read_pickle(data, makers, persistent, set_state, budget)
+    return value
 
 
 @dataclass
 class _Storages:
     """The storages that stand in a file after the pickle that names them."""
 
+    is_big_endian: bool
     item_sizes: dict[str, int] = field(default_factory=dict)
     contents: dict[str, memoryview] = field(default_factory=dict)
 
@@ -112,7 +118,7 @@ class _Storages:
         """Return the storage of a persistent id. Its bytes are known after :meth:`locate`."""
         if isinstance(identity, tuple) and identity[:1] == ("module",):  # a class, with its source beside it
             return identity[1]
-        storage = storage_of(identity, self._fetch)
+        storage = storage_of(identity, self._fetch, self.is_big_endian)
         if not isinstance(storage, Storage):
             raise BadPickle(f"it has a {storage.name}, whose numbers have no whole bytes")
         self.item_sizes[str(identity[2])] = storage.dtype.itemsize
@@ -151,29 +157,4 @@ def _window(storage: Storage, view: Value) -> Storage:
     if type(offset) is not int or type(count) is not int or min(offset, count) < 0 or offset + count > storage.count:
         raise BadPickle("a window on a storage reaches beyond it")
     size = storage.dtype.itemsize
-    return Storage(storage.dtype, lambda: storage.fetch()[offset * size : (offset + count) * size], count)
-
-
-def _no_storage(identity: Value) -> NoReturn:
-    raise BadPickle("it has a persistent id, and no storages")
-
-
-def _makers(budget: Budget, unpacking: Unpacking, depth: int) -> Mapping[str, Maker]:
-    """Return the makers of torch's files. The bytes of a storage that was pickled separately are another torch file."""
-
-    def load_storage(args: Sequence[Value]) -> Value:
-        if depth >= NESTED or not isinstance(args[0], (bytes, bytearray)):
-            raise BadPickle(f"it has files of torch's in files of torch's, over {NESTED} deep")
-        inner = _read_inner(memoryview(args[0]), io.BytesIO(args[0]), budget, unpacking, depth + 1)
-        if inner.is_big_endian:
-            raise BadPickle("it has storages from a big-endian machine in a pickle")
-        return inner.value
-
-    return MAKERS | {"torch.storage._load_from_bytes": load_storage}
-
-
-def _read_inner(buffer: memoryview, file: IO[bytes], budget: Budget, unpacking: Unpacking, depth: int) -> TorchContent:
-    """Return the content of a torch file within another one. Both use the same budget."""
-    if bytes(buffer[:4]) == ZIP:
-        return read_torch_archive(open_archive(buffer, file, unpacking), budget, depth)
-    return read_pickled(buffer, file, budget, unpacking, depth)
+    return replace(storage, fetch=lambda: storage.fetch()[offset * size : (offset + count) * size], count=count)

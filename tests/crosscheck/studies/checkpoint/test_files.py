@@ -231,9 +231,11 @@ def test_what_holds_itself_is_read_once(tmp_path):
 def test_an_index_is_held_to_its_shards(tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     save_file({"a": torch.ones(1), "more": torch.ones(2)}, tmp_path / "one.safetensors")
+    (tmp_path / "none.safetensors").touch()
     for weight_map, words in (
         ({"a": "two.safetensors"}, "its shard 'two.safetensors' is not beside it"),
         ({"a": "one.safetensors", "b": "one.safetensors"}, "its shard 'one.safetensors' lacks b"),
+        ({"a": "none.safetensors"}, "none.safetensors: it is empty"),
         ({"a": "../one.safetensors"}, "which is no file beside it"),
         ({"a": str(tmp_path / "one.safetensors")}, "which is no file beside it"),
         ({"a": ".."}, "which is no file beside it"),
@@ -260,6 +262,12 @@ def test_other_byte_orders_and_slashes_of_an_archive(tmp_path):
 
 def safetensors_header(header: bytes, size: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if size is None else size) + header
+
+
+def test_a_header_whose_size_looks_like_json(tmp_path):
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(0x7B20)  # the file begins with " {"
+    (tmp_path / "a.safetensors").write_bytes(safetensors_header(header) + bytes(4))
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "a.safetensors").arrays["w"], [0])
 
 
 def torch_bytes(content) -> bytes:

@@ -373,7 +373,23 @@ def shared_bombs() -> dict[str, bytes]:
     integer = b"\x8b" + struct.pack("<i", 200_000) + b"\x7f" * 200_000
     stretched = {f"weight_hh_{form}": torch.ones(1).expand(2**12, 2**12) for form in ("orig", "mask")}
     wide = b"\xf0\x9f\x98\x80" + b"a" * 2**27
+    made = tensor.removesuffix(b".")
+    state = b"(K\x01J\x40\x42\x0f\x00\x85cnumpy\ndtype\nU\x02i1\x85RI00\n" + binary(b"a" * 10**6) + b"t"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n)Rh\x00b"
+    many = b"(" + b"".join(b"J" + struct.pack("<i", number) + b"h\x02" for number in range(100_000)) + b"u"
+    module = b"}(U\x0b_parameters}U\x01w" + made + b"sU\x08_buffers}U\x08_modules}U\x0e_forward_hooks}" + many + b"u"
+    packed = b"((" + b"N" * 100_000 + b"tU\x0eCellParamsBaset"
+    hook = b"ctorch.nn.utils.weight_norm.a\nb\n)\x81q\x020"
+    instance = b"ca\nb\n)\x81h\x00b"
     return {
+        "shared: text of arrays": repeated(state, array, 20_000),
+        "shared: attributes of objects": in_a_file_of_torchs(
+            b"\x80\x02" + made + b"q\x020" + repeated(b"}" + many, instance, 100_000).removeprefix(b"\x80\x02")
+        ),
+        "shared: a module with many hooks": in_a_file_of_torchs(
+            b"\x80\x02" + hook + repeated(b"cm\nM\n)\x81" + module + b"b", b"h\x00", 100_000).removeprefix(b"\x80\x02")
+        ),
+        "shared: a packed content": repeated(packed, b"ctorch\nScriptObject\n)\x81h\x00b", 100_000),
         "shared: names of classes": repeated(binary(b"a" * 200_000), b"h\x00h\x00\x93", 10_000),
         "shared: bytes encoded": repeated(binary(b"a" * 300_000), b"c_codecs\nencode\nh\x00U\x06latin1\x86R", 10_000),
         "shared: a list in sets": repeated(b"](" + b"N" * 300_000 + b"e", b"c__builtin__\nset\nh\x00\x85R", 1000),
@@ -458,6 +474,8 @@ WORDS = {
 }
 HARMLESS = {
     "shared: a list in lists",
+    "shared: a module with many hooks",
+    "shared: a packed content",
     "shared: a key above many classes",
     "the order of a dtype",
     "weights that are stretched",
@@ -573,3 +591,10 @@ def test_a_window_on_a_storage_is_read(tmp_path):
     np.testing.assert_array_equal(
         read_checkpoint(tmp_path / "a.pt").arrays[""], np.array([1, 2], np.float32), strict=True
     )
+
+
+def test_a_storage_of_a_big_endian_machine_in_a_pickle_is_read(tmp_path):
+    inner = of_old_torch(1001, identity(b"N")).replace(b"\x88", b"\x89")  # little_endian is False
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02" + LOAD + b"B" + struct.pack("<I", len(inner)) + inner + b"\x85R.")
+    want = np.array([0, 1], np.float32).byteswap()
+    np.testing.assert_array_equal(read_checkpoint(tmp_path / "a.pkl").arrays[""], want, strict=True)
