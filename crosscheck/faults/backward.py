@@ -14,6 +14,7 @@ from crosscheck.faults.parts import (
     bfloat16,
     on_parameters,
     on_states,
+    on_weights,
     open_step,
     own_product,
     with_cotangent,
@@ -26,10 +27,6 @@ HIGH_CLIP = 2.0**14  # far above what cotangents of unit size grow to, far below
 LOW_CLIP = 0.5
 
 
-def _detached(w: Weights) -> Weights:
-    return Weights(*(None if a is None else a.detach() for a in w))  # type: ignore[arg-type]
-
-
 def _from(change: Callable[[Tensor, Tensor, At], State]) -> StepHook:
     """Return the step from another state, which ``change`` makes of h and c without changing their values."""
     return lambda w, x, state, at: lstm_step(w, x, change(state[0], state[1], at))
@@ -37,7 +34,7 @@ def _from(change: Callable[[Tensor, Tensor, At], State]) -> StepHook:
 
 def _without_weight_gradients(where: Callable[[At], bool]) -> StepHook:
     """Return the step that adds nothing to weight gradients at some steps."""
-    return lambda w, x, state, at: lstm_step(_detached(w) if where(at) else w, x, state)
+    return lambda w, x, state, at: lstm_step(on_weights(w, torch.detach) if where(at) else w, x, state)
 
 
 def _new_h_in_product(w: Weights, x: Tensor, state: State, at: At) -> State:

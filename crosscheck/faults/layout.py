@@ -47,6 +47,11 @@ def _order(order: str, known: str = "") -> Fault:
     return _misread(f"gate-order-{order}", departure, weights=_in_order(order, GATED))
 
 
+def _order_only(prefix: str, words: str, *needs: str) -> Fault:
+    departure = f"gates read in the order i g f o only in {words}"
+    return _misread(f"gate-order-{prefix}", departure, *needs, weights=_in_order("igfo", prefix))
+
+
 def _forget_bias(amount: float) -> WeightsHook:
     return on_parameters("bias_ih", on_gates(lambda block: block + amount, "f"))
 
@@ -71,16 +76,17 @@ def _of_first_layer(name: str) -> str:
     return f"weight_hh_l0{suffix}" if name.startswith("weight_hh") else name
 
 
-def _one_off(size: float) -> WeightsHook:
-    """Return the hook that changes the largest number of weight_hh_l0, which matters most, by a relative ``size``."""
+def _one_off(size: str) -> Fault:
+    """Return the fault that changes the largest number of weight_hh_l0, which matters most, by a relative ``size``."""
 
     def weights(params: Params, case: RecurrentCase) -> Params:
         a = params["weight_hh_l0"]
         factor = torch.ones_like(a)
-        factor.view(-1)[a.detach().abs().argmax()] += size
+        factor.view(-1)[a.detach().abs().argmax()] += float(size)
         return params | {"weight_hh_l0": a * factor}
 
-    return weights
+    departure = f"one number of weight_hh_l0 with a relative error of {size}"
+    return wrong_outputs(f"one-weight-{size}", departure, weights=weights)
 
 
 FAULTS = (
@@ -90,22 +96,9 @@ FAULTS = (
     _order("ifog", ": g and o swapped"),
     _order("ofgi", ": i and o swapped"),
     _order("gifo"),
-    _misread(
-        "gate-order-weight_ih",
-        "gates read in the order i g f o only in weight_ih",
-        weights=_in_order("igfo", "weight_ih"),
-    ),
-    _misread(
-        "gate-order-weight_hh",
-        "gates read in the order i g f o only in weight_hh",
-        weights=_in_order("igfo", "weight_hh"),
-    ),
-    _misread(
-        "gate-order-bias",
-        "gates read in the order i g f o only in the biases",
-        "bias",
-        weights=_in_order("igfo", "bias"),
-    ),
+    _order_only("weight_ih", "weight_ih"),
+    _order_only("weight_hh", "weight_hh"),
+    _order_only("bias", "the biases", "bias"),
     _misread(
         "gates-interleaved",
         "gates read unit by unit, four rows each",
@@ -161,10 +154,6 @@ FAULTS = (
         "two units",
         weights=on_parameters("weight_hh", _first_two_swapped),
     ),
-    wrong_outputs(
-        "one-weight-1e-3", "one number of weight_hh_l0 with a relative error of 1e-3", weights=_one_off(1e-3)
-    ),
-    wrong_outputs(
-        "one-weight-1e-5", "one number of weight_hh_l0 with a relative error of 1e-5", weights=_one_off(1e-5)
-    ),
+    _one_off("1e-3"),
+    _one_off("1e-5"),
 )

@@ -35,6 +35,11 @@ def on_parameters(prefixes: str | tuple[str, ...], change: Unary) -> WeightsHook
     return weights
 
 
+def on_weights(w: Weights, change: Unary) -> Weights:
+    """Return the weights after ``change``."""
+    return Weights(*(None if a is None else change(a) for a in w))  # type: ignore[arg-type]
+
+
 def on_states(change: Callable[[Tensor, Tensor], State]) -> EndsHook:
     """Return the hook that applies ``change`` to h and c."""
     return lambda sequence, state, case: (sequence, change(*state))

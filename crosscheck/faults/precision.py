@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from crosscheck.faults.fault import At, Fault, Params, StepHook, wrong_gradients, wrong_outputs
-from crosscheck.faults.parts import Unary, bfloat16, float16, open_step, own_product, tf32
+from crosscheck.faults.parts import Unary, bfloat16, float16, on_weights, open_step, own_product, tf32
 from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import State, Weights, lstm_step
 
@@ -43,8 +43,7 @@ def _carry(narrow: Unary) -> StepHook:
 
 
 def _cell_in_float32(w: Weights, x: Tensor, state: State, at: At) -> State:
-    narrow = Weights(*(None if a is None else a.float() for a in w))  # type: ignore[arg-type]
-    h, c = lstm_step(narrow, x.float(), (state[0].float(), state[1].float()))
+    h, c = lstm_step(on_weights(w, Tensor.float), x.float(), (state[0].float(), state[1].float()))
     return h.to(x.dtype), c.to(x.dtype)
 
 
