@@ -79,7 +79,7 @@ def _within_the_sequence(subject: Subject, findings: Sequence[Finding], dtype: s
         return Departure(f"{known}no step of y is wrong: states are not computed wrongly, but in the wrong place")
     found = None
     if subject.case.kind == "lstm" and subject.case.batch is not None:
-        found = wrong_gates_at(subject, subject.problem, step, dtype)
+        found = wrong_gates_at(subject, step, dtype)
     if found is None:
         return Departure(f"first wrong at step {step}; {known}a sequence that ends at this step is right too", step)
     row, parts = found

@@ -119,7 +119,8 @@ class Fault:
       name: its name.
       description: what a program with it behaves exactly like.
       kind: what is wrong, outputs or only gradients.
-      precision: "float32" if the mistake is reduced precision of float32, which float64 cannot show.
+      precision: "float32" if the mistake is reduced precision of float32, which float64 cannot show. ``step`` is then
+        the right one in float64.
       layout: a mistake of layout or of states, such as a gate order. It changes the outputs unless the inputs are
         degenerate.
       homogeneity: only cotangents of 2^20 times their size show it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import torch_ref
@@ -52,16 +53,16 @@ class FaultyLSTM(torch_ref.LSTM):
         at = At(layer, bool(suffix), 0, steps_of(self.case))
 
         def loop(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> SequenceAndState:
-            return run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
+            return run(self._step_from(at, x, reverse), weights, x, state, valid, reverse)
 
         return (self.fault.direction or Direction.run)(Direction(at, loop, x, state, valid, at.reverse))
 
-    def _step_from(self, at: At, steps: int, reverse: bool) -> Step:
-        """Return the step of a loop over ``steps``, which tells the fault's own step the time."""
+    def _step_from(self, at: At, x: Tensor, reverse: bool) -> Step:
+        """Return the step of a loop over ``x``, which tells the fault's own step the time."""
         faulty = self.fault.step
-        if faulty is None:
+        if faulty is None or (self.fault.precision == "float32" and x.dtype != torch.float32):
             return self._step()
-        times = iter(range(steps)[:: -1 if reverse else 1])
+        times = iter(range(len(x))[:: -1 if reverse else 1])
         return lambda weights, x, state: faulty(weights, x, state, at._replace(t=next(times)))
 
 

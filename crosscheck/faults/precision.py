@@ -6,7 +6,6 @@ for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,19 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from crosscheck.faults.fault import At, Fault, Params, StepHook, wrong_gradients, wrong_outputs
+from crosscheck.faults.fault import At, Params, StepHook, wrong_gradients, wrong_outputs
 from crosscheck.faults.parts import Unary, bfloat16, float16, on_weights, open_step, own_product, tf32
 from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import State, Weights, lstm_step
 
-
-def _narrow(name: str, departure: str, *, step: StepHook, wrong: Callable[..., Fault] = wrong_outputs) -> Fault:
-    """Return the fault that takes ``step`` for float32 inputs, and the right step for others."""
-
-    def chosen(w: Weights, x: Tensor, state: State, at: At) -> State:
-        return step(w, x, state, at) if x.dtype == torch.float32 else lstm_step(w, x, state)
-
-    return wrong(name, departure, precision="float32", step=chosen)
+_narrow = partial(wrong_outputs, precision="float32")
 
 
 def _products(narrow: Unary, **parts: Any) -> StepHook:
@@ -67,10 +59,10 @@ FAULTS = (
         "float32-tanh", "a tanh that always computes in float32", step=partial(open_step, tanh=_tanh_in_float32)
     ),
     wrong_outputs("bfloat16-weights", "weights that were stored as bfloat16", weights=_weights_in_bfloat16),
-    _narrow(
+    wrong_gradients(
         "tf32-backward",
         "TF32 products only in the backward pass",
+        precision="float32",
         step=partial(open_step, product=own_product(narrow_back=tf32)),
-        wrong=wrong_gradients,
     ),
 )

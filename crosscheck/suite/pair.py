@@ -80,14 +80,12 @@ def check(
     if len(names_out) != len(outputs):
         raise ValueError(f"output_names must name {len(outputs)} outputs; got {list(names_out)}.")
     _check_structure(jax_fn, problem, structure)
-    problem = Problem(
-        params,
-        values,
-        names,
-        names_out,
-        _cotangents(cotangents, outputs, structure, seed),
-        _wrt(wrt, params, dict(zip(names, jax.tree.leaves(values), strict=True))),
-        _steps(values),
+    problem = replace(
+        problem,
+        output_names=names_out,
+        cotangents=_cotangents(cotangents, outputs, structure, seed),
+        wrt=_wrt(wrt, params, problem.input_leaves),
+        steps=_steps(values),
     )
     unused: list[str] = []
     truth = partial(run, dtype="float64", unused=unused)
