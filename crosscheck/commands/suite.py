@@ -66,7 +66,7 @@ def _print_shrunk(results: list[list[CaseResult]], console: Console) -> None:
         return
     with failures_in_one_line(), show_progress() as work:
         work.begins(f"shrinking {result.name}")
-        small = shrink(whole, implementations_named([result.implementation])[0], lambda case: None)
+        small = shrink(whole, implementations_named([result.implementation])[0])
     lines = reproduction(small, result.implementation)
     text = f"\nsmallest case that still fails ({result.name}, {result.implementation}):\n{lines}"
     console.print(text, highlight=False, markup=False, soft_wrap=True)  # Python, which no line break may change

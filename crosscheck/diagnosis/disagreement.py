@@ -35,11 +35,11 @@ class Diagnosis:
         return (*self.mistakes, *departure, *filter(None, [self.trouble]))
 
 
-def diagnose(subject: Subject, findings: Sequence[Finding]) -> Diagnosis | None:
-    """Return the diagnosis; None if nothing disagrees, or if names or shapes do not match."""
+def diagnose(subject: Subject, findings: Sequence[Finding]) -> Diagnosis:
+    """Return the diagnosis. It is empty if nothing disagrees, or if names or shapes do not match."""
     bad = [f for f in findings if f.final is Outcome.DISAGREE]
     if not bad or any(f.norm is None and f.index is None and f.check.kind is not Kind.LINEARITY for f in bad):
-        return None
+        return Diagnosis()
     dtype = "float64" if any(f.check.dtype == "float64" for f in bad) else "float32"
     wrong_output = any(not is_gradient(f.quantity) for f in bad if f.check.dtype == dtype)
     only_nonlinear = all(f.check.kind is Kind.LINEARITY for f in bad)

@@ -13,7 +13,7 @@ import numpy as np
 
 from crosscheck.core.errors import OnlyOwnSizes
 from crosscheck.core.finding import Finding, Outcome
-from crosscheck.core.problem import Gradient, Quantity, Results, is_gradient
+from crosscheck.core.problem import Quantity, Results, is_gradient
 from crosscheck.diagnosis.in_sequence import wrong_gates_at
 from crosscheck.diagnosis.single_step import CELL_PARTS, CellPart, wrong_gates
 from crosscheck.diagnosis.subject import WRONG, Subject, relative_error, relative_errors, truth
@@ -56,7 +56,7 @@ def first_departure_forward(subject: Subject, findings: Sequence[Finding], dtype
     wrong = np.zeros((len(rows), len(slicing.labels)), bool)
     for name in (f"{s}_n" for s in case.state_names):
         for n in range(len(rows)):
-            errors = relative_errors(result[name][n], true[name][n], axis=0).reshape(len(slicing.labels), -1).max(1)
+            errors = relative_errors(result[name][n], true[name][n], len(slicing.labels))
             wrong[n] |= ~(errors <= WRONG[dtype])
     if not wrong.any():
         return _within_the_sequence(subject, findings, dtype, STEPS_ARE_RIGHT)
@@ -79,7 +79,7 @@ def _within_the_sequence(subject: Subject, findings: Sequence[Finding], dtype: s
         return Departure(f"{known}no step of y is wrong: states are not computed wrongly, but in the wrong place")
     found = None
     if subject.case.kind == "lstm" and subject.case.batch is not None:
-        found = wrong_gates_at(subject, subject.problem, step, dtype)
+        found = wrong_gates_at(subject, step, dtype)
     if found is None:
         return Departure(f"first wrong at step {step}; {known}a sequence that ends at this step is right too", step)
     row, parts = found
@@ -138,8 +138,7 @@ def _wrong_blocks(
 ) -> list[CellPart]:
     """Return the gates whose blocks are wrong in some weight or bias gradient; none if all four are."""
     bad: set[CellPart] = set()
-    for name, slicing in gate_slicings(params).items():
-        gradient = Gradient(name)
+    for gradient, slicing in gate_slicings(params).items():
         if gradient in wrong:
             blocks = zip(slicing.rows(result[gradient]), slicing.rows(true[gradient]), GATES, strict=True)
             bad |= {gate for got, expected, gate in blocks if not relative_error(got, expected) <= 100 * WRONG[dtype]}

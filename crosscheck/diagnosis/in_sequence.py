@@ -27,9 +27,9 @@ EXPLAINED = 0.05  # of the variance: if more is left, no gate explains the error
 STANDS_OUT = 0.5  # of the variance that the second best gate leaves
 
 
-def wrong_gates_at(subject: Subject, problem: Problem, step: int, dtype: str) -> tuple[int, list[CellPart]] | None:
+def wrong_gates_at(subject: Subject, step: int, dtype: str) -> tuple[int, list[CellPart]] | None:
     """Return (row, wrong parts) of the first wrong forward row at ``step``; None if sequences that end there agree."""
-    case, runs = _runs(subject, problem, step, dtype)
+    case, runs = _runs(subject, step, dtype)
     paths = [trace_states(case, fresh) for fresh, _ in runs]
     for n, suffix in enumerate(row[1] for row in case.layers_and_directions()):
         if suffix:
@@ -47,11 +47,9 @@ def wrong_gates_at(subject: Subject, problem: Problem, step: int, dtype: str) ->
     return None
 
 
-def _runs(
-    subject: Subject, problem: Problem, step: int, dtype: str
-) -> tuple[RecurrentCase, list[tuple[Problem, Results]]]:
+def _runs(subject: Subject, step: int, dtype: str) -> tuple[RecurrentCase, list[tuple[Problem, Results]]]:
     """Run random sequences that end at ``step``: in one large batch, or in many batches of the subject's own size."""
-    own = replace(subject.case, steps=step + 1, lengths=None, loss="all", weights=problem.params)
+    own = replace(subject.case, steps=step + 1, lengths=None, loss="all", weights=subject.problem.params)
     large = replace(own, batch=int(np.clip(NUMBERS // (step + 1), *ROWS)))
     fresh = subject.draw(large)
     try:

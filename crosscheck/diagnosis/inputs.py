@@ -47,7 +47,7 @@ def unseen_mistakes(case: Case, problem: Problem, stateless: bool = False) -> li
     """
     if not isinstance(case, RecurrentCase) or case.kind != "lstm":
         return []
-    case, problem = _first_steps(case, problem)
+    case, problem = first_steps(case, problem, STEPS)  # they cost little and show as much
     faults = [fault for fault in FAULTS.values() if fault.layout and fault.applies(case)]
     faults = [fault for fault in faults if fault.weights is not None or not stateless]
     hidden = _unseen(faults, case, replace(problem, wrt=()))
@@ -68,11 +68,10 @@ def _shows(wrong: Results, true: Results, name: Quantity) -> bool:
     return not away <= SHOWS * np.max(np.abs(true[name]), initial=0.0)
 
 
-def _first_steps(case: RecurrentCase, problem: Problem) -> tuple[RecurrentCase, Problem]:
-    """Return the first few steps of a problem. They cost little and show as much."""
-    x, states = problem.inputs
-    steps = min(case.steps, STEPS)
+def first_steps(case: RecurrentCase, problem: Problem, most: int) -> tuple[RecurrentCase, Problem]:
+    """Return the first few steps of a problem."""
+    steps = min(case.steps, most)
     lengths = None if case.lengths is None else tuple(min(n, steps) for n in case.lengths)
-    y, *last = problem.cotangents
-    small = replace(case, steps=steps, lengths=lengths)
-    return small, replace(problem, inputs=(small.first_steps(x), states), cotangents=(small.first_steps(y), *last))
+    x, y = (np.take(a, np.arange(steps), axis=case.time_axis) for a in (problem.inputs[0], problem.cotangents[0]))
+    small = replace(problem, inputs=(x, *problem.inputs[1:]), cotangents=(y, *problem.cotangents[1:]))
+    return replace(case, steps=steps, lengths=lengths), small

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from crosscheck.diagnosis.subject import Subject, relative_error, truth
 from crosscheck.discovery.conventions import CONVENTIONS, Convention
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
-from crosscheck.faults.fault import Fault, Params, WeightsHook, Wrong, wrong_outputs
+from crosscheck.faults.fault import Fault, Params, Wrong, wrong_outputs
 from crosscheck.lstm.cases import RecurrentCase
 
 EXACT = 1e-9
@@ -97,21 +98,17 @@ def _same(got: np.ndarray, other: np.ndarray) -> bool:
 def _conventions() -> Iterator[Fault]:
     for convention in CONVENTIONS:
         if not convention.is_torch:
-            yield wrong_outputs(str(convention), str(convention), weights=_reader(convention))
+            yield wrong_outputs(str(convention), str(convention), weights=partial(_read, convention))
 
 
-def _reader(convention: Convention) -> WeightsHook:
-    """Return the hook that reads every layer and direction in one convention."""
-
-    def read(params: Params, case: RecurrentCase) -> Params:
-        result = dict(params)
-        for layer, suffix in case.layers_and_directions():
-            end = f"_l{layer}{suffix}"
-            cell = {name.removesuffix(end): a for name, a in params.items() if name.endswith(end)}
-            result |= {name + end: a for name, a in convention.read(cell).items()}
-        return result
-
-    return read
+def _read(convention: Convention, params: Params, case: RecurrentCase) -> Params:
+    """Read every layer and direction in one convention."""
+    result = dict(params)
+    for layer, suffix in case.layers_and_directions():
+        end = f"_l{layer}{suffix}"
+        cell = {name.removesuffix(end): a for name, a in params.items() if name.endswith(end)}
+        result |= {name + end: a for name, a in convention.read(cell).items()}
+    return result
 
 
 def _nearest(case: RecurrentCase, problem: Problem, got: Results) -> list[str]:

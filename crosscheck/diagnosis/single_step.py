@@ -99,7 +99,7 @@ class _Step:
         wrong: list[CellPart] = []
         candidates: tuple[Gate, ...] = ("i", "g")
         for gate in candidates:
-            other = _with_gate(self.problem, self.known, gate, np.random.default_rng(3))
+            other = _with_gate(self.problem, self.known, gate)
             after = self.run(other)[1] - kept
             sure = (np.abs(before) > 1e-2) & (np.abs(self.true[gate]) > 1e-2)
             if not sure.any():
@@ -126,9 +126,9 @@ def _with_c(problem: Problem, row: int, c: np.ndarray) -> Problem:
     return replace(problem, inputs=(x, (h, new)))
 
 
-def _with_gate(problem: Problem, known: Row, gate: Gate, rng: np.random.Generator) -> Problem:
+def _with_gate(problem: Problem, known: Row, gate: Gate) -> Problem:
     """Draw the weights of one gate again. Biases stay, since the bias rule may be what is wrong."""
-    params = dict(problem.params)
+    rng, params = np.random.default_rng(3), dict(problem.params)
     for name in (f"{kind}_l{known.layer}{known.suffix}" for kind in ("weight_ih", "weight_hh")):
         weight = np.array(params[name], np.float64)
         block = np.split(weight, 4)[GATES.index(gate)]  # a view

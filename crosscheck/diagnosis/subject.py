@@ -64,23 +64,15 @@ def truth(case: RecurrentCase, problem: Problem) -> Results:
     return results
 
 
-def relative_errors(got: np.ndarray, expected: np.ndarray, axis: int) -> np.ndarray:
-    """Return the largest difference per index of an axis, relative to the largest number; inf if it is not finite."""
-    away = np.moveaxis(_differences(got, expected), axis, 0).reshape(np.shape(got)[axis], -1)
-    errors: np.ndarray = away.max(axis=-1, initial=0.0) / _largest(expected)
+def relative_errors(got: np.ndarray, expected: np.ndarray, parts: int) -> np.ndarray:
+    """Return the largest difference in equal parts of the first axis, as :func:`relative_error` does for the whole."""
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    away = np.abs(got - expected)
+    largest = float(np.max(np.abs(expected), initial=0.0)) or 1.0
+    errors: np.ndarray = np.where(np.isfinite(away), away, np.inf).reshape(parts, -1).max(1, initial=0.0) / largest
     return errors
 
 
 def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest difference, relative to the largest number; inf if it is not finite."""
-    return float(_differences(got, expected).max(initial=0.0) / _largest(expected))
-
-
-def _differences(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    away = np.abs(np.asarray(got, np.float64) - np.asarray(expected, np.float64))
-    away[~np.isfinite(away)] = np.inf
-    return away
-
-
-def _largest(expected: np.ndarray) -> float:
-    return float(np.max(np.abs(np.asarray(expected, np.float64)), initial=0.0)) or 1.0
+    return float(relative_errors(got, expected, 1)[0])

@@ -221,23 +221,19 @@ def _groups(
 
 def _matrix(shape: Shape, out: int, wide: int, fused: bool) -> Iterator[Form]:
     """Yield the forms in which one leaf is a matrix ``[out, wide]``, or four of them if ``fused``."""
+    one = (
+        ((out, wide), Form((out, wide), (0, 1), "[out, in]", final=True)),
+        ((wide, out), Form((wide, out), (1, 0), "[in, out]", final=True)),
+    )
+    four = (
+        ((4 * out, wide), Form((4, out, wide), (0, 1, 2), "[out, in]")),
+        ((wide, 4 * out), Form((wide, 4, out), (1, 2, 0), "[in, out]")),
+        ((4, out, wide), Form((4, out, wide), (0, 1, 2), "[gate, out, in]", final=True)),
+        ((4, wide, out), Form((4, wide, out), (0, 2, 1), "[gate, in, out]", final=True)),
+        ((wide, 4, out), Form((wide, 4, out), (1, 2, 0), "[in, gate, out]")),
+    )
     for s in _without_leading_ones(shape):
-        if not fused:
-            if s == (out, wide):
-                yield Form((out, wide), (0, 1), "[out, in]", final=True)
-            if s == (wide, out):
-                yield Form((wide, out), (1, 0), "[in, out]", final=True)
-            continue
-        if s == (4 * out, wide):
-            yield Form((4, out, wide), (0, 1, 2), "[out, in]")
-        if s == (wide, 4 * out):
-            yield Form((wide, 4, out), (1, 2, 0), "[in, out]")
-        if s == (4, out, wide):
-            yield Form((4, out, wide), (0, 1, 2), "[gate, out, in]", final=True)
-        if s == (4, wide, out):
-            yield Form((4, wide, out), (0, 2, 1), "[gate, in, out]", final=True)
-        if s == (wide, 4, out):
-            yield Form((wide, 4, out), (1, 2, 0), "[in, gate, out]")
+        yield from (form for stored, form in (four if fused else one) if s == stored)
 
 
 def _bias(shape: Shape, out: int, fused: bool) -> Iterator[Form]:

@@ -135,11 +135,9 @@ def _kind(like: Sequence[Any]) -> Callable[[np.ndarray], Any]:
 
 def _checked(out: Any, shape: Shape) -> Pair:
     hint = "If the cell returns (carry, y), wrap it and return the carry."
-    if not isinstance(out, (tuple, list)) or len(out) != 2:
+    parts = out if isinstance(out, (tuple, list)) else ()
+    if len(parts) != 2 or any(tuple(getattr(part, "shape", ())) != shape for part in parts):
         raise ValueError(f"fn must return a pair of arrays {shape}, the next h and c; got {_told(out)}. {hint}")
-    for part in out:
-        if tuple(getattr(part, "shape", ())) != shape:
-            raise ValueError(f"fn must return a pair of arrays {shape}, the next h and c; got {_told(out)}. {hint}")
     first, second = canonical(out[0]), canonical(out[1])
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("fn returned NaN or inf on finite weights, input and state; there is nothing to compare.")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import At, Run, SequenceAndState, StepHook, wrong_gradients
+from crosscheck.faults.fault import At, Fault, SequenceAndState, StepHook, wrong_gradients
 from crosscheck.faults.parts import (
     bfloat16,
     on_parameters,
     on_states,
+    on_weights,
     open_step,
     own_product,
     with_cotangent,
@@ -25,10 +27,6 @@ HIGH_CLIP = 2.0**14  # far above what cotangents of unit size grow to, far below
 LOW_CLIP = 0.5
 
 
-def _detached(w: Weights) -> Weights:
-    return Weights(*(None if a is None else a.detach() for a in w))  # type: ignore[arg-type]
-
-
 def _from(change: Callable[[Tensor, Tensor, At], State]) -> StepHook:
     """Return the step from another state, which ``change`` makes of h and c without changing their values."""
     return lambda w, x, state, at: lstm_step(w, x, change(state[0], state[1], at))
@@ -36,7 +34,7 @@ def _from(change: Callable[[Tensor, Tensor, At], State]) -> StepHook:
 
 def _without_weight_gradients(where: Callable[[At], bool]) -> StepHook:
     """Return the step that adds nothing to weight gradients at some steps."""
-    return lambda w, x, state, at: lstm_step(_detached(w) if where(at) else w, x, state)
+    return lambda w, x, state, at: lstm_step(on_weights(w, torch.detach) if where(at) else w, x, state)
 
 
 def _new_h_in_product(w: Weights, x: Tensor, state: State, at: At) -> State:
@@ -54,29 +52,16 @@ def _clipped(threshold: float) -> StepHook:
     return step
 
 
-def _stop_reverse_x(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    return run(x.detach() if at.reverse else x, state, valid, at.reverse)
-
-
-def _stop_between_layers(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    return run(x.detach() if at.layer else x, state, valid, at.reverse)
-
-
 def _stop_early_rows(y: Tensor, last: State, case: RecurrentCase) -> SequenceAndState:
     early = (torch.tensor(case.lengths) < case.steps).unsqueeze(-1)
     h, c = (torch.where(early, a.detach(), a) for a in last)
     return y, (h, c)
 
 
-def _dy_reversed(y: Tensor, last: State, case: RecurrentCase) -> SequenceAndState:
-    return with_cotangent(y, lambda g: g.flip(0)), last
+def _cell(name: str, departure: str, **parts: Any) -> Fault:
+    """Return a fault whose step has other parts, by the names of `open_step`."""
+    return wrong_gradients(name, departure, step=partial(open_step, **parts))
 
-
-_sigmoid_off = with_derivative(torch.sigmoid, lambda z, s: s * (1 - s) * (1 + 1e-3))
-_tanh_off = with_derivative(torch.tanh, lambda z, y: 1 - y * y * (1 + 1e-3))
-_sigmoid_bfloat16 = with_derivative(torch.sigmoid, lambda z, s: bfloat16(s) * (1 - bfloat16(s)))
-_tanh_bfloat16 = with_derivative(torch.tanh, lambda z, y: 1 - bfloat16(y) ** 2)
-_hard_derivative = with_derivative(torch.sigmoid, lambda z, s: 0.2 * (z.abs() < 2.5).to(z.dtype))
 
 FAULTS = (
     wrong_gradients(
@@ -108,40 +93,32 @@ FAULTS = (
         homogeneity=True,
     ),
     wrong_gradients("clip-low", f"a hidden clipping of dh at ±{LOW_CLIP:g}", step=_clipped(LOW_CLIP)),
-    wrong_gradients(
-        "df-dropped",
-        "no gradient through the forget gate",
-        step=partial(open_step, gates=lambda i, f, g, o: (i, f.detach(), g, o)),
+    _cell("df-dropped", "no gradient through the forget gate", gates=lambda i, f, g, o: (i, f.detach(), g, o)),
+    _cell("do-dropped", "no gradient through the output gate", gates=lambda i, f, g, o: (i, f, g, o.detach())),
+    _cell(
+        "dc-from-h-dropped", "no gradient from h to c, through the tanh of c", squash=lambda c: torch.tanh(c.detach())
     ),
-    wrong_gradients(
-        "do-dropped",
-        "no gradient through the output gate",
-        step=partial(open_step, gates=lambda i, f, g, o: (i, f, g, o.detach())),
-    ),
-    wrong_gradients(
-        "dc-from-h-dropped",
-        "no gradient from h to c, through the tanh of c",
-        step=partial(open_step, squash=lambda c: torch.tanh(c.detach())),
-    ),
-    wrong_gradients(
+    _cell(
         "sigmoid-derivative-off",
         "a derivative of the sigmoid with a relative error of 1e-3",
-        step=partial(open_step, sigmoid=_sigmoid_off),
+        sigmoid=with_derivative(torch.sigmoid, lambda z, s: s * (1 - s) * (1 + 1e-3)),
     ),
-    wrong_gradients(
+    _cell(
         "sigmoid-derivative-hard",
         "the derivative of the hard sigmoid under the right sigmoid",
-        step=partial(open_step, sigmoid=_hard_derivative),
+        sigmoid=with_derivative(torch.sigmoid, lambda z, s: 0.2 * (z.abs() < 2.5).to(z.dtype)),
     ),
-    wrong_gradients(
+    _cell(
         "tanh-derivative-off",
         "a derivative of the tanh whose square has a relative error of 1e-3",
-        step=partial(open_step, tanh=_tanh_off),
+        tanh=with_derivative(torch.tanh, lambda z, y: 1 - y * y * (1 + 1e-3)),
     ),
-    wrong_gradients(
+    _cell(
         "bfloat16-residuals",
         "x, h and activations kept for the backward pass as bfloat16",
-        step=partial(open_step, product=own_product(kept=bfloat16), sigmoid=_sigmoid_bfloat16, tanh=_tanh_bfloat16),
+        product=own_product(kept=bfloat16),
+        sigmoid=with_derivative(torch.sigmoid, lambda z, s: bfloat16(s) * (1 - bfloat16(s))),
+        tanh=with_derivative(torch.tanh, lambda z, y: 1 - bfloat16(y) ** 2),
     ),
     wrong_gradients("dh0-zero", "a gradient of h_0 that is zero", inputs=on_states(lambda h, c: (h.detach(), c))),
     wrong_gradients("dc0-zero", "a gradient of c_0 that is zero", inputs=on_states(lambda h, c: (h, c.detach()))),
@@ -149,13 +126,13 @@ FAULTS = (
         "dx-without-reverse",
         "no gradient from the reverse direction to its inputs",
         "both directions",
-        direction=_stop_reverse_x,
+        direction=lambda one: one.run(x=one.x.detach() if one.reverse else one.x),
     ),
     wrong_gradients(
         "no-gradient-between-layers",
         "no gradient from a layer to the one below",
         "two layers",
-        direction=_stop_between_layers,
+        direction=lambda one: one.run(x=one.x.detach() if one.at.layer else one.x),
     ),
     wrong_gradients(
         "dh_n-ignored",
@@ -176,7 +153,12 @@ FAULTS = (
         "rows that end early",
         outputs=_stop_early_rows,
     ),
-    wrong_gradients("dy-reversed", "the cotangent of y read in reversed time", "two steps", outputs=_dy_reversed),
+    wrong_gradients(
+        "dy-reversed",
+        "the cotangent of y read in reversed time",
+        "two steps",
+        outputs=lambda y, last, case: (with_cotangent(y, lambda g: g.flip(0)), last),
+    ),
     wrong_gradients(
         "db_hh-zero", "a gradient of bias_hh that is zero", "bias", weights=on_parameters("bias_hh", torch.detach)
     ),

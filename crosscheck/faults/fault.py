@@ -11,7 +11,7 @@ has. A fault that is only in the backward pass uses ``detach`` or a derivative o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
@@ -41,11 +41,37 @@ class At(NamedTuple):
 
 Params: TypeAlias = dict[str, Tensor]
 SequenceAndState: TypeAlias = tuple[Tensor, State]
-Run: TypeAlias = Callable[[Tensor, State, Tensor | None, bool], SequenceAndState]  # (x, state, valid, reverse)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One layer in one direction, as the reference is about to run it.
+
+    Attributes:
+      at: where it is.
+      loop: runs ``(x, state, valid, reverse)`` as the reference does.
+      x: its inputs.
+      state: its initial state.
+      valid: bool ``[T, *batch, 1]``, or None without padding.
+      reverse: whether to run from the last step to the first.
+    """
+
+    at: At
+    loop: Callable[[Tensor, State, Tensor | None, bool], SequenceAndState]
+    x: Tensor
+    state: State
+    valid: Tensor | None
+    reverse: bool
+
+    def run(self, **changes: Any) -> SequenceAndState:
+        """Return y and the last state, of other values in some fields."""
+        it = replace(self, **changes)
+        return it.loop(it.x, it.state, it.valid, it.reverse)
+
 
 WeightsHook: TypeAlias = Callable[[Params, RecurrentCase], Params]
 EndsHook: TypeAlias = Callable[[Tensor, State, RecurrentCase], SequenceAndState]
-DirectionHook: TypeAlias = Callable[[Run, Tensor, State, Tensor | None, At], SequenceAndState]
+DirectionHook: TypeAlias = Callable[[Direction], SequenceAndState]
 StepHook: TypeAlias = Callable[[Weights, Tensor, State, At], State]
 GradientsHook: TypeAlias = Callable[[Results, RecurrentCase], Results]
 
@@ -93,16 +119,15 @@ class Fault:
       name: its name.
       description: what a program with it behaves exactly like.
       kind: what is wrong, outputs or only gradients.
-      precision: "float32" if the mistake is reduced precision of float32, which float64 cannot show.
+      precision: "float32" if the mistake is reduced precision of float32, which float64 cannot show. ``step`` is then
+        the right one in float64.
       layout: a mistake of layout or of states, such as a gate order. It changes the outputs unless the inputs are
         degenerate.
       homogeneity: only cotangents of 2^20 times their size show it.
       needs: keys of ``NEEDS``: what a case must have for the mistake to make a difference.
       weights: ``(params, case)`` -> what the network reads in place of its parameters.
       inputs: ``(x, (h_0, c_0), case)`` -> the same, before the first layer.
-      direction: ``(run, x, state, valid, at)`` -> y and the last state of one layer in one direction.
-        ``run(x, state, valid, reverse)`` is the right one. ``valid`` is bool ``[T, *batch, 1]``, or None without
-        padding.
+      direction: ``(one)`` -> y and the last state of ``one``, a `Direction`. ``one.run()`` is the right one.
       step: ``(weights, x, state, at)`` -> the state after one time step.
       outputs: ``(y, (h_n, c_n), case)`` -> the same, after the last layer.
       gradients: ``(results, case)`` -> all NumPy results after the run. It may change only the gradients.

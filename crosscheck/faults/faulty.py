@@ -11,7 +11,7 @@ from torch import Tensor
 import torch_ref
 from crosscheck.core.problem import Problem, Results
 from crosscheck.core.torch_runner import run_torch
-from crosscheck.faults.fault import At, Fault, Params, SequenceAndState, steps_of
+from crosscheck.faults.fault import At, Direction, Fault, Params, SequenceAndState, steps_of
 from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import State, Step, Weights
 from torch_ref.loop import run
@@ -52,19 +52,17 @@ class FaultyLSTM(torch_ref.LSTM):
         weights = self._weights(layer, suffix)
         at = At(layer, bool(suffix), 0, steps_of(self.case))
 
-        def right(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> SequenceAndState:
-            return run(self._step_from(at, len(x), reverse), weights, x, state, valid, reverse)
+        def loop(x: Tensor, state: State, valid: Tensor | None, reverse: bool) -> SequenceAndState:
+            return run(self._step_from(at, x, reverse), weights, x, state, valid, reverse)
 
-        if self.fault.direction is None:
-            return right(x, state, valid, at.reverse)
-        return self.fault.direction(right, x, state, valid, at)
+        return (self.fault.direction or Direction.run)(Direction(at, loop, x, state, valid, at.reverse))
 
-    def _step_from(self, at: At, steps: int, reverse: bool) -> Step:
-        """Return the step of a loop over ``steps``, which tells the fault's own step the time."""
+    def _step_from(self, at: At, x: Tensor, reverse: bool) -> Step:
+        """Return the step of a loop over ``x``, which tells the fault's own step the time."""
         faulty = self.fault.step
-        if faulty is None:
+        if faulty is None or (self.fault.precision == "float32" and x.dtype != torch.float32):
             return self._step()
-        times = iter(range(steps)[:: -1 if reverse else 1])
+        times = iter(range(len(x))[:: -1 if reverse else 1])
         return lambda weights, x, state: faulty(weights, x, state, at._replace(t=next(times)))
 
 
@@ -82,11 +80,8 @@ def runner(fault: Fault, case: RecurrentCase) -> Callable[..., Results]:
         )
     module = FaultyLSTM(fault, case)
 
-    def call(module: torch.nn.Module, x: Tensor, states: State) -> Any:
-        return module(x, states)
-
     def run_fault(problem: Problem, dtype: str, **options: Any) -> Results:
-        results = run_torch(module, problem, dtype, torch_fn=call, **options)
+        results = run_torch(module, problem, dtype, **options)
         return results if fault.gradients is None else fault.gradients(results, case)
 
     return run_fault

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from crosscheck.faults.fault import Fault, Params, WeightsHook, wrong_outputs
-from crosscheck.faults.parts import on_parameters
+from crosscheck.faults.parts import Unary, on_parameters
 from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.lstm.gates import GATES
 
-GATES = "ifgo"
-_GATED = ("weight_ih", "weight_hh", "bias")
+GATED = ("weight_ih", "weight_hh", "bias")
+
+
+def reordered(a: Tensor, stored: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Return ``[4H, ...]``, whose blocks are the gates ``stored``, with its blocks in the order ``wanted``."""
+    blocks = dict(zip(stored, a.chunk(4), strict=True))
+    return torch.cat([blocks[gate] for gate in wanted])
+
+
+def on_gates(change: Unary, gates: Sequence[str] = GATES) -> Unary:
+    """Return the function that applies ``change`` to the blocks of some gates of ``[4H, ...]``."""
+    return lambda a: torch.cat(
+        [change(block) if gate in gates else block for gate, block in zip(GATES, a.chunk(4), strict=True)]
+    )
+
+
+def other_direction(name: str) -> str:
+    """Return the name of a parameter in the other direction."""
+    return name.removesuffix("_reverse") if name.endswith("_reverse") else f"{name}_reverse"
+
+
 _misread = partial(wrong_outputs, layout=True)
 
 
-def blocks_as(order: str, a: Tensor) -> Tensor:
-    """Return ``[4H, ...]``, whose blocks are i f g o, as a reader sees it who takes them for blocks in ``order``."""
-    blocks = a.chunk(4)
-    return torch.cat([blocks[order.index(gate)] for gate in GATES])
-
-
-def _igfo(prefixes: str | tuple[str, ...], order: str = "igfo") -> WeightsHook:
-    return on_parameters(prefixes, lambda a: blocks_as(order, a))
+def _in_order(order: str, prefixes: str | tuple[str, ...]) -> WeightsHook:
+    """Return the hook that reads blocks as if they were in ``order``."""
+    return on_parameters(prefixes, lambda a: reordered(a, order, GATES))
 
 
 def _order(order: str, known: str = "") -> Fault:
     departure = f"gates read in the order {' '.join(order)}{known}"
-    return _misread(f"gate-order-{order}", departure, weights=_igfo(_GATED, order))
+    return _misread(f"gate-order-{order}", departure, weights=_in_order(order, GATED))
 
 
-def _transposed(block: Tensor) -> Tensor:
-    return torch.cat([gate.T for gate in block.chunk(4)])
+def _order_only(prefix: str, words: str, *needs: str) -> Fault:
+    departure = f"gates read in the order i g f o only in {words}"
+    return _misread(f"gate-order-{prefix}", departure, *needs, weights=_in_order("igfo", prefix))
 
 
-def _candidate_transposed(a: Tensor) -> Tensor:
-    i, f, g, o = a.chunk(4)
-    return torch.cat((i, f, g.T, o))
+def _forget_bias(amount: float) -> WeightsHook:
+    return on_parameters("bias_ih", on_gates(lambda block: block + amount, "f"))
 
 
 def _interleaved(a: Tensor) -> Tensor:
@@ -45,48 +61,32 @@ def _interleaved(a: Tensor) -> Tensor:
     return a.reshape(-1, 4, *a.shape[1:]).transpose(0, 1).reshape(a.shape)
 
 
-def _forget_bias(amount: float) -> WeightsHook:
-    def add(a: Tensor) -> Tensor:
-        i, f, g, o = a.chunk(4)
-        return torch.cat((i, f + amount, g, o))
-
-    return on_parameters("bias_ih", add)
+def _first_two_swapped(a: Tensor) -> Tensor:
+    """Return the array with the first two entries of the last axis exchanged."""
+    return torch.cat((a[..., 1:2], a[..., :1], a[..., 2:]), dim=-1)
 
 
-def _ih_twice(params: Params, case: RecurrentCase) -> Params:
-    return {name: params[name.replace("bias_hh", "bias_ih")] for name in params}
+def _from(source: Callable[[str], str]) -> WeightsHook:
+    """Return the hook that reads another parameter in place of each, by its name."""
+    return lambda params, case: {name: params[source(name)] for name in params}
 
 
-def _other_direction(params: Params, case: RecurrentCase) -> Params:
-    def other(name: str) -> str:
-        return name.removesuffix("_reverse") if name.endswith("_reverse") else f"{name}_reverse"
-
-    return {name: params[other(name)] for name in params}
+def _of_first_layer(name: str) -> str:
+    suffix = "_reverse" if name.endswith("_reverse") else ""
+    return f"weight_hh_l0{suffix}" if name.startswith("weight_hh") else name
 
 
-def _first_layers_recurrence(params: Params, case: RecurrentCase) -> Params:
-    def source(name: str) -> str:
-        suffix = "_reverse" if name.endswith("_reverse") else ""
-        return f"weight_hh_l0{suffix}" if name.startswith("weight_hh") else name
-
-    return {name: params[source(name)] for name in params}
-
-
-def _one_off(size: float) -> WeightsHook:
-    """Return the hook that changes the largest number of weight_hh_l0, which matters most, by a relative ``size``."""
+def _one_off(size: str) -> Fault:
+    """Return the fault that changes the largest number of weight_hh_l0, which matters most, by a relative ``size``."""
 
     def weights(params: Params, case: RecurrentCase) -> Params:
         a = params["weight_hh_l0"]
         factor = torch.ones_like(a)
-        factor.view(-1)[a.detach().abs().argmax()] += size
+        factor.view(-1)[a.detach().abs().argmax()] += float(size)
         return params | {"weight_hh_l0": a * factor}
 
-    return weights
-
-
-def _first_two_swapped(a: Tensor) -> Tensor:
-    """Return the array with the first two entries of the last axis exchanged."""
-    return torch.cat((a[..., 1:2], a[..., :1], a[..., 2:]), dim=-1)
+    departure = f"one number of weight_hh_l0 with a relative error of {size}"
+    return wrong_outputs(f"one-weight-{size}", departure, weights=weights)
 
 
 FAULTS = (
@@ -96,28 +96,28 @@ FAULTS = (
     _order("ifog", ": g and o swapped"),
     _order("ofgi", ": i and o swapped"),
     _order("gifo"),
-    _misread("gate-order-weight_ih", "gates read in the order i g f o only in weight_ih", weights=_igfo("weight_ih")),
-    _misread("gate-order-weight_hh", "gates read in the order i g f o only in weight_hh", weights=_igfo("weight_hh")),
-    _misread("gate-order-bias", "gates read in the order i g f o only in the biases", "bias", weights=_igfo("bias")),
+    _order_only("weight_ih", "weight_ih"),
+    _order_only("weight_hh", "weight_hh"),
+    _order_only("bias", "the biases", "bias"),
     _misread(
         "gates-interleaved",
         "gates read unit by unit, four rows each",
         "two units",
-        weights=on_parameters(_GATED, _interleaved),
+        weights=on_parameters(GATED, _interleaved),
     ),
     _misread(
         "weight_hh-transposed",
         "weight_hh transposed in every gate",
         "no projection",
         "two units",
-        weights=on_parameters("weight_hh", _transposed),
+        weights=on_parameters("weight_hh", on_gates(lambda block: block.T)),
     ),
     _misread(
         "weight_hh-g-transposed",
         "weight_hh transposed only in the gate g",
         "no projection",
         "two units",
-        weights=on_parameters("weight_hh", _candidate_transposed),
+        weights=on_parameters("weight_hh", on_gates(lambda block: block.T, "g")),
     ),
     _misread(
         "weight_ih-reshaped",
@@ -128,17 +128,25 @@ FAULTS = (
     _misread("bias_hh-dropped", "bias_hh left out", "bias", weights=on_parameters("bias_hh", torch.zeros_like)),
     _misread("bias_hh-doubled", "bias_hh added twice", "bias", weights=on_parameters("bias_hh", lambda a: 2 * a)),
     _misread("bias_ih-dropped", "bias_ih left out", "bias", weights=on_parameters("bias_ih", torch.zeros_like)),
-    _misread("bias_ih-twice", "bias_ih in place of bias_hh", "bias", weights=_ih_twice),
+    _misread(
+        "bias_ih-twice",
+        "bias_ih in place of bias_hh",
+        "bias",
+        weights=_from(lambda name: name.replace("bias_hh", "bias_ih")),
+    ),
     _misread("forget-bias-plus-one", "1 added to the forget gate's bias", "bias", weights=_forget_bias(1.0)),
     _misread("forget-bias-minus-one", "1 subtracted from the forget gate's bias", "bias", weights=_forget_bias(-1.0)),
     _misread(
-        "directions-swapped", "the weights of the two directions swapped", "both directions", weights=_other_direction
+        "directions-swapped",
+        "the weights of the two directions swapped",
+        "both directions",
+        weights=_from(other_direction),
     ),
     _misread(
         "weight_hh-of-first-layer",
         "weight_hh of the first layer in every layer",
         "two layers",
-        weights=_first_layers_recurrence,
+        weights=_from(_of_first_layer),
     ),
     _misread(
         "units-swapped",
@@ -146,10 +154,6 @@ FAULTS = (
         "two units",
         weights=on_parameters("weight_hh", _first_two_swapped),
     ),
-    wrong_outputs(
-        "one-weight-1e-3", "one number of weight_hh_l0 with a relative error of 1e-3", weights=_one_off(1e-3)
-    ),
-    wrong_outputs(
-        "one-weight-1e-5", "one number of weight_hh_l0 with a relative error of 1e-5", weights=_one_off(1e-5)
-    ),
+    _one_off("1e-3"),
+    _one_off("1e-5"),
 )

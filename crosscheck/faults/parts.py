@@ -35,6 +35,11 @@ def on_parameters(prefixes: str | tuple[str, ...], change: Unary) -> WeightsHook
     return weights
 
 
+def on_weights(w: Weights, change: Unary) -> Weights:
+    """Return the weights after ``change``."""
+    return Weights(*(None if a is None else change(a) for a in w))  # type: ignore[arg-type]
+
+
 def on_states(change: Callable[[Tensor, Tensor], State]) -> EndsHook:
     """Return the hook that applies ``change`` to h and c."""
     return lambda sequence, state, case: (sequence, change(*state))
@@ -83,43 +88,23 @@ def open_step(
     return (h if w.weight_hr is None else product(h, w.weight_hr, None)), c
 
 
-def _applied(function: type[Function], *arguments: Any) -> Tensor:
-    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _WithCotangent(Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, change: Unary) -> Tensor:
-        ctx.change = change
-        return a.view_as(a)
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
-        return ctx.change(cotangent), None
-
-
 def with_cotangent(a: Tensor, change: Unary) -> Tensor:
     """Return the same tensor. Its cotangent goes through ``change`` in the backward pass."""
-    return _applied(_WithCotangent, a, change)
-
-
-class _WithDerivative(Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, function: Unary, derivative: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        y = function(z)
-        ctx.derivative = derivative
-        ctx.save_for_backward(z, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
-        return cotangent * ctx.derivative(*ctx.saved_tensors), None, None
+    view = a.view_as(a)
+    if view.requires_grad:
+        view.register_hook(change)
+    return view
 
 
 def with_derivative(function: Unary, derivative: Callable[[Tensor, Tensor], Tensor]) -> Unary:
     """Return the pointwise ``function`` with the derivative ``derivative(z, function(z))``."""
-    return lambda z: _applied(_WithDerivative, z, function, derivative)
+
+    def replaced(z: Tensor) -> Tensor:
+        fixed = z.detach()
+        y = function(fixed)
+        return y + derivative(fixed, y) * (z - fixed)  # the difference is zero, and has the gradient
+
+    return replaced
 
 
 class _Product(Function):
@@ -152,8 +137,9 @@ def own_product(kept: Tensor | Unary = unchanged, narrow: Unary = unchanged, nar
     """
 
     def product(a: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        residual = kept if isinstance(kept, Tensor) else kept(a)
-        return _applied(_Product, a, weight, bias, residual.detach(), narrow, narrow_back)
+        residual = (kept if isinstance(kept, Tensor) else kept(a)).detach()
+        result: Tensor = _Product.apply(a, weight, bias, residual, narrow, narrow_back)  # type: ignore[no-untyped-call]
+        return result
 
     return product
 

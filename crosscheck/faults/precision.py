@@ -6,7 +6,6 @@ for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,35 +14,28 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from crosscheck.faults.fault import At, Params, StepHook, wrong_gradients, wrong_outputs
-from crosscheck.faults.parts import bfloat16, float16, open_step, own_product, tf32
+from crosscheck.faults.parts import Unary, bfloat16, float16, on_weights, open_step, own_product, tf32
 from crosscheck.lstm.cases import RecurrentCase
 from torch_ref.cell import State, Weights, lstm_step
 
-
-def in_float32(step: StepHook) -> StepHook:
-    """Return ``step`` for float32 inputs, and the right step for others."""
-
-    def chosen(w: Weights, x: Tensor, state: State, at: At) -> State:
-        return step(w, x, state, at) if x.dtype == torch.float32 else lstm_step(w, x, state)
-
-    return chosen
+_narrow = partial(wrong_outputs, precision="float32")
 
 
-def _products(**parts: Any) -> StepHook:
-    return in_float32(partial(open_step, **parts))
+def _products(narrow: Unary, **parts: Any) -> StepHook:
+    """Return the step whose products read narrower operands."""
+    return partial(open_step, product=own_product(narrow=narrow, narrow_back=narrow), **parts)
 
 
-def _carry(narrow: Callable[[Tensor], Tensor]) -> StepHook:
+def _carry(narrow: Unary) -> StepHook:
     def step(w: Weights, x: Tensor, state: State, at: At) -> State:
         h, c = lstm_step(w, x, state)
         return narrow(h), narrow(c)
 
-    return in_float32(step)
+    return step
 
 
 def _cell_in_float32(w: Weights, x: Tensor, state: State, at: At) -> State:
-    narrow = Weights(*(None if a is None else a.float() for a in w))  # type: ignore[arg-type]
-    h, c = lstm_step(narrow, x.float(), (state[0].float(), state[1].float()))
+    h, c = lstm_step(on_weights(w, Tensor.float), x.float(), (state[0].float(), state[1].float()))
     return h.to(x.dtype), c.to(x.dtype)
 
 
@@ -55,24 +47,13 @@ def _weights_in_bfloat16(params: Params, case: RecurrentCase) -> Params:
     return {name: a + (bfloat16(a) - a).detach() for name, a in params.items()}
 
 
-_TF32 = own_product(narrow=tf32, narrow_back=tf32)
-_BFLOAT16 = own_product(narrow=bfloat16, narrow_back=bfloat16)
-_FLOAT16 = own_product(narrow=float16, narrow_back=float16)
-
 FAULTS = (
-    wrong_outputs("tf32", "TF32 products", precision="float32", step=_products(product=_TF32)),
-    wrong_outputs(
-        "tf32-inputs",
-        "TF32 products only with the inputs",
-        precision="float32",
-        step=_products(product=_TF32, recurrent=linear),
-    ),
-    wrong_outputs("bfloat16", "bfloat16 products", precision="float32", step=_products(product=_BFLOAT16)),
-    wrong_outputs("float16", "float16 products", precision="float32", step=_products(product=_FLOAT16)),
-    wrong_outputs(
-        "bfloat16-carry", "h and c kept in bfloat16 between steps", precision="float32", step=_carry(bfloat16)
-    ),
-    wrong_outputs("float16-carry", "h and c kept in float16 between steps", precision="float32", step=_carry(float16)),
+    _narrow("tf32", "TF32 products", step=_products(tf32)),
+    _narrow("tf32-inputs", "TF32 products only with the inputs", step=_products(tf32, recurrent=linear)),
+    _narrow("bfloat16", "bfloat16 products", step=_products(bfloat16)),
+    _narrow("float16", "float16 products", step=_products(float16)),
+    _narrow("bfloat16-carry", "h and c kept in bfloat16 between steps", step=_carry(bfloat16)),
+    _narrow("float16-carry", "h and c kept in float16 between steps", step=_carry(float16)),
     wrong_outputs("float32-leak", "a cell that always computes in float32", step=_cell_in_float32),
     wrong_outputs(
         "float32-tanh", "a tanh that always computes in float32", step=partial(open_step, tanh=_tanh_in_float32)
@@ -82,6 +63,6 @@ FAULTS = (
         "tf32-backward",
         "TF32 products only in the backward pass",
         precision="float32",
-        step=_products(product=own_product(narrow_back=tf32)),
+        step=partial(open_step, product=own_product(narrow_back=tf32)),
     ),
 )

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from crosscheck.faults.fault import At, Run, SequenceAndState, wrong_outputs
-from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.faults.fault import At, Direction, DirectionHook, SequenceAndState, wrong_outputs
 from torch_ref.cell import State, Weights, lstm_step
 
 DROPPED = 0.1
 
 
-def _x_late(x: Tensor, hx: State, case: RecurrentCase) -> SequenceAndState:
-    return torch.cat((torch.zeros_like(x[:1]), x[:-1])), hx
+def _late(a: Tensor) -> Tensor:
+    return torch.cat((torch.zeros_like(a[:1]), a[:-1]))
 
 
-def _reshaped(x: Tensor, hx: State, case: RecurrentCase) -> SequenceAndState:
+def _reshaped(x: Tensor) -> Tensor:
     """Read the memory of ``[B, T, D]`` as ``[T, B, D]``."""
-    return x.transpose(0, 1).reshape(x.shape), hx
-
-
-def _grows_with_batch(x: Tensor, hx: State, case: RecurrentCase) -> SequenceAndState:
-    return x * (1 + 1e-3 * (x.shape[1] - 1)), hx
-
-
-def _y_late(y: Tensor, last: State, case: RecurrentCase) -> SequenceAndState:
-    return torch.cat((torch.zeros_like(y[:1]), y[:-1])), last
-
-
-def _dropout_of_y(y: Tensor, last: State, case: RecurrentCase) -> SequenceAndState:
-    return _dropout(y), last
+    return x.transpose(0, 1).reshape(x.shape)
 
 
 def _dropout(a: Tensor) -> Tensor:
@@ -39,71 +28,53 @@ def _dropout(a: Tensor) -> Tensor:
     return a * kept.to(a.dtype) / (1 - DROPPED)
 
 
-def _dropout_between_layers(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    return run(_dropout(x) if at.layer else x, state, valid, at.reverse)
-
-
-def _state_before_step(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
+def _state_before_step(one: Direction) -> SequenceAndState:
     """Return as y of a step the h from before the step."""
-    y, last = run(x, state, valid, at.reverse)
-    first = state[0].unsqueeze(0)
-    y = torch.cat((y[1:], first)) if at.reverse else torch.cat((first, y[:-1]))
-    return (y if valid is None else y * valid), last
+    y, last = one.run()
+    first = one.state[0].unsqueeze(0)
+    y = torch.cat((y[1:], first)) if one.reverse else torch.cat((first, y[:-1]))
+    return (y if one.valid is None else y * one.valid), last
 
 
-def _not_flipped_back(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    y, last = run(x, state, valid, at.reverse)
-    return (y.flip(0) if at.reverse else y), last
+def _not_flipped_back(one: Direction) -> SequenceAndState:
+    y, last = one.run()
+    return (y.flip(0) if one.reverse else y), last
 
 
-def _never_reversed(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    return run(x, state, valid, False)
+def _h_n_of(step: Callable[[At], int], reverse: bool) -> DirectionHook:
+    """Return the hook that reads the h_n of one direction in y, at a step."""
+
+    def direction(one: Direction) -> SequenceAndState:
+        y, (h, c) = one.run()
+        return y, (y[step(one.at)] if one.reverse is reverse else h, c)
+
+    return direction
 
 
-def _h_n_of_first_step(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    y, (h, c) = run(x, state, valid, at.reverse)
-    return y, (h if at.reverse else y[0], c)
+def _state_runs_on(one: Direction) -> SequenceAndState:
+    y, last = one.run()
+    return y, last if one.reverse else one.run(valid=None)[1]
 
 
-def _h_n_of_last_time(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    """Read h_n of the reverse direction at the last step. It ends at t = 0."""
-    y, (h, c) = run(x, state, valid, at.reverse)
-    return y, (y[at.steps - 1] if at.reverse else h, c)
+def _reverse_through_padding(one: Direction) -> SequenceAndState:
+    if not one.reverse or one.valid is None:
+        return one.run()
+    y, last = one.run(valid=None)
+    return y * one.valid, last
 
 
-def _h_n_past_the_end(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    y, (h, c) = run(x, state, valid, at.reverse)
-    return y, (h if at.reverse else y[-1], c)
+def _padding_filled(one: Direction) -> SequenceAndState:
+    y, last = one.run()
+    return (y if one.valid is None else torch.where(one.valid, y, last[0])), last
 
 
-def _padding_consumed(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    return run(x, state, None, at.reverse)
-
-
-def _state_runs_on(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    y, last = run(x, state, valid, at.reverse)
-    return y, last if at.reverse else run(x, state, None, False)[1]
-
-
-def _reverse_through_padding(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    if not at.reverse:
-        return run(x, state, valid, False)
-    y, last = run(x, state, None, True)
-    return (y if valid is None else y * valid), last
-
-
-def _padding_filled(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
-    y, last = run(x, state, valid, at.reverse)
-    return (y if valid is None else torch.where(valid, y, last[0])), last
-
-
-def _rows_one_by_one(run: Run, x: Tensor, state: State, valid: Tensor | None, at: At) -> SequenceAndState:
+def _rows_one_by_one(one: Direction) -> SequenceAndState:
     """Start each row of the batch from the last state of the row before it."""
     outputs, lasts = [], []
-    last: State = (state[0][:1], state[1][:1])
-    for row in range(x.shape[1]):
-        one = slice(row, row + 1)
-        y, last = run(x[:, one], last, None if valid is None else valid[:, one], at.reverse)
+    last: State = (one.state[0][:1], one.state[1][:1])
+    for n in range(one.x.shape[1]):
+        row = slice(n, n + 1)
+        y, last = one.run(x=one.x[:, row], state=last, valid=None if one.valid is None else one.valid[:, row])
         outputs.append(y)
         lasts.append(last)
     h, c = (torch.cat(parts) for parts in zip(*lasts, strict=True))
@@ -116,17 +87,21 @@ def _mixed_rows(w: Weights, x: Tensor, state: State, at: At) -> State:
 
 
 FAULTS = (
-    wrong_outputs("x-late", "x read one step late", inputs=_x_late),
+    wrong_outputs("x-late", "x read one step late", inputs=lambda x, hx, case: (_late(x), hx)),
     wrong_outputs(
-        "x-reshaped", "x reshaped from [B, T, D] to [T, B, D], not transposed", "a batch", "two steps", inputs=_reshaped
+        "x-reshaped",
+        "x reshaped from [B, T, D] to [T, B, D], not transposed",
+        "a batch",
+        "two steps",
+        inputs=lambda x, hx, case: (_reshaped(x), hx),
     ),
     wrong_outputs(
         "batch-size",
         "x times 1 + (B - 1) / 1,000, so that a row depends on the batch size",
         "a batch",
-        inputs=_grows_with_batch,
+        inputs=lambda x, hx, case: (x * (1 + 1e-3 * (x.shape[1] - 1)), hx),
     ),
-    wrong_outputs("y-late", "y one step late", outputs=_y_late),
+    wrong_outputs("y-late", "y one step late", outputs=lambda y, last, case: (_late(y), last)),
     wrong_outputs("y-before-step", "y of every layer that holds h from before the step", direction=_state_before_step),
     wrong_outputs(
         "reverse-not-flipped-back",
@@ -140,25 +115,30 @@ FAULTS = (
         "a reverse direction that runs forward",
         "both directions",
         "two steps",
-        direction=_never_reversed,
+        direction=lambda one: one.run(reverse=False),
     ),
     wrong_outputs(
         "h_n-of-first-step",
         "h_n of the forward direction read at the first step",
         "two steps",
-        direction=_h_n_of_first_step,
+        direction=_h_n_of(lambda at: 0, reverse=False),
     ),
     wrong_outputs(
         "h_n-reverse-of-last-step",
         "h_n of the reverse direction read at the last step, which is its first",
         "both directions",
         "two steps",
-        direction=_h_n_of_last_time,
+        direction=_h_n_of(lambda at: at.steps - 1, reverse=True),
     ),
     wrong_outputs(
-        "h_n-past-the-end", "h_n read at step T in rows that end before it", "padding", direction=_h_n_past_the_end
+        "h_n-past-the-end",
+        "h_n read at step T in rows that end before it",
+        "padding",
+        direction=_h_n_of(lambda at: -1, reverse=False),
     ),
-    wrong_outputs("padding-consumed", "padding read like any other step", "padding", direction=_padding_consumed),
+    wrong_outputs(
+        "padding-consumed", "padding read like any other step", "padding", direction=lambda one: one.run(valid=None)
+    ),
     wrong_outputs(
         "padding-in-last-state",
         "a last state that runs on through the padding, and the right y",
@@ -186,7 +166,9 @@ FAULTS = (
         "dropout-between-layers",
         f"dropout of {DROPPED} between layers left on",
         "two layers",
-        direction=_dropout_between_layers,
+        direction=lambda one: one.run(x=_dropout(one.x) if one.at.layer else one.x),
     ),
-    wrong_outputs("dropout-on-y", f"dropout of {DROPPED} on y left on", outputs=_dropout_of_y),
+    wrong_outputs(
+        "dropout-on-y", f"dropout of {DROPPED} on y left on", outputs=lambda y, last, case: (_dropout(y), last)
+    ),
 )

@@ -54,8 +54,7 @@ def adapter_runner(case: Case, lacking: Mapping[str, str], adapter_of: AdapterOf
     """
     require(case, lacking)
     if isinstance(case, TextCase):
-        lstm = RecurrentCase("", "", 1, case.steps, case.embedding_size, case.hidden_size, num_layers=case.num_layers)
-        return partial(run_jax, _text_model(adapter_of(lstm)))
+        return partial(run_jax, _text_model(adapter_of(case.lstm)))
     adapter = adapter_of(case)
 
     def network(params: Params, x: jax.Array, states: tuple[jax.Array, jax.Array]) -> Any:

@@ -43,7 +43,7 @@ class NotInstalled(CouldNotRun):
 def features(case: Case) -> list[str]:
     """Return what a case asks for beyond one layer in one direction over a batch, batch first, with biases."""
     if isinstance(case, TextCase):
-        return ["layers"] * (case.num_layers > 1) + ["text"]
+        return [*features(case.lstm), "text"]
     asked = {
         "RNN": case.kind == "rnn",
         "projection": case.proj_size > 0,

@@ -81,10 +81,6 @@ class RecurrentCase:
         """The names of the states that a cell carries."""
         return ("h", "c") if self.kind == "lstm" else ("h",)
 
-    def first_steps(self, a: np.ndarray) -> np.ndarray:
-        """Return the first T steps of x or y of a longer sequence."""
-        return np.take(a, np.arange(self.steps), axis=self.time_axis)
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the parameters' shapes by name, as torch declares them."""
         gates, out = (4 if self.kind == "lstm" else 1), self.output_size
@@ -124,9 +120,8 @@ class RecurrentCase:
         states = tuple(rng.normal(scale=0.5, size=shape) for shape in state_shapes)
         cotangents = [rng.normal(size=shape) for shape in (layout(len(self.suffixes) * out), *state_shapes)]
         if self.loss == "last":
-            last = np.take(cotangents[0], [-1], axis=self.time_axis)
-            cotangents = [np.zeros_like(a) for a in cotangents]
-            np.moveaxis(cotangents[0], self.time_axis, 0)[-1:] = np.moveaxis(last, self.time_axis, 0)
+            np.moveaxis(cotangents[0], self.time_axis, 0)[:-1] = 0.0
+            cotangents[1:] = map(np.zeros_like, cotangents[1:])
         inputs = ("x", *(f"{name}0" for name in self.state_names))
         return Problem(
             params=params,
@@ -143,13 +138,12 @@ class RecurrentCase:
         """Return the slices: steps of y and dx, gates of every gradient, layers and directions of the states."""
         steps = Slicing(self.time_axis, TIME, used=None if self.lengths is None else max(self.lengths))
         rows = Slicing(0, ROW, tuple(f"l{layer}{end}" for layer, end in self.layers_and_directions()))
-        slicings: dict[Quantity, Slicing] = {}
+        slicings = gate_slicings(params)
         if self.steps > 1:
             slicings |= {"y": steps, Gradient("x"): steps}
         if self.rows > 1:
             slicings |= {name: rows for s in self.state_names for name in (f"{s}_n", Gradient(f"{s}0"))}
-        gates = gate_slicings(params) if self.kind == "lstm" else {}
-        return slicings | {Gradient(name): slicing for name, slicing in gates.items()}
+        return slicings
 
     def _with_forget_bias(self, rng: np.random.Generator, bias: np.ndarray) -> np.ndarray:
         """Return b_ih with the forget bias. b_hh stays as drawn, so that the two biases differ."""
@@ -175,6 +169,12 @@ class TextCase:
     expect: Outcome = Outcome.AGREE
     seed: int = 0
 
+    @property
+    def lstm(self) -> RecurrentCase:
+        """The LSTM between Embedding and Dense."""
+        sizes = (self.steps, self.embedding_size, self.hidden_size)
+        return RecurrentCase("", "", 1, *sizes, num_layers=self.num_layers)
+
     @cached_property
     def vocab_size(self) -> int:
         """The number of different characters."""
@@ -187,9 +187,8 @@ class TextCase:
         codes, vocab_size = encoded_text(self.steps + 1)
         embedding, hidden = self.embedding_size, self.hidden_size
         bound = 1 / np.sqrt(hidden)
-        lstm = RecurrentCase("", "", 1, self.steps, embedding, hidden, num_layers=self.num_layers)
         params = {"embedding.weight": rng.normal(size=(vocab_size, embedding))}
-        params |= {f"lstm.{name}": rng.uniform(-bound, bound, shape) for name, shape in lstm.shapes().items()}
+        params |= {f"lstm.{name}": rng.uniform(-bound, bound, shape) for name, shape in self.lstm.shapes().items()}
         params["fc.weight"] = rng.uniform(-bound, bound, (vocab_size, hidden))
         params["fc.bias"] = rng.uniform(-bound, bound, vocab_size)
         return Problem(
@@ -200,7 +199,7 @@ class TextCase:
             cotangents=(np.zeros((1, self.steps, vocab_size)), np.ones(())),
             wrt=tuple(params),
             steps=self.steps,
-            slicings={"logits": Slicing(1, TIME)} | {Gradient(n): s for n, s in gate_slicings(params).items()},
+            slicings=gate_slicings(params) | {"logits": Slicing(1, TIME)},
         )
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crosscheck.core.problem import Gradient, Problem, Quantity
+from crosscheck.core.problem import Gradient, Problem
 from crosscheck.core.slices import TIME, Slicing
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import gate_slicings
@@ -61,14 +61,13 @@ def teacher_forced(case: RecurrentCase, problem: Problem, size: int) -> tuple[Re
         x, y = x.swapaxes(0, 1), y.swapaxes(0, 1)
     starts_at = tuple(str(s) for s in starts)
     of_y, of_state = Slicing(1 - small.time_axis, TIME, starts_at), Slicing(1, TIME, starts_at)
-    slicings: dict[Quantity, Slicing] = {"y": of_y, Gradient("x"): of_y}
+    slicings = gate_slicings(problem.params) | {"y": of_y, Gradient("x"): of_y}
     slicings |= {n: of_state for s in case.state_names for n in (f"{s}_n", Gradient(f"{s}0"))}
-    gates = gate_slicings(problem.params) if case.kind == "lstm" else {}
     return small, replace(
         problem,
         inputs=(x, tuple(firsts) if case.kind == "lstm" else firsts[0]),
         cotangents=tuple(rng.normal(size=shape) for shape in (y.shape, *(a.shape for a in firsts))),
-        slicings=slicings | {Gradient(name): slicing for name, slicing in gates.items()},
+        slicings=slicings,
     )
 
 

@@ -14,23 +14,17 @@ from crosscheck.suite.runs import CaseResult, CaseResults
 ALL = tuple(STANDARD | OTHER_LIBRARIES)
 
 
-def _without_empty_row() -> RecurrentCase:
-    """Many libraries that take lengths are wrong only on a row of length 0."""
-    lengths = CASES["lengths"]
-    assert isinstance(lengths, RecurrentCase)
-    assert lengths.lengths is not None
-    longer = tuple(n or 5 for n in lengths.lengths)
-    return replace(lengths, name="lengths-above-0", description="the same without the row of length 0", lengths=longer)
-
-
 def matrix_cases() -> dict[str, Case]:
-    """Return the standard cases, and lengths without an empty row after lengths."""
-    extra = _without_empty_row()
+    """Return the standard cases, and after lengths the same without an empty row.
+
+    Many libraries that take lengths are wrong only on a row of length 0.
+    """
     cases: dict[str, Case] = {}
     for name, case in CASES.items():
         cases[name] = case
-        if name == "lengths":
-            cases[extra.name] = extra
+        if name == "lengths" and isinstance(case, RecurrentCase):
+            name, longer = "lengths-above-0", tuple(n or 5 for n in case.lengths or ())
+            cases[name] = replace(case, name=name, description="the same without the row of length 0", lengths=longer)
     return cases
 
 

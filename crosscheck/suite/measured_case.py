@@ -8,17 +8,16 @@ from functools import cached_property, partial
 
 import crosscheck.libraries.jax_lstm  # noqa: F401  a package that it needs is then named before any work
 from crosscheck.core.criterion import CRITERIA, Criterion
+from crosscheck.core.environment import describe_environment
 from crosscheck.core.finding import Finding
-from crosscheck.core.judge import StandIn, StandIns, no_stand_ins, run_checks
+from crosscheck.core.judge import StandIn, run_checks
 from crosscheck.core.problem import Problem, Quantity
 from crosscheck.core.reference import Reference, ReferenceRun, measure_reference
 from crosscheck.core.verdict import Verdict
-from crosscheck.diagnosis.disagreement import diagnose
-from crosscheck.diagnosis.inputs import check_inputs
-from crosscheck.diagnosis.subject import Subject
+from crosscheck.diagnosis.causes import likely_cause
 from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import Case, RecurrentCase
-from crosscheck.suite.assessment import Substitutes, assess, no_explanation
+from crosscheck.suite.network import Network
 
 OF_TORCH = ("torch.nn.LSTM", "torch.nn.LSTM/native")  # one program in float64, which oneDNN does not have
 
@@ -31,22 +30,21 @@ class MeasuredCase:
     reference: Reference
 
     @cached_property
+    def network(self) -> Network | None:
+        """The network, if the case is one."""
+        case = self.case
+        return Network(case, case.problem, measure_problem) if isinstance(case, RecurrentCase) else None
+
+    @property
     def input_findings(self) -> tuple[Finding, ...]:
         """What the check of the inputs found."""
-        return check_inputs(self.case, self.case.problem)
-
-    @cached_property
-    def substitutes(self) -> Substitutes | None:
-        """What stands in for the case if it cannot be decided."""
-        if not isinstance(self.case, RecurrentCase):
-            return None
-        return Substitutes(self.case, self.case.problem, measure_problem)
+        return () if self.network is None else self.network.input_findings
 
     def stand_ins(self, implementation: Implementation, chaotic: bool) -> Sequence[StandIn]:
-        """Return the stand-ins for one implementation."""
-        if self.substitutes is None:
+        """Return the stand-ins for one implementation. One without gradients has none."""
+        if self.network is None or not implementation.gradients:
             return []
-        return self.substitutes.stand_ins(implementation.runner, chaotic, partial(criteria_of, implementation))
+        return self.network.stand_ins(implementation.runner, chaotic, partial(criteria_of, implementation))
 
 
 def truth_of(case: Case) -> str:
@@ -96,18 +94,12 @@ def assess_implementation(measured: MeasuredCase, implementation: Implementation
     Raises:
       NotSupported, NotInstalled: the implementation has no answer to the case.
     """
-    case = measured.case
-    look = explain and implementation.gradients and isinstance(case, RecurrentCase)
-    return assess(
-        *_subject(measured, implementation),
-        implementation.runner(case),
-        criteria=_own_criteria(implementation, case),
-        stand_ins=_stand_ins(measured, implementation),
-        is_truth=is_truth(implementation, case),
-        input_findings=measured.input_findings,
-        explain=partial(_explain, case, implementation) if look and isinstance(case, RecurrentCase) else no_explanation,
-        notes=_notes(implementation, case),
-    )
+    findings = (*measured.input_findings, *check_implementation(measured, implementation))
+    lines: tuple[str, ...] = ()
+    if explain and implementation.gradients and measured.network is not None:
+        lines = measured.network.explain(implementation.runner, findings)
+    notes, cause = _notes(implementation, measured.case), likely_cause(findings, measured.reference)
+    return Verdict(findings, tuple(notes), cause, lines, describe_environment())
 
 
 def check_implementation(measured: MeasuredCase, implementation: Implementation) -> tuple[Finding, ...]:
@@ -116,34 +108,15 @@ def check_implementation(measured: MeasuredCase, implementation: Implementation)
     Raises:
       NotSupported, NotInstalled: the implementation has no answer to the case.
     """
-    return run_checks(
-        *_subject(measured, implementation),
-        implementation.runner(measured.case),
-        _own_criteria(implementation, measured.case),
-        _stand_ins(measured, implementation),
-        is_truth(implementation, measured.case),
-    )
-
-
-def _subject(measured: MeasuredCase, implementation: Implementation) -> tuple[Problem, Reference]:
-    problem, reference = measured.case.problem, measured.reference
-    return (problem, reference) if implementation.gradients else only_outputs(problem, reference)
-
-
-def _own_criteria(implementation: Implementation, case: Case) -> tuple[Criterion, ...]:
-    """Mark the float32 check of torch.nn.LSTM, on which e_ref is measured."""
-    of_torch = implementation.name in OF_TORCH
-    criteria = criteria_of(implementation, case)
-    return tuple(replace(c, own_limit=of_torch and c.dtype == "float32") for c in criteria)
-
-
-def _stand_ins(measured: MeasuredCase, implementation: Implementation) -> StandIns:
-    return partial(measured.stand_ins, implementation) if implementation.gradients else no_stand_ins
-
-
-def _explain(case: RecurrentCase, implementation: Implementation, findings: Sequence[Finding]) -> tuple[str, ...]:
-    diagnosis = diagnose(Subject(case, case.problem, implementation.runner), findings)
-    return diagnosis.lines if diagnosis is not None else ()
+    case, problem, reference = measured.case, measured.case.problem, measured.reference
+    if not implementation.gradients:
+        problem, reference = only_outputs(problem, reference)
+    sets_limit = implementation.name in OF_TORCH  # e_ref is measured on its float32 check
+    checks = criteria_of(implementation, case)
+    criteria = [replace(c, own_limit=sets_limit and c.dtype == "float32") for c in checks]
+    stand_ins = partial(measured.stand_ins, implementation)
+    run = implementation.runner(case)
+    return run_checks(problem, reference, run, criteria, stand_ins, is_truth(implementation, case))
 
 
 def _notes(implementation: Implementation, case: Case) -> list[str]:

@@ -12,15 +12,15 @@ import jax
 import numpy as np
 import torch
 
-from crosscheck.core.finding import CouldNotRun
+from crosscheck.core.environment import describe_environment
 from crosscheck.core.jax_runner import output_structure, run_jax
+from crosscheck.core.judge import run_checks
 from crosscheck.core.problem import Arrays, Problem, canonical, is_floating
 from crosscheck.core.reference import measure_reference
 from crosscheck.core.torch_runner import TorchFn, call_module, run_torch, tensor_leaves
 from crosscheck.core.verdict import Verdict
-from crosscheck.suite.assessment import assess
-from crosscheck.suite.lstm_pair import LstmPair, slicings_of
-from crosscheck.suite.recognize import as_lstm
+from crosscheck.diagnosis.causes import likely_cause
+from crosscheck.suite.lstm_pair import as_lstm, slicings_of
 
 
 def check(
@@ -80,37 +80,32 @@ def check(
     if len(names_out) != len(outputs):
         raise ValueError(f"output_names must name {len(outputs)} outputs; got {list(names_out)}.")
     _check_structure(jax_fn, problem, structure)
-    problem = Problem(
-        params,
-        values,
-        names,
-        names_out,
-        _cotangents(cotangents, outputs, structure, seed),
-        _wrt(wrt, params, dict(zip(names, jax.tree.leaves(values), strict=True))),
-        _steps(values),
+    problem = replace(
+        problem,
+        output_names=names_out,
+        cotangents=_cotangents(cotangents, outputs, structure, seed),
+        wrt=_wrt(wrt, params, problem.input_leaves),
+        steps=_steps(values),
     )
     unused: list[str] = []
     truth = partial(run, dtype="float64", unused=unused)
     paths = [partial(run, dtype="float32", onednn=onednn) for onednn in (True, False)]
     port = partial(run_jax, lambda *arguments: jax_fn(*arguments))  # a new function, since jax_fn may call edited code
-    network = as_lstm(problem, truth(problem), truth)
-    pair = None if network is None else LstmPair(*network, port, truth, paths, problem)
-    steps = problem.steps if pair is None else pair.case.steps
+    pair = as_lstm(problem, port, truth, paths)
+    steps = problem.steps if pair is None else pair.network.case.steps
     problem = replace(problem, slicings=slicings_of(problem, pair), steps=steps)
     reference = measure_reference(problem, truth, paths, seed=seed)
     notes = [f"torch gives no gradient for {name!r} (None); it counts as zero" for name in unused]
     notes += _silent(problem, outputs)
+    lines: tuple[str, ...] = ()
     if pair is None:
-        return assess(problem, reference, port, notes=notes)
-    return assess(
-        problem,
-        reference,
-        port,
-        stand_ins=pair.stand_ins,
-        input_findings=pair.input_findings(),
-        explain=pair.explain,
-        notes=[*notes, *pair.notes()],
-    )
+        findings = run_checks(problem, reference, port)
+    else:
+        notes += pair.notes()
+        checked = run_checks(problem, reference, port, stand_ins=pair.stand_ins)
+        findings = (*pair.network.input_findings, *checked)
+        lines = pair.explain(findings)
+    return Verdict(findings, tuple(notes), likely_cause(findings, reference), lines, describe_environment())
 
 
 def assert_agree(*arguments: Any, **options: Any) -> Verdict:
@@ -256,6 +251,3 @@ def _wrt(wrt: Iterable[str] | None, params: Arrays, inputs: Arrays) -> tuple[str
         if name not in known:
             raise ValueError(f"wrt must name floating-point params or inputs; got {name!r}, known: {', '.join(known)}.")
     return chosen
-
-
-__all__ = ["CouldNotRun", "assert_agree", "check"]

@@ -6,7 +6,7 @@ is tried first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -19,28 +19,20 @@ SIZES = ("num_layers", "steps", "batch", "hidden_size", "input_size")
 TRIES = 200
 
 
-def shrink(
-    case: RecurrentCase, implementation: Implementation, tried: Callable[[RecurrentCase], None] = lambda case: None
-) -> RecurrentCase:
+def shrink(case: RecurrentCase, implementation: Implementation) -> RecurrentCase:
     """Return the smallest case found on which an implementation disagrees.
 
     Args:
       case: a case on which it disagrees.
       implementation: the implementation.
-      tried: called with every case that is tried.
     """
-    left = TRIES
-    smaller = True
-    while smaller and left > 0:
-        smaller = False
-        for candidate in _simpler(case):
-            left -= 1
-            tried(candidate)
-            if _fails(candidate, implementation):
-                case, smaller = candidate, True
-                break
-            if left <= 0:
-                break
+    candidates = _simpler(case)
+    for _ in range(TRIES):
+        candidate = next(candidates, None)
+        if candidate is None:
+            break
+        if _fails(candidate, implementation):
+            case, candidates = candidate, _simpler(candidate)
     return case
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -25,24 +24,22 @@ class Rule:
     Attributes:
       name: its name.
       description: who uses it, and what it compares.
-      passes: ``passes(port, reference, problem)`` with float32 results returns whether the rule accepts the port.
+      close: returns whether it accepts ``(port, reference)`` of one quantity.
+      gradients: whether it compares gradients too.
     """
 
     name: str
     description: str
-    passes: Callable[[Results, Results, Problem], bool]
+    close: Close
+    gradients: bool
 
-
-def _accepts(port: Results, reference: Results, problem: Problem, *, close: Close, gradients: bool) -> bool:
-    names: list[Quantity] = [*problem.output_names, *(Gradient(name) for name in problem.wrt if gradients)]
-    return all(
-        name in port and port[name].shape == reference[name].shape and close(port[name], reference[name])
-        for name in names
-    )
-
-
-def _rule(name: str, description: str, close: Close, gradients: bool) -> Rule:
-    return Rule(name, description, partial(_accepts, close=close, gradients=gradients))
+    def passes(self, port: Results, reference: Results, problem: Problem) -> bool:
+        """Return whether the rule accepts a port, by float32 results."""
+        names: list[Quantity] = [*problem.output_names, *(Gradient(name) for name in problem.wrt if self.gradients)]
+        return all(
+            name in port and port[name].shape == reference[name].shape and self.close(port[name], reference[name])
+            for name in names
+        )
 
 
 def _nan_to_zero(port: np.ndarray, reference: np.ndarray) -> bool:
@@ -67,31 +64,31 @@ def _within(rtol: float, atol: float, equal_nan: bool = False) -> Close:
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
-        _rule(
+        Rule(
             "hugging-face",
             "Hugging Face, PyTorch against Flax: outputs within 1e-5, NaN on either side as 0",
             _nan_to_zero,
             gradients=False,
         ),
-        _rule(
+        Rule(
             "onnx",
             "ONNX backend tests: outputs within 1e-3 of the reference and 1e-7",
             _within(1e-3, 1e-7, equal_nan=True),
             gradients=False,
         ),
-        _rule(
+        Rule(
             "flashrnn",
             "FlashRNN's float32 tests: outputs and gradients within 0.2 of the reference and 0.1",
             _within(0.2, 0.1),
             gradients=True,
         ),
-        _rule(
+        Rule(
             "torch-assert_close",
             "torch.testing.assert_close by default: outputs and gradients, 1.3e-6 and 1e-5",
             _assert_close,
             gradients=True,
         ),
-        _rule(
+        Rule(
             "numpy-allclose",
             "numpy.allclose by default: outputs and gradients, 1e-5 of the reference and 1e-8",
             _within(1e-5, 1e-8),

@@ -203,11 +203,12 @@ def test_cuts_are_read_off_names_and_shapes():
     }
     params |= {"cell.weight_ih": np.zeros((8, 3)), "cell.weight_hh": np.zeros((8, 2)), "cell.bias_ih": np.zeros(8)}
     slicings = gate_slicings(params)
-    assert {name for name in params if name not in slicings} == {
+    assert {name for name in params if Gradient(name) not in slicings} == {
         *(n for n in params if "weight_hr" in n), "fc.weight", "gru.weight_hh_l0", "rnn.weight_hh_l0",
     }  # fmt: skip
-    assert slicings["cell.bias_ih"].rows(np.arange(8.0)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert slicings["cell.bias_ih"].label(2) == "gate g"
+    cell = slicings[Gradient("cell.bias_ih")]
+    assert cell.rows(np.arange(8.0)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert cell.label(2) == "gate g"
 
 
 def test_a_steps_condition_is_its_neighbours_too():

@@ -19,7 +19,7 @@ from crosscheck.core.norms import norm
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import NEEDS, Fault, Wrong
-from crosscheck.faults.layout import blocks_as
+from crosscheck.faults.layout import reordered
 from crosscheck.faults.parts import open_step, own_product, tf32
 from crosscheck.libraries import torch_ref as reference
 from crosscheck.lstm.cases import CASES, RecurrentCase
@@ -218,7 +218,7 @@ def test_a_fault_in_the_outputs_hands_gradients_back_as_a_port_would():
 def test_reading_in_the_order_of_the_file_is_right():
     a = torch.arange(12.0).reshape(12, 1)
     blocks = dict(zip("ifgo", a.chunk(4), strict=True))
-    assert torch.equal(blocks_as("iofg", torch.cat([blocks[gate] for gate in "iofg"])), a)
+    assert torch.equal(reordered(torch.cat([blocks[gate] for gate in "iofg"]), "iofg", "ifgo"), a)
 
 
 def test_padding_consumed_is_a_network_without_lengths():
