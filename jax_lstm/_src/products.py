@@ -18,7 +18,9 @@ from jax_lstm._src.custom_transpose import call_with_transpose
 from jax_lstm._src.dtypes import accumulation_dtype
 from jax_lstm._src.plan import Plan
 
-# Rows (steps times batch) of one block in the sum of a weight gradient, see `_sum_of_products`.
+# Rows (steps times batch) of one block in the sum of a weight gradient, see `_sum_of_products`. Measured with JAX 0.10
+# on two CPU cores, a training step in float32: T,B,D,H = 10,2,300,256 takes 1.2 ms, and 2.6 ms with FEWEST_ROWS = 1.
+# 1000,16,128,128 takes 151 ms, and 156 ms with MOST_ROWS = 256. MOST_ROWS = 4096 gains nothing and needs more memory.
 FEWEST_ROWS = 64  # fewer rows make small products, which do not use a core fully
 MOST_ROWS = 1024  # more rows leave the cache: 1024 rows of 256 float32 numbers are 1 MiB
 FEWEST_ROW_BLOCKS = 8  # the block's own arrays are then at most an eighth of the sequence's
@@ -112,8 +114,10 @@ def loop_product(plan: Plan, w: Array | None, like: Array) -> Callable[[Array], 
     """Return the function a -> a times the transpose of w ``[out, in]``, for use inside a loop; None if w is None.
 
     Why two layouts: on CPU, a product of one row (``like [in]``) is fastest along the rows of w as they lie. A product
-    of several rows is faster with w transposed, and the transposition happens here, once, before the loop. Delete the
-    distinction when XLA on CPU chooses the layout of a loop-invariant weight by itself.
+    of several rows is faster with w transposed, and the transposition happens here, once, before the loop. Measured
+    with JAX 0.10 on two CPU cores, forward in float32: T,B,D,H = 500,2,64,64 takes 1.3 ms with w transposed and 2.1 ms
+    without; 300,1,256,256 takes 6.8 ms and 5.7 ms. Delete the distinction when XLA on CPU chooses the layout of a
+    loop-invariant weight by itself.
     """
     if w is None:
         return None

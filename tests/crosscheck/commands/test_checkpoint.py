@@ -1,4 +1,4 @@
-"""`crosscheck checkpoint`: its verdict on real weights, its export for Flax, and what it says where it cannot run."""
+"""`crosscheck checkpoint`: its verdict on real weights, its export for Flax, and what it says if it cannot run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def judged(monkeypatch):
-    """Replaces the cross-check, which takes seconds, where a test is about what comes after it."""
+    """Replace the cross-check, which takes seconds, in tests of what comes after it."""
 
     def judge(outcome=Outcome.AGREE):
         finding = Finding("y", FLOAT64, outcome, 1e-16, 1e-15)

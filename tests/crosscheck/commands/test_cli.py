@@ -89,7 +89,7 @@ def test_a_control_that_does_not_alarm_is_a_failure(run, monkeypatch):
     assert result.stdout.rstrip().endswith("a control did not alarm")
 
 
-def test_controls_alone_do_not_close_with_agree(run, monkeypatch, tmp_path):
+def test_only_controls_do_not_close_with_agree(run, monkeypatch, tmp_path):
     case = RecurrentCase("small", "", 3, 2500, 4, 6, loss="last", expect=Outcome.VACUOUS)
     monkeypatch.setitem(CASES, "small", case)
     file = tmp_path / "out.json"
@@ -169,7 +169,7 @@ def test_what_cannot_run_exits_2_with_one_line(run, monkeypatch, tmp_path):
     assert result.stderr.splitlines()[-1] == "crosscheck: the carry's dtype is fixed"
 
 
-def test_as_a_module_with_the_table_on_stdout_alone():
+def test_as_a_module_with_only_the_table_on_stdout():
     done = subprocess.run(
         [sys.executable, "-m", "crosscheck", "--case", "one-step"], capture_output=True, text=True, check=False
     )

@@ -118,7 +118,7 @@ def test_the_page_and_the_plots_are_whole(done):
 
 
 def test_no_legend_lies_over_curves(done, monkeypatch):
-    """On the one sheet, and in each panel of the page."""
+    """This holds on the one sheet, and in each panel of the page."""
     with drawing():
         assert count_outside(flow_plot.draw(done.study, flow_plot.FIXED)) == 6
     found = []

@@ -208,7 +208,7 @@ def test_what_is_unfinished_is_removed_and_what_is_whole_stays(tmp_path):
 
 @contextmanager
 def started(code: str, folder: Path) -> Iterator[subprocess.Popen]:
-    """Python that runs ``code``, to which SIGINT is not ignored."""
+    """Run ``code`` in a Python that does not ignore SIGINT."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -259,7 +259,7 @@ time.sleep(60)
 
 
 def test_what_the_command_started_ends_with_it():
-    """As the compiler that torch.compile runs."""
+    """The compiler that torch.compile runs is such a process."""
     with started(STARTS, ROOT) as process:
         child = int(process.stdout.readline())
         process.send_signal(signal.SIGINT)

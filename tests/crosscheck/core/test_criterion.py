@@ -134,8 +134,8 @@ def test_an_ill_conditioned_problem_is_inconclusive_whatever_the_port_says():
     assert outcome(chaotic, [2.0]) is Outcome.INCONCLUSIVE
 
 
-def test_a_zero_that_rounding_moves_is_vacuous_within_that_rounding_alone():
-    """As the gradient of a bias that softmax cancels: zero in torch, and some 1e-17 in a right port."""
+def test_a_zero_that_rounding_moves_is_vacuous_only_within_that_rounding():
+    """The gradient of a bias that softmax cancels is so: zero in torch, and some 1e-17 in a right port."""
     cancelled = toy([0.0], response=2.0)
     assert outcome(cancelled, [64 * 2.0**-53]) is Outcome.VACUOUS
     assert outcome(cancelled, [3 * 64 * 2.0**-53]) is Outcome.DISAGREE

@@ -74,7 +74,7 @@ def test_a_gate_is_judged_by_itself(measured):
 
 
 def test_one_number_is_seen_in_the_max_norm():
-    """Among a million numbers of which one is off by 40 roundings, the 2-norm is within its limit."""
+    """If one of a million numbers is off by 40 roundings, the 2-norm is within its limit."""
     truth = np.ones(1_000_000)
     problem = Problem({}, (truth,), ("x",), ("y",), (truth,), ())
     reference = measure_reference(problem, lambda p: {"y": np.array(p.inputs[0])}, [])
@@ -239,7 +239,7 @@ def scalar(torch_fn, fn, *inputs, **options):
 
 
 def test_a_mask_that_is_an_input_hides_nothing_either():
-    """It moves with its perturbation, and still outweighs everything else."""
+    """The outlier moves with its perturbation. It still outweighs everything else."""
     x = np.random.default_rng(0).normal(size=(3, 8))
     mask = np.where(np.arange(8) > 5, -1e30, 0.0) * np.ones((3, 1))
     torch_fn = lambda m, x, mask: m.weight[0, 0] * x + mask
@@ -269,7 +269,7 @@ def test_an_overflow_of_both_in_float32_is_a_doubt():
 
 
 def test_slices_that_are_zero_by_construction_agree():
-    """As the first key of causal attention, which its softmax does not depend on."""
+    """The first key of causal attention is so: its softmax does not depend on it."""
     x = np.random.default_rng(0).normal(size=(2, 6, 3))
     torch_fn = lambda m, x: m.weight[0, 0] * x * (torch.arange(6) > 1)[:, None]
     fn = lambda p, x: p["weight"][0, 0] * x * (jnp.arange(6) > 1)[:, None]
@@ -295,7 +295,7 @@ def test_a_cotangent_of_zero_is_noted():
 
 
 def test_a_small_blocks_condition_is_its_siblings_too():
-    """As a bias gradient's gates where there is one hidden unit: a single number in three draws is no sample."""
+    """With one hidden unit, a gate of a bias gradient is one number. Three draws of one number are too few."""
     values = np.ones(4)
     problem = Problem(
         {}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, GATE, ("i", "f", "g", "o"))}

@@ -238,7 +238,7 @@ def test_a_port_with_its_batch_size_written_into_it_is_diagnosed_too():
     assert "h_0 and c_0 swapped" in str(crosscheck.check(swapped, module, params, (x, (h, c))))
 
 
-def test_a_port_that_runs_at_its_own_sizes_alone_says_so():
+def test_a_port_that_runs_only_at_its_own_sizes_says_so():
     module, params, (x, h, c) = lstm_pair()
     wrong = function(ALWAYS["i"])
     fixed = lambda params, x, states: wrong(params, x + jnp.zeros((3, 9, 4)), states)

@@ -30,8 +30,8 @@ def test_every_standard_case_shows_every_mistake(name):
     assert unseen_mistakes(CASES[name], CASES[name].problem) == []
 
 
-def test_equal_sizes_are_proven_by_behaviour():
-    """Where D, H, B and T are all equal no shape can tell; the numbers still do."""
+def test_equal_sizes_are_verified_by_behaviour():
+    """If D, H, B and T are all equal, no shape can tell. The numbers still do."""
     assert unseen_mistakes(SQUARE, SQUARE.problem) == []
 
 

@@ -1,4 +1,4 @@
-"""The 288 conventions: each is what a port that reads so computes, on NumPy and on torch, and has a way back."""
+"""The 288 conventions. Each gives what a port that reads so computes, on NumPy and on torch, and has a way back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def torch_step(cell):
 
 
 def port_step(cell, convention):
-    """A port written down gate by gate: each stored block used as ``convention`` says, and nothing permuted."""
+    """A port, gate by gate. Each stored block is used as ``convention`` says, and nothing is permuted."""
     sums = {}
     for n, gate in enumerate(convention.gates):
         rows = slice(n * H, (n + 1) * H)

@@ -23,7 +23,7 @@ KEY = jax.random.key(0)
 
 
 def random_like(params):
-    """Other values in the same structure: zeros and ones of an initialisation would hide a wrong map."""
+    """Return other values in the same structure. Zeros and ones of an initialisation would hide a wrong map."""
     rng = np.random.default_rng(3)
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape, scale=0.5), a.dtype), params)
 
@@ -157,7 +157,7 @@ def torch_step(cell, x, h, c):
 
 
 def test_weights_carry_over_and_back(found):
-    """Limits: float64 rounding, and float32's where the library computes or keeps its weights in float32."""
+    """The limit is the rounding of float64, or of float32 if the library computes or keeps its weights in it."""
     rng = np.random.default_rng(5)
     size = found.map.layout.input_size
     x, h, c = (rng.normal(size=(B, n)) for n in (size, H, H))

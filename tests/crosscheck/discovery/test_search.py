@@ -134,7 +134,7 @@ def torch_cell(size, hidden):
 
 
 def test_torchs_own_cell_comes_back_by_name():
-    """Its entries in alphabetical order put bias_hh first; torch tensors are given and taken."""
+    """In alphabetical order bias_hh is the first entry. Parameters are torch tensors, before and after."""
     fn, params = torch_cell(3, 5)
     found = crosscheck.discover(fn, params)
     assert found.decided
@@ -144,7 +144,7 @@ def test_torchs_own_cell_comes_back_by_name():
 
 
 def test_sizes_that_the_shapes_leave_open():
-    """One joint array without biases: (8, 16) is D = H = 4, or D = 14 and H = 2, read the other way."""
+    """One joint array has no biases. (8, 16) is D = H = 4, or read the other way D = 14 and H = 2."""
     rng = np.random.default_rng(0)
 
     def port(params, x, state):
@@ -193,7 +193,7 @@ def test_a_rival_that_is_near_leaves_it_undecided():
 
 
 def test_the_largest_search_is_quick():
-    """D = H, all matrices of one shape, two biases per gate: the most candidates that shapes can leave."""
+    """D = H, all matrices have one shape, and each gate has two biases. Shapes cannot leave more candidates."""
     size = 64
     like = {f"{kind}{g}": np.zeros((size, size)) for kind in "WU" for g in "ifgo"}
     like |= {f"{kind}{g}": np.zeros(size) for kind in "ab" for g in "ifgo"}
@@ -205,7 +205,7 @@ def test_the_largest_search_is_quick():
 
     started = time.process_time()
     found = crosscheck.discover(port, like)
-    assert time.process_time() - started < 6  # the figure that the issue states for the search
+    assert time.process_time() - started < 6  # seconds that are promised for the search
     assert found.decided
     assert found.candidates > 100_000
 

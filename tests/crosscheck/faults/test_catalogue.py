@@ -38,7 +38,7 @@ NONE = Fault("none", "the reference", Wrong.OUTPUTS)
 
 
 def relative(a, truth):
-    """‖a − truth‖ / ‖truth‖, inf where a is not finite."""
+    """Return ‖a − truth‖ / ‖truth‖; inf if a is not finite."""
     away = np.asarray(a, np.float64) - truth
     return norm(away) / norm(truth) if np.isfinite(away).all() else np.inf
 
@@ -193,7 +193,7 @@ EQUAL_TO = {
 
 
 def assert_equal_but_for_order(got, expected, names):
-    """Up to the order of summation, which strides decide: float64 sums of some ten terms, so far under 1e-13."""
+    """The order of summation may differ, since strides decide it. Sums of some ten terms stay far under 1e-13."""
     for name in names:
         assert relative(got[name], expected[name]) < 1e-13, name
 
@@ -207,7 +207,7 @@ def test_a_fault_is_the_reference_on_another_problem(name):
 
 
 def test_a_fault_in_the_outputs_hands_gradients_back_as_a_port_would():
-    """The gradient of an array read in another order comes back in the order in which the array is stored."""
+    """An array is read in another order. Its gradient comes back in the order in which it is stored."""
     got, problem = wrong("gate-order-igfo", PLAIN), PLAIN.problem
     inside = reference.runner(PLAIN)(stored_in("igfo")(problem), "float64")
     name = Gradient("weight_hh_l0")
@@ -277,7 +277,7 @@ def test_a_gradient_one_step_late_is_shifted_along_time():
 
 
 def test_the_open_step_is_the_reference_bit_for_bit():
-    """With nothing exchanged; and in its outputs with a product of its own that narrows nothing."""
+    """Compare the step with nothing exchanged, and its outputs with a product that narrows nothing."""
     as_it_is = faulty.runner(replace(NONE, step=open_step), BOTH)
     with_product = faulty.runner(replace(NONE, step=lambda *step: open_step(*step, product=own_product())), BOTH)
     assert same(as_it_is(BOTH.problem, "float64"), right(BOTH))

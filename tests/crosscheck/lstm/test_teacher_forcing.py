@@ -80,7 +80,7 @@ def test_a_real_fault_in_a_chaotic_model_disagrees_by_one_step(wrong, measured):
 
 
 def test_stretches_see_what_single_steps_cannot(measured):
-    """Outputs late by one step are right in every stretch of one step."""
+    """Outputs that are late by one step are right in every stretch of one step."""
 
     def late(case):
         right = STANDARD["jax_lstm"].runner(case)
@@ -100,7 +100,7 @@ def test_stretches_see_what_single_steps_cannot(measured):
 
 @pytest.mark.slow
 def test_what_only_a_position_shows_is_seen_at_smaller_recurrent_weights(measured):
-    """Gradients cut at step 400: right in every stretch."""
+    """Gradients are cut at step 400. They are right in every stretch."""
 
     def cut(case):
         def step(z_i, z_f, z_g, z_o, c, t):

@@ -76,7 +76,7 @@ def browse(tmp_path):
 
 
 def measured(browse, tmp_path, text, size, scheme, script=MEASURE):
-    """What a script that is added to the page sees; None where it does not run.
+    """Return what a script that is added to the page sees; None if it does not run.
 
     In a frame: a browser's window has a least width, and a phone is narrower.
     """

@@ -174,7 +174,7 @@ def test_of_what_agrees_the_quantity_nearest_to_its_limit_stands_open(quantity, 
 
 @pytest.mark.parametrize("factors", [(10.0, 1.0), (1.0, 10.0)])
 def test_of_what_disagrees_the_quantity_farthest_over_its_limit_stands_open(factors):
-    """Of all that failed; a control that fades, and an implementation that agrees, come after."""
+    """It is the worst of all that failed. A control that fades, and an implementation that agrees, come after."""
     late = samples.results()[1]
     cases = []
     for name, factor in zip(("first", "second"), factors, strict=True):
@@ -357,7 +357,7 @@ def test_the_installed_package_has_the_template_and_the_schema():
         assert any(path.match(pattern) for pattern in shipped["crosscheck.report"])
 
 
-def test_controls_alone_and_a_silent_control():
+def test_only_controls_and_a_silent_control():
     faded = samples.results()[2]
     page = page_of([faded])
     assert (page.ok, page.verdict) == (True, "vacuous, as expected")

@@ -34,13 +34,13 @@ CASES = {  # the network, the options
 
 
 def ours(params, x, rows, **options):
-    """``rows`` are the lengths as they lie on the mesh."""
+    """Return a loss of jax_lstm. ``rows`` are the lengths, with their sharding on the mesh."""
     y, last = jax_lstm.lstm(params, x, **options | ({"lengths": rows} if "lengths" in options else {}))
     return jnp.sum(jnp.sin(y)) + jnp.sum(last.h**2) + jnp.sum(last.c**3)
 
 
 def plain(params, x, rows):
-    """The usual program: the whole cell in the body of a scan, differentiated by JAX."""
+    """Return the same loss of the usual program: the whole cell is in the body of a scan, and JAX differentiates it."""
     w_ih, w_hh, bias = (params[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih"))
 
     def step(state, x_t):
@@ -95,7 +95,7 @@ def numbers(collective):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
 def test_no_collective_in_a_loop(name, way):
-    """After the loops only gradients of weights are summed, and nothing as long as the sequence."""
+    """After the loops only gradients of weights are summed. Nothing as long as the sequence is."""
     sizes, options = CASES[name]
     params = network(**sizes)
     found = crosscheck.find_collectives(WAYS[way](lambda *a: ours(*a, **options), params))
@@ -116,8 +116,8 @@ def test_the_control_has_one_at_every_step(way):
 
 
 @pytest.mark.parametrize(("way", "loops"), [("jit", {(3,)}), ("explicit mesh", {(3,)}), ("shard_map", set())])
-def test_chunks_have_one_a_chunk_and_none_under_shard_map(way, loops):
-    """Three chunks of two steps, so that one in a loop over time would stand in loops of 3 and 2."""
+def test_chunks_have_one_per_chunk_and_none_under_shard_map(way, loops):
+    """There are three chunks of two steps. A collective in a loop over time would stand in loops of 3 and 2."""
     found = crosscheck.find_collectives(WAYS[way](lambda *a: ours(*a, checkpoint_every=2), network()))
     assert {c.operation for c in found} == {"all-reduce"}
     assert {c.loops for c in found if c.loops} == loops

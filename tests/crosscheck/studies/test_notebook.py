@@ -101,7 +101,7 @@ def test_a_copy_without_the_flag_is_found_out_alike():
         ({"layers": ("i", "f", "c_", "o")}, "the forget gate uses layer i, not f, the input gate uses", "gradient"),
     ],
 )
-def test_one_departure_alone_is_named_and_is_not_both(run, variant, words, others):
+def test_a_single_departure_is_named_and_is_not_both(run, variant, words, others):
     done = run(Variant(**variant))
     assert done.exit_code == 1
     line = next(line for line in done.stdout.splitlines() if line.startswith("the published class departs"))
@@ -129,7 +129,7 @@ def test_a_departure_in_the_corrected_class(run):
     assert "the corrected class does not agree with torch.nn.LSTM" in done.stdout
 
 
-def test_a_corrected_class_that_departs_from_the_names_alone(run):
+def test_a_corrected_class_that_departs_only_from_the_names(run):
     """It computes an LSTM, as its own state dict has it, but not with the layers that the equations name."""
 
     class Renamed(Variant):

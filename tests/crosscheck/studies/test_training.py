@@ -204,7 +204,7 @@ ADAM = {"adam at hidden 256": (3e-3, 256), "adam at a high rate": (0.1, 8)}
 @pytest.mark.isa
 @pytest.mark.parametrize(("rate", "hidden"), ADAM.values(), ids=ADAM)
 def test_the_rounding_of_a_constant_is_no_mistake(rate, hidden, monkeypatch):
-    """β = 0.999 is no float32, and that moves 1 − β^t: within the limits, because constants are moved for κ as well."""
+    """float32 rounds β = 0.999, and that moves 1 − β^t. The limits know it: κ is measured with moved constants too."""
     of = Recipe(CORPUS, "adam", 5, rate, batch=3, length=7, embedding_size=4, hidden_size=hidden)
     (moving,) = trained(of, FLOAT32)
     assert moving.outcome is Outcome.AGREE, str(moving.verdict)
@@ -217,7 +217,7 @@ def test_the_rounding_of_a_constant_is_no_mistake(rate, hidden, monkeypatch):
 
 @pytest.mark.isa
 def test_most_of_adams_distance_in_float32_is_its_bias_correction(monkeypatch):
-    """As docs/training.md says."""
+    """docs/training.md says so."""
     of = Recipe(CORPUS, "adam", 20, batch=8, length=32, embedding_size=16, hidden_size=32)
     (stock,) = trained(of, FLOAT32)
     monkeypatch.setitem(OPTIMIZERS, "adam", dataclasses.replace(OPTIMIZERS["adam"], optax=exact_adam))
@@ -227,7 +227,7 @@ def test_most_of_adams_distance_in_float32_is_its_bias_correction(monkeypatch):
 
 
 class Wearing(JaxTrainer):
-    """A weight grows by one rounding in every step: nothing in one, and something in many."""
+    """A weight grows by one rounding per step. One step does not show it, and many do."""
 
     def step(self, state, tokens):
         new = super().step(state, tokens)
@@ -288,7 +288,7 @@ def test_torch_from_named_arrays_is_torch_training(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_jax_from_named_arrays_is_optax_training(name):
-    """Numbers are those of a plain jitted loop over optax, up to rounding that fusing may change."""
+    """The numbers are those of a plain jitted loop over optax, within the rounding that fusion may change."""
     of = recipe(name)
     state, trainer = of.first_state(), JaxTrainer(of, "float64")
     model = linen.SequenceModel(CORPUS.vocabulary, 4, 8, CORPUS.vocabulary)
@@ -321,7 +321,7 @@ def test_the_same_recipe_gives_the_same_numbers():
     assert first[0].steps == second[0].steps
 
 
-def test_a_single_stretch_decides_from_any_state_alone():
+def test_only_a_single_stretch_decides_from_any_state():
     """``undecided_from`` looks at trajectories, check by check."""
     run = Lockstep(recipe("sgd"), FLOAT64)
     list(run.advance())
@@ -360,7 +360,7 @@ KEPT_APART = [
 
 
 @pytest.mark.parametrize(("name", "make"), KEPT_APART)
-def test_what_optax_alone_keeps_is_carried_and_so_seen(name, make, monkeypatch):
+def test_what_only_optax_keeps_is_carried_and_so_seen(name, make, monkeypatch):
     """It has no counterpart in torch's state. It starts anew from the truth's state, and lives on in the trajectory."""
     monkeypatch.setitem(OPTIMIZERS, name, dataclasses.replace(OPTIMIZERS[name], optax=make))
     (result,) = trained(recipe(name))
@@ -369,7 +369,7 @@ def test_what_optax_alone_keeps_is_carried_and_so_seen(name, make, monkeypatch):
 
 
 class Lost(JaxTrainer):
-    """NaN in one number from the third step on; with ``free`` only in the trajectory."""
+    """One number is NaN from the third step on. With ``free`` it is so only in the trajectory."""
 
     calls, free = 0, False
 

@@ -1,4 +1,4 @@
-"""On a GPU: the same verdicts. Run with JAX_PLATFORMS=cuda,cpu where there is one."""
+"""On a GPU: the same verdicts. Run with JAX_PLATFORMS=cuda,cpu if there is one."""
 
 from __future__ import annotations
 

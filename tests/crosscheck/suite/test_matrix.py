@@ -33,7 +33,7 @@ def absent(case):
 
 @pytest.fixture
 def run(monkeypatch):
-    """Two cases and, of the libraries, one that is there, one that is wrong and one that is not installed."""
+    """Two cases and three libraries: one is right, one is wrong and one is not installed."""
     monkeypatch.setattr("crosscheck.commands.matrix.matrix_cases", lambda: {"small": CASE, "both": BOTH})
     monkeypatch.setitem(CASES, "small", CASE)
     monkeypatch.setitem(CASES, "both", BOTH)

@@ -1,4 +1,4 @@
-"""``crosscheck faults``: a score that can fail: if a fault survives, an alarm is false or a broken comparer passes."""
+"""``crosscheck faults``: its score fails if a fault survives, an alarm is false or a broken comparer passes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_every_broken_comparer_is_noticed():
 
 
 def test_a_sound_comparer_is_not_noticed():
-    """The control of the mutants: nothing broken, nothing to notice."""
+    """This is the control of the mutants: nothing is broken, so nothing is noticed."""
     trial = mutants.Programs(
         PLAIN,
         {name: Recorded(faulty.runner(FAULTS[name], PLAIN)) for name in ("gate-order-igfo", "clip-high", "dh0-zero")},

@@ -133,7 +133,7 @@ def test_buffers_and_eval_mode():
         crosscheck.check(fn, module, params_of(module), inputs, train=True, **options)
 
 
-def test_the_users_module_is_left_alone():
+def test_the_users_module_is_not_changed():
     module = mlp().train()
     before = {n: p.clone() for n, p in module.state_dict().items()}
     other = {n: p + 1 for n, p in params_of(module).items()}

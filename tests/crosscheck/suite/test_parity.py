@@ -99,7 +99,7 @@ def random_cases(draw) -> RecurrentCase:
 
 
 def assert_random_case_agrees(case: RecurrentCase):
-    """float64: 1e-12 relative in the 2-norm, the figure of the issue. float32: the float32 check."""
+    """Assert 1e-12 relative in the 2-norm in float64, which is promised, and the float32 check in float32."""
     problem: Problem = case.problem
     measured = measure_case(case)
     reference = measured.reference

@@ -1,4 +1,4 @@
-"""The rules found in the wild pass and fail what they say, and where they say."""
+"""The rules that other projects use pass and fail what they say, at the size that they say."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_rules_on_outputs_are_blind_to_gradients():
     ],
 )
 def test_where_each_rule_draws_the_line(name, within, beyond):
-    """Beside an output of 2: atol + 2 rtol, except for the first, which is absolute."""
+    """The output is 2, so a rule allows atol + 2 rtol. The first rule is absolute."""
     reference = right() | {"y": np.full((3, 8, 4), 2, np.float32)}
     for off, passes in ((within, True), (beyond, False)):
         port = reference | {"y": reference["y"] + np.float32(off)}
@@ -77,7 +77,7 @@ def test_where_each_rule_draws_the_line(name, within, beyond):
 
 
 def test_a_nan_on_both_sides():
-    """numpy and torch count it as a difference; the ONNX tests, with assert_allclose, do not."""
+    """numpy and torch count NaN as a difference. The ONNX tests use assert_allclose and do not."""
     reference = right() | {"y": np.full((3, 8, 4), np.nan, np.float32)}
     through = {name for name, rule in RULES.items() if rule.passes(reference, reference, PLAIN.problem)}
     assert through == {"hugging-face", "onnx"}

@@ -84,7 +84,7 @@ def test_every_cell_of_an_nnx_model_and_nothing_else(cell):
     assert_same_bits(flax.to_pure_dict(convert.cells_from_nnx(state))["rnns"][1]["cell"], ours["rnns"][1]["cell"])
 
 
-def test_dtype_is_that_of_the_cells_alone():
+def test_dtype_is_only_that_of_the_cells():
     narrow = convert.cells_from_flax(linen_weights(), dtype=jnp.float32)
     assert {a.dtype for a in narrow["top"]["cell"].values()} == {np.dtype("float32")}
     assert narrow["head"]["kernel"].dtype == np.float64

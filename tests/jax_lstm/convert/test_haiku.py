@@ -153,7 +153,7 @@ def test_layers_that_do_not_fit():
         convert.from_haiku(weights_of(mixed, x_of())[0])
 
 
-def test_two_directions_are_refused_and_each_alone_is_written():
+def test_two_directions_are_refused_and_a_single_one_is_written():
     params = our_params(Network("lstm", D, H, bidirectional=True))
     with pytest.raises(ValueError, match=r"must have one direction: Haiku has no bidirectional network.*'_reverse'"):
         convert.to_haiku(params)

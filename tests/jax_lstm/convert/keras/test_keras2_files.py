@@ -328,7 +328,7 @@ def test_keras_1_is_refused(version, tmp_path):
             convert.from_keras(path)
 
 
-def test_weights_alone_of_what_is_no_lstm(tmp_path):
+def test_bare_weights_of_what_is_no_lstm(tmp_path):
     gru = named("gru", [np.ones((D, 3 * H)), np.ones((H, 3 * H)), np.ones(3 * H)])
     peephole = named("p/peephole_lstm_cell", LOW) | {"p/peephole_lstm_cell/input_gate_peephole_weights:0": np.ones(H)}
     dense = {"dense/kernel:0": np.ones((H, 2)), "dense/bias:0": np.ones(2)}

@@ -141,7 +141,7 @@ def test_layout_1_is_batch_first():
     assert read.lengths is None
 
 
-def test_one_state_alone_leaves_the_other_zero():
+def test_a_single_state_leaves_the_other_zero():
     node = arrays()
     del node["initial_c"]
     read = convert.from_onnx(built(narrow(node)))
@@ -149,7 +149,7 @@ def test_one_state_alone_leaves_the_other_zero():
     np.testing.assert_array_equal(read.state.c, np.zeros((1, B, H)))
 
 
-def test_layers_follow_one_another_through_dropout_alone():
+def test_layers_follow_one_another_only_through_dropout():
     params, model = two_layers(["Dropout"])
     read = convert.from_onnx(model)
     assert all(np.array_equal(read.params[name], a) for name, a in params.items())
