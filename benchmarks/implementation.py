@@ -28,7 +28,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Implementation:
+class TimedImplementation:
     """An LSTM to be timed.
 
     Attributes:

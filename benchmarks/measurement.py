@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.agreement import limit, worst
-from benchmarks.implementation import Implementation
+from benchmarks.implementation import TimedImplementation
 from benchmarks.result import Row
 from benchmarks.settings import measuring
 from benchmarks.timing import Clock, interleave
@@ -27,7 +27,7 @@ Call = Callable[[], Any]
 
 def measure(
     work: Work,
-    implementations: Sequence[Implementation],
+    implementations: Sequence[TimedImplementation],
     *,
     most_runs: int,
     budget: float,
@@ -69,7 +69,7 @@ def measure(
     return list(rows.values())
 
 
-def _check(work: Work, implementation: Implementation, expected: Results) -> tuple[Row, tuple[Call, float] | None]:
+def _check(work: Work, implementation: TimedImplementation, expected: Results) -> tuple[Row, tuple[Call, float] | None]:
     """Return the row without times, and what is timed with the seconds of its first call.
 
     The latter is None if it cannot be timed. Then the row has the reason.

@@ -8,7 +8,7 @@ from itertools import product
 
 import jax
 
-from benchmarks.implementation import Implementation
+from benchmarks.implementation import TimedImplementation
 from benchmarks.implementations import choose
 from benchmarks.measurement import Say, measure
 from benchmarks.options import KINDS, Options
@@ -24,7 +24,7 @@ class Plan:
 
     shapes: tuple[Shape, ...]
     kinds: tuple[str, ...]
-    implementations: tuple[Implementation, ...]
+    implementations: tuple[TimedImplementation, ...]
     options: Options
 
     @property

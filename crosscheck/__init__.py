@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from crosscheck.core.problem import Gradient
     from crosscheck.core.verdict import Verdict
     from crosscheck.discovery.search import discover
-    from crosscheck.studies.collectives import find_collectives
+    from crosscheck.discovery.weight_map import WeightMap
+    from crosscheck.studies.collectives import Collective, find_collectives
     from crosscheck.suite.pair import assert_agree, check
 
 __version__: str
 
 _HOME = {
+    "Collective": "studies.collectives",
     "CouldNotRun": "core.finding",
     "Finding": "core.finding",
     "Gradient": "core.problem",
     "Outcome": "core.finding",
     "Verdict": "core.verdict",
+    "WeightMap": "discovery.weight_map",
     "assert_agree": "suite.pair",
     "check": "suite.pair",
     "discover": "discovery.search",
@@ -34,11 +37,13 @@ _HOME = {
 }
 
 __all__ = [
+    "Collective",
     "CouldNotRun",
     "Finding",
     "Gradient",
     "Outcome",
     "Verdict",
+    "WeightMap",
     "assert_agree",
     "check",
     "discover",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.implementation import Implementation
+from benchmarks.implementation import TimedImplementation
 from benchmarks.implementations import jax_libraries, jax_lstm, torch_lstm
 from crosscheck.core.names import unknown_name
 
-KNOWN: dict[str, Implementation] = {
+KNOWN: dict[str, TimedImplementation] = {
     each.name: each for each in (*jax_lstm.IMPLEMENTATIONS, *torch_lstm.IMPLEMENTATIONS, *jax_libraries.IMPLEMENTATIONS)
 }
 
 
-def choose(names: Iterable[str]) -> list[Implementation]:
+def choose(names: Iterable[str]) -> list[TimedImplementation]:
     """Return the implementations of these names, or all of them if there are no names.
 
     "jax_lstm OPTION=VALUE ..." is ours with these options.

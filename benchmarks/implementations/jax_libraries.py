@@ -6,7 +6,7 @@ from functools import partial
 
 import jax
 
-from benchmarks.implementation import Implementation, Ready
+from benchmarks.implementation import Ready, TimedImplementation
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from crosscheck.libraries import Adapter, NotSupported, load_library
@@ -48,8 +48,8 @@ def _ready_cudnn(work: Work) -> Ready:
 
 def _library(
     name: str, package: str, description: str, file: str, loop: str, lengths: str = "it takes no lengths"
-) -> Implementation:
-    return Implementation(name, package, description, partial(_ready, file, loop, lengths))
+) -> TimedImplementation:
+    return TimedImplementation(name, package, description, partial(_ready, file, loop, lengths))
 
 
 IMPLEMENTATIONS = (
@@ -64,5 +64,5 @@ IMPLEMENTATIONS = (
     _library("flax.nnx", "flax", "flax.nnx.RNN over OptimizedLSTMCell", "flax_nnx", "flax.nnx.RNN", FLAX_LENGTHS),
     _library("haiku", "dm-haiku", "haiku.dynamic_unroll over hk.DeepRNN of hk.LSTM", "haiku", "hk.dynamic_unroll"),
     _library("equinox", "equinox", "equinox.nn.LSTMCell under scan, vmap over the batch", "equinox", "a scan"),
-    Implementation("jax.experimental.rnn", "jax", "cuDNN from JAX", _ready_cudnn),
+    TimedImplementation("jax.experimental.rnn", "jax", "cuDNN from JAX", _ready_cudnn),
 )

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import jax_lstm
-from benchmarks.implementation import Implementation, Ready
+from benchmarks.implementation import Ready, TimedImplementation
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from crosscheck.libraries.adapter import Weights
@@ -27,7 +27,7 @@ SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "residual
 SHORT = {"lean": "residuals=lean", "chunks": "checkpoint_every=sqrt"}
 
 
-def ours(words: str = "") -> Implementation:
+def ours(words: str = "") -> TimedImplementation:
     """Return ours with options such as "unroll=4", or with a short name of SHORT.
 
     Raises:
@@ -43,7 +43,9 @@ def ours(words: str = "") -> Implementation:
             )
         options[key] = value
     spelled = ", ".join(f"{key}={value}" for key, value in options.items()) or "with its defaults"
-    return Implementation(f"{NAME} {words}".strip(), "jax-lstm", f"jax_lstm.lstm, {spelled}", partial(_ready, options))
+    return TimedImplementation(
+        f"{NAME} {words}".strip(), "jax-lstm", f"jax_lstm.lstm, {spelled}", partial(_ready, options)
+    )
 
 
 def _ready(options: Mapping[str, str], work: Work) -> Ready:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.implementation import Implementation, Ready
+from benchmarks.implementation import Ready, TimedImplementation
 from benchmarks.torch_program import ready_torch
 from benchmarks.work import Work, torch_outputs
 from crosscheck.libraries import NotSupported
@@ -55,6 +55,6 @@ def _reason(error: Exception) -> str:
 
 
 IMPLEMENTATIONS = (
-    Implementation("torch.nn.LSTM", "torch", "with oneDNN on a CPU, with cuDNN on a GPU", _ready),
-    Implementation("torch.compile", "torch", "torch_ref, its step compiled, the loop in Python", _ready_compiled),
+    TimedImplementation("torch.nn.LSTM", "torch", "with oneDNN on a CPU, with cuDNN on a GPU", _ready),
+    TimedImplementation("torch.compile", "torch", "torch_ref, its step compiled, the loop in Python", _ready_compiled),
 )

@@ -8,10 +8,11 @@ from crosscheck.commands.cli.options import Faults
 from crosscheck.commands.common import check_json_file, write_json_file
 from crosscheck.commands.failures import failures_in_one_line
 from crosscheck.commands.progress import show_progress
+from crosscheck.core.processes import run_all
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.report import score_report
 from crosscheck.report.terminal import output, say
-from crosscheck.suite.mutation_score import Score, run_tasks, tasks
+from crosscheck.suite.mutation_score import Score, tasks
 
 
 def run(options: Faults) -> bool:
@@ -26,7 +27,7 @@ def run(options: Faults) -> bool:
     todo = tasks(options.quick)
     done = []
     with failures_in_one_line(), show_progress(len(todo)) as work:
-        for name, trials in run_tasks(todo, options.jobs, work.begins):
+        for name, trials in run_all(todo, options.jobs, work.begins):
             done.append(trials)
             work.ends(name)
     score = Score(done)

@@ -19,6 +19,11 @@ class Verdict:
       cause: a likely cause of a disagreement; "" if there is none.
       diagnosis: the mistake by name, and the first wrong step and gate, if the pair is an LSTM.
       environment: versions, device and settings.
+
+    Example:
+      >>> verdict = crosscheck.check(jax_fn, torch_module, params, (x,))
+      >>> if not verdict.ok:
+      ...     print(verdict, verdict.first.quantity, sep="\\n")
     """
 
     findings: tuple[Finding, ...]

@@ -1,18 +1,14 @@
-"""Problems that stand in for a chaotic one: teacher forcing, and a damped network.
+"""Teacher forcing: a problem that stands in for a chaotic one, which disagrees with itself only after many steps.
 
-A chaotic network disagrees with itself after some hundred steps, but not within one.
-
-Teacher forcing cuts the sequence into short stretches. Each stretch starts from the reference's own states, and all
+The sequence is cut into short stretches. Each stretch starts from the reference's own states, and all
 stretches are the rows of one batch. Stretches of one step cover every step. Stretches of a few steps also cover what
 carries over between steps, and the order of outputs and gradients in time. Cotangents are random.
 
-No stretch can see a mistake that depends on the position in the whole sequence. For that the whole sequence runs with
-smaller recurrent weights: the damped network.
+No stretch can see a mistake that depends on the position in the whole sequence. `crosscheck.lstm.damping` has what can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +21,6 @@ from crosscheck.lstm.trajectory import trace_states
 
 SIZES = (1, 4)
 MOST_ROWS = 20_000
-HALVINGS = 6
 
 
 def teacher_forced(case: RecurrentCase, problem: Problem, size: int) -> tuple[RecurrentCase, Problem]:
@@ -69,13 +64,3 @@ def teacher_forced(case: RecurrentCase, problem: Problem, size: int) -> tuple[Re
         cotangents=tuple(rng.normal(size=shape) for shape in (y.shape, *(a.shape for a in firsts))),
         slicings=slicings,
     )
-
-
-def damped(problem: Problem, is_undecided: Callable[[Problem], bool]) -> Problem | None:
-    """Return the problem with recurrent weights halved until it can be decided; None if it never can."""
-    for halvings in range(1, HALVINGS + 1):
-        params = {n: a / 2**halvings if "weight_hh" in n else a for n, a in problem.params.items()}
-        candidate = replace(problem, params=params)
-        if not is_undecided(candidate):
-            return candidate
-    return None

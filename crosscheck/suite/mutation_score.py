@@ -7,7 +7,7 @@ that the score itself can fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 
@@ -16,7 +16,6 @@ import numpy as np
 from crosscheck.core.finding import Outcome, worst
 from crosscheck.core.judge import run_checks
 from crosscheck.core.problem import Results
-from crosscheck.core.processes import run_all
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Wrong
@@ -81,13 +80,6 @@ def tasks(quick: bool) -> dict[str, Callable[[], TaskResult]]:
         some = configurations[n : n + 4]
         work[f"right implementations of {some[0].name} and others"] = partial(try_right, some, False)
     return work
-
-
-def run_tasks(
-    work: Mapping[str, Callable[[], TaskResult]], jobs: int, begins: Callable[[str], None] = lambda name: None
-) -> Iterator[tuple[str, TaskResult]]:
-    """Yield the names and results of tasks, as `crosscheck.core.processes.run_all` does."""
-    return run_all(work, jobs, begins)
 
 
 @lru_cache(maxsize=8)

@@ -16,7 +16,8 @@ from crosscheck.diagnosis.disagreement import diagnose
 from crosscheck.diagnosis.inputs import check_inputs
 from crosscheck.diagnosis.subject import Subject
 from crosscheck.lstm.cases import RecurrentCase
-from crosscheck.lstm.teacher_forcing import SIZES, damped, teacher_forced
+from crosscheck.lstm.damping import damped
+from crosscheck.lstm.teacher_forcing import SIZES, teacher_forced
 
 Measure: TypeAlias = Callable[[RecurrentCase, Problem], Reference]
 Runner: TypeAlias = Callable[[RecurrentCase], Run]

@@ -62,6 +62,13 @@ def check(
     Raises:
       TypeError, ValueError: names, shapes or structures do not fit. The message says which.
       CouldNotRun: one of the two cannot compute what was asked.
+
+    Example:
+      >>> module = torch.nn.Linear(3, 5)
+      >>> params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+      >>> port = lambda params, x: x @ params["weight"].T + params["bias"]
+      >>> check(port, module, params, (np.ones((2, 3)),)).ok
+      True
     """
     torch_fn = torch_fn or call_module
     if not isinstance(inputs, tuple | list):

@@ -20,7 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import jax_lstm
 from benchmarks.agreement import limit, worst
-from benchmarks.implementation import Implementation
+from benchmarks.implementation import TimedImplementation
 from benchmarks.implementations import KNOWN, choose, torch_lstm
 from benchmarks.implementations.jax_lstm import ours
 from benchmarks.jax_program import ready_jax
@@ -94,7 +94,7 @@ def test_numbers_of_a_narrow_precision_are_exact_in_it():
 
 def of_ours(name, weights_of=lambda w: w, change=lambda y: y, inputs=lambda x: x):
     apply = lambda w, x: change(jax_lstm.lstm(w, inputs(x), time_major=True)[0])
-    return Implementation(name, "jax-lstm", "", lambda work: ready_jax(work, apply, weights_of))
+    return TimedImplementation(name, "jax-lstm", "", lambda work: ready_jax(work, apply, weights_of))
 
 
 def blocks(a, order):
@@ -168,7 +168,7 @@ def explode_later(work):
 
 
 def test_what_is_missing_is_a_row_and_stops_no_other():
-    failing = [Implementation(f.__name__, "no-such-package", "", f) for f in (refuse, explode, explode_later)]
+    failing = [TimedImplementation(f.__name__, "no-such-package", "", f) for f in (refuse, explode, explode_later)]
     rows = run([*failing, ours()], "forward")
     assert [row.reason for row in rows] == [
         "has no such thing", "MemoryError: took", "RuntimeError: out of memory", "",
