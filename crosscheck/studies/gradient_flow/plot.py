@@ -90,8 +90,6 @@ def _fill(panels: Sequence[Axes], study: Study) -> None:
     _over_time(panels[:2], titles, study.rnns, study.lstms)
     for axes in panels[:2]:
         axes.set_xlabel("time step t  (the loss is at T, on the right)")
-    for axes in (*panels[:2], panels[4]):
-        axes.set_ylabel("in units of ‖dL/dh_T‖")
     _shares(panels[2], study.lstms)
     _norms_and_rates(panels[3], study.rnns)
     if not study.trained:
@@ -121,6 +119,7 @@ def _over_time(
             shown = np.where(np.isfinite(log10), log10, np.nan)
             axes.plot(shown, markevery=(n * every // 4, every), label=m.network.label, **_style(n))
         axes.set_title(title)
+        axes.set_ylabel("in units of ‖dL/dh_T‖")
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{value:+.0f}" if value else "1"))
         axes.axhline(0.0, color="0.5", lw=0.8)
