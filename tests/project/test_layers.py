@@ -57,13 +57,9 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
-def imported(tree: ast.AST, *, at_import_time: bool = False) -> Iterator[str]:
-    """Give the modules of ours that a tree imports; at import time, functions and TYPE_CHECKING blocks do not count."""
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Give the modules of ours that a tree imports, in functions and for type checkers too."""
     for node in ast.iter_child_nodes(tree):
-        if at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if at_import_time and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -74,7 +70,7 @@ def imported(tree: ast.AST, *, at_import_time: bool = False) -> Iterator[str]:
                 elif node.module in MODULES:
                     yield node.module
         else:
-            yield from imported(node, at_import_time=at_import_time)
+            yield from imported(node)
 
 
 def test_the_map_has_every_layer():
@@ -110,9 +106,7 @@ def test_every_file_is_in_a_layer():
 
 
 def test_no_module_is_in_a_circle():
-    graph = {
-        name: set(imported(ast.parse(path.read_text()), at_import_time=True)) - {name} for name, path in MODULES.items()
-    }
+    graph = {name: set(imported(ast.parse(path.read_text()))) - {name} for name, path in MODULES.items()}
     list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names the modules
 
 

@@ -22,14 +22,11 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-
 from jax_lstm.convert.keras import keras2_files, weights_files
-from jax_lstm.convert.keras.cell_arrays import Shape
-from jax_lstm.convert.keras.hdf5 import Node, check_size, child, read_dataset, read_text
+from jax_lstm.convert.keras.hdf5 import check_size
 from jax_lstm.convert.keras.inventory import DAMAGE, Inventory, reason_of
-from jax_lstm.convert.keras.layer_configs import WeightStore
 from jax_lstm.convert.keras.model_configs import inventory_of_model
+from jax_lstm.convert.keras.weights_files import GroupWeights
 
 ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"  # how these files begin
 CONFIG_MEMBER, WEIGHTS_MEMBER = "config.json", "model.weights.h5"
@@ -83,41 +80,3 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     info = archive.getinfo(name)
     check_size(name, info.file_size, info.compress_size)
     return archive.read(info)
-
-
-class GroupWeights(WeightStore):
-    """The weights of a layer, or of all layers, in a group of a Keras 3 file."""
-
-    def __init__(self, group: Node):
-        self.group = group
-
-    def attribute(self, name: str) -> GroupWeights:
-        return GroupWeights(child(self.group, name))
-
-    def entry(self, container: str, name: str, group: str) -> GroupWeights:
-        weights = self.attribute(container).attribute(group)
-        if weights.name not in (None, name):
-            raise ValueError(
-                f"{weights.group.name} has the weights of {weights.name!r}, where the configuration has {name!r}: the "
-                "file was changed, or its configuration and weights are of two models."
-            )
-        return weights
-
-    def arrays(self) -> list[np.ndarray]:
-        values = child(self.group, "vars")
-        return [read_dataset(child(values, name)) for name in sorted(values, key=int)]
-
-    @property
-    def name(self) -> str | None:
-        """Keras's name of the layer, if the file has it."""
-        return read_text(child(self.group, "vars"), "name") if "vars" in self.group else None
-
-    def shapes(self) -> dict[str, Shape]:
-        """Return the shapes of the group's own arrays, by their numbers."""
-        values = child(self.group, "vars") if "vars" in self.group else {}
-        return {name: getattr(child(values, name), "shape", ()) for name in sorted(values)}
-
-    def groups(self) -> dict[str, GroupWeights]:
-        """Return the groups below, without vars."""
-        nodes = {name: child(self.group, name) for name in self.group if name != "vars"}
-        return {name: GroupWeights(node) for name, node in nodes.items() if hasattr(node, "keys")}

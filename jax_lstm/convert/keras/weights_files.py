@@ -1,4 +1,4 @@
-""".weights.h5 files, which have no configuration: LSTMs are found by the shapes of their weights.
+"""The weights in Keras 3's files, and .weights.h5 files without a configuration: LSTMs are found by shapes.
 
 The order of layers is the order of their groups' numbers, within one class and one list. HDF5 keeps no other order.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
+
+import numpy as np
 
 from jax_lstm.convert.keras.cell_arrays import Shape, are_recurrent, may_be_lstm, misfit
+from jax_lstm.convert.keras.hdf5 import Node, child, read_dataset, read_text
 from jax_lstm.convert.keras.inventory import Inventory, KerasRefusal, LayerEntry
-from jax_lstm.convert.keras.layer_configs import ReadCell, stack_in_each_direction
+from jax_lstm.convert.keras.layer_configs import ReadCell, WeightStore, stack_in_each_direction
 from jax_lstm.convert.layers import LayerWeights
-
-if TYPE_CHECKING:
-    from jax_lstm.convert.keras.files import GroupWeights
 
 T = TypeVar("T")
 CellGroups: TypeAlias = "dict[tuple[str, int], GroupWeights]"  # by direction, and by number in a stack of cells
@@ -26,6 +26,44 @@ _PATH = re.compile(
     r"(?:/cell(?:/cells/lstm_cell(?:_(?P<number>\d+))?)?)?"
 )
 _NUMBERED = re.compile(r"(?P<parent>.*layers)/(?P<stem>.*?)(?:_(?P<number>\d+))?")
+
+
+class GroupWeights(WeightStore):
+    """The weights of a layer, or of all layers, in a group of a Keras 3 file."""
+
+    def __init__(self, group: Node):
+        self.group = group
+
+    def attribute(self, name: str) -> GroupWeights:
+        return GroupWeights(child(self.group, name))
+
+    def entry(self, container: str, name: str, group: str) -> GroupWeights:
+        weights = self.attribute(container).attribute(group)
+        if weights.name not in (None, name):
+            raise ValueError(
+                f"{weights.group.name} has the weights of {weights.name!r}, where the configuration has {name!r}: the "
+                "file was changed, or its configuration and weights are of two models."
+            )
+        return weights
+
+    def arrays(self) -> list[np.ndarray]:
+        values = child(self.group, "vars")
+        return [read_dataset(child(values, name)) for name in sorted(values, key=int)]
+
+    @property
+    def name(self) -> str | None:
+        """Keras's name of the layer, if the file has it."""
+        return read_text(child(self.group, "vars"), "name") if "vars" in self.group else None
+
+    def shapes(self) -> dict[str, Shape]:
+        """Return the shapes of the group's own arrays, by their numbers."""
+        values = child(self.group, "vars") if "vars" in self.group else {}
+        return {name: getattr(child(values, name), "shape", ()) for name in sorted(values)}
+
+    def groups(self) -> dict[str, GroupWeights]:
+        """Return the groups below, without vars."""
+        nodes = {name: child(self.group, name) for name in self.group if name != "vars"}
+        return {name: GroupWeights(node) for name, node in nodes.items() if hasattr(node, "keys")}
 
 
 def inventory_of_file(root: GroupWeights) -> Inventory:
