@@ -20,7 +20,7 @@ from jax_lstm._src.plan import Plan
 
 # Rows (steps times batch) of one block in the sum of a weight gradient, see `_sum_of_products`. Measured with JAX 0.10
 # on two CPU cores, a training step in float32: T,B,D,H = 10,2,300,256 takes 1.2 ms, and 2.6 ms with FEWEST_ROWS = 1.
-# 1000,16,128,128 takes 151 ms, and 156 ms with MOST_ROWS = 256. MOST_ROWS = 4096 gains nothing and needs more memory.
+# 1000,16,128,128 takes 151 ms, and 156 ms with MOST_ROWS = 256. MOST_ROWS = 4096 gains nothing.
 FEWEST_ROWS = 64  # fewer rows make small products, which do not use a core fully
 MOST_ROWS = 1024  # more rows leave the cache: 1024 rows of 256 float32 numbers are 1 MiB
 FEWEST_ROW_BLOCKS = 8  # the block's own arrays are then at most an eighth of the sequence's

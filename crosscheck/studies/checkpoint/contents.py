@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crosscheck.core.problem import Arrays
 from crosscheck.studies.checkpoint.errors import printable
@@ -18,21 +18,18 @@ class Skipped:
       prefix: the text before the names, without the dot; "" at the top level.
       kind: torch's class as far as shapes tell it, "optimizer state", or "unknown".
       reason: why it is not run.
+      is_lstm: it is an LSTM of the file that is left unchecked.
     """
 
     prefix: str
     kind: str
     reason: str
+    is_lstm: bool = False
 
     @property
     def name(self) -> str:
         """The prefix as text for the user."""
         return printable(self.prefix) or TOP
-
-    @property
-    def is_lstm(self) -> bool:
-        """Whether it is an LSTM of the file that is left unchecked."""
-        return self.kind.startswith("nn.LSTM")
 
 
 @dataclass
@@ -60,3 +57,4 @@ class Checkpoint:
         self.notes |= {f"{prefix}{name}": note for name, note in part.notes.items()}
         self.holders |= {f"{prefix}{name}": holder for name, holder in part.holders.items()}
         self.skipped |= {kind: f"{prefix}{place}" for kind, place in part.skipped.items()}
+        self.refused += [replace(network, prefix=f"{prefix}{network.prefix}") for network in part.refused]

@@ -66,7 +66,7 @@ def _checkpoint(networks: Mapping[str, Mapping[str, Any] | tuple[str, bool]]) ->
         if isinstance(network, tuple):
             reason, is_lstm = network
             kind = "nn.LSTM" if is_lstm else "unknown"
-            checkpoint.refused.append(Skipped(prefix, kind, printable(reason.rstrip("."))))
+            checkpoint.refused.append(Skipped(prefix, kind, printable(reason.rstrip(".")), is_lstm))
         else:
             checkpoint.arrays |= {f"{prefix}.{entry}": np.asarray(array) for entry, array in network.items()}
     return checkpoint

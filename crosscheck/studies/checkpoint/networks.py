@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import jax.numpy as jnp
@@ -105,14 +106,14 @@ def _check(stored: StoredNetwork, others: Sequence[str], checkpoint: Checkpoint)
         return Skipped(stored.prefix, "optimizer state", reason)
     if gates not in ("nn.LSTM", "unknown"):
         return Skipped(stored.prefix, kind, "only LSTMs are checked here")
+    skip = partial(Skipped, stored.prefix, kind, is_lstm=gates == "nn.LSTM")
     network = _network(folded, stored.is_stack)
     if isinstance(network, str):
-        return Skipped(stored.prefix, kind, network)
+        return skip(network)
     if others:
-        return Skipped(stored.prefix, kind, _not_plain(kind, others))
+        return skip(_not_plain(kind, others))
     if classes := _other_classes(stored, checkpoint.holders):
-        reason = f"this is no plain {kind}: its class is {listed(classes)}, which may compute anything"
-        return Skipped(stored.prefix, kind, reason)
+        return skip(f"this is no plain {kind}: its class is {listed(classes)}, which may compute anything")
     converted = sorted(stored.names & checkpoint.notes.keys()) if not stored.cells else []
     notes = [f"{printable(name)} is {checkpoint.notes[name]}" for name in converted]
     # Copies: the file may change while it is mapped.

@@ -67,9 +67,9 @@ def test_a_refused_layer_is_an_lstm_that_is_not_checked(tmp_path, monkeypatch):
     answer = {"inner/a": ("a has clip.", True), "g": ("g is a GRU.", False)}
     (tmp_path / "answer").write_bytes(pickle.dumps(answer))
     assert find_networks(read_checkpoint(path)) == [
-        Skipped("inner.a", "nn.LSTM", "a has clip"), Skipped("g", "unknown", "g is a GRU")
+        Skipped("inner.a", "nn.LSTM", "a has clip", is_lstm=True), Skipped("g", "unknown", "g is a GRU")
     ]  # fmt: skip
-    assert find_networks(read_checkpoint(path), "inner") == [Skipped("inner.a", "nn.LSTM", "a has clip")]
+    assert find_networks(read_checkpoint(path), "inner") == [Skipped("inner.a", "nn.LSTM", "a has clip", is_lstm=True)]
 
 
 def test_without_onnx_it_is_said_what_to_install(tmp_path, monkeypatch):

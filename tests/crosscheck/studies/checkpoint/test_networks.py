@@ -16,7 +16,7 @@ from flax.traverse_util import unflatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crosscheck.studies.checkpoint import Skipped, case_of, find_lstms, find_networks, read_checkpoint
+from crosscheck.studies.checkpoint import Checkpoint, Skipped, case_of, find_lstms, find_networks, read_checkpoint
 
 
 def training_checkpoint(path: Path) -> torch.nn.ModuleDict:
@@ -308,3 +308,10 @@ def test_a_quantized_network_that_is_not_whole_is_refused(arrays, words):
     (left,) = find_networks(arrays)
     assert isinstance(left, Skipped)
     assert words in left.reason
+
+
+def test_what_a_part_of_a_file_refuses_is_refused_in_the_whole():
+    part = Checkpoint(refused=[Skipped("a", "nn.LSTM", "a has clip", is_lstm=True)])
+    whole = Checkpoint()
+    whole.add(part, "part.")
+    assert find_networks(whole) == [Skipped("part.a", "nn.LSTM", "a has clip", is_lstm=True)]
