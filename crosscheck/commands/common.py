@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -18,6 +18,7 @@ from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.interrupts import on_interrupt
 from crosscheck.commands.progress import show_progress
 from crosscheck.core.environment import describe_environment
+from crosscheck.core.processes import run_all
 from crosscheck.libraries import implementations_named
 from crosscheck.lstm.cases import Case
 from crosscheck.report import case_report
@@ -27,6 +28,8 @@ from jax_lstm._src.files import remove_unfinished
 
 if TYPE_CHECKING:
     from crosscheck.report.page import Page
+
+Result = TypeVar("Result")
 
 
 def implementations_of(option: str, given: Sequence[str]) -> tuple[str, ...]:
@@ -49,6 +52,16 @@ def run_cases(
             done.append(results)
             work.ends(results.judged[0].name)
     return sorted(done, key=lambda results: list(known).index(results.judged[0].name))
+
+
+def results_of(pieces: Mapping[str, Callable[[], Result]], jobs: int) -> list[Result]:
+    """Return the result of every piece of work, in the order in which they end; failing ends the command."""
+    done: list[Result] = []
+    with failures_in_one_line(), show_progress(len(pieces)) as work:
+        for name, result in run_all(pieces, jobs, work.begins):
+            done.append(result)
+            work.ends(name)
+    return done
 
 
 def command_line(name: str, **options: Any) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 from crosscheck.core.criterion import Criterion, join_notes, judge_rows
 from crosscheck.core.finding import SEVERITY, Finding, Outcome, Reason
 from crosscheck.core.norms import row_norms
-from crosscheck.core.problem import Problem, Quantity, Results, is_gradient
+from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_gradient
 from crosscheck.core.reference import Conditioning, Reference, difference, slice_up
-from crosscheck.core.slices import OUTLIERS, TIME, WHOLE, Scope
+from crosscheck.core.slices import OUTLIERS, WHOLE, Scope
 
 OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this implementation's own error"
 
@@ -82,8 +82,13 @@ class _Comparison:
         self.slicing = problem.slicings.get(name)
 
     def findings(self) -> list[Finding]:
+        if _family(self.truth.dtype) != _family(self.dtype):
+            text = f"came back as {self.dtype}; the reference gives {self.truth.dtype}"
+            return [_refused(self.name, self.criterion, text, reason=Reason.DTYPE)]
         if self.truth.dtype.kind in "biu":
             return [self._integers()]
+        if self._is_always_zero():
+            return [self._zero()]
         mismatch = _nonfinite_mismatch(self.got, self.truth)
         if mismatch is not None and self._overflows():
             text = f"the reference itself is not finite in {self.criterion.dtype}"
@@ -93,18 +98,46 @@ class _Comparison:
             text = "NaN or inf where the truth has none, or the reverse"
             return [_refused(self.name, self.criterion, text, reason=Reason.NOT_FINITE, **at)]
         findings = []
-        if str(self.dtype) != self.criterion.dtype:
-            text = f"came back as {self.dtype}, in a run in {self.criterion.dtype}"
-            findings.append(_refused(self.name, self.criterion, text))
+        if str(self.dtype) != self._expected_dtype():
+            expected, check = self._expected_dtype(), self.criterion.check
+            text = f"came back as {self.dtype}; torch gives {expected} in the {check} check"
+            findings.append(_refused(self.name, self.criterion, text, reason=Reason.DTYPE))
         self.difference = difference(self.got, self.truth)
         for scope, rows in slice_up(self.difference, self.slicing, self.reference.outliers.get(self.name)).items():
             findings.append(self._judge(scope, rows, self.reference.conditioning[self.name][scope]))
         first = next((f.first_step for f in findings if f.first_step is not None), None)
+        nothing = _why_nothing(self.truth)
+        if nothing:
+            findings = [replace(f, note=nothing) if f.verdict is Outcome.VACUOUS else f for f in findings]
         return [replace(f, first_step=first) if f.verdict is Outcome.DISAGREE else f for f in findings]
+
+    def _expected_dtype(self) -> str:
+        """Return the dtype of the check, or the narrower one that torch returned in it."""
+        dtype = self.criterion.dtype
+        own = self.reference.dtypes.get(self.name, dtype) if dtype != "float64" else dtype
+        return dtype if own == "float64" else own
 
     def _overflows(self) -> bool:
         own = [known.own_error for known in self.reference.conditioning[self.name].values()]
-        return self.criterion.dtype == "float32" and not all(np.isfinite(error).all() for error in own)
+        return self.criterion.dtype != "float64" and not all(np.isfinite(error).all() for error in own)
+
+    def _is_always_zero(self) -> bool:
+        """Return whether a gradient is zero, whatever the inputs.
+
+        The reference has no path to it, or it is a Hessian-vector product that nothing moves, such as that of a last
+        bias.
+        """
+        if not isinstance(self.name, Gradient) or self.truth.any():
+            return False
+        moved = self.reference.conditioning[self.name][WHOLE].response.any()
+        return self.name.of in self.reference.unused or (self.name.order == 2 and not moved)
+
+    def _zero(self) -> Finding:
+        if not self.got.any():
+            return Finding(
+                self.name, self.criterion.check, Outcome.AGREE, 0.0, 0.0, norm=0.0, note="zero on both sides"
+            )
+        return _refused(self.name, self.criterion, "it is zero in torch, whatever the inputs, and not in the port")
 
     def _integers(self) -> Finding:
         """Compare integers and bools exactly. If rounding changes some of them, nothing can be decided."""
@@ -134,11 +167,23 @@ class _Comparison:
         """Add where the difference is largest, and at which step it starts, in the order of computation."""
         index = tuple(int(i) for i in np.unravel_index(np.argmax(np.abs(self.difference)), self.difference.shape))
         first = None
-        if self.slicing is not None and finding.scope == TIME and finding.rows is not None:
+        if self.slicing is not None and finding.scope.in_order and finding.rows is not None:
             wrong = np.flatnonzero(finding.rows.outcomes == SEVERITY.index(Outcome.DISAGREE))
             first = self.slicing.step(int(wrong[-1] if is_gradient(self.name) else wrong[0]))
         got, expected = float(self.got[index]), float(self.truth[index])
         return replace(finding, index=index, got=got, expected=expected, first_step=first)
+
+
+def _why_nothing(truth: np.ndarray) -> str:
+    """Return why there is nothing to compare in an array without finite numbers; "" if it has some."""
+    if truth.size == 0:
+        return "the array is empty: nothing to compare"
+    return "every number of the truth is NaN: nothing to compare" if np.isnan(truth).all() else ""
+
+
+def _family(dtype: np.dtype[Any]) -> str:
+    """Return "bool", "integer" or "floating"."""
+    return {"b": "bool", "i": "integer", "u": "integer"}.get(dtype.kind, "floating")
 
 
 def _nonfinite_mismatch(got: np.ndarray, truth: np.ndarray) -> tuple[int, ...] | None:

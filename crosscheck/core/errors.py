@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dis
+import os
 from collections.abc import Callable
+from types import ModuleType
 
 from crosscheck.core.finding import CouldNotRun
 from crosscheck.core.problem import Results
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 class OnlyOwnSizes(CouldNotRun):
@@ -15,6 +20,21 @@ class OnlyOwnSizes(CouldNotRun):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its type if it has no message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def is_raised_outside(error: BaseException, library: ModuleType) -> bool:
+    """Return whether a ``raise`` in Python code outside of a library raised an error.
+
+    Compiled code raises without one, and JAX leaves its own frames out of a traceback.
+    """
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    code = last.tb_frame.f_code
+    folder = os.path.join(os.path.dirname(str(library.__file__)), "")
+    return code.co_code[last.tb_lasti] == _RAISE and not code.co_filename.startswith(folder)
 
 
 def run_at_other_sizes(run: Callable[[], Results]) -> Results:

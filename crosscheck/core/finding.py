@@ -34,7 +34,7 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return max(outcomes, key=SEVERITY.index, default=Outcome.VACUOUS)
 
 
-Precision = Literal["float64", "float32"]
+Precision = Literal["float64", "float32", "bfloat16", "float16"]
 
 
 class Kind(StrEnum):
@@ -48,6 +48,7 @@ class Kind(StrEnum):
     )
     DAMPED = "damped"  # the whole sequence with smaller recurrent weights
     INPUTS = "inputs"  # nothing ran: a check of the inputs
+    TYPES = "types"  # nothing ran: which types the two programs compute in
     FAILED = "other sizes"  # nothing ran: the implementation runs only at its own sizes
 
 
@@ -84,6 +85,15 @@ class Reason(StrEnum):
 
     NAMES = "names"  # only one of the two has the quantity
     NOT_FINITE = "not finite"  # NaN or inf in only one of the two
+    PRECISION = "precision"  # the same function, which the port computes less precisely
+    DTYPE = "dtype"  # another dtype than expected
+
+
+class Grounds(StrEnum):
+    """Why a finding agrees that would not by the limit of its size."""
+
+    ZERO = "zero within rounding"  # the truth is below its own rounding
+    CONSTANTS = "rounded constants"  # within the rounding to float32 of constants that the two programs keep
 
 
 class CouldNotRun(Exception):
@@ -114,6 +124,8 @@ class Rows:
       error, limit: ``[slices]``, in the 2-norm, relative to ``size``.
       size: ``[slices]``, the 2-norm of the truth.
       rest: ``[slices]`` bool: neither agreed, nor settled by another check.
+      explained: ``[slices]`` bool: rounding that was measured inside the reference explains the error, however large
+        it is.
     """
 
     outcomes: np.ndarray
@@ -121,6 +133,7 @@ class Rows:
     limit: np.ndarray
     size: np.ndarray
     rest: np.ndarray
+    explained: np.ndarray
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of slices with that outcome."""
@@ -150,6 +163,7 @@ class Finding:
       note: what a reader must know.
       reason: why it disagrees if there is no error.
       own_limit: the limit is made of this implementation's own error, so that it cannot fail.
+      grounds: why it agrees if the limit of its size does not say so.
       rows: all slices.
     """
 
@@ -171,6 +185,7 @@ class Finding:
     note: str = ""
     reason: Reason | None = None
     own_limit: bool = False
+    grounds: Grounds | None = None
     rows: Rows | None = field(default=None, repr=False, compare=False)
 
     @property

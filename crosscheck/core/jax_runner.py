@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from crosscheck.core.errors import first_line
+from crosscheck.core.errors import first_line, is_raised_outside
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.problem import Arrays, Gradient, Problem, Results
+from crosscheck.core.jax_program import (
+    NEEDS_VALUES,
+    Arguments,
+    Layout,
+    Options,
+    Program,
+    arguments_of,
+    cast_to,
+    layout_of,
+    trace,
+)
+from crosscheck.core.problem import Arrays, Problem, Results, is_differentiable, is_static
+
+_MIXED = re.compile(r"requires arguments to have the same dtypes|must be same dtype|verifier errors")
 
 
 def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Results:
@@ -27,128 +39,134 @@ def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Results:
 
     Returns:
       Outputs, then gradients, as NumPy. They leave the x64 context as NumPy: outside of it an eager operation would
-      round them.
+      round them. Complex numbers are real pairs in a last axis, and their gradients follow torch's convention.
 
     Raises:
       CouldNotRun: the function cannot run so.
     """
     with jax_precision(dtype):
-        return _run(fn, problem, dtype)
+        return program_for(fn, problem, dtype)(problem)
 
 
-def output_structure(fn: Callable[..., Any], problem: Problem) -> Any:
-    """Return the tree structure of what ``fn`` returns, without running it."""
-    with jax_precision("float64"):
-        return jax.tree.structure(jax.eval_shape(fn, dict(problem.params), *problem.inputs))
+def program_for(
+    fn: Callable[..., Any], problem: Problem, dtype: str, keep: bool = True, options: Options = None
+) -> Program:
+    """Return the program of ``fn`` for problems of these shapes.
+
+    Integers and bools are traced, as under a user's jit. If the function needs their values, such as a length, it gets
+    NumPy arrays.
+
+    Args:
+      fn: the function.
+      problem: a problem of these shapes.
+      dtype: of everything that is floating point.
+      keep: keep the program for the next call.
+      options: for the compilation of a program that is not kept.
+    """
+    make = _program if keep and _is_hashable(fn) else partial(_program.__wrapped__, options=options)
+    layout = layout_of(problem, dtype)
+    program = make(fn, layout, _Shapes(arguments_of(problem, layout)))
+    if isinstance(program, Program):
+        return program
+    layout = layout_of(problem, dtype, values_are_static=True)
+    concrete = make(fn, layout, _Shapes(arguments_of(problem, layout)))
+    if isinstance(concrete, Program):
+        return concrete
+    raise concrete
+
+
+class _Shapes:
+    """Arguments, of which only the shapes count. All are equal, since the layout has the shapes."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        self.arguments = arguments
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Shapes)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=16)
+def _program(fn: Callable[..., Any], layout: Layout, shapes: _Shapes, options: Options = None) -> Program | Exception:
+    try:
+        return trace(fn, layout, shapes.arguments, options)
+    except NEEDS_VALUES as error:
+        return error
+
+
+def output_shapes(fn: Callable[..., Any], problem: Problem) -> Any:
+    """Return the shapes and dtypes that ``fn`` returns, in its own structure, without running it."""
+    leaves = list(problem.input_leaves.values())
+    arrays = {n: leaf for n, leaf in enumerate(leaves) if not is_static(leaf)}
+
+    def shapes(traced: dict[int, Any], concrete: dict[int, Any], dtype: str) -> Any:
+        def call(params: Arrays, arrays: dict[int, Any]) -> Any:
+            known = {**concrete, **arrays}
+            return fn(params, *problem.with_leaves([known.get(n, leaf) for n, leaf in enumerate(leaves)]))
+
+        cast = {n: cast_to(a, dtype) for n, a in traced.items()}
+        return jax.eval_shape(call, {name: cast_to(a, dtype) for name, a in problem.params.items()}, cast)
+
+    def in_dtype(dtype: str) -> Any:
+        with jax_precision(dtype):
+            try:
+                return shapes(arrays, {}, dtype)
+            except NEEDS_VALUES:
+                floats = {n: a for n, a in arrays.items() if is_differentiable(a)}
+                concrete = {n: np.asarray(a) for n, a in arrays.items() if n not in floats}
+                return shapes(floats, concrete, dtype)
+
+    try:
+        return in_dtype("float64")
+    except CouldNotRun as error:
+        if not is_fixed_carry(error.__cause__):
+            raise
+        return in_dtype("float32")
 
 
 @contextmanager
 def jax_precision(dtype: str) -> Iterator[None]:
     """Set what a run in ``dtype`` needs: products at the highest precision, and x64 mode only for float64.
 
+    An error of the function in the block keeps its type and its traceback, and gets a note.
+
     Raises:
-      CouldNotRun: the function in the block cannot run so.
+      CouldNotRun: the function in the block mixes dtypes, so that it cannot run so.
     """
-    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"), jax.disable_jit(False):
         try:
             yield
-        except (TypeError, ValueError) as error:
-            raise CouldNotRun(f"the JAX function could not run in {dtype}: {_advice(error)}") from error
+        except CouldNotRun:
+            raise
+        except Exception as error:
+            advice = _advice(error) if isinstance(error, TypeError | ValueError) else ""
+            if advice:
+                raise CouldNotRun(f"the JAX function could not run in {dtype}: {advice}") from error
+            error.add_note(f"raised inside the JAX function, in the {dtype} check")
+            raise
+
+
+def is_fixed_carry(error: BaseException | None) -> bool:
+    """Return whether an error says that a loop's carry is float32 in a float64 run."""
+    message = str(error)
+    return "carry" in message and "float32" in message and "float64" in message
 
 
 def _advice(error: Exception) -> str:
-    message, first = str(error), first_line(error)
-    if "carry" in message and "float32" in message and "float64" in message:
+    """Return what an error about dtypes means; "" if it is about something else."""
+    if is_raised_outside(error, jax):
+        return ""
+    first = first_line(error)
+    if is_fixed_carry(error):
         return f"the dtype of its loop's carry is fixed. Make the initial carry from the inputs' dtype. ({first})"
-    if "same dtypes" in message or "verifier errors" in message:
+    if _MIXED.search(str(error)):
         return (
             "it mixes dtypes. Does it close over an array? JAX remembers it in the dtype of the x64 setting under "
             f"which it first met it: pass the array as an input instead. ({first})"
         )
-    return first
-
-
-def _run(fn: Callable[..., Any], problem: Problem, dtype: str) -> Results:
-    floats, rest = _split(problem, dtype)
-    cotangents = [np.asarray(c, dtype) for c in problem.cotangents]
-    layout = _Layout(
-        dtype,
-        tuple(problem.params),
-        problem.input_names,
-        jax.tree.structure(problem.inputs),
-        problem.output_names,
-        tuple((name, _Frozen(np.array(a))) for name, a in rest.items()),
-    )
-    make = _program if _is_hashable(fn) else _program.__wrapped__
-    outputs, gradients = make(fn, layout)(floats, cotangents)
-    result: Results = {name: np.asarray(o) for name, o in zip(problem.output_names, outputs, strict=True)}
-    for name in problem.wrt:
-        key = name if name in problem.params else _input(name)
-        result[Gradient(name)] = np.asarray(gradients[key])
-    return result
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What a compiled program depends on, besides its arguments.
-
-    The dtype is a part of it because of the arrays that stay concrete: JAX remembers an array in the dtype of the x64
-    setting under which it first met the array.
-    """
-
-    dtype: str
-    params: tuple[str, ...]
-    input_names: tuple[str, ...]
-    inputs: Any
-    output_names: tuple[str, ...]
-    rest: tuple[tuple[str, _Frozen], ...]
-
-
-class _Frozen:
-    """An array that stays concrete inside jit, so that a function may branch on it. Equality is by content."""
-
-    def __init__(self, value: np.ndarray) -> None:
-        self.value = value
-        self._key = (value.dtype.str, value.shape, value.tobytes())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Frozen) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-
-@lru_cache(maxsize=16)
-def _program(fn: Callable[..., Any], layout: _Layout) -> Callable[..., Any]:
-    """Return the jitted (floats, cotangents) -> (outputs, gradients by name)."""
-    rest = {name: frozen.value for name, frozen in layout.rest}
-
-    def call(floats: dict[str, Any]) -> list[Any]:
-        values = {**floats, **rest}
-        params = {name: values[name] for name in layout.params}
-        inputs = jax.tree.unflatten(layout.inputs, [values[_input(name)] for name in layout.input_names])
-        return jax.tree.leaves(fn(params, *inputs))
-
-    def value_and_pullback(floats: dict[str, Any], cotangents: list[Any]) -> tuple[list[Any], dict[str, Any]]:
-        outputs, pullback = jax.vjp(call, floats)
-        if len(outputs) != len(layout.output_names):
-            raise CouldNotRun(f"the JAX function returned {len(outputs)} arrays, expected {layout.output_names}.")
-        for name, output, cotangent in zip(layout.output_names, outputs, cotangents, strict=True):
-            if output.shape != cotangent.shape:
-                raise CouldNotRun(
-                    f"{name!r} has shape {output.shape} from the JAX function "
-                    f"and {cotangent.shape} from the torch module."
-                )
-        (gradients,) = pullback([_cotangent(c, o) for c, o in zip(cotangents, outputs, strict=True)])
-        return outputs, gradients
-
-    return jax.jit(value_and_pullback)
-
-
-def _cotangent(cotangent: Any, output: Any) -> Any:
-    if jnp.issubdtype(output.dtype, jnp.floating):
-        return cotangent.astype(output.dtype)
-    return np.zeros(output.shape, jax.dtypes.float0)
+    return ""
 
 
 def _is_hashable(fn: Any) -> bool:
@@ -157,28 +175,3 @@ def _is_hashable(fn: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _input(name: str) -> str:
-    """Return the key of an input. A parameter may have the same name."""
-    return "input:" + name
-
-
-def _split(problem: Problem, dtype: str) -> tuple[Arrays, Arrays]:
-    """Return the arrays to differentiate with respect to, and all others, cast."""
-    values = dict(problem.params) | {_input(name): a for name, a in problem.input_leaves.items()}
-    wrt = {name if name in problem.params else _input(name) for name in problem.wrt}
-    wide = [name for name, a in values.items() if dtype == "float32" and _is_wide(np.asarray(a))]
-    if wide:
-        raise CouldNotRun(
-            f"{wide[0].removeprefix('input:')!r} holds integers over 32 bits, which JAX has only in x64 mode."
-        )
-    cast = {
-        name: np.asarray(a, dtype=dtype) if np.asarray(a).dtype.kind == "f" else np.asarray(a)
-        for name, a in values.items()
-    }
-    return {n: a for n, a in cast.items() if n in wrt}, {n: a for n, a in cast.items() if n not in wrt}
-
-
-def _is_wide(a: np.ndarray) -> bool:
-    return a.dtype.kind in "iu" and a.size > 0 and not -(2**31) <= int(a.min()) <= int(a.max()) < 2**31

@@ -53,10 +53,16 @@ class StandIn:
 
 
 StandIns: TypeAlias = Callable[[bool], Sequence[StandIn]]
+Stages: TypeAlias = Callable[[Criterion], Iterable[Reference]]
 
 
 def no_stand_ins(chaotic: bool) -> Sequence[StandIn]:
     """Return nothing: what cannot be decided stays so."""
+    return ()
+
+
+def no_stages(criterion: Criterion) -> Iterable[Reference]:
+    """Return nothing: only the limits that cost nothing more are used."""
     return ()
 
 
@@ -68,6 +74,7 @@ def run_checks(
     stand_ins: StandIns = no_stand_ins,
     is_truth: bool = False,
     comparer: Comparer = compare,
+    stages: Stages = no_stages,
 ) -> tuple[Finding, ...]:
     """Return the findings of all precision checks, in the truth's order.
 
@@ -80,11 +87,19 @@ def run_checks(
         the float64 check is in doubt too.
       is_truth: the implementation is itself the float64 truth, so that ``criteria`` has no float64 check.
       comparer: applies a criterion. Another one than `compare` is broken on purpose, to see that this shows.
+      stages: gives the reference with rounding measured inside the programs. It is called only if the limits that
+        cost nothing more do not suffice.
     """
     findings: list[Finding] = []
     for criterion in criteria:
         result = run(problem, criterion.dtype)
-        findings += comparer(problem, reference, result, criterion)
+        found = comparer(problem, reference, result, criterion)
+        if any(_may_be_rounding(f) for f in found):
+            for known in stages(criterion):
+                found = comparer(problem, known, result, criterion)
+                if not any(_may_be_rounding(f) and f.verdict is not Outcome.VACUOUS for f in found):
+                    break
+        findings += found
         if criterion.dtype == "float64":
             findings += _check_linearity(problem, reference, run, result)
     if reference.loss_scaled is not None and any(_fades(f) for f in findings):
@@ -100,6 +115,11 @@ def run_checks(
             findings.append(Finding("other sizes", failed, Outcome.INCONCLUSIVE, None, None, note=text))
     order = {name: n for n, name in enumerate(reference.truth)}
     return tuple(sorted(settle(findings, is_truth), key=lambda f: order.get(f.quantity, -1)))
+
+
+def _may_be_rounding(finding: Finding) -> bool:
+    """Return whether rounding inside the programs could explain that a finding does not agree."""
+    return not finding.ok and finding.rows is not None
 
 
 def _fades(finding: Finding) -> bool:
@@ -168,7 +188,8 @@ def settle(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]
     """Mark what one check could not decide and another did.
 
     The loss-scaled or the float64 check settles vacuous slices of the float32 check. An implementation that is the
-    float64 truth needs no float64 check. If all stand-ins agree, they settle inconclusive slices.
+    float64 truth needs no float64 check. If all stand-ins agree, they settle inconclusive slices. The float64 check
+    settles inconclusive slices whose error is explained by rounding that was measured inside the reference.
     """
     by_key = {(f.quantity, f.scope, f.check): f for f in findings}
     stand_ins = [f for f in findings if f.check.stands_in]
@@ -183,7 +204,7 @@ def _settle(
     is_truth: bool,
 ) -> Finding:
     rows = finding.rows
-    if rows is None or finding.verdict in (Outcome.AGREE, Outcome.DISAGREE):
+    if rows is None or finding.settled_by or finding.verdict in (Outcome.AGREE, Outcome.DISAGREE):
         return finding
     rest, settled_by = rows.rest.copy(), list[Settlement]()
 
@@ -194,8 +215,12 @@ def _settle(
 
     if stand_ins:
         settle_rows(rest & (rows.outcomes == SEVERITY.index(Outcome.INCONCLUSIVE)), *stand_ins)
+    exact = by_key.get((finding.quantity, finding.scope, FLOAT64))
+    if finding.check.dtype != "float64" and exact is not None and exact.rows is not None:
+        agrees = exact.rows.outcomes == SEVERITY.index(Outcome.AGREE)
+        settle_rows(rest & rows.explained & agrees, FLOAT64)
     vacuous = rows.outcomes == SEVERITY.index(Outcome.VACUOUS)
-    if finding.check in (FLOAT32, LOSS_SCALED):
+    if finding.check.dtype != "float64" and not finding.check.stands_in:
         for check in (LOSS_SCALED, FLOAT64):
             other = by_key.get((finding.quantity, finding.scope, check))
             if other is not None and other.rows is not None and check != finding.check:

@@ -10,7 +10,7 @@ the largest of all slices.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -34,6 +34,26 @@ ReferenceRun: TypeAlias = Callable[[Problem], Results]
 
 
 @dataclass(frozen=True)
+class Inside:
+    """Rounding measured inside the two programs, for one precision check. Arrays are ``[2 norms, rows]``, absolute.
+
+    Attributes:
+      reference: what rounding in the reference's operations does to the truth.
+      port: the same of the port; zero if it was not measured.
+      constants: what the rounding to float32 of constants does that the two programs keep, such as buffers.
+      spread: how far the truth moved under the errors that were used. If it is far, the response is not linear, and
+        says nothing about smaller errors.
+      zero: bool: the truth is below its own float64 rounding, such as the gradient of a bias before a softmax.
+    """
+
+    reference: np.ndarray
+    port: np.ndarray
+    constants: np.ndarray
+    spread: np.ndarray
+    zero: np.ndarray
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """What the limits of the rows of one scope are made of. Arrays are ``[2 norms, rows]``.
 
@@ -43,6 +63,7 @@ class Conditioning:
       response: the absolute response, for a truth of zero, which has no relative one.
       own_error: e_ref, relative, in float32.
       numbers: how many numbers a row has.
+      inside: rounding measured inside the programs; None if it was not asked for.
     """
 
     size: np.ndarray
@@ -50,6 +71,7 @@ class Conditioning:
     response: np.ndarray
     own_error: np.ndarray
     numbers: int = 1
+    inside: Inside | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,8 @@ class Reference:
       conditioning: by quantity and scope.
       outliers: masks of the outliers of those quantities that have some.
       run: runs the reference in float64 on another problem.
+      dtypes: what the narrower paths returned, by quantity.
+      unused: names through which the reference has no path to an output, or stops the gradient.
       power: of the loss scaling.
       loss_scaled: the reference for cotangents times 2^``power``, if gradients fade.
     """
@@ -69,6 +93,8 @@ class Reference:
     conditioning: dict[Quantity, dict[Scope, Conditioning]]
     outliers: dict[Quantity, np.ndarray]
     run: ReferenceRun | None = None
+    dtypes: Mapping[Quantity, str] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
     power: int = 0
     loss_scaled: Reference | None = None
 
@@ -183,15 +209,35 @@ def _conditioning(
     return result
 
 
-def _with_own_error(problem: Problem, reference: Reference, float32_paths: Sequence[ReferenceRun]) -> Reference:
-    """Add e_ref: the error of the float32 paths, beyond what underflow may do."""
+def in_precision(problem: Problem, reference: Reference, path: ReferenceRun, tiny: float) -> Reference:
+    """Return a reference for a check in another dtype than float32.
+
+    Args:
+      problem: the problem.
+      reference: its reference.
+      path: runs the reference in this dtype.
+      tiny: the smallest normal number of the dtype.
+    """
+    conditioning = {
+        name: {scope: replace(known, own_error=np.zeros_like(known.size)) for scope, known in scopes.items()}
+        for name, scopes in reference.conditioning.items()
+    }
+    return _with_own_error(problem, replace(reference, conditioning=conditioning, loss_scaled=None), [path], tiny)
+
+
+def _with_own_error(
+    problem: Problem, reference: Reference, narrower_paths: Sequence[ReferenceRun], tiny: float = TINY32
+) -> Reference:
+    """Add e_ref: the error of the reference's own paths in a narrower dtype, beyond what underflow may do."""
     errors = {n: {scope: k.own_error for scope, k in scopes.items()} for n, scopes in reference.conditioning.items()}
-    for path in float32_paths:
+    dtypes: dict[Quantity, str] = {}
+    for path in narrower_paths:
         narrow = path(problem)
+        dtypes = {name: str(value.dtype) for name, value in narrow.items()}
         for name, value in reference.truth.items():
             off = difference(narrow[name], value)
             for scope, rows in slice_up(off, problem.slicings.get(name), reference.outliers.get(name)).items():
-                floor = 8 * TINY32 * np.array([[np.sqrt(rows.shape[1])], [1.0]])
+                floor = 8 * tiny * np.array([[np.sqrt(rows.shape[1])], [1.0]])
                 beyond, size = np.maximum(row_norms(rows) - floor, 0.0), reference.conditioning[name][scope].size
                 error = np.divide(beyond, size, out=np.zeros_like(size), where=size > 0)
                 errors[name][scope] = np.maximum(errors[name][scope], error)
@@ -202,7 +248,7 @@ def _with_own_error(problem: Problem, reference: Reference, float32_paths: Seque
         }
         for name, scopes in reference.conditioning.items()
     }
-    return replace(reference, conditioning=conditioning)
+    return replace(reference, conditioning=conditioning, dtypes=dtypes)
 
 
 def over_neighbours(values: np.ndarray, scope: Scope, numbers: int) -> np.ndarray:

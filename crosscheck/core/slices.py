@@ -32,6 +32,7 @@ class Scope:
 
 WHOLE, OUTLIERS = Scope("whole"), Scope("outliers")
 TIME = Scope("t", "time step", in_order=True)
+POSITION = Scope("position", "position", in_order=True)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Slicing:
 
     def label(self, n: int) -> str:
         """Return the name of slice ``n`` for readers."""
-        return f"t={self.step(n)}" if self.scope == TIME else f"{self.scope} {self.labels[n]}"
+        if self.scope == TIME:
+            return f"t={self.step(n)}"
+        return f"{self.scope} {self.labels[n] if self.labels else n}"
 
     def step(self, n: int) -> int:
         """Return the time step of slice ``n``."""

@@ -13,16 +13,19 @@ from crosscheck.core.verdict_text import findings_text
 class Verdict:
     """All findings of one implementation on one problem. ``str()`` gives them in words.
 
+    It is true in a condition only if it is "agree", so that ``assert crosscheck.check(...)`` fails for a wrong port.
+
     Attributes:
       findings: one per quantity, scope and precision check; outputs come before gradients.
       notes: sentences that a reader must know.
       cause: a likely cause of a disagreement; "" if there is none.
       diagnosis: the mistake by name, and the first wrong step and gate, if the pair is an LSTM.
       environment: versions, device and settings.
+      not_shown: what the inputs of an agreeing pair cannot show, in words.
 
     Example:
       >>> verdict = crosscheck.check(jax_fn, torch_module, params, (x,))
-      >>> if not verdict.ok:
+      >>> if not verdict:
       ...     print(verdict, verdict.first.quantity, sep="\\n")
     """
 
@@ -31,6 +34,7 @@ class Verdict:
     cause: str = ""
     diagnosis: tuple[str, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
+    not_shown: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -42,10 +46,14 @@ class Verdict:
         """Whether the outcome is AGREE."""
         return self.outcome is Outcome.AGREE
 
+    def __bool__(self) -> bool:
+        """Return ``ok``."""
+        return self.ok
+
     @property
     def first(self) -> Finding | None:
         """The first finding that is as grave as the verdict. Outputs come before gradients, float64 before float32."""
         return next((f for f in self.findings if f.final is self.outcome), None)
 
     def __str__(self) -> str:
-        return findings_text(self.outcome, self.findings, self.notes, self.cause, self.diagnosis)
+        return findings_text(self.outcome, self.findings, self.notes, self.cause, self.diagnosis, self.not_shown)

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crosscheck.core.finding import Check, Finding, Kind, Outcome
+from crosscheck.core.finding import Check, Finding, Kind, Outcome, Reason
 from crosscheck.core.slices import TIME
 
 MEANING = {
     Outcome.AGREE: "Every difference is explained by rounding, given the condition of this problem.",
     Outcome.VACUOUS: (
-        "In some quantities there was nothing to check: the truth is zero or underflows. This is no success. "
-        "Choose inputs, cotangents or lengths for which these quantities are not zero."
+        "In some quantities there was nothing to check: the truth is zero, underflows, is NaN or is "
+        "empty. This is no success. Choose inputs, cotangents or lengths for which these quantities hold other numbers."
     ),
     Outcome.INCONCLUSIVE: (
-        "The problem amplifies rounding so much that a right and a wrong program cannot be told apart. "
-        "Use fewer steps or smaller recurrent weights."
+        "In some quantities a right and a wrong program cannot be told apart: rounding is amplified too much, a number "
+        "overflows, or one lies exactly where a function has a jump or a kink. See the lines below. Use inputs and "
+        "weights of a smaller size, or other ones, or fewer steps if there are some."
     ),
     Outcome.DISAGREE: "The two compute different things.",
 }
@@ -26,14 +27,19 @@ MOST = 6  # quantities that a verdict describes
 
 
 def findings_text(
-    outcome: Outcome, findings: Sequence[Finding], notes: Sequence[str], cause: str, diagnosis: Sequence[str] = ()
+    outcome: Outcome,
+    findings: Sequence[Finding],
+    notes: Sequence[str],
+    cause: str,
+    diagnosis: Sequence[str] = (),
+    not_shown: Sequence[str] = (),
 ) -> str:
     """Return the verdict in several lines. The first one holds the outcome."""
     quantities = len({finding.quantity for finding in findings})
     ran = {finding.check for finding in findings if finding.check.dtype}
     checks = sorted({check for check in ran if check.kind is Kind.DIRECT} or ran, key=str, reverse=True)
     where = " and ".join(map(str, checks))
-    lines = [f"{outcome}: {quantities} quantities in {where or 'no precision check'}", MEANING[outcome]]
+    lines = [f"{outcome}: {quantities} quantities in {where or 'no precision check'}", _meaning(outcome, findings)]
     if outcome is Outcome.AGREE:
         agreeing = [[f for f in findings if f.check == check and f.ok] for check in checks]
         nearest = [max(group, key=lambda f: f.ratio) for group in agreeing if group]
@@ -49,7 +55,15 @@ def findings_text(
     if cause and not diagnosis:
         lines.append(f"likely cause: {cause}")
     lines += [f"note: {note}" for note in notes]
+    lines += [f"not shown by these inputs: {line}" for line in not_shown]
     return "\n".join(lines)
+
+
+def _meaning(outcome: Outcome, findings: Sequence[Finding]) -> str:
+    wrong = [f for f in findings if f.final is Outcome.DISAGREE]
+    if wrong and all(f.reason is Reason.PRECISION for f in wrong):
+        return "The two are the same function, and the port computes it less precisely."
+    return MEANING[outcome]
 
 
 def check_text(check: Check) -> str:
@@ -80,9 +94,8 @@ def finding_text(finding: Finding) -> str:
     if len(finding.counts) > 1:
         clauses.append("slices: " + ", ".join(f"{n} {name}" for name, n in finding.counts.items()))
     if finding.index is not None:
-        clauses.append(
-            f"largest at index {list(finding.index)}: got {finding.got:.9g}, expected {finding.expected:.9g}"
-        )
+        place = f"largest at index {list(finding.index)}: " if finding.index else ""
+        clauses.append(f"{place}got {finding.got:.9g}, expected {finding.expected:.9g}")
     if finding.first_step is not None:
         noun = finding.scope.noun if finding.scope.in_order else TIME.noun
         clauses.append(f"first {noun} that differs: {finding.first_step}")

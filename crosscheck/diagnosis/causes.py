@@ -19,16 +19,25 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
     if any(f.reason is Reason.NAMES for f in bad):
         return "the two do not have the same quantities: compare the names of parameters and outputs"
     if any(f.reason is Reason.NOT_FINITE for f in bad):
-        return "a NaN or inf is in only one of the two: look at divisions, logarithms and padding"
+        first = next(f for f in bad if f.reason is Reason.NOT_FINITE)
+        side = "torch" if first.got is not None and np.isfinite(first.got) else "the port"
+        return f"only {side} gives NaN or inf: look at divisions, logarithms and padding"
+    if any(f.reason is Reason.DTYPE for f in bad):
+        first = next(f for f in bad if f.reason is Reason.DTYPE)
+        return f"the port returns {first.quantity} in another dtype than torch: look at its casts"
     exact = [f for f in bad if f.check.dtype == "float64"]
     if not exact and any(f.check.dtype == "float64" for f in findings):
+        narrow = " and ".join(dict.fromkeys(f.check.dtype for f in bad if f.check.dtype)) or "float32"
         return (
-            "float64 agrees and float32 does not: some products run in lower precision (TF32, bfloat16, float16), "
-            "or a sum is accumulated in a narrow type"
+            f"float64 agrees and {narrow} does not: some products run in lower precision (TF32, bfloat16, float16), "
+            "a sum is accumulated in a narrow type, or a number underflows or overflows"
         )
     leaks = [0.1 <= _in_float32_roundings(f, reference) <= 30 for f in exact]
     if leaks and 2 * sum(leaks) > len(leaks):
-        return "the float64 error has the size of float32 rounding: one of the two computes something in float32"
+        return (
+            "the float64 error has the size of float32 rounding: one of the two computes something in float32, or "
+            "holds a constant that was rounded to float32 before"
+        )
     first = (exact or bad)[0]
     recurrent = any("weight_hh" in str(f.quantity) for f in findings)
     if is_gradient(first.quantity):

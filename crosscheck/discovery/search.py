@@ -139,6 +139,8 @@ def _checked(out: Any, shape: Shape) -> Pair:
     if len(parts) != 2 or any(tuple(getattr(part, "shape", ())) != shape for part in parts):
         raise ValueError(f"fn must return a pair of arrays {shape}, the next h and c; got {_told(out)}. {hint}")
     first, second = canonical(out[0]), canonical(out[1])
+    if np.iscomplexobj(first) or np.iscomplexobj(second):
+        raise TypeError("fn must return real numbers, the next h and c; got complex ones.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("fn returned NaN or inf on finite weights, input and state; there is nothing to compare.")
     return first, second

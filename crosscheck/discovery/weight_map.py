@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 import jax
 import numpy as np
 
-from crosscheck.core.problem import is_floating
 from crosscheck.discovery.conventions import BiasRule, Convention
 from crosscheck.discovery.layouts import Layout, Shape, Stored
 
@@ -214,6 +213,6 @@ def _gates(candidate: Candidate) -> str:
 
 def _array(value: Any) -> np.ndarray:
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-    if not is_floating(array) and array.dtype.kind != "V":
+    if array.dtype.kind not in "fV":  # V is bfloat16
         raise ValueError(f"weights must be floating-point arrays; got dtype {array.dtype}.")
     return array

@@ -14,7 +14,16 @@ from jax_lstm._src.files import write_whole
 
 SCHEMA_VERSION = 1  # one more if a key is removed, renamed or changed in meaning; not if one is added
 Command = Literal[
-    "suite", "bench", "checkpoint", "faults", "gradient-flow", "gradients", "matrix", "notebook", "train"
+    "suite",
+    "bench",
+    "checkpoint",
+    "faults",
+    "faults --models",
+    "gradient-flow",
+    "gradients",
+    "matrix",
+    "notebook",
+    "train",
 ]  # "suite" is `crosscheck` without a subcommand
 
 

@@ -12,13 +12,14 @@ import numpy as np
 from crosscheck.core.errors import run_at_other_sizes
 from crosscheck.core.finding import CouldNotRun, Finding
 from crosscheck.core.judge import Run, StandIn
-from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_floating
+from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_differentiable
 from crosscheck.core.reference import ReferenceRun, measure_reference
-from crosscheck.core.slices import TIME, Slicing
+from crosscheck.core.slices import POSITION, TIME, Slicing
 from crosscheck.diagnosis.inputs import first_steps
 from crosscheck.diagnosis.subject import truth as truth_of
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import gate_slicings
+from crosscheck.suite.arguments import longest_axis
 from crosscheck.suite.network import Measure, Network
 from jax_lstm._src.network import read_network
 
@@ -69,10 +70,6 @@ class LstmPair:
             raise CouldNotRun("it takes no initial states")
         wrt = tuple(name for name in problem.wrt if name not in INPUTS[1:])
         return self.port(replace(problem, inputs=(x,), input_names=("x",), wrt=wrt), dtype)
-
-
-def _run_at_other_sizes(run: ReferenceRun, problem: Problem) -> Results:
-    return run_at_other_sizes(lambda: run(problem))
 
 
 def as_lstm(problem: Problem, port: Run, truth: ReferenceRun, paths: Sequence[ReferenceRun]) -> LstmPair | None:
@@ -129,7 +126,7 @@ def _is_same(case: RecurrentCase, canonical: Problem, problem: Problem, truth: R
     leaves = [first.inputs[0], *jax.tree.leaves(problem.inputs)[1:]]
     short = replace(problem, inputs=problem.with_leaves(leaves), cotangents=first.cotangents, wrt=())
     try:
-        return _is_equal(few, first, short, run(short))
+        return _is_equal(few, first, short, run_at_other_sizes(partial(run, short)))
     except (CouldNotRun, ValueError):  # such as packing with lengths that exceed these steps
         return False
 
@@ -143,11 +140,12 @@ def _is_equal(case: RecurrentCase, canonical: Problem, problem: Problem, truth: 
     )
 
 
-def slicings_of(problem: Problem, pair: LstmPair | None) -> dict[Quantity, Slicing]:
+def slicings_of(problem: Problem, pair: LstmPair | None, loops: bool) -> dict[Quantity, Slicing]:
     """Return the slices of a problem's quantities.
 
-    Parameters with torch's LSTM names are sliced by gate. An array is sliced by time step if the pair is an LSTM, or if
-    exactly one axis of a 3-D array is T long.
+    Parameters with torch's LSTM names are sliced by gate. An array is sliced by time step if the pair is an LSTM. A 3-D
+    array of any other pair is sliced along the axis that is as long as the longest axis of the inputs, if there is only
+    one: by time step if the port loops, else by position.
     """
     slicings = gate_slicings(problem.params)
     if pair is not None:
@@ -157,8 +155,9 @@ def slicings_of(problem: Problem, pair: LstmPair | None) -> dict[Quantity, Slici
         return slicings | {names[name]: s for name, s in pair.network.problem.slicings.items() if name in names}
     arrays: list[tuple[Quantity, np.ndarray]] = [*zip(problem.output_names, problem.cotangents, strict=True)]
     arrays += [(Gradient(name), a) for name, a in problem.input_leaves.items() if name in problem.wrt]
+    longest = longest_axis(problem.inputs)
     for name, a in arrays:
-        axes = [n for n, size in enumerate(np.shape(a)[:-1]) if size == problem.steps]
-        if is_floating(a) and np.ndim(a) == 3 and problem.steps > 1 and len(axes) == 1:
-            slicings[name] = Slicing(axes[0], TIME)
+        axes = [n for n, size in enumerate(np.shape(a)[:-1]) if size == longest]
+        if is_differentiable(a) and np.ndim(a) == 3 and longest > 1 and len(axes) == 1:
+            slicings[name] = Slicing(axes[0], TIME if loops else POSITION)
     return slicings

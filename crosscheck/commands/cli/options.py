@@ -109,10 +109,18 @@ class Faults:
     Beside it: false alarms on right implementations and random right configurations, the mutation score of tolerance
     rules in use elsewhere on the same results, and mutants of the comparer itself. Exit code 0: every fault killed, no
     false alarm, every mutant noticed; 1: not; 2: could not run.
+
+    With --models: right pairs of many architectures, and mistakes in them, each on random problems. Exit code 0: no
+    false alarm, few problems that cannot be decided, no mistake that survives; 1: not; 2: could not run.
     """
 
-    quick: Annotated[bool, typer.Option("--quick", help="Short sequences and fewer right configurations.")] = False
-    list_faults: Annotated[bool, typer.Option("--list", help="List the faults and stop.")] = False
+    models: Annotated[bool, typer.Option("--models", help="Judge pairs of models other than an LSTM.")] = False
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short sequences and fewer right configurations, or fewer models.")
+    ] = False
+    list_faults: Annotated[
+        bool, typer.Option("--list", help="List the faults, or the pairs and mistakes, and stop.")
+    ] = False
     jobs: Jobs = JOBS
     json_file: JsonFile = None
 

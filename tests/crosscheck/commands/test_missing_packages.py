@@ -112,6 +112,15 @@ def test_any_other_package_that_is_missing_is_named_before_any_work(module, argu
     assert not list(ROOT.glob("none*"))
 
 
+def test_models_of_a_library_that_is_missing_are_named():
+    """The score of the LSTM needs no such library."""
+    need("torch")
+    done = run({"equinox"}, "faults", "--models", "--list")
+    told = "--models needs equinox, which is not installed: pip install 'jax-lstm[libraries]'"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"crosscheck: {told}\n")
+    assert run({"equinox"}, "faults", "--list").returncode == 0
+
+
 def test_a_missing_module_of_ours_is_a_mistake_and_keeps_its_traceback():
     code = "sys.modules['crosscheck.commands.cli.choices'] = None\n" + COMMAND
     done = run(set(), "--help", code=code)

@@ -275,7 +275,7 @@ def test_slices_that_are_zero_by_construction_agree():
     fn = lambda p, x: p["weight"][0, 0] * x * (jnp.arange(6) > 1)[:, None]
     verdict = scalar(torch_fn, fn, x)
     assert verdict.ok, str(verdict)
-    assert any(f.scope.name == "t" for f in verdict.findings)
+    assert any(f.scope.name == "position" for f in verdict.findings)
     made_up = lambda p, x: fn(p, x) + 1e-9 * (jnp.arange(6) == 0)[:, None]
     assert scalar(torch_fn, made_up, x).outcome is Outcome.DISAGREE
 

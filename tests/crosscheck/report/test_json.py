@@ -32,7 +32,7 @@ from crosscheck.libraries.implementation import Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.lstm.gates import GATE, ROW
 from crosscheck.lstm.teacher_forcing import SIZES
-from crosscheck.report import case_report, score_report
+from crosscheck.report import case_report, model_score_report, score_report
 from crosscheck.report.json import SCHEMA_VERSION, Command, read_json, write_json
 from crosscheck.studies.checkpoint import networks
 from crosscheck.studies.gradient_flow import study, training
@@ -42,11 +42,13 @@ from crosscheck.studies.training.lockstep import TRAINING_STEP, single_step
 from crosscheck.studies.training.optimizers import OPTIMIZERS
 from crosscheck.suite import mutants
 from crosscheck.suite import mutation_score as score
+from crosscheck.suite.model_score import Fate, Grade, ModelScore, ModelTrial, Trials
 from crosscheck.suite.runs import CaseResult
 from tests import ROOT
 from tests.crosscheck.suite.test_mutation_score import ALARM, SURVIVOR, task_result
 from tests.support import wrong_ports
 from tests.support.json_page import SCHEMA
+from tests.support.small_models import make_small
 
 WHOLE_SCHEMA = json.loads(SCHEMA.read_text(encoding="utf-8"))
 DEFINITIONS = WHOLE_SCHEMA["$defs"]
@@ -57,6 +59,7 @@ RUNS = {
     "bench": "--shape 2,1,2,3 --runs 2 --seconds 60 --only jax_lstm --only torch.nn.LSTM --only jax.experimental.rnn",
     "checkpoint": "{tmp}/model.pt",
     "faults": "--quick --jobs 1",
+    "faults --models": "--quick --jobs 1",
     "gradient-flow": "--length 20 --hidden 4 --train-steps 2 --jobs 1",
     "gradients": "--length 2 --hidden 2",
     "matrix": "--only torch.nn.LSTM,equinox --jobs 1",
@@ -76,7 +79,7 @@ def output(tmp_path_factory):
     def run(command):
         if command not in found:
             file = folder / f"{command}.json"
-            name = [] if command in ("suite", "bench") else [command]
+            name = [] if command in ("suite", "bench") else command.split()
             app = benchmark_app if command == "bench" else cli.app
             words = RUNS[command].format(tmp=folder).split()
             with pytest.MonkeyPatch.context() as patch:
@@ -107,6 +110,7 @@ def _make_small(patch):
     patch.setattr(training, "HIDDEN", 4)
     patch.setattr(study, "TRAINED", (training.Trainee("RNN tanh", "RNN tanh", "rnn"),))
     patch.setattr(study, "study_networks", lambda *sizes: study_networks(*sizes)[::4])  # an RNN and an LSTM
+    make_small(patch)
 
 
 def why_not(content) -> str:
@@ -124,7 +128,7 @@ def test_every_command_with_the_option_is_one_that_is_checked_here():
     group = typer.main.get_command(cli.app)
     having = {name for name, command in group.commands.items() if any("--json" in p.opts for p in command.params)}
     branches = [branch["$ref"].rpartition("/")[2] for branch in WHOLE_SCHEMA["oneOf"]]
-    assert having | {"suite", "bench"} == set(RUNS) == set(get_args(Command)) == set(branches)
+    assert having | {"suite", "bench", "faults --models"} == set(RUNS) == set(get_args(Command)) == set(branches)
     assert [DEFINITIONS[name]["properties"]["command"]["const"] for name in branches] == branches
 
 
@@ -148,6 +152,16 @@ def bad_score():
     return {"schema_version": 1, "command": "faults"} | score_report.to_json(score.Score([found]), True, 1.0)
 
 
+@pytest.fixture(scope="module")
+def bad_models():
+    """Return what `crosscheck faults --models` writes if a right problem is not accepted and a mistake survives."""
+    alarm, survivor = ModelTrial("dense", 3, Grade.ERROR, "an error"), ModelTrial("dense-bias", 0, Grade.AGREE)
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        content = model_score_report.to_json(ModelScore([Trials((alarm,), (survivor,))]), 1.0)
+    return {"schema_version": 1, "command": "faults --models"} | content
+
+
 @pytest.mark.parametrize("command", RUNS)
 def test_every_key_is_needed_and_no_other_is_allowed(command, output):
     assert_closed(output(command)[1], command)
@@ -158,8 +172,13 @@ def test_every_key_of_a_bad_score_is_needed_and_no_other_is_allowed(bad_score):
     assert_closed(bad_score, "faults")
 
 
-def test_these_outputs_have_every_key_of_the_schema(output, bad_score):
-    contents = [(name, output(name)[1]) for name in RUNS] + [("faults", bad_score)]
+def test_every_key_of_a_bad_score_over_models_is_needed_and_no_other_is_allowed(bad_models):
+    assert (bad_models["ok"], bad_models["survivors"], len(bad_models["not_agreeing"])) == (False, ["dense-bias"], 1)
+    assert_closed(bad_models, "faults --models")
+
+
+def test_these_outputs_have_every_key_of_the_schema(output, bad_score, bad_models):
+    contents = [(name, output(name)[1]) for name in RUNS] + [("faults", bad_score), ("faults --models", bad_models)]
     met = {id(schema) for name, content in contents for _, schema in _objects(_shortened(content), DEFINITIONS[name])}
     assert [name for name, found in DEFINITIONS.items() if "properties" in found and id(found) not in met] == []
 
@@ -250,10 +269,17 @@ def test_words_are_the_codes():
     assert words("outcome") == list(Outcome)
     assert words("reason") == list(Reason)
     assert words("norm") == [*NORMS, ""]
+    assert words("model_outcome") == list(Grade)
+    assert words("model_mistake", "fate") == list(Fate)
     assert set(words("scope")) == set(map(str, (WHOLE, OUTLIERS, TIME, TRAINING_STEP, GATE, ROW)))
     forced = [Check(check.dtype, Kind.TEACHER_FORCED, n) for check in (FLOAT64, FLOAT32) for n in SIZES]
     single = [single_step(check.dtype) for check in (FLOAT64, FLOAT32)]
-    others = [Check("float64", Kind.DAMPED), Check(None, Kind.INPUTS), Check(None, Kind.FAILED)]
+    others = [
+        Check("float64", Kind.DAMPED),
+        Check(None, Kind.INPUTS),
+        Check(None, Kind.TYPES),
+        Check(None, Kind.FAILED),
+    ]
     checks = [FLOAT64, FLOAT32, LINEARITY, LOSS_SCALED, *forced, *single, *others]
     assert {check.kind for check in checks} == set(Kind)
     assert set(words("check")) == set(map(str, checks))

@@ -1,0 +1,141 @@
+"""What the families share: random sizes and inputs, small pieces of ports, and how to plant a mistake in a port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crosscheck.models.pair import Drawn
+
+Params: TypeAlias = Mapping[str, Any]
+GENTLE = ("offset", "quantised", "small", "zeros")
+
+
+def flip(rng: np.random.Generator, chance: float = 0.5) -> bool:
+    """Return True with a chance."""
+    return bool(rng.random() < chance)
+
+
+def draw_sizes(rng: np.random.Generator, count: int, low: int = 2, high: int = 8) -> list[int]:
+    """Return different sizes from ``low`` to ``high``."""
+    return [int(n) for n in rng.choice(np.arange(low, high + 1), size=count, replace=False)]
+
+
+def draw_input(rng: np.random.Generator, *shape: int, unkind: tuple[str, ...] = GENTLE) -> np.ndarray:
+    """Return normal numbers. One draw in seven is less kind, as real data are.
+
+    Args:
+      rng: the source.
+      shape: of the array.
+      unkind: what may happen: "offset" adds 20, "quantised" rounds to halves, "small" and "large" multiply by 1e-3 and
+        1e3, "zeros" pads the end of the second axis with zeros.
+    """
+    x = rng.normal(size=shape)
+    kind = str(rng.choice(np.array(unkind))) if unkind and flip(rng, 1 / 7) else ""
+    if kind == "offset":
+        x = x + 20
+    elif kind == "quantised":
+        x = np.round(2 * x) / 2
+    elif kind in ("small", "large"):
+        x = x * (1e-3 if kind == "small" else 1e3)
+    elif kind == "zeros" and len(shape) > 1:
+        x[:, shape[1] // 2 + 1 :] = 0
+    return x
+
+
+def draw_lengths(rng: np.random.Generator, batch: int, steps: int) -> np.ndarray:
+    """Return lengths from 1 to ``steps``. The first is shorter than ``steps``, and the last is ``steps``."""
+    lengths = rng.integers(1, steps + 1, batch)
+    lengths[0] = rng.integers(1, steps)
+    lengths[-1] = steps
+    return lengths
+
+
+def draw_valid(rng: np.random.Generator, batch: int, steps: int) -> np.ndarray:
+    """Return a mask of the valid positions, `[batch, steps]`, of sequences that are padded at the end."""
+    valid: np.ndarray = np.arange(steps) < draw_lengths(rng, batch, steps)[:, None]
+    return valid
+
+
+def linear(params: Params, name: str, x: Any) -> Any:
+    """Return what torch.nn.Linear computes, with or without a bias."""
+    y = x @ params[f"{name}.weight"].T
+    bias = params.get(f"{name}.bias")
+    return y if bias is None else y + bias
+
+
+def layer_norm(params: Params, name: str, x: Any, eps: float = 1e-5) -> Any:
+    """Return what torch.nn.LayerNorm computes over the last axis."""
+    centred = x - x.mean(-1, keepdims=True)
+    normal = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+    return normal * params[f"{name}.weight"] + params[f"{name}.bias"]
+
+
+def split_heads(x: Any, heads: int) -> Any:
+    """Return `[B, T, H * D]` as `[B, H, T, D]`."""
+    batch, steps, width = x.shape
+    return x.reshape(batch, steps, heads, width // heads).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x: Any) -> Any:
+    """Return `[B, H, T, D]` as `[B, T, H * D]`."""
+    batch, heads, steps, size = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(batch, steps, heads * size)
+
+
+def attend(q: Any, k: Any, v: Any, allowed: Any = None, scale: float | None = None, bias: Any = 0.0) -> Any:
+    """Return softmax(q kᵀ scale + bias) v over the last two axes.
+
+    Args:
+      q, k, v: `[..., T, D]`, `[..., S, D]`, `[..., S, V]`.
+      allowed: what a query may see, `[..., T, S]`; None is everything.
+      scale: default one over the root of D.
+      bias: added to the scores.
+    """
+    scores = q @ jnp.swapaxes(k, -1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale) + bias
+    if allowed is not None:
+        scores = jnp.where(allowed, scores, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1) @ v
+
+
+def causal(steps: int, offset: int = 0) -> Any:
+    """Return the mask of what query t may see: positions up to t + ``offset``."""
+    return jnp.tril(jnp.ones((steps, steps), bool), offset)
+
+
+def exact_gelu(x: Any) -> Any:
+    """Return the GELU with the error function."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def with_parts(**parts: Any) -> Callable[[Drawn], Drawn]:
+    """Return a change: other keyword arguments of the port."""
+    return lambda drawn: replace(drawn, port=partial(drawn.port, **parts))
+
+
+def with_port(wrong: Callable[..., Any]) -> Callable[[Drawn], Drawn]:
+    """Return a change: the port is ``wrong(right_port, params, *inputs)``."""
+    return lambda drawn: replace(drawn, port=partial(wrong, drawn.port))
+
+
+def with_input(number: int, value: Callable[[Any], Any], change: Callable[[Drawn], Drawn]) -> Callable[[Drawn], Drawn]:
+    """Return a change that also replaces one input, such as by a mask of ones.
+
+    Args:
+      number: of the input.
+      value: takes the input that was drawn.
+      change: the change of the port.
+    """
+
+    def both(drawn: Drawn) -> Drawn:
+        inputs = list(drawn.inputs)
+        inputs[number] = value(inputs[number])
+        return change(replace(drawn, inputs=tuple(inputs)))
+
+    return both
