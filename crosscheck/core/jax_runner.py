@@ -13,17 +13,8 @@ import numpy as np
 
 from crosscheck.core.errors import first_line, is_raised_outside
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.jax_program import (
-    NEEDS_VALUES,
-    Arguments,
-    Layout,
-    Options,
-    Program,
-    arguments_of,
-    cast_to,
-    layout_of,
-    trace,
-)
+from crosscheck.core.jax_arguments import Arguments, Layout, arguments_of, cast_to, layout_of
+from crosscheck.core.jax_program import NEEDS_VALUES, Options, Program, trace
 from crosscheck.core.problem import Arrays, Problem, Results, is_differentiable, is_static
 
 _MIXED = re.compile(r"requires arguments to have the same dtypes|must be same dtype|verifier errors")

@@ -14,7 +14,8 @@ import numpy as np
 from crosscheck.core.inside.jaxpr import closed_over, equations, evaluate
 from crosscheck.core.inside.narrow import Lift, NarrowType, narrow_types, rounded_constants
 from crosscheck.core.inside.port_noise import Noise, Place, places_of
-from crosscheck.core.jax_program import QUICKLY, Copies, Layout, Program, arguments_of, changed, layout_of
+from crosscheck.core.jax_arguments import Layout, arguments_of, layout_of
+from crosscheck.core.jax_program import QUICKLY, Copies, Program, changed
 from crosscheck.core.jax_runner import is_fixed_carry, jax_precision, program_for
 from crosscheck.core.problem import Problem, Results
 
@@ -41,11 +42,11 @@ class Port:
         with jax_precision(dtype):
             return self._program(problem, dtype)(problem)
 
-    def loop_length(self, problem: Problem) -> int:
-        """Return the number of steps of the longest loop; 1 if there is none, or if its length is not known."""
+    def loops(self, problem: Problem) -> bool:
+        """Return whether the program has a loop of several steps, such as that of a recurrence."""
         with jax_precision("float64"):
             closed = self._program(problem, "float64").closed
-        return max((eqn.params["length"] for eqn in equations(closed.jaxpr) if eqn.primitive.name == "scan"), default=1)
+        return any(eqn.primitive.name == "scan" and eqn.params["length"] > 1 for eqn in equations(closed.jaxpr))
 
     def noisy(self, problem: Problem, size: float, seed: int, only: Place | None = None) -> Results:
         """Return the results in float64 with a relative error of ``size`` in every operation, or only at one place."""

@@ -34,9 +34,8 @@ def judge(made: SetUp, dtypes: Sequence[Precision] = ("float64", "float32")) -> 
     criteria = [criterion for dtype, criterion in CRITERIA.items() if dtype in dtypes]
     paths = [partial(side.in_dtype, dtype="float32", onednn=onednn) for onednn in (True, False)]
     pair = as_lstm(problem, port, side.truth, paths)
-    loops = port.loop_length(problem) > 1
     steps = 1 if pair is None else pair.network.case.steps  # what a loop accumulates is measured inside
-    problem = replace(problem, slicings=slicings_of(problem, pair, loops), steps=steps)
+    problem = replace(problem, slicings=slicings_of(problem, pair, port.loops(problem)), steps=steps)
     reference = measure_reference(problem, side.truth, paths, seed=seed)
     reference = replace(reference, unused=frozenset(side.unused))
     again = [reference.truth[name] for name in trial.names]
