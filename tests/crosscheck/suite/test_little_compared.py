@@ -28,7 +28,7 @@ def test_an_output_that_is_only_rounding_is_vacuous():
     same = module(lambda m, x: functional.kl_div((m.w * x).log_softmax(-1), (m.v * x).softmax(-1), reduction="sum"),
                   w=lambda: torch.nn.Parameter(torch.ones(6)), v=lambda: torch.nn.Parameter(torch.ones(6)))  # fmt: skip
     nothing = lambda p, x: jnp.zeros((), x.dtype)
-    assert judged(nothing, same, numbers(4, 6)).outcome is not Outcome.AGREE
+    assert judged(nothing, same, numbers(4, 6)).outcome is Outcome.VACUOUS
 
 
 def test_gradients_that_ones_as_cotangents_cancel_are_named():
@@ -134,4 +134,4 @@ def test_a_bfloat16_softmax_on_both_sides_agrees():
     reference = weighted(lambda y: y.softmax(-1, dtype=torch.bfloat16).to(y.dtype))
     port = lambda p, x: jax.nn.softmax((p["w"] * x).astype(jnp.bfloat16), -1).astype(x.dtype)
     verdict = judged(port, reference, numbers(4, 6))
-    assert verdict.outcome is not Outcome.DISAGREE, str(verdict)
+    assert verdict, str(verdict)
