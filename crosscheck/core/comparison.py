@@ -12,14 +12,19 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from crosscheck.core.criterion import Criterion, join_notes, judge_rows
-from crosscheck.core.finding import SEVERITY, Finding, Outcome, Reason
+from crosscheck.core.conditioning import Conditioning, Reference
+from crosscheck.core.criterion import Criterion
+from crosscheck.core.finding import FLOAT64, SEVERITY, Finding, Grounds, Outcome, Reason, Rows
 from crosscheck.core.norms import row_norms
 from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_gradient
-from crosscheck.core.reference import Conditioning, Reference, difference, slice_up
+from crosscheck.core.reference import difference, slice_up
+from crosscheck.core.row_notes import join_notes
+from crosscheck.core.rows import judge_rows
 from crosscheck.core.slices import OUTLIERS, WHOLE, Scope
 
 OWN_LIMIT = "cannot fail: e_ref, which sets this limit, is this implementation's own error"
+
+WIDE_ENOUGH = 4  # bytes of an integer: JAX gives int32 for torch's int64 unless x64 is on
 
 Norms: TypeAlias = Callable[[np.ndarray], np.ndarray]  # [rows, numbers] -> [2 norms, rows]
 
@@ -145,7 +150,10 @@ class _Comparison:
         wrong = np.argwhere(self.got != self.truth)
         size = float(np.max(np.abs(self.truth.astype(np.float64)), initial=0.0))
         if not len(wrong):
-            same = Finding(self.name, check, Outcome.AGREE, 0.0, 0.0, norm=size, note=self.note)
+            narrow = self.dtype.kind in "iu" and self.dtype.itemsize < min(self.truth.dtype.itemsize, WIDE_ENOUGH)
+            text = f"came back as {self.dtype}; the reference gives {self.truth.dtype}" * narrow
+            same = Finding(self.name, check, Outcome.AGREE, 0.0, 0.0, norm=size, note=join_notes(self.note, text))
+            same = replace(same, grounds=Grounds.INTEGERS if narrow else None)
             return replace(same, own_limit=self.criterion.own_limit)
         if np.any(self.reference.conditioning[self.name][WHOLE].response > 0):
             text = "rounding of the inputs changes these integers"
@@ -161,7 +169,22 @@ class _Comparison:
             label = self.slicing.label
         distance = self.norms(rows)
         finding = judge_rows(self.name, scope, label, distance, known, self.criterion, self.problem.steps, self.note)
+        if self.criterion.check == FLOAT64 and scope == self._finest:
+            finding = replace(finding, too_small=self._too_small(finding.rows))
         return self._located(finding) if finding.verdict is Outcome.DISAGREE else finding
+
+    @property
+    def _finest(self) -> Scope:
+        return WHOLE if self.slicing is None else self.slicing.scope
+
+    def _too_small(self, rows: Rows | None) -> int:
+        """Return how many known numbers of the truth no error within the limit can be told from zero."""
+        steady = self.reference.steady.get(self.name)
+        if rows is None or steady is None:
+            return 0
+        sizes = np.where(steady & np.isfinite(self.truth), np.abs(self.truth), 0.0)
+        sliced = slice_up(sizes, self.slicing, self.reference.outliers.get(self.name))[self._finest]
+        return int(np.sum((sliced > 0) & (sliced <= rows.reach[:, None])))
 
     def _located(self, finding: Finding) -> Finding:
         """Add where the difference is largest, and at which step it starts, in the order of computation."""

@@ -90,10 +90,11 @@ class Reason(StrEnum):
 
 
 class Grounds(StrEnum):
-    """Why a finding agrees that would not by the limit of its size."""
+    """What a finding that agrees rests on, if its limit does not say so."""
 
     ZERO = "zero within rounding"  # the truth is below its own rounding
     CONSTANTS = "rounded constants"  # within the rounding to float32 of constants that the two programs keep
+    INTEGERS = "narrow integers"  # the port's have fewer bits than the reference's
 
 
 class CouldNotRun(Exception):
@@ -126,6 +127,7 @@ class Rows:
       rest: ``[slices]`` bool: neither agreed, nor settled by another check.
       explained: ``[slices]`` bool: rounding that was measured inside the reference explains the error, however large
         it is.
+      reach: ``[slices]``, the largest error of one number that agrees, absolute.
     """
 
     outcomes: np.ndarray
@@ -134,6 +136,7 @@ class Rows:
     size: np.ndarray
     rest: np.ndarray
     explained: np.ndarray
+    reach: np.ndarray
 
     def count(self, outcome: Outcome) -> int:
         """Return the number of slices with that outcome."""
@@ -164,6 +167,7 @@ class Finding:
       reason: why it disagrees if there is no error.
       own_limit: the limit is made of this implementation's own error, so that it cannot fail.
       grounds: why it agrees if the limit of its size does not say so.
+      too_small: how many numbers of the truth are so small beside the others that zeros in their place would agree.
       rows: all slices.
     """
 
@@ -186,6 +190,7 @@ class Finding:
     reason: Reason | None = None
     own_limit: bool = False
     grounds: Grounds | None = None
+    too_small: int = 0
     rows: Rows | None = field(default=None, repr=False, compare=False)
 
     @property

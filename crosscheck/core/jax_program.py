@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.inside.jaxpr import Rule, bind, evaluate
+from crosscheck.core.inside.jaxpr import Rule, as_array, bind, evaluate
 from crosscheck.core.jax_arguments import Arguments, Layout, arguments_of, input_key, key_of
 from crosscheck.core.problem import Problem, Results, real_pairs
 
@@ -127,7 +127,7 @@ class Copies:
 
     def constant(self, value: Any) -> Any:
         """Return a copy of a constant."""
-        return np.array(value)
+        return as_array(value)
 
     def equation(self, eqn: JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
         """Return the results of an equation."""

@@ -9,13 +9,12 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
-import numpy as np
 
 from crosscheck.core.errors import first_line, is_raised_outside
 from crosscheck.core.finding import CouldNotRun
-from crosscheck.core.jax_arguments import Arguments, Layout, arguments_of, cast_to, layout_of
+from crosscheck.core.jax_arguments import Arguments, Layout, arguments_of, layout_of
 from crosscheck.core.jax_program import NEEDS_VALUES, Options, Program, trace
-from crosscheck.core.problem import Arrays, Problem, Results, is_differentiable, is_static
+from crosscheck.core.problem import Problem, Results
 
 _MIXED = re.compile(r"requires arguments to have the same dtypes|must be same dtype|verifier errors")
 
@@ -85,36 +84,6 @@ def _program(fn: Callable[..., Any], layout: Layout, shapes: _Shapes, options: O
         return trace(fn, layout, shapes.arguments, options)
     except NEEDS_VALUES as error:
         return error
-
-
-def output_shapes(fn: Callable[..., Any], problem: Problem) -> Any:
-    """Return the shapes and dtypes that ``fn`` returns, in its own structure, without running it."""
-    leaves = list(problem.input_leaves.values())
-    arrays = {n: leaf for n, leaf in enumerate(leaves) if not is_static(leaf)}
-
-    def shapes(traced: dict[int, Any], concrete: dict[int, Any], dtype: str) -> Any:
-        def call(params: Arrays, arrays: dict[int, Any]) -> Any:
-            known = {**concrete, **arrays}
-            return fn(params, *problem.with_leaves([known.get(n, leaf) for n, leaf in enumerate(leaves)]))
-
-        cast = {n: cast_to(a, dtype) for n, a in traced.items()}
-        return jax.eval_shape(call, {name: cast_to(a, dtype) for name, a in problem.params.items()}, cast)
-
-    def in_dtype(dtype: str) -> Any:
-        with jax_precision(dtype):
-            try:
-                return shapes(arrays, {}, dtype)
-            except NEEDS_VALUES:
-                floats = {n: a for n, a in arrays.items() if is_differentiable(a)}
-                concrete = {n: np.asarray(a) for n, a in arrays.items() if n not in floats}
-                return shapes(floats, concrete, dtype)
-
-    try:
-        return in_dtype("float64")
-    except CouldNotRun as error:
-        if not is_fixed_carry(error.__cause__):
-            raise
-        return in_dtype("float32")
 
 
 @contextmanager

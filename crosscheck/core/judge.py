@@ -17,11 +17,11 @@ from typing import TypeAlias
 import numpy as np
 
 from crosscheck.core.comparison import Comparer, compare
+from crosscheck.core.conditioning import Reference
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.errors import OnlyOwnSizes, run_at_other_sizes
 from crosscheck.core.finding import FLOAT32, FLOAT64, SEVERITY, Check, Finding, Kind, Outcome, Settlement
 from crosscheck.core.problem import Problem, Quantity, Results, is_gradient
-from crosscheck.core.reference import Reference
 from crosscheck.core.slices import Scope
 
 Run: TypeAlias = Callable[[Problem, str], Results]  # (problem, dtype) -> outputs and gradients
@@ -187,7 +187,8 @@ def _check_stand_in(stand_in: StandIn) -> list[Finding]:
 def settle(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]:
     """Mark what one check could not decide and another did.
 
-    The loss-scaled or the float64 check settles vacuous slices of the float32 check. An implementation that is the
+    The loss-scaled or the float64 check settles vacuous slices of the float32 check, and the float64 check also what
+    the loss-scaled one leaves in doubt. An implementation that is the
     float64 truth needs no float64 check. If all stand-ins agree, they settle inconclusive slices. The float64 check
     settles inconclusive slices whose error is explained by rounding that was measured inside the reference.
     """
@@ -218,7 +219,9 @@ def _settle(
     exact = by_key.get((finding.quantity, finding.scope, FLOAT64))
     if finding.check.dtype != "float64" and exact is not None and exact.rows is not None:
         agrees = exact.rows.outcomes == SEVERITY.index(Outcome.AGREE)
-        settle_rows(rest & rows.explained & agrees, FLOAT64)
+        # Without loss scaling, the float64 check would settle a gradient that fades: a doubt about it adds nothing.
+        explained = rows.explained | (finding.check == LOSS_SCALED)
+        settle_rows(rest & explained & agrees, FLOAT64)
     vacuous = rows.outcomes == SEVERITY.index(Outcome.VACUOUS)
     if finding.check.dtype != "float64" and not finding.check.stands_in:
         for check in (LOSS_SCALED, FLOAT64):

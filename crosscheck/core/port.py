@@ -104,18 +104,15 @@ class Port:
             if not is_fixed_carry(error):
                 raise
             return self._from_float32(problem)
+        narrow = narrow_types(program.closed)
+        self.narrow += [place for place in narrow if place not in self.narrow]
+        flat = arguments_of(problem, program.layout).flat
+        if any(_has_64_bits(v.aval) for v in closed_over(program.closed)):
+            program = changed(program, program.layout, Copies(), flat)
+            jax.clear_caches()  # as long as JAX keeps the traced program, it takes the arrays for float64 in any run
         if rounded_constants(program.closed):
             self._rounded[program.layout] = program
-        narrow = narrow_types(program.closed)
-        closes_over = any(_has_64_bits(v.aval) for v in closed_over(program.closed))
-        if not narrow and not closes_over:
-            return program
-        self.narrow += [place for place in narrow if place not in self.narrow]
-        rule = Lift() if narrow else Copies()
-        program = changed(program, program.layout, rule, arguments_of(problem, program.layout).flat)
-        if closes_over:
-            jax.clear_caches()  # as long as JAX keeps the traced program, it takes the arrays for float64 in any run
-        return program
+        return changed(program, program.layout, Lift(), flat) if narrow else program
 
     def _from_float32(self, problem: Problem) -> Program:
         """Return the float32 program with every number in float64."""

@@ -9,100 +9,22 @@ the largest of all slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
+from crosscheck.core.conditioning import CHAOS, TINY32, U32, Conditioning, Reference, ReferenceRun
 from crosscheck.core.finding import CouldNotRun
+from crosscheck.core.loss_scaling import loss_scaled
 from crosscheck.core.norms import row_norms
-from crosscheck.core.problem import Problem, Quantity, Results, is_gradient
+from crosscheck.core.problem import Problem, Quantity, is_gradient
 from crosscheck.core.slices import OUTLIERS, WHOLE, Scope, Slicing
 
-U32 = 2.0**-24
-U64 = 2.0**-53
-TINY32 = float(np.finfo(np.float32).tiny)
 DRAWS = 3
-CHAOS = 1e-3  # of κu and e_ref in float32
 NEIGHBOURS = 8  # time steps on either side
 FEW = 32  # numbers of a slice
-LOSS_SCALE = 60  # cotangents times 2^60 lift gradients over the smallest float32
-
-ReferenceRun: TypeAlias = Callable[[Problem], Results]
-
-
-@dataclass(frozen=True)
-class Inside:
-    """Rounding measured inside the two programs, for one precision check. Arrays are ``[2 norms, rows]``, absolute.
-
-    Attributes:
-      reference: what rounding in the reference's operations does to the truth.
-      port: the same of the port; zero if it was not measured.
-      constants: what the rounding to float32 of constants does that the two programs keep, such as buffers.
-      spread: how far the truth moved under the errors that were used. If it is far, the response is not linear, and
-        says nothing about smaller errors.
-      zero: bool: the truth is below its own float64 rounding, such as the gradient of a bias before a softmax.
-    """
-
-    reference: np.ndarray
-    port: np.ndarray
-    constants: np.ndarray
-    spread: np.ndarray
-    zero: np.ndarray
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the limits of the rows of one scope are made of. Arrays are ``[2 norms, rows]``.
-
-    Attributes:
-      size: the truth's norm.
-      condition: the relative response per relative perturbation.
-      response: the absolute response, for a truth of zero, which has no relative one.
-      own_error: e_ref, relative, in float32.
-      numbers: how many numbers a row has.
-      inside: rounding measured inside the programs; None if it was not asked for.
-    """
-
-    size: np.ndarray
-    condition: np.ndarray
-    response: np.ndarray
-    own_error: np.ndarray
-    numbers: int = 1
-    inside: Inside | None = None
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The truth of one problem.
-
-    Attributes:
-      truth: float64 values by quantity.
-      conditioning: by quantity and scope.
-      outliers: masks of the outliers of those quantities that have some.
-      run: runs the reference in float64 on another problem.
-      dtypes: what the narrower paths returned, by quantity.
-      unused: names through which the reference has no path to an output, or stops the gradient.
-      power: of the loss scaling.
-      loss_scaled: the reference for cotangents times 2^``power``, if gradients fade.
-    """
-
-    truth: Results
-    conditioning: dict[Quantity, dict[Scope, Conditioning]]
-    outliers: dict[Quantity, np.ndarray]
-    run: ReferenceRun | None = None
-    dtypes: Mapping[Quantity, str] = field(default_factory=dict)
-    unused: frozenset[str] = frozenset()
-    power: int = 0
-    loss_scaled: Reference | None = None
-
-
-def is_chaotic(reference: Reference) -> bool:
-    """Return whether the problem amplifies rounding past deciding in some slice."""
-    every = (known for scopes in reference.conditioning.values() for known in scopes.values())
-    return any(np.any(~(known.condition * U32 <= CHAOS)) for known in every)
 
 
 def measure_reference(
@@ -131,12 +53,14 @@ def measure_reference(
     rng = np.random.default_rng([seed, 0x6B])
     responses: dict[Quantity, dict[Scope, np.ndarray]] = {name: {} for name in values}
     moving: dict[Quantity, np.ndarray] = {}
+    steady: dict[Quantity, np.ndarray] = {}
     dwarfing = {name: _dwarfing(name, value) for name, value in values.items()}
     for _ in range(DRAWS):
         moved = truth(problem.perturbed(rng, size))
         for name, value in values.items():
             change = difference(moved[name], value)
             moving[name] = moving.get(name, False) | (change != 0)
+            steady[name] = steady.get(name, True) & (np.abs(change) <= CHAOS * np.abs(value))
             for scope, rows in slice_up(change, problem.slicings.get(name), dwarfing[name]).items():
                 responses[name][scope] = np.maximum(responses[name].get(scope, 0.0), row_norms(rows) / size)
     outliers = {name: _outliers(value, moving[name], dwarfing[name]) for name, value in values.items()}
@@ -147,9 +71,15 @@ def measure_reference(
             for name in values
         },
         {name: mask for name, mask in outliers.items() if mask is not None},
+        steady,
         truth,
     )
-    return _with_loss_scaling(problem, _with_own_error(problem, reference, float32_paths), float32_paths)
+    reference = _with_own_error(problem, reference, float32_paths)
+    scaled = loss_scaled(reference)
+    if scaled is None:
+        return reference
+    scaled = _with_own_error(problem.scaled(2.0**scaled.power), scaled, float32_paths)
+    return replace(reference, power=scaled.power, loss_scaled=scaled)
 
 
 def slice_up(a: np.ndarray, slicing: Slicing | None, outliers: np.ndarray | None = None) -> dict[Scope, np.ndarray]:
@@ -257,35 +187,3 @@ def over_neighbours(values: np.ndarray, scope: Scope, numbers: int) -> np.ndarra
         widened: np.ndarray = maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest")
         return widened
     return np.broadcast_to(values.max(axis=1, keepdims=True), values.shape) if numbers < FEW else values
-
-
-def _with_loss_scaling(problem: Problem, reference: Reference, float32_paths: Sequence[ReferenceRun]) -> Reference:
-    """Add the reference for cotangents times a power of two, if gradients fade in float32 and not in float64."""
-    sizes = [
-        known.size[1]
-        for name, scopes in reference.conditioning.items()
-        for known in scopes.values()
-        if is_gradient(name)
-    ]
-    fading = any(np.any((size > 0) & (size < TINY32 * 2**10)) for size in sizes)
-    largest = max((float(size.max(initial=0.0)) for size in sizes), default=0.0)
-    if not fading or not 0.0 < largest < 2.0**60:
-        return reference
-    power = min(LOSS_SCALE, int(100 - np.ceil(np.log2(largest))))
-    factor = 2.0**power
-
-    def lifted(name: Quantity, known: Conditioning) -> Conditioning:
-        up = factor if is_gradient(name) else 1.0
-        own = np.zeros_like(known.size)
-        return replace(known, size=known.size * up, response=known.response * up, own_error=own)
-
-    scaled = Reference(
-        {name: value * factor if is_gradient(name) else value for name, value in reference.truth.items()},
-        {
-            name: {scope: lifted(name, known) for scope, known in scopes.items()}
-            for name, scopes in reference.conditioning.items()
-        },
-        reference.outliers,
-        power=power,
-    )
-    return replace(reference, power=power, loss_scaled=_with_own_error(problem.scaled(factor), scaled, float32_paths))

@@ -24,6 +24,7 @@ MEANING = {
 }
 STAND_INS = {Kind.TEACHER_FORCED: "teacher forcing", Kind.DAMPED: "a damped network"}
 MOST = 6  # quantities that a verdict describes
+MOST_NOT_SHOWN = 10  # lines about what the inputs do not show
 
 
 def findings_text(
@@ -55,7 +56,9 @@ def findings_text(
     if cause and not diagnosis:
         lines.append(f"likely cause: {cause}")
     lines += [f"note: {note}" for note in notes]
-    lines += [f"not shown by these inputs: {line}" for line in not_shown]
+    lines += [f"not shown by these inputs: {line}" for line in not_shown[:MOST_NOT_SHOWN]]
+    if len(not_shown) > MOST_NOT_SHOWN:
+        lines.append(f"not shown by these inputs: {len(not_shown) - MOST_NOT_SHOWN} more, in Verdict.not_shown")
     return "\n".join(lines)
 
 

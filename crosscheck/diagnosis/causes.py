@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crosscheck.core.conditioning import CHAOS, U32, Reference
 from crosscheck.core.finding import FLOAT64, Finding, Outcome, Reason
 from crosscheck.core.problem import is_gradient
-from crosscheck.core.reference import CHAOS, U32, Reference
+
+OTHER = 0.1  # a relative error beyond which a lower precision is no cause
 
 
 def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
@@ -28,6 +30,11 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
     exact = [f for f in bad if f.check.dtype == "float64"]
     if not exact and any(f.check.dtype == "float64" for f in findings):
         narrow = " and ".join(dict.fromkeys(f.check.dtype for f in bad if f.check.dtype)) or "float32"
+        if max((f.error for f in bad if f.error is not None), default=0.0) > OTHER:
+            return (
+                f"float64 agrees, and {narrow} gives other numbers altogether: look for a branch on the dtype, and for "
+                "numbers that underflow or overflow"
+            )
         return (
             f"float64 agrees and {narrow} does not: some products run in lower precision (TF32, bfloat16, float16), "
             "a sum is accumulated in a narrow type, or a number underflows or overflows"
@@ -35,8 +42,8 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
     leaks = [0.1 <= _in_float32_roundings(f, reference) <= 30 for f in exact]
     if leaks and 2 * sum(leaks) > len(leaks):
         return (
-            "the float64 error has the size of float32 rounding: one of the two computes something in float32, or "
-            "holds a constant that was rounded to float32 before"
+            "the float64 error has the size of float32 rounding: look for something that is computed in float32, for a "
+            "constant of few digits or in float32, and for an approximation"
         )
     first = (exact or bad)[0]
     recurrent = any("weight_hh" in str(f.quantity) for f in findings)

@@ -10,6 +10,8 @@ from crosscheck.core.finding import Finding, Outcome
 from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_differentiable
 
 SAME = 1e-6  # relative: two results that are the same but for rounding, also in float32
+EXPLAINED = 1e-2  # of what differs may be left if a factor is the cause
+NEAR = 1e-3  # to 1: such a factor is told by its distance from 1
 MOST_FACTOR = 2.0**20
 _LOOK_AT = "look at a mean in place of a sum, or a scale"
 
@@ -46,7 +48,8 @@ def _swapped(problem: Problem, truth: Results, result: Results, wrong: Sequence[
     outputs = [name for name in problem.output_names if name in wrong]
     for n, first in enumerate(outputs):
         for second in outputs[n + 1 :]:
-            if _same(result[first], truth[second]) and _same(result[second], truth[first]):
+            swapped = _same(result[first], truth[second]) and _same(result[second], truth[first])
+            if swapped and not _same(truth[first], truth[second]):
                 yield f"{first!r} and {second!r} are swapped in the port"
 
 
@@ -61,21 +64,23 @@ def _no_gradient(problem: Problem, truth: Results, result: Results) -> Iterator[
 
 
 def _transposed(name: Quantity, truth: np.ndarray, result: np.ndarray) -> Iterator[str]:
-    if truth.ndim >= 2 and truth.shape[-1] == truth.shape[-2] and _same(np.swapaxes(result, -1, -2), truth):
+    square = truth.ndim >= 2 and truth.shape[-1] == truth.shape[-2]
+    if square and _same(np.swapaxes(result, -1, -2), truth) and not _same(result, truth):
         yield f"{name} is transposed in the port"
 
 
 def _scaled(name: Quantity, truth: np.ndarray, result: np.ndarray) -> Iterator[str]:
     factor = _factor(truth, result) if truth.size > 1 else 1.0
     if factor != 1:
-        yield f"{name} in the port is {factor:.6g} times that of torch: {_LOOK_AT}"
+        yield f"{name} in the port is {_factor_text(factor)} times that of torch: {_look_at(factor)}"
 
 
 def _all_scaled(truths: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> Iterator[str]:
     """Yield a line if several quantities, such as a loss and its gradients, have one and the same factor."""
     factors = [_factor(truth, result) for truth, result in zip(truths, results, strict=True)]
     if len(factors) > 1 and 1 not in factors and np.ptp(factors) <= SAME * abs(factors[0]):
-        yield f"all that differs is {factors[0]:.6g} times that of torch in the port: {_LOOK_AT}"
+        text = f"{_factor_text(factors[0])} times that of torch in the port: {_look_at(factors[0])}"
+        yield f"all that differs is {text}"
 
 
 def _factor(truth: np.ndarray, result: np.ndarray) -> float:
@@ -83,11 +88,23 @@ def _factor(truth: np.ndarray, result: np.ndarray) -> float:
     if not (_is_usable(truth) and _is_usable(result)):
         return 1.0
     factor = float(np.vdot(truth, result) / np.vdot(truth, truth))
-    moderate = abs(factor - 1) > SAME and 1 / MOST_FACTOR < abs(factor) < MOST_FACTOR
-    return factor if moderate and _same(result, factor * truth) else 1.0
+    moderate = 1 / MOST_FACTOR < abs(factor) < MOST_FACTOR
+    left = np.max(np.abs(result - factor * truth)) / np.max(np.abs(result))
+    explains = left <= min(SAME, EXPLAINED * abs(factor - 1))
+    return factor if moderate and explains else 1.0
+
+
+def _factor_text(factor: float) -> str:
+    return f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e}" if abs(factor - 1) < NEAR else f"{factor:.6g}"
+
+
+def _look_at(factor: float) -> str:
+    return "look at a sign" if abs(factor + 1) < SAME else _LOOK_AT
 
 
 def _only_at_zero(name: Quantity, problem: Problem, truth: np.ndarray, result: np.ndarray) -> Iterator[str]:
+    if not (_is_usable(truth) and np.isfinite(result).all()):
+        return
     off = ~np.isclose(result, truth, rtol=SAME, atol=SAME * np.max(np.abs(truth), initial=0.0))
     of = name.of if isinstance(name, Gradient) else None
     for key, a in problem.input_leaves.items():

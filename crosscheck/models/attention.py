@@ -219,6 +219,7 @@ MISTAKES = (
         "the padding mask is ignored",
         with_input(2, np.zeros_like, with_parts(see=lambda padded: ~jnp.zeros_like(padded)[:, None, None, :])),
         hidden_by="no position is padded",
+        answer="every number of 'padded' is False",
     ),
     Mistake("mha-causal-late", "mha-linen", "the mask lets a step see the next one", with_parts(late=1)),
     Mistake("sdpa-tiled-heads", "sdpa-grouped", "heads of keys are tiled, not repeated", with_parts(groups=_tiled)),

@@ -237,6 +237,7 @@ MISTAKES = (
         "the scale is clamped at 1000 in place of 100",
         with_parts(top=float(np.log(1000))),
         hidden_by="no scale reaches its bound",
+        answer="no number is beyond the upper bound of clamp",
     ),
     Mistake(
         "attention-narrow-softmax",

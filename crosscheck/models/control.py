@@ -212,7 +212,12 @@ MISTAKES = (
     Mistake("q-squared", "dueling-q-learning", "the loss is the squared error", with_parts(loss=optax.squared_error)),
     Mistake("q-no-end", "dueling-q-learning", "ends of episodes are ignored", with_parts(end=False)),
     Mistake(
-        "q-never-done", "dueling-q-learning", "ends of episodes are ignored", _never_done, hidden_by="no episode ends"
+        "q-never-done",
+        "dueling-q-learning",
+        "ends of episodes are ignored",
+        _never_done,
+        hidden_by="no episode ends",
+        answer="every number of 'done' is False",
     ),
     Mistake(
         "policy-no-squash", "squashed-policy", "the change of variables is missing", with_parts(squash=jnp.zeros_like)
@@ -230,6 +235,7 @@ MISTAKES = (
         "the spread is bounded at 20",
         with_parts(top=20.0),
         hidden_by="no spread reaches its bound",
+        answer="no number is beyond the lower bound or the upper bound of clamp",
     ),
     Mistake("returns-lost", "categorical-returns", "mass on an atom is lost", with_parts(project=_project_loses)),
     Mistake(
@@ -238,5 +244,6 @@ MISTAKES = (
         "returns are not bounded",
         _always_done,
         hidden_by="no return is out of bounds",
+        answer="no number is beyond the lower bound or the upper bound of clamp",
     ),
 )

@@ -180,6 +180,7 @@ MISTAKES = (
     Mistake(
         "resnet-statistics-unseen", "resnet-block", "the running statistics are ignored, before any training",
         _use_default_buffers, hidden_by="the running statistics are at their defaults",
+        answer="have their default values",
     ),
     Mistake("u-net-order", "u-net", "the two halves change places", options(skip_first=False)),
     Mistake("convnext-eps", "convnext-block", "ε is 1e-5", options(eps=1e-5)),
@@ -191,5 +192,6 @@ MISTAKES = (
         "mobilenet-relu-unseen", "mobilenet-block", "ReLU in place of ReLU6, for small features",
         both(other_inputs(lambda x: (1e-3 * x,)), options(act=jax.nn.relu)),
         hidden_by="no feature reaches 6",
+        answer="no number is beyond the upper bound of clamp",
     ),
 )  # fmt: skip

@@ -207,5 +207,6 @@ MISTAKES = (
         "the mask is ignored",
         with_input(2, np.ones_like, with_parts(cut=False)),
         hidden_by="every position is valid",
+        answer="every number of 'valid' is True",
     ),
 )

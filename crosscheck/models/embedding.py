@@ -188,6 +188,7 @@ MISTAKES = (
         "the padding's row has a gradient",
         with_input(0, lambda ids: np.maximum(ids, 1), with_parts(block=False)),
         hidden_by="no id is the padding",
+        answer="no index is the padding index 0",
     ),
     Mistake("bag-mean-of-all", "embedding-bag-mean", "the mean counts the padding", with_parts(count=_all)),
     Mistake("bag-no-weights", "embedding-bag-sum", "weights are ignored", with_parts(weigh=False)),
@@ -197,6 +198,7 @@ MISTAKES = (
         "the mean counts the padding",
         with_input(0, lambda ids: np.maximum(ids, 1), with_parts(count=_all)),
         hidden_by="no bag is padded",
+        answer="a mask that chooses numbers is true everywhere",
     ),
     Mistake(
         "embedding-hash-overflow",

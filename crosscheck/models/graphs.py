@@ -163,6 +163,7 @@ MISTAKES = (
         "messages are averaged",
         _one_message,
         hidden_by="every node receives one message",
+        answer="no index of index_add stands twice",
     ),
     Mistake("gat-slope", "gat", "the slope of the leaky ReLU is jax.nn's default, 0.01", with_parts(slope=0.01)),
     Mistake("gat-ends", "gat", "the two vectors of attention are swapped", with_parts(swapped=True)),

@@ -159,6 +159,7 @@ MISTAKES = (
         "token types are ignored",
         with_input(1, np.zeros_like, with_port(_first_type)),
         hidden_by="every token has type 0",
+        answer="every number of 'types' is 0",
     ),
     Mistake("gpt2-exact-gelu", "gpt2", "the GELU is exact", with_parts(gelu=exact_gelu)),
     Mistake("gpt2-sees-next", "gpt2", "a token sees the next one", with_parts(offset=1)),

@@ -213,5 +213,6 @@ MISTAKES = (
         "far positions count from 128",
         with_input(0, lambda ids: ids[:, :2], with_parts(far=128)),
         hidden_by="the sequence is too short for far positions",
+        answer="no number is beyond the upper bound of clamp",
     ),
 )

@@ -222,13 +222,14 @@ MISTAKES = (
         "tokens-not-ignored-unseen", "token-cross-entropy", "the ignored label counts as class 0",
         both(other_inputs(lambda x, labels: (x, np.maximum(labels, 0))), options(ignore=False)),
         hidden_by="no label is ignored",
+        answer="no label is the ignored index -100",
     ),
     Mistake("tokens-by-batch", "token-cross-entropy", "the mean of the sequences' means", options(by_batch=True)),
     Mistake("smoothing-others", "smooth-cross-entropy", "ε is shared by the wrong classes only", options(others=1)),
     Mistake("weights-by-batch", "weighted-cross-entropy", "the mean divides by the batch", options(by_weight=False)),
     Mistake(
         "weights-by-batch-unseen", "weighted-cross-entropy", "the mean divides by the batch",
-        _plain_weights, hidden_by="all class weights are 1",
+        _plain_weights, hidden_by="all class weights are 1", answer="all class weights are the same",
     ),
     Mistake("soft-axis", "soft-cross-entropy", "the softmax runs over the last axis", options(axis=-1)),
     Mistake(

@@ -159,6 +159,7 @@ MISTAKES = (
     Mistake(
         "batch-norm-statistics-unseen", "batch-norm-eval", "the running statistics are ignored, before any training",
         _batch_eval_default, hidden_by="the running statistics are at their defaults",
+        answer="have their default values",
     ),
     Mistake("batch-norm-unbiased", "batch-norm-train", "the variance divides by n - 1", options(ddof=1)),
     Mistake("batch-norm-constant", "batch-norm-train", "the statistics carry no gradient", around(_batch_constant)),

@@ -58,6 +58,7 @@ class Mistake:
       what: what is wrong, in one short sentence.
       change: returns the drawn problem with the mistake in it.
       hidden_by: why the inputs of the changed problem cannot show the mistake; "" if they can.
+      answer: a part of the line or the vacuous finding that says so; "" if nothing hides the mistake.
     """
 
     name: str
@@ -65,6 +66,16 @@ class Mistake:
     what: str
     change: Callable[[Drawn], Drawn]
     hidden_by: str = ""
+    answer: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that a hidden mistake has an answer, and no other one.
+
+        Raises:
+          ValueError: it has only one of the two.
+        """
+        if bool(self.hidden_by) != bool(self.answer):
+            raise ValueError(f"mistake {self.name!r}: hidden_by and answer must both be given, or neither")
 
 
 @contextmanager

@@ -195,6 +195,7 @@ MISTAKES = (
         "q-end-unseen", "q-learning", "the value after an end counts",
         both(other_inputs(lambda *inputs: (*inputs[:-1], np.zeros_like(inputs[-1]))), options(ends=False)),
         hidden_by="no episode ends",
+        answer="every number of 'done' is 0",
     ),
     Mistake("ppo-no-minimum", "ppo", "the clipped ratio without the minimum", options(flat=True)),
     Mistake("ppo-not-clipped", "ppo", "the ratio is not clipped", options(clip=False)),
@@ -202,6 +203,7 @@ MISTAKES = (
     Mistake(
         "ppo-not-clipped-unseen", "ppo", "the ratio is not clipped, in the first epoch",
         both(_near_policy, options(clip=False)), hidden_by="every ratio is within the clip",
+        answer="no number is beyond the lower bound or the upper bound of clamp",
     ),
     Mistake("gae-late-end", "gae", "the trace ends one step late", options(late=True)),
     Mistake("quantiser-straight", "vector-quantiser", "the gradient reaches the codes", options(straight=False)),

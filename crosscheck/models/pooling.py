@@ -220,6 +220,7 @@ MISTAKES = (
         "max-pool-zeros-unseen", "max-pool", "the padding is zero, after a ReLU",
         both(other_inputs(lambda x: (np.abs(x) + 0.1,)), around(_max_pool_zeros)),
         hidden_by="every number is positive",
+        answer="no number of 'input 0' is negative or 0",
     ),
     Mistake("avg-pool-count", "avg-pool", "count_include_pad is the other one", _flip_count),
     Mistake("adaptive-even-bins", "adaptive-pool", "all bins have one size", options(even=True)),

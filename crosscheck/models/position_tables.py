@@ -98,5 +98,6 @@ MISTAKES = (
         "positions count the padding",
         with_input(0, lambda ids: np.maximum(ids, 2), with_parts(skip=False)),
         hidden_by="no token is padding",
+        answer="no index is the padding index 1",
     ),
 )

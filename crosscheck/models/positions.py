@@ -240,6 +240,7 @@ MISTAKES = (
         "queries start at 0",
         with_input(2, lambda p: np.broadcast_to(np.arange(p.shape[1]), p.shape), with_port(_without_place)),
         hidden_by="queries start at 0",
+        answer="'place' is the same in every row",
     ),
     Mistake("rotary-halves", "rotary-partial", "halves rotate, not pairs", with_parts(rotate=_rotate_halves)),
     Mistake("rotary-base", "rotary-partial", "the base is 500000", with_parts(base=500000.0)),

@@ -175,6 +175,7 @@ MISTAKES = (
         "errors are summed",
         _one_rating,
         hidden_by="the batch has one rating",
+        answer="'rating' has length 1 in axis 0",
     ),
     Mistake("deep-fm-half", "deep-fm", "pairs count twice", with_parts(half=1.0)),
     Mistake("deep-fm-rows", "deep-fm", "all fields share the first rows", with_parts(moved=False)),

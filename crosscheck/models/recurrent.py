@@ -214,5 +214,6 @@ MISTAKES = (
         "resets are ignored",
         with_input(1, np.zeros_like, with_parts(use=False)),
         hidden_by="no episode starts",
+        answer="every number of 'reset' is",
     ),
 )

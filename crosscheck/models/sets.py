@@ -118,6 +118,7 @@ MISTAKES = (
         "padded elements count",
         with_input(1, np.ones_like, with_parts(mask=False)),
         hidden_by="no element is padded",
+        answer="every number of",
     ),
     Mistake(
         "set-pool-root",

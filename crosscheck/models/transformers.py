@@ -244,6 +244,7 @@ MISTAKES = (
         "the last expert is left out",
         _without_last,
         hidden_by="no token chooses the last expert",
+        answer="grad experts.",
     ),
     Mistake("perceiver-no-skip", "perceiver", "the latents are not added again", with_parts(skip=False)),
 )

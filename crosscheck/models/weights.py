@@ -125,6 +125,7 @@ MISTAKES = (
         "bag-padding-unseen", "embedding-bag", "the padding counts, in inputs without any",
         both(other_inputs(lambda tokens: (np.maximum(tokens, 1),)), options(skip=False)),
         hidden_by="there is no padding token",
+        answer="no index is the padding index 0",
     ),
     Mistake(
         "prediction-as-float", "prediction", "the predicted class is a floating-point number",

@@ -187,7 +187,15 @@ def _case_to_json(result: CaseResult) -> dict[str, Any]:
 def finding_to_json(finding: Finding) -> dict[str, Any]:
     """Return a finding. It has the counts of slices and the worst one, not all of them."""
     content = asdict(replace(finding, rows=None))
-    for name in ("quantity", "check", "scope", "settled_by", "rows", "grounds"):  # no result of a command has grounds
+    for name in (
+        "quantity",
+        "check",
+        "scope",
+        "settled_by",
+        "rows",
+        "grounds",
+        "too_small",
+    ):  # the last two: only of `check`
         del content[name]
     named = {"quantity": str(finding.quantity), "check": str(finding.check), "scope": str(finding.scope)}
     return named | content | {"settled": settled_text(finding), "ok": finding.ok}

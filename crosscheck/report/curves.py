@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crosscheck.core.conditioning import TINY32
 from crosscheck.core.finding import FLOAT64, SEVERITY, Finding, Outcome
 from crosscheck.core.problem import Gradient, Quantity
-from crosscheck.core.reference import TINY32
 from crosscheck.core.slices import TIME
 from crosscheck.core.verdict_text import check_text, settled_text
 from crosscheck.report.table import Table

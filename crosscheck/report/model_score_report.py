@@ -84,6 +84,7 @@ def to_json(score: ModelScore, seconds: float) -> dict[str, Any]:
                 "pair": MISTAKES[name].pair,
                 "description": MISTAKES[name].what,
                 "hidden_by": MISTAKES[name].hidden_by,
+                "answer": MISTAKES[name].answer,
                 "fate": str(score.fates[name]),
                 "outcomes": [str(trial.grade) for trial in trials],
             }
@@ -112,5 +113,6 @@ def _where(trial: ModelTrial) -> str:
 
 def _what_it_said(trial: ModelTrial) -> str:
     if trial.grade is Grade.AGREE:
-        return "agree" + ", though it says what the inputs cannot show" * trial.warned
+        answer = MISTAKES[trial.name].answer
+        return "agree" + f", without a line that says {answer!r}" * bool(answer)
     return f"{trial.grade}: {trial.first}"

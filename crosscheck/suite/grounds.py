@@ -24,6 +24,16 @@ def little_compared(findings: Sequence[Finding]) -> Iterator[str]:
             f"{constants}: an error of the size of constants that are rounded to float32 in one of the two, such as a "
             "buffer: give them in float64 on both sides, such as with buffers="
         )
+    integers = _quantities(f for f in findings if f.grounds is Grounds.INTEGERS)
+    if integers:
+        yield f"{integers}: the port's integers are narrower than torch's, so that larger ones would overflow"
+    small = [f for f in findings if f.too_small and f.final is Outcome.AGREE]
+    if small:
+        count = sum(f.too_small for f in small)
+        yield (
+            f"{_quantities(iter(small))}: numbers ({count}) are so small beside the largest of their array that a port "
+            "with zeros in their place passes. If they matter, compare them by themselves"
+        )
     noise = _quantities(f for f in findings if f.settled_by and f.limit is not None and f.limit > WIDE)
     if noise:
         yield f"{noise}: rounding leaves nothing of it in a narrower dtype, so that only float64 compares it"

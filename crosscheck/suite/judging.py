@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from crosscheck.core.conditioning import Reference
 from crosscheck.core.criterion import CRITERIA, NARROW
 from crosscheck.core.environment import describe_environment
 from crosscheck.core.finding import Finding, Outcome, Precision
@@ -15,7 +16,7 @@ from crosscheck.core.inside.measures import Measures
 from crosscheck.core.judge import run_checks, settle
 from crosscheck.core.port import Port
 from crosscheck.core.problem import Problem, is_differentiable
-from crosscheck.core.reference import Reference, in_precision, measure_reference
+from crosscheck.core.reference import in_precision, measure_reference
 from crosscheck.core.verdict import Verdict
 from crosscheck.diagnosis.causes import likely_cause
 from crosscheck.diagnosis.patterns import pattern
@@ -33,6 +34,7 @@ def judge(made: SetUp, dtypes: Sequence[Precision] = ("float64", "float32")) -> 
     problem, trial, port, side, seed = made.problem, made.trial, made.port, made.side, made.seed
     criteria = [criterion for dtype, criterion in CRITERIA.items() if dtype in dtypes]
     paths = [partial(side.in_dtype, dtype="float32", onednn=onednn) for onednn in (True, False)]
+    paths.append(partial(side.in_dtype, dtype="float32", subnormal=False))
     pair = as_lstm(problem, port, side.truth, paths)
     steps = 1 if pair is None else pair.network.case.steps  # what a loop accumulates is measured inside
     problem = replace(problem, slicings=slicings_of(problem, pair, port.loops(problem)), steps=steps)

@@ -9,11 +9,12 @@ from functools import partial
 import jax
 import numpy as np
 
+from crosscheck.core.conditioning import ReferenceRun
 from crosscheck.core.errors import run_at_other_sizes
 from crosscheck.core.finding import CouldNotRun, Finding
 from crosscheck.core.judge import Run, StandIn
 from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_differentiable
-from crosscheck.core.reference import ReferenceRun, measure_reference
+from crosscheck.core.reference import measure_reference
 from crosscheck.core.slices import POSITION, TIME, Slicing
 from crosscheck.diagnosis.inputs import first_steps
 from crosscheck.diagnosis.subject import truth as truth_of

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import crosscheck.libraries.jax_lstm  # noqa: F401  a package that it needs is then named before any work
+from crosscheck.core.conditioning import Reference, ReferenceRun
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.environment import describe_environment
 from crosscheck.core.finding import Finding
 from crosscheck.core.judge import StandIn, run_checks
 from crosscheck.core.problem import Problem, Quantity
-from crosscheck.core.reference import Reference, ReferenceRun, measure_reference
+from crosscheck.core.reference import measure_reference
 from crosscheck.core.verdict import Verdict
 from crosscheck.diagnosis.causes import likely_cause
 from crosscheck.libraries import STANDARD, Implementation

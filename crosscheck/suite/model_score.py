@@ -1,8 +1,8 @@
 """The score over models of any kind: the verdict of `check` on right pairs, and on mistakes in them.
 
 A right problem raises a false alarm if the verdict is "disagree", or if the check raises. A mistake is killed if the
-verdict is "disagree" in every draw. It is not showable if its inputs hide it, and the verdict says what they cannot
-show, or is "vacuous". Rules in use elsewhere judge the same results.
+verdict is "disagree" in every draw. It is not showable if its inputs hide it, the verdict is "agree" or "vacuous", and
+the verdict says so with the words that the mistake names. Rules in use elsewhere judge the same results.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ModelTrial:
       draw: the number of the draw.
       grade: what the check said.
       first: the first finding that is as grave as the verdict, or the first line of the exception, in words.
-      warned: the inputs hide the mistake, and the verdict says what they cannot show.
+      answered: the verdict says what hides a hidden mistake, with the words that the mistake names.
       passed_rules: the rules that let it pass; None if the programs could not run.
     """
 
@@ -73,7 +73,7 @@ class ModelTrial:
     draw: int
     grade: Grade
     first: str = ""
-    warned: bool = False
+    answered: bool = False
     passed_rules: frozenset[str] | None = None
 
 
@@ -108,23 +108,22 @@ def try_right(names: Sequence[str], draws: Sequence[int]) -> Trials:
 
 def try_wrong(names: Sequence[str], draws: Sequence[int]) -> Trials:
     """Judge problems of mistakes."""
-    hidden = {name: bool(MISTAKES[name].hidden_by) for name in names}
-    return Trials(wrong=tuple(_try(draw_wrong, name, draw, hidden[name]) for name in names for draw in draws))
+    answers = {name: MISTAKES[name].answer for name in names}
+    return Trials(wrong=tuple(_try(draw_wrong, name, draw, answers[name]) for name in names for draw in draws))
 
 
-def _try(draw_problem: Callable[[str, int], Drawn], name: str, draw: int, hidden: bool = False) -> ModelTrial:
+def _try(draw_problem: Callable[[str, int], Drawn], name: str, draw: int, answer: str = "") -> ModelTrial:
     try:
         drawn = draw_problem(name, draw)
         options = dict(drawn.options)
         dtypes = options.pop("dtypes", ("float64", "float32"))
         made = set_up(drawn.port, drawn.module, drawn.params, drawn.inputs, **options)
         verdict = judge(made, dtypes)
-        answered = verdict.outcome is Outcome.VACUOUS or (verdict.ok and _warned(drawn, verdict))
-        warned = hidden and answered
+        answered = bool(answer) and _is_answered(drawn, verdict, answer)
     except Exception as error:  # whatever a check raises is counted
         return ModelTrial(name, draw, Grade.ERROR, f"{type(error).__name__}: {first_line(error)}")
     first = "" if verdict.ok or verdict.first is None else finding_text(verdict.first)
-    return ModelTrial(name, draw, grade_of(verdict), first, warned, _passed_rules(made))
+    return ModelTrial(name, draw, grade_of(verdict), first, answered, _passed_rules(made))
 
 
 def grade_of(verdict: Verdict) -> Grade:
@@ -135,12 +134,16 @@ def grade_of(verdict: Verdict) -> Grade:
     return Grade(verdict.outcome)
 
 
-def _warned(drawn: Drawn, verdict: Verdict) -> bool:
-    """Return whether a verdict that agrees says what the inputs cannot show.
+def _is_answered(drawn: Drawn, verdict: Verdict, answer: str) -> bool:
+    """Return whether a verdict says, with the words of the answer, what the inputs cannot show.
 
-    The line about second derivatives stands under almost every verdict. It counts only if they disagree.
+    It is a line under a verdict that agrees, or a finding that is vacuous. The line about second derivatives stands
+    under almost every verdict. It counts only if they disagree.
     """
-    if any(line != SECOND_DERIVATIVES for line in verdict.not_shown):
+    nothing = [finding_text(finding) for finding in verdict.findings if finding.final is Outcome.VACUOUS]
+    if not any(answer in text for text in (*verdict.not_shown, *nothing)):
+        return False
+    if answer not in SECOND_DERIVATIVES:
         return True
     options: dict[str, Any] = {**drawn.options, "second_order": True}
     again = check(drawn.port, drawn.module, drawn.params, drawn.inputs, **options)
@@ -213,8 +216,8 @@ class ModelScore:
 def _fate(name: str, trials: Sequence[ModelTrial]) -> Fate:
     if all(trial.grade in REJECTED for trial in trials):
         return Fate.KILLED
-    hidden = all(trial.grade in (Grade.AGREE, Grade.VACUOUS) and trial.warned for trial in trials)
-    return Fate.NOT_SHOWABLE if hidden and MISTAKES[name].hidden_by else Fate.SURVIVED
+    answered = all(trial.grade in (Grade.AGREE, Grade.VACUOUS) and trial.answered for trial in trials)
+    return Fate.NOT_SHOWABLE if answered and MISTAKES[name].answer else Fate.SURVIVED
 
 
 def _rejects(rule: str, trial: ModelTrial) -> bool:

@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 
 from crosscheck.core.comparison import Comparer, compare
+from crosscheck.core.conditioning import Reference
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.finding import Finding, Outcome, worst
 from crosscheck.core.judge import Run, run_checks
 from crosscheck.core.norms import row_norms
 from crosscheck.core.problem import Problem, Results, is_gradient
-from crosscheck.core.reference import Reference
 from crosscheck.diagnosis.inputs import check_inputs
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.lstm.gates import GATES

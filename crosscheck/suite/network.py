@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from crosscheck.core.conditioning import Reference, is_chaotic
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.finding import Finding, Kind
 from crosscheck.core.judge import Run, StandIn
 from crosscheck.core.problem import Problem, Results
-from crosscheck.core.reference import Reference, is_chaotic
 from crosscheck.diagnosis.disagreement import diagnose
 from crosscheck.diagnosis.inputs import check_inputs
 from crosscheck.diagnosis.subject import Subject

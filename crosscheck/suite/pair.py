@@ -72,9 +72,10 @@ def check(
       The verdict: ``ok``, ``findings``, and ``str(verdict)`` in words. It is true in a condition only if it is "agree".
 
     Raises:
-      TypeError, ValueError: names, shapes or structures do not fit. The message says which. Or two runs of the torch
-        module differ, because it draws random numbers.
-      CouldNotRun: one of the two cannot compute what was asked. Errors that the torch module raises keep their type.
+      TypeError, ValueError: names, shapes of arguments or structures do not fit. The message says which. Or two runs of
+        the torch module differ, because it draws random numbers.
+      CouldNotRun: one of the two cannot compute what was asked, or their outputs have other shapes. Errors that the
+        torch module raises keep their type.
 
     Example:
       >>> module = torch.nn.Linear(3, 5)

@@ -110,7 +110,7 @@ def _tangents(problem: Problem, seed: int) -> dict[str, np.ndarray]:
 def _cotangents(given: Any, trial: Trial, seed: int) -> tuple[np.ndarray, ...]:
     """Return a cotangent per output: zero if torch gives no gradient through it."""
     if given is None:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng([seed, 0xC0])  # default_rng(seed) is what users draw their inputs from
         leaves = [random_like(rng, output) for output in trial.outputs]
     else:
         leaves = _given_cotangents(given, trial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from crosscheck.core.inside.torch_modes import Lift, Noise
 from crosscheck.core.problem import Problem, Results, canonical, real_pairs
 from crosscheck.core.signs import is_short, signs_of
-from crosscheck.core.torch_runner import TorchFn, run_torch
+from crosscheck.core.torch_runner import TorchFn, flushed_subnormals, run_torch
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,17 @@ class TorchSide:
         """Return the results in float64 with a relative error of ``size`` in every operation."""
         return self._in_float64(problem, size, seed)
 
-    def in_dtype(self, problem: Problem, dtype: str, onednn: bool = True) -> Results:
-        """Return the results in another dtype, as the module computes them."""
-        return run_torch(self.module, problem, dtype, torch_fn=self.torch_fn, onednn=onednn, **self.options)
+    def in_dtype(self, problem: Problem, dtype: str, onednn: bool = True, subnormal: bool = True) -> Results:
+        """Return the results in another dtype, as the module computes them.
+
+        Args:
+          problem: the problem.
+          dtype: the dtype.
+          onednn: use oneDNN.
+          subnormal: keep numbers below the smallest normal one. XLA takes them for zero.
+        """
+        with nullcontext() if subnormal else flushed_subnormals():
+            return run_torch(self.module, problem, dtype, torch_fn=self.torch_fn, onednn=onednn, **self.options)
 
     def forward(self, problem: Problem, buffers: Mapping[str, Any] | None = None) -> list[np.ndarray]:
         """Return the outputs in float64 as the module computes them, narrow types included.

@@ -12,7 +12,7 @@ import torch
 
 from crosscheck.core.inside.narrow import NarrowType
 from crosscheck.core.inside.watch import Watch
-from crosscheck.core.jax_runner import output_shapes
+from crosscheck.core.jax_shapes import forget_arrays, output_shapes
 from crosscheck.core.problem import Problem, canonical, is_differentiable, real_pairs
 from crosscheck.core.structure import Outputs, Path, jax_outputs, order_of, torch_outputs
 from crosscheck.core.torch_runner import TorchFn, run_torch
@@ -137,6 +137,7 @@ def tensors_as_in(trial: Trial, torch_fn: TorchFn) -> TorchFn:
 
 def port_outputs(jax_fn: Callable[..., Any], problem: Problem) -> Outputs:
     """Return the outputs of a JAX function as shapes, without running it."""
+    forget_arrays(jax_fn, problem)
     return jax_outputs(output_shapes(jax_fn, problem))
 
 

@@ -7,16 +7,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 
 from crosscheck.core.finding import Precision
 from crosscheck.core.problem import Problem, canonical, is_differentiable, is_static
 from crosscheck.suite.torch_side import TorchSide
 from crosscheck.suite.trial import Trial
+from crosscheck.suite.unseen_arrays import is_constant, lines_about_arrays, names_text
 
-FEW = 8  # numbers: if there are fewer, their signs tell nothing
-MOST = 4  # names or places in a line
 SAME = 1e-12  # relative: the same kernels on the same numbers give the same bits
 SECOND_DERIVATIVES = "second derivatives: second_order=True compares a Hessian-vector product"
 
@@ -38,88 +36,20 @@ def not_shown(
     outcomes = Moves(problem, side)
     lines = [
         *_checks_that_did_not_run(dtypes),
-        *_short_axes(problem),
-        *_constants(problem, side),
-        *_same_rows(problem),
-        *_static(problem),
-        *_one_sign(problem),
+        *_left_out(problem),
+        *lines_about_arrays(problem, side),
         *_without_influence(problem, side, outcomes, seed),
         *_default_buffers(problem, side, outcomes, seed),
     ]
     if trial.lost_buffers:
         lines.append(
-            f"the forward pass changes the buffers {_names(trial.lost_buffers)}, and they are not compared: return "
+            f"the forward pass changes the buffers {names_text(trial.lost_buffers)}, and they are not compared: return "
             "them from both sides, such as with torch_fn=lambda m, x: (m(x), m.running_mean)"
         )
-    lines += _choices(trial)
+    lines += [f"in the torch module {text}" for text in trial.one_sided]
     if problem.wrt and not problem.tangents:
         lines.append(SECOND_DERIVATIVES)
     return tuple(lines)
-
-
-def _checks_that_did_not_run(dtypes: Sequence[Precision]) -> Iterator[str]:
-    if "float64" not in dtypes:
-        yield "the float64 check did not run: only it tells a wrong function from rounding"
-    if "float32" not in dtypes:
-        yield "the float32 check did not run"
-
-
-def _choices(trial: Trial) -> Iterator[str]:
-    yield from (f"in the torch module {text}" for text in trial.one_sided[:MOST])
-    more = len(trial.one_sided) - MOST
-    if more > 0:
-        yield f"and {more} more choice{'s' * (more > 1)} of one side"
-
-
-def _short_axes(problem: Problem) -> Iterator[str]:
-    for name, a in problem.input_leaves.items():
-        axes = [] if is_static(a) else [n for n, size in enumerate(np.shape(a)) if size == 1]
-        if axes and (np.ndim(a) > 1 or is_differentiable(a)):
-            which = f"axis {axes[0]}" if len(axes) == 1 else f"axes {', '.join(map(str, axes))}"
-            yield f"{name!r} has length 1 in {which}: what mixes or sums over it cannot be seen. Use at least 2"
-
-
-def _constants(problem: Problem, side: TorchSide) -> Iterator[str]:
-    for name, a in {**_arrays(side.options.get("kwargs") or {}), **problem.input_leaves}.items():
-        if not is_static(a) and _is_constant(a):
-            yield f"every number of {name!r} is {np.ravel(a)[0]}: a port that ignores it may pass. Draw it at random"
-
-
-def _arrays(kwargs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the arrays among the keyword arguments of the torch module, by name."""
-    return {
-        f"{path[0].key}{jax.tree_util.keystr(path[1:])}": canonical(a)
-        for path, a in jax.tree_util.tree_flatten_with_path(dict(kwargs))[0]
-        if not is_static(a)
-    }
-
-
-def _is_constant(a: Any) -> bool:
-    """Return whether an array of at least two numbers holds only one."""
-    return np.size(a) > 1 and bool(np.all(a == np.ravel(a)[0]))
-
-
-def _same_rows(problem: Problem) -> Iterator[str]:
-    for name, a in problem.input_leaves.items():
-        rows = np.shape(a)[0] if not is_static(a) and np.ndim(a) > 1 else 0
-        if rows > 1 and not is_differentiable(a) and not _is_constant(a) and np.all(a == a[:1]):
-            yield f"{name!r} is the same in every row: a port that takes it from another row passes"
-
-
-def _static(problem: Problem) -> Iterator[str]:
-    for name, value in problem.input_leaves.items():
-        if isinstance(value, bool | int | str):
-            yield f"{name!r} is {value!r} in this check: other values are not compared"
-
-
-def _one_sign(problem: Problem) -> Iterator[str]:
-    for name, a in problem.input_leaves.items():
-        is_real = is_differentiable(a) and not np.iscomplexobj(a)
-        if not is_real or np.size(a) < FEW or _is_constant(a):  # `_constants` has a line about the last
-            continue
-        sign = "negative" if np.all(a > 0) else "positive" if np.all(a < 0) else ""
-        if sign:
-            yield f"no number of {name!r} is {sign} or 0: what happens to those cannot be seen"
 
 
 def _without_influence(problem: Problem, side: TorchSide, outcomes: Moves, seed: int) -> Iterator[str]:
@@ -128,7 +58,7 @@ def _without_influence(problem: Problem, side: TorchSide, outcomes: Moves, seed:
     for name, a in {**problem.params, **problem.input_leaves}.items():
         if is_static(a) or (name in problem.wrt and name not in side.unused) or np.size(a) == 0:
             continue
-        if name not in problem.params and _is_constant(a):  # `_constants` has a line about it
+        if name not in problem.params and is_constant(a):  # `_constants` has a line about it
             continue
         if outcomes.never(_with_array(problem, name, other) for other in _others(np.asarray(a), rng)):
             yield f"no output changes with {name!r}: a port that ignores it passes"
@@ -144,13 +74,13 @@ def _others(a: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield other values of an array: floating-point ones are drawn.
 
     Integers and bools change places first, and then some of them take the places of others. A module may take only
-    values that occur. A single integer moves by one.
+    values that occur. A single integer moves by one, and then further.
     """
     if is_differentiable(a):
         yield a + rng.normal(size=a.shape)
     elif a.size == 1:
         yield from (other for other in _neighbours(a) if not np.array_equal(other, a))
-    elif not _is_constant(a):
+    elif not is_constant(a):
         for replacing in (False, True, True, True):
             yield _redrawn(a, rng, replacing)
 
@@ -159,8 +89,9 @@ def _neighbours(a: np.ndarray) -> Iterator[np.ndarray]:
     if a.dtype.kind == "b":
         yield ~a
         return
-    limits = np.iinfo(a.dtype)
-    yield from (np.clip(a.astype(object) + step, limits.min, limits.max).astype(a.dtype) for step in (1, -1))
+    limits, value = np.iinfo(a.dtype), int(a.item())
+    others = (value + 1, value - 1, 0, 2 * value + 1, 10 * value + 9, -value)
+    yield from (np.full_like(a, min(max(other, limits.min), limits.max)) for other in others)
 
 
 def _redrawn(a: np.ndarray, rng: np.random.Generator, replacing: bool) -> np.ndarray:
@@ -185,7 +116,7 @@ def _default_buffers(problem: Problem, side: TorchSide, outcomes: Moves, seed: i
         named += [name for name, a in exact.items() if not outcomes.never([problem], {name: a})] or [*exact]
     if named:
         yield (
-            f"the buffers {_names(named)} have their default values, 0 or 1: a port that ignores them passes. "
+            f"the buffers {names_text(named)} have their default values, 0 or 1: a port that ignores them passes. "
             "Give others with buffers="
         )
 
@@ -194,6 +125,20 @@ def _other_buffer(a: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if is_differentiable(a):
         return a + rng.uniform(0.5, 1.5, a.shape)
     return ~a if a.dtype.kind == "b" else (a + 1).astype(a.dtype)
+
+
+def _checks_that_did_not_run(dtypes: Sequence[Precision]) -> Iterator[str]:
+    if "float64" not in dtypes:
+        yield "the float64 check did not run: only it tells a wrong function from rounding"
+    if "float32" not in dtypes:
+        yield "the float32 check did not run"
+
+
+def _left_out(problem: Problem) -> Iterator[str]:
+    """Yield a line about parameters whose gradients were not asked for."""
+    names = [name for name, a in problem.params.items() if is_differentiable(a) and name not in problem.wrt]
+    if names:
+        yield f"no gradient with respect to {names_text(names)} is compared: wrt leaves it out"
 
 
 class Moves:
@@ -235,7 +180,3 @@ def _is_same(a: np.ndarray, b: np.ndarray) -> bool:
     if a.dtype.kind in "biu":
         return np.array_equal(a, b)
     return np.allclose(a, b, rtol=SAME, atol=0.0, equal_nan=True)
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:MOST])) + f" and {len(names) - MOST} more" * (len(names) > MOST)

@@ -18,7 +18,10 @@ from benchmarks.table import units
 from crosscheck.commands import cli
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.lstm.cases import CASES
+from crosscheck.models.catalogue import MISTAKES, PAIRS
 from crosscheck.suite.fault_cases import fixed_cases
+from crosscheck.suite.model_rules import MODEL_RULES
+from crosscheck.suite.model_score import DOUBT, RIGHT
 from crosscheck.suite.mutants import MUTANTS
 from crosscheck.suite.runs import run_suite
 from crosscheck.suite.tolerance_rules import RULES
@@ -82,6 +85,22 @@ def test_the_mutation_score_has_the_current_catalogue():
         for kind, line in zip(("outputs", "gradients"), lines[3 * n :], strict=False):
             count = sum(fault.kind == kind and fault.applies(case) for fault in FAULTS.values())
             assert re.search(rf"faults of {kind} +{count} / {count} ", line)
+
+
+def test_the_score_over_models_has_the_current_catalogue():
+    section = DOCS.split("### The score over models")[1].split("\n## ")[0]
+    pairs, mistakes, hidden = len(PAIRS), len(MISTAKES), sum(bool(mistake.answer) for mistake in MISTAKES.values())
+    problems = pairs * -(-RIGHT // pairs)
+    right = rf"0 false alarms in {problems:,} right problems of {pairs} pairs; \d\.\d\d% in doubt"
+    wrong = f"killed {mistakes - hidden} of {mistakes} mistakes, {hidden} are not showable: ok"
+    assert re.search(f"{right}, less than {DOUBT:.0%} allowed; {wrong}", section)
+    table = next(text for text in TABLES if text.startswith("rejected") and "right problems" in text)
+    rows = {name: counts for name, *counts in (re.split(" {2,}", row) for row in table.splitlines()[1:])}
+    assert list(rows) == ["crosscheck", *MODEL_RULES]
+    assert rows["crosscheck"][1] == f"{mistakes - hidden} / {mistakes}"
+    for of_right, of_wrong in rows.values():
+        assert of_right.endswith(f"/ {problems}")
+        assert of_wrong.endswith(f"/ {mistakes}")
 
 
 def printed(file, *options):

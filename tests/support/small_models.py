@@ -72,13 +72,14 @@ HIDDEN = Mistake(
     "nothing is clipped at 6",
     both(other_inputs(lambda x: (0.1 * x,)), around(_unclipped)),
     hidden_by="no number reaches 6",
+    answer="no number is beyond the upper bound of clamp",
 )
 FALSE_ALARM = ModelPair("wrong", "a layer that is 0.1 % too large", _draw_wrong)
 RAISES = ModelPair("raises", "a pair that cannot be drawn", _draw_raising)
 COARSE = ModelPair("coarse", "a layer whose inputs lose digits", _draw_coarse)
 ZERO = ModelPair("zero", "a layer whose inputs are zero", _draw_zero)
 SURVIVOR = Mistake("nothing", "dense", "nothing is wrong", lambda drawn: drawn)
-UNHIDDEN = replace(HIDDEN, name="clip-not-hidden", hidden_by="")
+UNHIDDEN = replace(HIDDEN, name="clip-not-hidden", hidden_by="", answer="")
 
 
 def make_small(

@@ -11,6 +11,8 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
@@ -74,13 +76,26 @@ def closed_over(closed: ClosedJaxpr) -> Iterator[Any]:
 
 
 def constants(closed: ClosedJaxpr) -> Iterator[Any]:
-    """Yield the values that a program closes over, and its literals, those of all jaxprs inside it too."""
-    yield from closed.consts
+    """Yield the arrays that a program closes over, and its literals, those of all jaxprs inside it too.
+
+    Keys of random numbers are left out.
+    """
+    yield from filter(is_array, closed.consts)
     for eqn in equations(closed.jaxpr):
         yield from (atom.val for atom in eqn.invars if isinstance(atom, Literal))
         for value in eqn.params.values():
             for item in value if isinstance(value, tuple | list) else (value,):
-                yield from item.consts if isinstance(item, ClosedJaxpr) else ()
+                yield from filter(is_array, item.consts) if isinstance(item, ClosedJaxpr) else ()
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a constant holds numbers, and is no key of random numbers."""
+    return not jnp.issubdtype(getattr(value, "dtype", np.float64), jax.dtypes.extended)
+
+
+def as_array(value: Any) -> Any:
+    """Return a constant as NumPy, and a key of random numbers as it is."""
+    return np.array(value) if is_array(value) else value
 
 
 def location(eqn: JaxprEqn) -> str:

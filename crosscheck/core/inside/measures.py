@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from crosscheck.core.conditioning import U32, Conditioning, Inside, Reference
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.inside.rounding import DRAWS, SMALL, NoisyRun, Responses, Rounding, measure_rounding, responses_of
 from crosscheck.core.problem import Problem, Quantity, Results
-from crosscheck.core.reference import U32, Conditioning, Inside, Reference
 from crosscheck.core.slices import Scope
 
 LINEAR = 0.1  # of the response to small errors must be left of that to large ones

@@ -13,6 +13,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from crosscheck.core.inside.jax_signs import signs_in_jax
 from crosscheck.core.inside.jaxpr import (
+    as_array,
     bind,
     closed_over,
     constants,
@@ -27,6 +28,7 @@ from crosscheck.core.signs import is_short
 
 JAX_FUNCTIONS = ("nn", "scipy", "image")  # folders of JAX whose functions choose a dtype themselves
 BY_JAX, FROM_CLOSURE = "by a function of JAX", "from an array that the port closes over"
+CONSTANT = "a constant that is made there"
 _KEEPS_DTYPES = ("bitcast_convert_type",)
 _CONTAINERS = frozenset({"jit", "pjit", "scan", "while", "cond", "custom_jvp_call", "custom_vjp_call", "checkpoint"})
 
@@ -108,8 +110,20 @@ def rounded_constants(closed: ClosedJaxpr) -> bool:
 
 
 def _is_rounded(value: np.ndarray) -> bool:
-    narrow = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype != np.float64
-    return narrow and not np.all(is_short(value.astype(np.float64)))
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return False
+    wide = value.astype(np.float64)
+    if value.dtype == np.float64:
+        return value.ndim == 0 and _was_float32(wide)
+    return not np.all(is_short(wide))
+
+
+def _was_float32(scalar: np.ndarray) -> bool:
+    """Return whether a float64 number is a rounded float32 one: JAX makes such a literal of np.float32(0.3)."""
+    with np.errstate(over="ignore"):
+        rounded = scalar.astype(np.float32)
+    has_many_bits = bool(rounded.view(np.uint32) & 0xFFF)
+    return bool(rounded == scalar) and has_many_bits and float(scalar) != round(float(scalar))
 
 
 class Lift:
@@ -124,7 +138,7 @@ class Lift:
 
     def constant(self, value: Any) -> Any:
         """Return a constant in float64. A narrow number becomes the shortest decimal that rounds to it, such as 0.1."""
-        array = np.asarray(value)
+        array = as_array(value)
         if not jnp.issubdtype(array.dtype, jnp.inexact):
             return array
         wide = array.astype(_wide(array.dtype))
@@ -132,7 +146,8 @@ class Lift:
             wide = np.asarray(np.float64(str(array[()])))
         if self._seed is None or not _is_rounded(array):
             return wide
-        moves = self._size * float(jnp.finfo(array.dtype).eps) / float(jnp.finfo(np.float32).eps)
+        eps = float(jnp.finfo(np.float32 if array.dtype == np.float64 else array.dtype).eps)
+        moves = self._size * eps / float(jnp.finfo(np.float32).eps)
         return wide * (1.0 + moves * signs_in_jax(jnp.asarray(wide), self._seed))
 
     def equation(self, eqn: JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:

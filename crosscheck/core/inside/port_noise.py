@@ -11,8 +11,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from crosscheck.core.inside.jax_signs import signs_in_jax
-from crosscheck.core.inside.jaxpr import bind, equations, location
-from crosscheck.core.inside.operations import ABSOLUTE, EXACT_IN_JAX, IN_FLOAT64, JAX_ERRORS, contraction
+from crosscheck.core.inside.jaxpr import as_array, bind, equations, location
+from crosscheck.core.inside.operations import ABSOLUTE, EXACT_IN_JAX, IN_FLOAT64, JAX_ERRORS, KNOWN, contraction
 
 Place = tuple[str, str]  # the operation and its location
 
@@ -29,7 +29,7 @@ class Noise:
 
     def constant(self, value: Any) -> Any:
         """Return a constant unchanged."""
-        return np.asarray(value)
+        return as_array(value)
 
     def equation(self, eqn: JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
         """Return the results of an equation with a relative error."""
@@ -87,8 +87,8 @@ def _factor(eqn: JaxprEqn, size: Any) -> Any:
 
 
 def _in_float64(error: float, size: Any) -> Any:
-    """Return an entry of the table, which holds for float64; one rounding for errors of float32's size."""
-    return jnp.where(size < IN_FLOAT64, error, 1.0)
+    """Return what an entry of the table counts as. It holds for float64; for errors of float32's size it is 1."""
+    return jnp.where(size < IN_FLOAT64, max(1.0, KNOWN * error), 1.0)
 
 
 def _shape(atom: Any) -> tuple[int, ...]:

@@ -14,10 +14,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from crosscheck.core.conditioning import U32, Reference
 from crosscheck.core.finding import Precision
 from crosscheck.core.norms import row_norms
 from crosscheck.core.problem import Problem, Quantity, Results
-from crosscheck.core.reference import U32, Reference, difference, slice_up
+from crosscheck.core.reference import difference, slice_up
 from crosscheck.core.slices import Scope
 
 DRAWS = 4

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from crosscheck.core.inside.operations import (
     ABSOLUTE,
     EXACT_IN_TORCH,
+    KNOWN,
     TORCH_ERRORS,
     TORCH_FLOAT32_CONSTANTS,
     contraction,
@@ -25,7 +26,7 @@ from crosscheck.core.signs import FIRST, SECOND
 
 Around: TypeAlias = Callable[[], AbstractContextManager[Any]]
 _SIGNED = tuple(m - 2**64 if m >= 2**63 else m for m in (FIRST, SECOND))  # torch has no unsigned arithmetic
-NOTABLE = 1e3  # roundings of one operation, from which on a verdict names it
+NOTABLE = 100.0  # roundings that one operation counts as, from which on a verdict names it
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 _WIDE = {**dict.fromkeys(NARROW, torch.float64), torch.complex64: torch.complex128}
 _PRODUCTS: Mapping[str, tuple[int, int]] = {  # which argument, and which of its axes, is summed over
@@ -118,7 +119,7 @@ class Noise(TorchDispatchMode):
                 return
             factor = _factor(name, args, self.size)
             if factor > NOTABLE:
-                self.inexact[name] = factor * 2.0**-53
+                self.inexact[name] = factor / KNOWN * 2.0**-53
             size = self.size * factor
             extra = self.size * ABSOLUTE.get(name, 0.0)
             tensor.addcmul_(tensor, signs, value=size)

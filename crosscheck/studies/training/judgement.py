@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crosscheck.core.criterion import Criterion, judge_rows
+from crosscheck.core.criterion import Criterion
 from crosscheck.core.finding import SEVERITY, Check, Finding, Outcome
 from crosscheck.core.judge import settle
 from crosscheck.core.problem import Quantity
+from crosscheck.core.rows import judge_rows
 from crosscheck.studies.training.lockstep import TRAINING_STEP, Lockstep
 from crosscheck.studies.training.state import VALIDATION
 

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
+from crosscheck.core.conditioning import U32, Conditioning
 from crosscheck.core.criterion import CRITERIA, Criterion
 from crosscheck.core.finding import Check, Kind, Precision
-from crosscheck.core.reference import DRAWS, U32, Conditioning, over_neighbours
+from crosscheck.core.reference import DRAWS, over_neighbours
 from crosscheck.core.slices import Scope
 from crosscheck.studies.training.in_jax import JaxTrainer
 from crosscheck.studies.training.in_torch import TorchTrainer

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crosscheck.core.conditioning import CHAOS
 from crosscheck.core.finding import FLOAT64, Check, Finding, Outcome, Precision
-from crosscheck.core.reference import CHAOS
 from crosscheck.core.verdict import Verdict
 from crosscheck.studies.training.judgement import Place, departure, undecided_from
 from crosscheck.studies.training.lockstep import Lockstep, StepLosses, single_step

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from crosscheck.core.comparison import compare
+from crosscheck.core.conditioning import U32, Conditioning, Reference
 from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.finding import FLOAT64, CouldNotRun, Finding, Outcome, worst
 from crosscheck.core.norms import norm, row_norms
 from crosscheck.core.problem import Gradient, Problem
-from crosscheck.core.reference import U32, Conditioning, Reference, measure_reference
+from crosscheck.core.reference import measure_reference
 from crosscheck.core.verdict import Verdict
 from crosscheck.libraries import STANDARD, Implementation
 from crosscheck.lstm.cases import CASES, RecurrentCase
@@ -53,7 +54,7 @@ def test_causes_are_told_apart(measured):
     cause = lambda runner: judge(measured, runner).cause
     assert "from step 0 on" in cause(wrong_ports.with_params(wrong_ports.igof))
     assert "outputs are right and gradients are not" in cause(wrong_ports.scanned(wrong_ports.stop_gradient_on_h))
-    assert "computes something in float32" in cause(wrong_ports.scanned(wrong_ports.float32_inside))
+    assert "has the size of float32 rounding" in cause(wrong_ports.scanned(wrong_ports.float32_inside))
     assert "lower precision" in cause(wrong_ports.scanned(wrong_ports.bfloat16_product))
     assert "up to step 4 and differ at 5" in cause(wrong_ports.wrong_from_step_five)
     assert "NaN" in cause(wrong_ports.one_nan)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from crosscheck.core.jax_shapes import forget_arrays
 from crosscheck.core.port import Port
 from crosscheck.core.problem import Gradient, Problem
 
@@ -118,3 +119,36 @@ def test_a_narrow_type_inside_is_lifted_and_named():
     np.testing.assert_allclose(port(one, "float64")["y"], one.params["w"] * np.sin(one.inputs[0]), rtol=1e-14)
     assert [place.dtype for place in port.narrow] == ["float32"]
     assert "test_port.py:" in str(port.narrow[0])
+
+
+@pytest.mark.parametrize("keep", ["function", "jitted", "none"])
+def test_a_function_that_ran_in_float32_before(keep):
+    """JAX keeps the NumPy arrays that it closes over in float32, as long as the user's program is there."""
+    scale, order = np.array([0.1, 0.2, 0.3, 0.7]), np.array([2, 0, 1, 3])
+    fn = lambda p, x: (p["w"] * x * scale)[:, order]
+    one = problem(RNG.normal(size=(3, 4)), cotangent=RNG.normal(size=(3, 4)))
+    users = jax.jit(fn)
+    port = users if keep == "jitted" else fn
+    with jax.enable_x64(False):
+        if keep != "none":
+            users({"w": one.params["w"].astype(np.float32)}, one.inputs[0].astype(np.float32))
+        forget_arrays(port, one)
+    result = Port(port)(one, "float64")
+    np.testing.assert_allclose(result["y"], (one.params["w"] * one.inputs[0] * scale)[:, order], rtol=1e-14)
+    assert Port(port)(one, "float32")["y"].dtype == np.float32
+
+
+def test_a_function_that_closes_over_indices_and_a_float32_table():
+    order, table = np.array([2, 0, 1, 3]), RNG.normal(size=4).astype(np.float32)
+    one = problem(RNG.normal(size=(3, 4)), cotangent=RNG.normal(size=(3, 4)))
+    port = Port(lambda p, x: (p["w"] * x)[:, order] * table)
+    exact = (one.params["w"] * one.inputs[0])[:, order] * table
+    np.testing.assert_allclose(port(one, "float64")["y"], exact, rtol=1e-14)
+    np.testing.assert_allclose(port(one, "float32")["y"], exact, rtol=1e-6)
+
+
+def test_a_function_without_arrays_keeps_the_caches(monkeypatch):
+    monkeypatch.setattr(jax, "clear_caches", lambda: pytest.fail("it closes over no array"))
+    one = problem(RNG.normal(size=(3, 4)), cotangent=RNG.normal(size=(3, 4)))
+    forget_arrays(lambda p, x: p["w"] * x * 0.5, one)
+    forget_arrays(lambda p, x: 1 / 0, one)

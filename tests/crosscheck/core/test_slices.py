@@ -18,12 +18,13 @@ import torch
 
 import crosscheck
 from crosscheck.core.comparison import compare
+from crosscheck.core.conditioning import U32
 from crosscheck.core.criterion import CRITERIA
 from crosscheck.core.finding import FLOAT64, Outcome, Settlement
 from crosscheck.core.jax_runner import run_jax
 from crosscheck.core.judge import run_checks
 from crosscheck.core.problem import Gradient, Problem
-from crosscheck.core.reference import U32, measure_reference
+from crosscheck.core.reference import measure_reference
 from crosscheck.core.slices import TIME, WHOLE, Slicing
 from crosscheck.libraries import STANDARD
 from crosscheck.libraries.jax_lstm import function

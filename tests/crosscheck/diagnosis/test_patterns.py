@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from crosscheck.core.conditioning import Reference
 from crosscheck.core.finding import FLOAT64, Check, Finding, Outcome
-from crosscheck.core.reference import Reference
 from crosscheck.diagnosis.causes import likely_cause
 from tests.support.pairs import judged, linear, module, numbers
 
@@ -60,10 +60,46 @@ def test_another_dtype():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_only_a_narrow_check_disagrees(dtype):
     right = Finding("y", FLOAT64, Outcome.AGREE, 0.0, 1.0)
-    wrong = Finding("y", Check(dtype), Outcome.DISAGREE, 1.0, 1e-6)
+    wrong = Finding("y", Check(dtype), Outcome.DISAGREE, 1e-3, 1e-6)
     text = likely_cause([right, wrong], Reference({}, {}, {}))
     assert text.startswith(f"float64 agrees and {dtype} does not: ")
     assert text.endswith("or a number underflows or overflows")
+    other = Finding("y", Check(dtype), Outcome.DISAGREE, 1.0, 1e-6)
+    text = likely_cause([right, wrong, other], Reference({}, {}, {}))
+    assert text.startswith(
+        f"float64 agrees, and {dtype} gives other numbers altogether: look for a branch on the dtype"
+    )
+
+
+SLIGHT = 1 + 1e-8
+
+
+@pytest.mark.parametrize(
+    ("port", "forward"),
+    [
+        (lambda p, x: (jnp.tanh(x) * SLIGHT, jnp.tanh(x) * SLIGHT), lambda m, x: (torch.tanh(x), torch.tanh(x))),
+        (lambda p, x: x @ x.T * SLIGHT, lambda m, x: x @ x.T),
+    ],
+)
+def test_a_small_error_of_equal_or_symmetric_outputs_is_no_swap_and_no_transpose(port, forward):
+    text = cause(port, module(forward), numbers(4, 6))
+    assert "1 + 1.0e-08 times that of torch" in text
+
+
+def test_a_small_number_that_is_added_is_no_factor():
+    text = cause(lambda p, x: 5 + jnp.tanh(x) + 1.2e-5, module(lambda m, x: 5 + torch.tanh(x)), numbers(4, 6))
+    assert "times that of torch" not in text
+
+
+def test_a_sign():
+    text = cause(lambda p, x: -jnp.tanh(x), module(lambda m, x: torch.tanh(x)), numbers(4, 6))
+    assert text.endswith("times that of torch: look at a sign")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_output_that_is_not_finite_leaves_no_warning():
+    hidden = module(lambda m, x: x.masked_fill(x < 0, -torch.inf))
+    assert judged(lambda p, x: jnp.where(x < 0, -jnp.inf, 2 * x), hidden, numbers(4, 6)).outcome is Outcome.DISAGREE
 
 
 def test_a_transpose():

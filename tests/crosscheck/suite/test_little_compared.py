@@ -16,6 +16,8 @@ from jax import lax
 from crosscheck.core.finding import Outcome
 from tests.support.pairs import judged, linear, module, numbers, parameter
 
+pytestmark = pytest.mark.isa
+
 functional = torch.nn.functional
 
 
@@ -135,3 +137,43 @@ def test_a_bfloat16_softmax_on_both_sides_agrees():
     port = lambda p, x: jax.nn.softmax((p["w"] * x).astype(jnp.bfloat16), -1).astype(x.dtype)
     verdict = judged(port, reference, numbers(4, 6))
     assert verdict, str(verdict)
+
+
+def test_numbers_that_are_far_smaller_than_the_others_are_counted():
+    powers = torch.tensor([1.0, 1e-3, 1e-9, 1e-20, 1e-25, 1.0])
+    scaled = module(lambda m, x: m.w * x * powers.to(x.dtype), w=parameter(6))
+    large = np.array([1, 1, 1, 0, 0, 1.0])
+    p, x = np.array([1, 1e-3, 1e-9, 1e-20, 1e-25, 1]), numbers(4, 6)
+    verdict = judged(lambda params, x: params["w"] * x * p.astype(np.float32), scaled, x)
+    assert verdict, str(verdict)
+    assert any("are so small beside the largest" in line for line in verdict.not_shown)
+    without = judged(lambda params, x: params["w"] * x * (p * large).astype(np.float32), scaled, x)
+    assert without, "these numbers are within rounding of the largest"
+    (line,) = (line for line in without.not_shown if "so small" in line)
+    assert line.startswith("output 0, grad w, grad x: numbers (18) are")
+    seen = judged(lambda params, x: params["w"] * x, weighted(lambda y: y), x)
+    assert not any("so small" in line for line in seen.not_shown)
+
+
+def test_integers_that_may_overflow_are_named():
+    counts = module(lambda m, x: (m.w * x > 0).sum(-1), w=parameter(6))
+    verdict = judged(lambda p, x: (p["w"] * x > 0).sum(-1).astype(jnp.int8), counts, numbers(4, 6))
+    assert verdict, str(verdict)
+    assert any("integers are narrower than torch's" in line for line in verdict.not_shown)
+    wide = judged(lambda p, x: (p["w"] * x > 0).sum(-1), counts, numbers(4, 6))
+    assert not any("narrower" in line for line in wide.not_shown)
+
+
+def test_a_gradient_that_fades_in_the_reference_itself_is_decided_in_float64():
+    """A sure classifier has gradients of e^-100. In float32 torch loses their digits, larger cotangents or not."""
+
+    def port(p, x, y):
+        logs = jax.nn.log_softmax(linear(p, "l", x) + 100 * jax.nn.one_hot(y, 5, dtype=x.dtype))
+        return 1 - jnp.take_along_axis(logs, y[:, None], 1).mean()
+
+    sure = module(lambda m, x, y: 1 + functional.cross_entropy(m.l(x) + 100 * functional.one_hot(y, 5), y),
+                  l=lambda: torch.nn.Linear(4, 5))  # fmt: skip
+    labels = np.random.default_rng(0).integers(0, 5, 8)
+    verdict = judged(port, sure, numbers(8, 4), labels)
+    assert verdict, str(verdict)
+    assert "settled by the float64 check" in str(verdict)

@@ -13,6 +13,8 @@ import torch
 from crosscheck.core.problem import Gradient, Problem
 from crosscheck.suite.model_rules import MODEL_RULES, passed_rules
 
+pytestmark = pytest.mark.isa
+
 GRADIENT = Gradient("x")
 PROBLEM = Problem({}, (np.zeros(3),), ("x",), ("y",), (np.zeros(3),), ("x",))
 AGAINST_TRUTH = {"torch.compile", "flash-attention"}

@@ -24,6 +24,8 @@ from crosscheck.suite.model_score import Fate, Grade, ModelScore, ModelTrial, Tr
 from tests.support import small_models as small
 from tests.support.small_models import HIDDEN, KILLED, RIGHT, make_small
 
+pytestmark = pytest.mark.isa
+
 
 @pytest.fixture
 def run(monkeypatch):
@@ -121,7 +123,7 @@ def test_the_list(run):
 
 AGREES = [ModelTrial("dense", n, Grade.AGREE) for n in range(100)]
 DIES = ModelTrial("dense-bias", 0, Grade.DISAGREE)
-UNSEEN = ModelTrial("clip-unseen", 0, Grade.AGREE, warned=True)
+UNSEEN = ModelTrial("clip-unseen", 0, Grade.AGREE, answered=True)
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_what_becomes_of_a_mistake(fates):
     assert fates(DIES, replace(DIES, draw=1, grade=Grade.LESS_PRECISE)) == {"dense-bias": Fate.KILLED}
     for grade in (Grade.AGREE, Grade.VACUOUS, Grade.INCONCLUSIVE, Grade.ERROR):
         assert fates(DIES, replace(DIES, draw=1, grade=grade)) == {"dense-bias": Fate.SURVIVED}
-    assert fates(replace(UNSEEN, warned=False)) == {"clip-unseen": Fate.SURVIVED}
+    assert fates(replace(UNSEEN, answered=False)) == {"clip-unseen": Fate.SURVIVED}
     assert fates(replace(UNSEEN, name="dense-bias")) == {"dense-bias": Fate.SURVIVED}  # nothing hides it
     assert fates(replace(UNSEEN, grade=Grade.DISAGREE)) == {"clip-unseen": Fate.KILLED}
 
@@ -165,10 +167,45 @@ def test_a_mistake_in_second_derivatives_is_not_showable_only_if_they_disagree(m
         return lambda drawn: Drawn(port, drawn.module, drawn.inputs)
 
     named = {0.0: "none", 1.0: "curved"}
-    mistakes = [Mistake(name, "dense", "a curve", change(f), hidden_by="second order") for f, name in named.items()]
+    hidden = {"hidden_by": "second order", "answer": "second derivatives"}
+    mistakes = [Mistake(name, "dense", "a curve", change(f), **hidden) for f, name in named.items()]
     make_small(monkeypatch, mistakes=mistakes)
     found = score.try_wrong(list(named.values()), [0]).wrong
-    assert [(trial.grade, trial.warned) for trial in found] == [(Grade.AGREE, False), (Grade.AGREE, True)]
+    assert [(trial.grade, trial.answered) for trial in found] == [(Grade.AGREE, False), (Grade.AGREE, True)]
+
+
+@pytest.mark.parametrize("answer", ["no number is beyond the upper bound of clamp", "every number is 1"])
+def test_only_the_line_that_a_hidden_mistake_names_answers_it(monkeypatch, answer):
+    make_small(monkeypatch, mistakes=[replace(HIDDEN, answer=answer)])
+    (trial,) = score.try_wrong([HIDDEN.name], [0]).wrong
+    assert trial.answered == (answer == HIDDEN.answer)
+    expected = Fate.NOT_SHOWABLE if trial.answered else Fate.SURVIVED
+    assert ModelScore([Trials(tuple(AGREES), (trial,))]).fates == {HIDDEN.name: expected}
+
+
+def test_a_vacuous_finding_may_answer(monkeypatch):
+    nothing = lambda drawn: replace(drawn, inputs=(0.0 * drawn.inputs[0],))
+    hidden = Mistake(
+        "no-input", "dense", "x is ignored", nothing, hidden_by="x is zero", answer="grad weight [float64]"
+    )
+    make_small(monkeypatch, mistakes=[hidden])
+    (trial,) = score.try_wrong([hidden.name], [0]).wrong
+    assert (trial.grade, trial.answered) == (Grade.VACUOUS, True)
+
+
+def test_a_hidden_mistake_must_name_its_answer():
+    for changes in ({"answer": ""}, {"hidden_by": ""}):
+        with pytest.raises(ValueError, match="hidden_by and answer"):
+            replace(HIDDEN, **changes)
+
+
+def test_right_problems_are_checked_once(monkeypatch):
+    """Another check would take its time, and may raise what the first one does not."""
+    make_small(monkeypatch)
+    checks = []
+    monkeypatch.setattr("crosscheck.suite.model_score.check", lambda *arguments, **options: checks.append(arguments))
+    score.try_right(["dense"], [0])
+    assert checks == []
 
 
 def test_the_whole_score_has_a_thousand_problems_and_the_quick_one_a_part():

@@ -14,6 +14,8 @@ import torch
 from crosscheck.core.finding import Outcome
 from tests.support.pairs import judged, linear, module, numbers
 
+pytestmark = pytest.mark.isa
+
 NARROW = ("bfloat16", "float16")
 
 

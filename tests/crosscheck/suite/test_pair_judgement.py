@@ -18,6 +18,8 @@ from crosscheck.core.finding import Grounds, Outcome, Reason
 from crosscheck.core.problem import Gradient
 from tests.support.pairs import judged, linear, module, numbers, parameter
 
+pytestmark = pytest.mark.isa
+
 functional = torch.nn.functional
 
 

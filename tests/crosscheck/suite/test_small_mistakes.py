@@ -1,0 +1,128 @@
+"""Mistakes of 1e-6 are seen beside inexact operations and rounded constants, and subnormal numbers are no mistake."""
+
+from __future__ import annotations
+
+from tests.support.requirements import need
+
+need("torch")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from crosscheck.core.finding import Outcome
+from tests.support.pairs import judged, linear, module, numbers, parameter
+
+pytestmark = pytest.mark.isa
+
+functional = torch.nn.functional
+OFF = 1e-6
+
+
+@jax.custom_vjp
+def slightly_steep(a):
+    return a
+
+
+slightly_steep.defvjp(lambda a: (a, None), lambda _, c: (c * (1 + OFF),))
+
+
+def test_the_default_cotangents_are_not_what_users_draw_their_inputs_from():
+    """With y of the shape of x, dW would be xᵀx, which is symmetric."""
+
+    @jax.custom_vjp
+    def transposes(w):
+        return w
+
+    transposes.defvjp(lambda w: (w, None), lambda _, c: (c.T,))
+    x = np.random.default_rng(0).normal(size=(4, 6))
+    layer = module(lambda m, x: x @ m.w, w=parameter(6, 6))
+    assert judged(lambda p, x: x @ transposes(p["w"]), layer, x).outcome is Outcome.DISAGREE
+
+
+INEXACT = {
+    "celu": (jax.nn.celu, {"alpha": 0.7}),
+    "selu": (lambda y, **_: jax.nn.selu(y), {}),
+    "hardsigmoid": (lambda y, **_: jax.nn.hard_sigmoid(y), {}),
+}
+
+
+@pytest.mark.parametrize("name", INEXACT)
+def test_a_gradient_behind_an_inexact_operation(name):
+    activation, options = INEXACT[name]
+    reference = module(lambda m, x: getattr(functional, name)(m.w * x, **options), w=parameter(6))
+    right = judged(lambda p, x: activation(p["w"] * x, **options), reference, numbers(4, 6))
+    assert right, str(right)
+    wrong = lambda p, x: activation(slightly_steep(p["w"]) * x, **options)
+    assert judged(wrong, reference, numbers(4, 6)).outcome is Outcome.DISAGREE
+
+
+def test_an_output_beside_a_constant_in_float32():
+    table = np.cos(np.arange(6)).astype(np.float32)
+    reference = module(lambda m, x: m.w * x * torch.cos(torch.arange(6, dtype=x.dtype)), w=parameter(6))
+    right = judged(lambda p, x: p["w"] * x * table, reference, numbers(4, 6))
+    assert right, str(right)
+    assert any("rounded to float32" in line for line in right.not_shown)
+    wrong = lambda p, x: p["w"] * x * (1 + OFF) * table
+    assert judged(wrong, reference, numbers(4, 6)).outcome is Outcome.DISAGREE
+
+
+@pytest.mark.parametrize("make", [np.float32, jnp.float32])
+def test_a_scalar_in_float32_is_a_rounded_constant(make):
+    reference = module(lambda m, x: m.w * x * 0.3, w=parameter(6))
+    right = judged(lambda p, x: p["w"] * x * make(0.3), reference, numbers(4, 6))
+    assert right, str(right)
+    assert any("rounded to float32" in line for line in right.not_shown)
+    assert judged(lambda p, x: p["w"] * x * 0.3000001, reference, numbers(4, 6)).outcome is Outcome.DISAGREE
+    assert judged(lambda p, x: p["w"] * x * 3.0000001, module(lambda m, x: m.w * x * 3, w=parameter(6)),
+                  numbers(4, 6)).outcome is Outcome.DISAGREE  # fmt: skip
+
+
+SUBNORMAL = {
+    "a kernel": (
+        lambda m, x: torch.exp(-((x * m.w) ** 2)).sum() + x.sum(),
+        lambda p, x: jnp.exp(-((x * p["w"]) ** 2)).sum() + x.sum(),
+        9.5 + 0.1 * numbers(5, 4),
+    ),
+    "a scale": (
+        lambda m, x: torch.exp(-90 - m.w * x) * 1e38,
+        lambda p, x: jnp.exp(-90 - p["w"] * x) * 1e38,
+        0.3 * numbers(5, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUBNORMAL)
+def test_a_right_port_whose_numbers_are_subnormal_in_float32(name):
+    """XLA takes them for zero, torch does not."""
+    forward, port, x = SUBNORMAL[name]
+    kernel = module(forward, w=lambda: torch.nn.Parameter(torch.ones(4) * 0.99))
+    verdict = judged(port, kernel, x)
+    assert verdict, str(verdict)
+    wrong = lambda p, x: port(p, x * (1 + 1e-8))
+    assert judged(wrong, kernel, x).outcome is Outcome.DISAGREE
+
+
+def test_torch_keeps_subnormal_numbers_after_a_check():
+    layer = module(lambda m, x: m.l(x), l=lambda: torch.nn.Linear(6, 4))
+    assert judged(lambda p, x: linear(p, "l", x), layer, numbers(3, 6))
+    assert float(torch.tensor([2.0**-140]) * 1.0) != 0
+
+
+def test_a_table_that_is_given_in_float32_is_named_as_a_constant():
+    table = np.float32([0.1, 0.2, 0.3, 0.4])
+    reference = module(lambda m, x: m.l(x) + torch.tensor(table), l=lambda: torch.nn.Linear(6, 4))
+    verdict = judged(lambda p, x: linear(p, "l", x) + table, reference, numbers(3, 6))
+    assert verdict, str(verdict)
+    assert any("float32 at test_small_mistakes.py" in note and "(a constant that is made there)" in note
+               for note in verdict.notes)  # fmt: skip
+
+
+def test_a_key_of_random_numbers_that_a_port_closes_over():
+    key = jax.random.key(0)
+    order = np.asarray(jax.random.permutation(key, 6))
+    reference = module(lambda m, x: m.l(x)[:, torch.tensor(order).long()], l=lambda: torch.nn.Linear(6, 6))
+    verdict = judged(lambda p, x: linear(p, "l", x)[:, jax.random.permutation(key, 6)], reference, numbers(3, 6))
+    assert verdict, str(verdict)
