@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from crosscheck.core.finding import Check, Finding, Kind, Outcome, Reason
 from crosscheck.core.inside.blame import most_amplified
-from crosscheck.core.inside.narrow import NarrowType
+from crosscheck.core.inside.narrow import CONSTANT, NarrowType
 from crosscheck.core.port import Port
 from crosscheck.core.problem import Problem
 from crosscheck.suite.torch_side import TorchSide
@@ -18,10 +18,11 @@ MOST = 4  # places that a line names
 def type_findings(port: Port, trial: Trial) -> tuple[Finding, ...]:
     """Return a finding if only the port computes in a narrower type than float64.
 
-    A type that a function of JAX itself chose is not the port's, and an array that it closes over keeps its dtype.
+    A constant that the torch module makes in a narrower type is no such computation. A type that a function of JAX
+    itself chose is not the port's, and an array that it closes over keeps its dtype.
     """
     own = [place for place in port.narrow if not place.excuse]
-    if not own or trial.narrow:
+    if not own or any(place.excuse != CONSTANT for place in trial.narrow):
         return ()
     text = f"the port computes in {_places(own)}; the torch module does not"
     check = Check(None, Kind.TYPES)

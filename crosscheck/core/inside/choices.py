@@ -10,6 +10,8 @@ from crosscheck.core.inside.indices import INDICES, index_put
 from crosscheck.core.inside.masks import MASKS, chosen
 from crosscheck.core.inside.sides import SIDES
 
+_OTHER_CALL = (AttributeError, IndexError, RuntimeError, TypeError, ValueError)  # in a way that a rule does not know
+
 
 def one_side(name: str, args: Any, kwargs: Any) -> str:
     """Return which side of a choice an operation did not show; "" if it showed both or makes no choice.
@@ -22,13 +24,7 @@ def one_side(name: str, args: Any, kwargs: Any) -> str:
     rule = _CHOICES.get(name) or _CHOICES.get(name.removesuffix("_"))
     try:
         return rule(args, kwargs) if rule else ""
-    except (
-        AttributeError,
-        IndexError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ):  # called in a way that the rule does not know
+    except _OTHER_CALL:
         return ""
 
 

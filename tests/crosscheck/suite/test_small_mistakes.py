@@ -120,6 +120,15 @@ def test_a_table_that_is_given_in_float32_is_named_as_a_constant():
                for note in verdict.notes)  # fmt: skip
 
 
+def test_a_constant_in_float32_in_torch_does_not_excuse_a_cast_in_the_port():
+    table = np.float32([0.1, 0.2, 0.3, 0.4])
+    reference = module(lambda m, x: m.l(x) + torch.tensor(table), l=lambda: torch.nn.Linear(6, 4))
+    leak = lambda p, x: linear(p, "l", x).astype(jnp.float32).astype(x.dtype) + table
+    verdict = judged(leak, reference, numbers(3, 6))
+    assert verdict.outcome is Outcome.DISAGREE
+    assert "the port computes in float32 at test_small_mistakes.py" in str(verdict)
+
+
 def test_a_key_of_random_numbers_that_a_port_closes_over():
     key = jax.random.key(0)
     order = np.asarray(jax.random.permutation(key, 6))
