@@ -178,13 +178,15 @@ class _Comparison:
         return WHOLE if self.slicing is None else self.slicing.scope
 
     def _too_small(self, rows: Rows | None) -> int:
-        """Return how many known numbers of the truth no error within the limit can be told from zero."""
+        """Return how many numbers of the truth could all be zero within the limit. Only those of known digits count."""
         steady = self.reference.steady.get(self.name)
         if rows is None or steady is None:
             return 0
         sizes = np.where(steady & np.isfinite(self.truth), np.abs(self.truth), 0.0)
         sliced = slice_up(sizes, self.slicing, self.reference.outliers.get(self.name))[self._finest]
-        return int(np.sum((sliced > 0) & (sliced <= rows.reach[:, None])))
+        return sum(
+            _within(row[(row > 0) & (row <= reach)], reach) for row, reach in zip(sliced, rows.reach, strict=True)
+        )
 
     def _located(self, finding: Finding) -> Finding:
         """Add where the difference is largest, and at which step it starts, in the order of computation."""
@@ -195,6 +197,11 @@ class _Comparison:
             first = self.slicing.step(int(wrong[-1] if is_gradient(self.name) else wrong[0]))
         got, expected = float(self.got[index]), float(self.truth[index])
         return replace(finding, index=index, got=got, expected=expected, first_step=first)
+
+
+def _within(sizes: np.ndarray, reach: float) -> int:
+    """Return how many of the smallest numbers have a 2-norm of at most ``reach`` together."""
+    return int(np.sum(np.sqrt(np.cumsum(np.sort(sizes) ** 2)) <= reach))
 
 
 def _why_nothing(truth: np.ndarray) -> str:

@@ -90,7 +90,7 @@ class Reason(StrEnum):
 
 
 class Grounds(StrEnum):
-    """What a finding that agrees rests on, if its limit does not say so."""
+    """Why a finding agrees, if its limit does not say why."""
 
     ZERO = "zero within rounding"  # the truth is below its own rounding
     CONSTANTS = "rounded constants"  # within the rounding to float32 of constants that the two programs keep

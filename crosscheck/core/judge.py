@@ -187,10 +187,10 @@ def _check_stand_in(stand_in: StandIn) -> list[Finding]:
 def settle(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]:
     """Mark what one check could not decide and another did.
 
-    The loss-scaled or the float64 check settles vacuous slices of the float32 check, and the float64 check also what
-    the loss-scaled one leaves in doubt. An implementation that is the
+    The loss-scaled or the float64 check settles vacuous slices of the float32 check. An implementation that is the
     float64 truth needs no float64 check. If all stand-ins agree, they settle inconclusive slices. The float64 check
-    settles inconclusive slices whose error is explained by rounding that was measured inside the reference.
+    settles inconclusive slices whose error is explained by rounding that was measured inside the reference, and those
+    of the loss-scaled check.
     """
     by_key = {(f.quantity, f.scope, f.check): f for f in findings}
     stand_ins = [f for f in findings if f.check.stands_in]
@@ -219,7 +219,7 @@ def _settle(
     exact = by_key.get((finding.quantity, finding.scope, FLOAT64))
     if finding.check.dtype != "float64" and exact is not None and exact.rows is not None:
         agrees = exact.rows.outcomes == SEVERITY.index(Outcome.AGREE)
-        # Without loss scaling, the float64 check would settle a gradient that fades: a doubt about it adds nothing.
+        # The float64 check settles a gradient that fades. A loss-scaled check that decides nothing changes nothing.
         explained = rows.explained | (finding.check == LOSS_SCALED)
         settle_rows(rest & explained & agrees, FLOAT64)
     vacuous = rows.outcomes == SEVERITY.index(Outcome.VACUOUS)

@@ -16,7 +16,7 @@ from crosscheck.core.row_notes import join_notes, note_on_row
 from crosscheck.core.slices import WHOLE, Scope
 
 UNDERFLOW_FACTOR = 2**10  # an output that should be zero may reach this multiple of the underflow error
-CONSTANTS = 4.0  # K of constants that are rounded to float32: their rounding is measured as it is
+CONSTANTS = 4.0  # K of constants that are rounded to float32: what their rounding does is measured, not estimated
 _AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
 
 

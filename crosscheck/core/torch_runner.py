@@ -233,7 +233,7 @@ def _users_code(kinds: Kinds) -> Iterator[None]:
 @contextmanager
 def flushed_subnormals() -> Iterator[None]:
     """Let torch take numbers below the smallest normal one for zero, as XLA does, if the processor can."""
-    smallest = torch.tensor([2.0**-140])
+    smallest = torch.tensor([2.0**-140], dtype=torch.float32, device="cpu")
     before = bool((smallest * 1.0 == 0).all())
     torch.set_flush_denormal(True)
     try:

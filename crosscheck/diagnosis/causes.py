@@ -32,8 +32,8 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
         narrow = " and ".join(dict.fromkeys(f.check.dtype for f in bad if f.check.dtype)) or "float32"
         if max((f.error for f in bad if f.error is not None), default=0.0) > OTHER:
             return (
-                f"float64 agrees, and {narrow} gives other numbers altogether: look for a branch on the dtype, and for "
-                "numbers that underflow or overflow"
+                f"float64 agrees, and {narrow} gives completely different numbers: look for a branch on the dtype, and "
+                "for numbers that underflow or overflow"
             )
         return (
             f"float64 agrees and {narrow} does not: some products run in lower precision (TF32, bfloat16, float16), "

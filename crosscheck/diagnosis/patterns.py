@@ -11,7 +11,7 @@ from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_dif
 
 SAME = 1e-6  # relative: two results that are the same but for rounding, also in float32
 EXPLAINED = 1e-2  # of what differs may be left if a factor is the cause
-NEAR = 1e-3  # to 1: such a factor is told by its distance from 1
+NEAR = 1e-3  # a factor this near to 1 is written as 1 + its distance
 MOST_FACTOR = 2.0**20
 _LOOK_AT = "look at a mean in place of a sum, or a scale"
 
@@ -95,7 +95,7 @@ def _factor(truth: np.ndarray, result: np.ndarray) -> float:
 
 
 def _factor_text(factor: float) -> str:
-    return f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e}" if abs(factor - 1) < NEAR else f"{factor:.6g}"
+    return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.1e})" if abs(factor - 1) < NEAR else f"{factor:.6g}"
 
 
 def _look_at(factor: float) -> str:

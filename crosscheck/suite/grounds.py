@@ -26,7 +26,7 @@ def little_compared(findings: Sequence[Finding]) -> Iterator[str]:
         )
     integers = _quantities(f for f in findings if f.grounds is Grounds.INTEGERS)
     if integers:
-        yield f"{integers}: the port's integers are narrower than torch's, so that larger ones would overflow"
+        yield f"{integers}: the port's integers have fewer bits than torch's: larger values would overflow"
     small = [f for f in findings if f.too_small and f.final is Outcome.AGREE]
     if small:
         count = sum(f.too_small for f in small)

@@ -45,7 +45,8 @@ def check(
     accounted for, so that jax_fn needs no change. A complex result counts as a real one with a last axis of two.
 
     Args:
-      jax_fn: ``jax_fn(params, *inputs)`` -> a pytree of arrays. It is jitted, and differentiated by jax.vjp.
+      jax_fn: ``jax_fn(params, *inputs)`` -> a pytree of arrays. It is jitted, and differentiated by jax.vjp. If it
+        closes over NumPy arrays, the check empties JAX's caches, so that other jitted functions compile again.
       torch_module: ``torch_module(*inputs)`` -> the same structure of tensors. A deep copy of it runs, in eval mode.
         It may be, or contain, a TorchScript module.
       params: arrays by the names of ``torch_module.named_parameters()``. jax_fn receives this dict.

@@ -90,7 +90,7 @@ def _neighbours(a: np.ndarray) -> Iterator[np.ndarray]:
         yield ~a
         return
     limits, value = np.iinfo(a.dtype), int(a.item())
-    others = (value + 1, value - 1, 0, 2 * value + 1, 10 * value + 9, -value)
+    others = (value + 1, value - 1, 0, value + 10)  # none far larger: it may be a size
     yield from (np.full_like(a, min(max(other, limits.min), limits.max)) for other in others)
 
 
@@ -135,8 +135,9 @@ def _checks_that_did_not_run(dtypes: Sequence[Precision]) -> Iterator[str]:
 
 
 def _left_out(problem: Problem) -> Iterator[str]:
-    """Yield a line about parameters whose gradients were not asked for."""
-    names = [name for name, a in problem.params.items() if is_differentiable(a) and name not in problem.wrt]
+    """Yield a line about parameters and inputs whose gradients were not asked for."""
+    arrays = {**problem.params, **problem.input_leaves}
+    names = [name for name, a in arrays.items() if is_differentiable(a) and name not in problem.wrt]
     if names:
         yield f"no gradient with respect to {names_text(names)} is compared: wrt leaves it out"
 

@@ -1,7 +1,7 @@
 """Measures the time and the memory of a check of an encoder with 12.4 million parameters, or of its two programs.
 
-``python -m tests.support.encoder programs`` or ``check`` prints seconds, and the bytes that the process needed at most,
-beyond what it had before.
+``python -m tests.support.encoder programs`` or ``check`` prints seconds of all its threads, and the bytes that the
+process needed at most, beyond what it had before.
 """
 
 from __future__ import annotations
@@ -75,13 +75,14 @@ def main(run: Callable[..., None]) -> None:
     encoder = module()
     params = {name: p.detach().numpy() for name, p in encoder.named_parameters()}
     x = np.random.default_rng(0).normal(size=(BATCH, STEPS, WIDTH))
-    before, started = _peak(), time.perf_counter()
+    before, started = _peak(), time.process_time()
     run(encoder, params, x)
-    print(f"{time.perf_counter() - started:.1f} {_peak() - before}")
+    print(f"{time.process_time() - started:.1f} {_peak() - before}")
 
 
 def _peak() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

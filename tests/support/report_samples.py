@@ -22,7 +22,7 @@ def rows_of(error, limit, outcome=None) -> Rows:
     """Return rows. ``outcome`` is an index into SEVERITY per slice; by default the limit decides."""
     error, limit = np.asarray(error, float), np.broadcast_to(np.asarray(limit, float), np.shape(error))
     outcome = np.where(error <= limit, 0, SEVERITY.index(Outcome.DISAGREE)) if outcome is None else np.asarray(outcome)
-    return Rows(outcome, error, limit, np.ones_like(error), outcome != 0, np.zeros(len(error), bool))
+    return Rows(outcome, error, limit, np.ones_like(error), outcome != 0, np.zeros(len(error), bool), limit)
 
 
 def finding_of(quantity, dtype, scope, rows: Rows, label="") -> Finding:

@@ -30,9 +30,9 @@ def one_side(name: str, args: Any, kwargs: Any) -> str:
 
 def _branch(args: Any, kwargs: Any) -> str:
     if args[0].dtype is torch.bool:
-        return f"the module takes the branch for {bool(args[0])}"
+        return f"the branch for {bool(args[0])} is taken"
     is_number = args[0].is_floating_point()  # an integer is often a length
-    return "the module reads a number of a tensor: a branch on it shows one side" if is_number else ""
+    return "a number is read from a tensor: a branch on it shows one side" if is_number else ""
 
 
 def _put(args: Any, kwargs: Any) -> str:

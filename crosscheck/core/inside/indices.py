@@ -51,7 +51,7 @@ def _twice(name: str) -> Callable[[Any, Any], str]:
 
 
 def _class_weights(args: Any, kwargs: Any) -> str:
-    """Return the rule of the binary cross entropy, which has weights of examples and of the positive class."""
+    """Say so if the binary cross entropy has weights, of examples or of the positive class, that are all the same."""
     for name, a in zip(("weights", "weights of the positive class"), filled(args, *(None,) * 4)[2:], strict=True):
         if isinstance(a, torch.Tensor) and bool((a == a.flatten()[0]).all()):
             return f"all {name} are the same"
@@ -66,12 +66,13 @@ def _topk(args: Any, kwargs: Any) -> str:
 def index_put(args: Any, kwargs: Any) -> str:
     """Return what an addition to chosen places did not show: none of them stands twice."""
     adds = filled(args, None, None, None, kwargs.get("accumulate", False))[3]
-    indices = [index for index in args[1] if index is not None and index.dtype is not torch.bool]
-    if not adds or not indices:
+    indices = [(size, index) for size, index in zip(args[0].shape, args[1], strict=False) if index is not None]
+    if not adds or not indices or any(index.dtype is torch.bool for _, index in indices):
         return ""
-    places = torch.stack([index.flatten() for index in torch.broadcast_tensors(*indices)], -1)
-    distinct = len(places) > 1 and len(places.unique(dim=0)) == len(places)
-    return "no index of index_put stands twice" if distinct else ""
+    places: Any = 0
+    for size, index in indices:
+        places = places * size + index % size  # a negative index counts from the end
+    return "no index of index_put stands twice" if _differ(places.flatten()) else ""
 
 
 def _grid(args: Any, kwargs: Any) -> str:

@@ -67,6 +67,29 @@ def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
             yield from equations(inner)
 
 
+def with_dependence(closed: ClosedJaxpr) -> Iterator[tuple[JaxprEqn, bool]]:
+    """Yield every equation, as `equations` does, and whether it depends on a floating-point argument of the program.
+
+    For a loop or a branch, everything inside depends on one if any of its operands does.
+    """
+    arguments = {v for v in closed.jaxpr.invars if jnp.issubdtype(getattr(v.aval, "dtype", bool), jnp.inexact)}
+    yield from _with_dependence(closed.jaxpr, arguments)
+
+
+def _with_dependence(jaxpr: Jaxpr, dependent: set[Any]) -> Iterator[tuple[JaxprEqn, bool]]:
+    for eqn in jaxpr.eqns:
+        operands = [not isinstance(atom, Literal) and atom in dependent for atom in eqn.invars]
+        depends = any(operands)
+        yield eqn, depends
+        for inner in _inner(eqn):
+            if eqn.primitive.name in _INLINED and len(inner.invars) == len(operands):
+                yield from _with_dependence(inner, {v for v, so in zip(inner.invars, operands, strict=True) if so})
+            else:
+                yield from _with_dependence(inner, set(inner.invars) if depends else set())
+        if depends:
+            dependent.update(eqn.outvars)
+
+
 def closed_over(closed: ClosedJaxpr) -> Iterator[Any]:
     """Yield the variables of the arrays that a program closes over, and that its calls close over."""
     yield from closed.jaxpr.constvars

@@ -1,4 +1,4 @@
-"""Masks in a torch module that have no effect in one forward pass: the rules of `choices`, by operation."""
+"""Masks in a torch module that have no effect in one forward pass, in words: rules by operation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _masked(args: Any, kwargs: Any) -> str:
 
 def _both_masks(args: Any, kwargs: Any) -> str:
     """Return what an "and" of masks did not show, such as a window that is shorter than the input."""
-    return _without_effect("and", args, torch.all, "true")
+    return _without_effect('"and"', args, torch.all, "true")
 
 
 def _either_mask(args: Any, kwargs: Any) -> str:
-    return _without_effect("or", args, lambda mask: ~mask.any(), "false")
+    return _without_effect('"or"', args, lambda mask: ~mask.any(), "false")
 
 
 def _times_mask(args: Any, kwargs: Any) -> str:

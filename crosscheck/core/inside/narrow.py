@@ -22,13 +22,14 @@ from crosscheck.core.inside.jaxpr import (
     is_inside_jax,
     is_of_the_judge,
     location,
+    with_dependence,
 )
 from crosscheck.core.inside.operations import EXACT_IN_JAX
 from crosscheck.core.signs import is_short
 
 JAX_FUNCTIONS = ("nn", "scipy", "image")  # folders of JAX whose functions choose a dtype themselves
 BY_JAX, FROM_CLOSURE = "by a function of JAX", "from an array that the port closes over"
-CONSTANT = "a constant that is made there"
+CONSTANT = "of a constant or an integer"
 _KEEPS_DTYPES = ("bitcast_convert_type",)
 _CONTAINERS = frozenset({"jit", "pjit", "scan", "while", "cond", "custom_jvp_call", "custom_vjp_call", "checkpoint"})
 
@@ -58,8 +59,8 @@ def narrow_types(closed: ClosedJaxpr) -> list[NarrowType]:
     closes over: these keep their dtype, whatever that of the inputs is.
     """
     casts = [
-        NarrowType(dtype, location(eqn), BY_JAX * is_inside_jax(eqn, *JAX_FUNCTIONS))
-        for eqn in equations(closed.jaxpr)
+        NarrowType(dtype, location(eqn), _excuse(eqn, depends))
+        for eqn, depends in with_dependence(closed)
         if (dtype := _narrows(eqn)) and not is_of_the_judge(eqn)
     ]
     if casts or not any(_is_narrow(v.aval) and np.prod(_shape(v.aval)) > 1 for v in closed_over(closed)):
@@ -71,6 +72,10 @@ def narrow_types(closed: ClosedJaxpr) -> list[NarrowType]:
         if _is_narrow(v.aval) and eqn.primitive.name not in EXACT_IN_JAX | _CONTAINERS
     ]
     return list(dict.fromkeys(closures))
+
+
+def _excuse(eqn: JaxprEqn, depends: bool) -> str:
+    return BY_JAX if is_inside_jax(eqn, *JAX_FUNCTIONS) else "" if depends else CONSTANT
 
 
 def _narrows(eqn: JaxprEqn) -> str:

@@ -20,7 +20,7 @@ TORCH_FLOAT32_CONSTANTS: Mapping[str, float] = {"elu_backward": 1e9}  # if a con
 JAX_ERRORS: Mapping[str, float] = {"erfc": 70.0, "erf_inv": 30.0, "atanh": 150.0, "igamma": 12.0, "log_ndtr": 2e6}
 ABSOLUTE: Mapping[str, float] = {"lgamma": 2.0, "digamma": 2.0}  # of both frameworks
 
-KNOWN = 1 / 16  # an error that was measured counts 4 times, and K times 1/16 is that; K is for what was not measured
+KNOWN = 1 / 16  # of K = 64 in float64: an error that was measured counts 4 times
 IN_FLOAT64 = 2.0**-30  # errors below this size stand for float64's rounding, in which the tables were measured
 
 

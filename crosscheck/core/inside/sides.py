@@ -86,7 +86,7 @@ def _threshold(args: Any, kwargs: Any) -> str:
 
 
 def _softplus(args: Any, kwargs: Any) -> str:
-    """Return the rule of softplus, which is straight beyond its threshold. By default few numbers come so far."""
+    """Say so if softplus shows one side of its threshold. The default one is left out: few numbers come so far."""
     a, beta, threshold = filled(args, None, 1.0, 20.0)
     return "" if (beta, threshold) == (1, 20) else _either("beyond the threshold of softplus", a * beta > threshold)
 
@@ -130,7 +130,7 @@ def _remainder(args: Any, kwargs: Any) -> str:
 
 
 def _division(args: Any, kwargs: Any) -> str:
-    """Return the rule of a division that rounds: towards zero and downwards are the same if nothing is negative."""
+    """Say so if no quotient is negative: rounding towards zero and downwards are then the same."""
     if kwargs.get("rounding_mode") is None:
         return ""
     negative = torch.as_tensor(args[0]) / torch.as_tensor(args[1]) < 0

@@ -29,6 +29,7 @@ _SIGNED = tuple(m - 2**64 if m >= 2**63 else m for m in (FIRST, SECOND))  # torc
 NOTABLE = 100.0  # roundings that one operation counts as, from which on a verdict names it
 NARROW = (torch.float32, torch.bfloat16, torch.float16)
 _WIDE = {**dict.fromkeys(NARROW, torch.float64), torch.complex64: torch.complex128}
+_INEXACT = frozenset({*TORCH_ERRORS, *TORCH_FLOAT32_CONSTANTS})
 _PRODUCTS: Mapping[str, tuple[int, int]] = {  # which argument, and which of its axes, is summed over
     "mm": (0, -1),
     "bmm": (0, -1),
@@ -118,7 +119,7 @@ class Noise(TorchDispatchMode):
                 tensor.copy_(_moved_distance(tensor, args, self.size * signs))
                 return
             factor = _factor(name, args, self.size)
-            if factor > NOTABLE:
+            if factor > NOTABLE and name in _INEXACT:
                 self.inexact[name] = factor / KNOWN * 2.0**-53
             size = self.size * factor
             extra = self.size * ABSOLUTE.get(name, 0.0)

@@ -19,6 +19,8 @@ from crosscheck.core.inside.torch_modes import NARROW
 _COMPOSED = frozenset(  # functions of torch that make choices of their own, which no input of the user can change
     ("corrcoef", "cov", "istft", "logdet", "nanquantile", "quantile", "slogdet", "stft")
 )
+_READS = ("float", "index", "int", "item", "tolist")  # functions that give the user a number
+_OF_TORCH = ("_local_scalar_dense", "bitwise_and", "bitwise_or", "logical_and", "logical_or", "__and__", "__or__")
 _PLAIN = ("empty", "full", "ones", "zeros")  # they make constants that are no rounded numbers, or that the user chose
 _TORCH = os.path.join(os.path.dirname(torch.__file__), "")
 _CROSSCHECK = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
@@ -27,19 +29,19 @@ _DISPATCHER = tuple(os.path.join(_TORCH, name) for name in ("_dynamo", "_compile
 _UNKNOWN = "an unknown place"
 
 
-class _Calls(TorchFunctionMode):
-    """The functions of torch that are running, by name, the innermost last."""
+class _Call(TorchFunctionMode):
+    """The name of the function of torch that the user's code has called, and that is running."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: list[str] = []
+        self.name = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(str(getattr(func, "__name__", "")).rpartition("_")[2])
+        before, self.name = self.name, str(getattr(func, "__name__", "")).strip("_").rpartition("_")[2]
         try:
             return func(*args, **(kwargs or {}))
         finally:
-            self.names.pop()
+            self.name = before
 
 
 class Watch(TorchDispatchMode):
@@ -54,18 +56,18 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self._narrow: dict[NarrowType, None] = {}
         self._one_sided: dict[str, None] = {}
-        self._calls = _Calls()
+        self._call = _Call()
 
     def __enter__(self) -> Watch:
         """Begin."""
-        self._calls.__enter__()  # type: ignore[no-untyped-call]
+        self._call.__enter__()  # type: ignore[no-untyped-call]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
         """End."""
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._calls.__exit__(*error)  # type: ignore[no-untyped-call]
+        self._call.__exit__(*error)  # type: ignore[no-untyped-call]
 
     @property
     def narrow(self) -> list[NarrowType]:
@@ -85,10 +87,15 @@ class Watch(TorchDispatchMode):
         out = func(*args, **kwargs)
         if isinstance(out, torch.Tensor) and out.dtype in NARROW:
             self._see_narrow(name, args, out)
-        if text and not _COMPOSED.intersection(self._calls.names) and not _checks_arguments(name):
+        if text and not self._is_torchs_own(name, args):
             where = _location()
             self._one_sided[f"{text} at {where}" if where else text] = None
         return out
+
+    def _is_torchs_own(self, name: str, args: Any) -> bool:
+        """Return whether torch itself makes a choice, so that no input of the user's can change it."""
+        reads_number = name == "_local_scalar_dense" and args[0].dtype is not torch.bool
+        return self._call.name in _COMPOSED or (reads_number and self._call.name not in _READS) or _is_in_torch(name)
 
     def _see_narrow(self, name: str, args: Any, out: torch.Tensor) -> None:
         wide = any(isinstance(a, torch.Tensor) and a.dtype is torch.float64 for a in args)
@@ -99,13 +106,13 @@ class Watch(TorchDispatchMode):
             self._narrow[NarrowType(str(out.dtype).removeprefix("torch."), _location() or _UNKNOWN, excuse)] = None
 
 
-def _checks_arguments(name: str) -> bool:
-    """Return whether torch itself makes a choice in order to check arguments, such as those of a distribution."""
+def _is_in_torch(name: str) -> bool:
+    """Return whether Python code of torch makes a choice, such as to check the arguments of a distribution."""
     frame = _caller()
     if frame is None or not frame.f_code.co_filename.startswith(_TORCH):
         return False
     file = frame.f_code.co_filename.removeprefix(_TORCH)
-    return name == "_local_scalar_dense" or file == os.path.join("distributions", "constraints.py")
+    return name in _OF_TORCH or file == os.path.join("distributions", "constraints.py")
 
 
 def _caller() -> FrameType | None:

@@ -113,7 +113,8 @@ def test_a_wrong_implementation_exits_1(monkeypatch):
 
 def finding(errors, limits, outcomes, sizes) -> Finding:
     outcomes = np.asarray(outcomes)
-    rows = Rows(outcomes, np.asarray(errors), np.asarray(limits), np.asarray(sizes), outcomes != 0, outcomes == 0)
+    errors, limits, sizes = map(np.asarray, (errors, limits, sizes))
+    rows = Rows(outcomes, errors, limits, sizes, outcomes != 0, outcomes == 0, limits * sizes)
     return Finding(Gradient("x"), FLOAT64, Outcome.AGREE, 0.0, 1.0, scope=TIME, rows=rows)
 
 

@@ -67,7 +67,7 @@ def test_only_a_narrow_check_disagrees(dtype):
     other = Finding("y", Check(dtype), Outcome.DISAGREE, 1.0, 1e-6)
     text = likely_cause([right, wrong, other], Reference({}, {}, {}))
     assert text.startswith(
-        f"float64 agrees, and {dtype} gives other numbers altogether: look for a branch on the dtype"
+        f"float64 agrees, and {dtype} gives completely different numbers: look for a branch on the dtype"
     )
 
 
@@ -83,7 +83,7 @@ SLIGHT = 1 + 1e-8
 )
 def test_a_small_error_of_equal_or_symmetric_outputs_is_no_swap_and_no_transpose(port, forward):
     text = cause(port, module(forward), numbers(4, 6))
-    assert "1 + 1.0e-08 times that of torch" in text
+    assert "(1 + 1.0e-08) times that of torch" in text
 
 
 def test_a_small_number_that_is_added_is_no_factor():

@@ -14,6 +14,7 @@ import torch
 from jax.scipy.ndimage import map_coordinates
 
 from crosscheck.core.inside.choices import _CHOICES, one_side
+from crosscheck.core.inside.watch import Watch
 from tests.support.pairs import judged, linear, module, not_shown, numbers
 
 pytestmark = pytest.mark.isa
@@ -44,13 +45,13 @@ def test_a_window_that_is_longer_than_the_input(window):
         return jnp.where((far >= 0) & (far < window), linear(p, "l", x) @ x.T, 0.0).sum(-1)
 
     found = not_shown(port, module(forward, l=lambda: torch.nn.Linear(6, 6)), numbers(5, 6))
-    assert [line.partition(" at ")[0] for line in found] == ["in the torch module a mask in and is true everywhere"] * (
-        window == 9
-    )
+    assert [line.partition(" at ")[0] for line in found] == [
+        'in the torch module a mask in "and" is true everywhere'
+    ] * (window == 9)
 
 
 MASKS = {
-    "a mask in or is false everywhere": lambda x: x.masked_fill((x > 9) | (x > 0), 0.0),
+    'a mask in "or" is false everywhere': lambda x: x.masked_fill((x > 9) | (x > 0), 0.0),
     "a mask in a product is true everywhere": lambda x: x * (x < 9),
     "tril keeps every number": lambda x: x.tril(6),
     "triu keeps every number": lambda x: x.triu(-3),
@@ -59,7 +60,7 @@ MASKS = {
 
 @pytest.mark.parametrize("text", MASKS)
 def test_masks_without_effect(text):
-    port = (lambda p, x: jnp.where(x > 0, 0.0, x)) if "or" in text.split() else lambda p, x: x
+    port = (lambda p, x: jnp.where(x > 0, 0.0, x)) if '"or"' in text else lambda p, x: x
     (line,) = not_shown(port, module(lambda m, x: MASKS[text](x)), numbers(3, 6))
     assert line.partition(" at ")[0] == f"in the torch module {text}"
 
@@ -89,7 +90,7 @@ def test_a_branch_on_the_data():
         return m.l(x) if x.sum() > -1e9 else x
 
     (line,) = not_shown(lambda p, x: linear(p, "l", x), module(forward, l=lambda: torch.nn.Linear(6, 6)), numbers(3, 6))
-    assert line.startswith("in the torch module the module takes the branch for True at test_choices.py:")
+    assert line.startswith("in the torch module the branch for True is taken at test_choices.py:")
 
 
 def test_a_padding_token_that_does_not_occur():
@@ -132,7 +133,7 @@ def test_a_module_that_reads_a_number():
         return m.l(x) * min(1.0, 100 / x.norm().detach().item())
 
     (line,) = not_shown(lambda p, x: linear(p, "l", x), module(forward, l=lambda: torch.nn.Linear(6, 4)), numbers(3, 6))
-    assert line.startswith("in the torch module the module reads a number of a tensor: a branch on it shows one side")
+    assert line.startswith("in the torch module a number is read from a tensor: a branch on it shows one side")
 
 
 def test_weights_of_a_positive_class_that_are_all_the_same():
@@ -238,7 +239,46 @@ def test_operations_in_place_are_seen_before_they_change_their_argument():
 
 def test_an_operation_that_is_called_in_an_unknown_way_leaves_no_line():
     for name in _CHOICES:
-        assert one_side(name, (), {}) == ""
+        assert one_side(name, (), {}) == one_side(name, (None,) * 3, {}) == ""
+
+
+CALLS = {
+    "topk takes every number": lambda x: x.topk(5),
+    "no coordinate of grid_sample is outside": lambda x: F.grid_sample(
+        torch.ones(1, 1, 3, 3, 3), torch.full((1, 2, 2, 2, 3), 0.5), align_corners=True
+    ),
+    "no label is the ignored index -100": lambda x: F.cross_entropy(
+        torch.ones(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
+    ),
+    "an activation sees only positive numbers": lambda x: F.prelu(x, torch.tensor([0.1])),
+    "trunc sees no negative number": lambda x: x.trunc(),
+    "a mask that chooses numbers is true everywhere": lambda x: x.masked_select(x > 0),
+    "no index of scatter_reduce stands twice": lambda x: torch.zeros(9).scatter_reduce(
+        0, torch.tensor([1, 2]), torch.ones(2), "sum"
+    ),
+    "no number is beyond the lower bound or the upper bound of clamp": lambda x: F.hardtanh(x / 9),
+    "a division that rounds sees no negative quotient": lambda x: torch.floor_divide(x, 2),
+    "the first argument of minimum always wins": lambda x: torch.fmin(x, x + 1),
+    "a remainder is taken only of numbers that are not negative": lambda x: torch.fmod(x, 2),
+    "no index of index_put stands twice": lambda x: x.clone().index_put_(
+        (torch.tensor([0, 2]), torch.tensor([1, -1])), torch.ones(2), accumulate=True
+    ),
+    "": lambda x: (
+        x.clone().index_put_((torch.tensor([0, 0]), torch.tensor([4, -1])), torch.ones(2), accumulate=True),
+        torch.full((3,), x[0, 0].detach()), torch.arange(0, x[0, 0]), x.clamp(min=torch.full((5,), 1.1), max=torch.full((5,), 1.2)),
+        x.masked_scatter(x > 1.2, x), F.softplus(x), 5 % x, x / 2, torch.ones(3, dtype=torch.complex64) * 2,
+        F.relu(torch.empty(0)), torch.nn.AdaptiveLogSoftmaxWithLoss(5, 4, [2])(x, torch.tensor([0, 1, 3])),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CALLS)
+def test_every_rule_knows_how_torch_calls_its_operation(text, monkeypatch):
+    monkeypatch.setattr("crosscheck.core.inside.choices._OTHER_CALL", ())
+    x = torch.tensor(1 + numbers(3, 5) ** 2 / 4).float()
+    with Watch() as watch:
+        CALLS[text](x)
+    assert [line.partition(" at ")[0] for line in watch.one_sided] == [text] * bool(text)
 
 
 def test_a_token_that_never_stands_twice_with_gradients_by_frequency():

@@ -13,7 +13,7 @@ need("torch")
 
 
 def cost(what):
-    """Return seconds and bytes, measured in a process of its own."""
+    """Return seconds of all threads, and bytes, measured in a process of its own."""
     command = [sys.executable, "-m", "tests.support.encoder", what]
     seconds, memory = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return float(seconds), int(memory)
@@ -22,5 +22,5 @@ def cost(what):
 @pytest.mark.slow
 def test_an_encoder_is_checked_in_40_seconds_and_six_times_the_memory_of_its_programs():
     (_, own), (seconds, memory) = cost("programs"), cost("check")
-    assert seconds < 40
+    assert seconds < 80  # 40 on two cores
     assert memory < min(6 * own, 2.5e9)

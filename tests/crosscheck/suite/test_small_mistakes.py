@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from crosscheck.core.finding import Outcome
+from crosscheck.core.torch_runner import flushed_subnormals
 from tests.support.pairs import judged, linear, module, numbers, parameter
 
 pytestmark = pytest.mark.isa
@@ -111,12 +112,26 @@ def test_torch_keeps_subnormal_numbers_after_a_check():
     assert float(torch.tensor([2.0**-140]) * 1.0) != 0
 
 
+def test_torch_flushes_subnormal_numbers_after_a_check_if_it_did_so_before():
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor keeps subnormal numbers")
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with flushed_subnormals():
+            pass
+        assert float(torch.tensor([2.0**-140], dtype=torch.float32) * 1.0) == 0
+    finally:
+        torch.set_default_dtype(default)
+        torch.set_flush_denormal(False)
+
+
 def test_a_table_that_is_given_in_float32_is_named_as_a_constant():
     table = np.float32([0.1, 0.2, 0.3, 0.4])
     reference = module(lambda m, x: m.l(x) + torch.tensor(table), l=lambda: torch.nn.Linear(6, 4))
     verdict = judged(lambda p, x: linear(p, "l", x) + table, reference, numbers(3, 6))
     assert verdict, str(verdict)
-    assert any("float32 at test_small_mistakes.py" in note and "(a constant that is made there)" in note
+    assert any("float32 at test_small_mistakes.py" in note and "(of a constant or an integer)" in note
                for note in verdict.notes)  # fmt: skip
 
 
@@ -127,6 +142,32 @@ def test_a_constant_in_float32_in_torch_does_not_excuse_a_cast_in_the_port():
     verdict = judged(leak, reference, numbers(3, 6))
     assert verdict.outcome is Outcome.DISAGREE
     assert "the port computes in float32 at test_small_mistakes.py" in str(verdict)
+
+
+MADE_IN_FLOAT64 = {
+    "frequencies": (
+        lambda m, x: m.w * x * 10000.0 ** (-torch.arange(0, 8, 2).float() / 8),
+        lambda p, x: p["w"] * x * (10000.0 ** (-jnp.arange(0, 8, 2) / 8)).astype(jnp.float32),
+    ),
+    "sines": (
+        lambda m, x: m.w * x * torch.sin(torch.arange(4).float() / 7),
+        lambda p, x: p["w"] * x * jnp.sin(jnp.arange(4) / 7).astype(jnp.float32),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE_IN_FLOAT64)
+def test_a_table_that_a_port_makes_in_float64_and_casts_to_the_dtype_of_torchs(name):
+    forward, port = MADE_IN_FLOAT64[name]
+    verdict = judged(port, module(forward, w=parameter(4)), numbers(3, 4))
+    assert verdict, str(verdict)
+
+
+def test_a_ratio_of_integers_that_a_port_makes_in_float64():
+    reference = module(lambda m, x, n: m.w * x * (n.float() / 7), w=parameter(4))
+    port = lambda p, x, n: p["w"] * x * (n / 7).astype(jnp.float32)
+    verdict = judged(port, reference, numbers(3, 4), np.arange(4))
+    assert verdict, str(verdict)
 
 
 def test_a_key_of_random_numbers_that_a_port_closes_over():

@@ -190,6 +190,8 @@ def test_a_parameter_whose_gradient_is_not_asked_for():
     layer = module(lambda m, x: m.l(x), l=lambda: torch.nn.Linear(6, 4))
     (line,) = not_shown(lambda p, x: linear(p, "l", x), layer, numbers(3, 6), wrt=("x", "l.weight"))
     assert line == "no gradient with respect to 'l.bias' is compared: wrt leaves it out"
+    (line,) = not_shown(lambda p, x: linear(p, "l", x), layer, numbers(3, 6), wrt=("l.weight", "l.bias"))
+    assert line == "no gradient with respect to 'x' is compared: wrt leaves it out"
 
 
 def test_a_small_influence():
