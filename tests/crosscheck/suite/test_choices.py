@@ -265,7 +265,8 @@ CALLS = {
     ),
     "": lambda x: (
         x.clone().index_put_((torch.tensor([0, 0]), torch.tensor([4, -1])), torch.ones(2), accumulate=True),
-        torch.full((3,), x[0, 0].detach()), torch.arange(0, x[0, 0]), x.clamp(min=torch.full((5,), 1.1), max=torch.full((5,), 1.2)),
+        torch.full((3,), x[0, 0].detach()), torch.arange(0, x[0, 0]),
+        x.clamp(min=torch.full((5,), 1.1), max=torch.full((5,), 1.2)),
         x.masked_scatter(x > 1.2, x), F.softplus(x), 5 % x, x / 2, torch.ones(3, dtype=torch.complex64) * 2,
         F.relu(torch.empty(0)), torch.nn.AdaptiveLogSoftmaxWithLoss(5, 4, [2])(x, torch.tensor([0, 1, 3])),
     ),
