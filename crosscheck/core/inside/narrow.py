@@ -29,7 +29,8 @@ from crosscheck.core.signs import is_short
 
 JAX_FUNCTIONS = ("nn", "scipy", "image")  # folders of JAX whose functions choose a dtype themselves
 BY_JAX, FROM_CLOSURE = "by a function of JAX", "from an array that the port closes over"
-CONSTANT = "of a constant or an integer"
+CONSTANT = "from a constant or an integer"
+_OF_INTEGERS = ("convert_element_type", "iota")
 _KEEPS_DTYPES = ("bitcast_convert_type",)
 _CONTAINERS = frozenset({"jit", "pjit", "scan", "while", "cond", "custom_jvp_call", "custom_vjp_call", "checkpoint"})
 
@@ -55,8 +56,8 @@ class NarrowType:
 def narrow_types(closed: ClosedJaxpr) -> list[NarrowType]:
     """Return where a program that is traced in float64 computes in a narrower type, each place once.
 
-    Such a place makes narrow numbers of wide ones. If there is none, it computes with narrow arrays that the function
-    closes over: these keep their dtype, whatever that of the inputs is.
+    Such a place makes narrow numbers of wide ones or of integers. If there is none, it computes with narrow arrays that
+    the function closes over: these keep their dtype, whatever that of the inputs is.
     """
     casts = [
         NarrowType(dtype, location(eqn), _excuse(eqn, depends))
@@ -79,10 +80,11 @@ def _excuse(eqn: JaxprEqn, depends: bool) -> str:
 
 
 def _narrows(eqn: JaxprEqn) -> str:
-    """Return the narrow dtype that an equation makes of wide numbers; "" if it makes none."""
+    """Return the narrow dtype that an equation makes of wide numbers or of integers; "" if it makes none."""
     narrow = [str(_dtype(v.aval)) for v in eqn.outvars if _is_narrow(v.aval)]
-    wide = any(_is_wide(v.aval) for v in eqn.invars)
-    return narrow[0] if narrow and wide and eqn.primitive.name != "jit" else ""
+    wide = any(_is_wide(v.aval) for v in eqn.invars) and eqn.primitive.name != "jit"
+    of_integers = eqn.primitive.name in _OF_INTEGERS and not any(_is_floating(v.aval) for v in eqn.invars)
+    return narrow[0] if narrow and (wide or of_integers) else ""
 
 
 def _dtype(aval: Any) -> Any:

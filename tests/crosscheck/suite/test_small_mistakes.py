@@ -131,7 +131,7 @@ def test_a_table_that_is_given_in_float32_is_named_as_a_constant():
     reference = module(lambda m, x: m.l(x) + torch.tensor(table), l=lambda: torch.nn.Linear(6, 4))
     verdict = judged(lambda p, x: linear(p, "l", x) + table, reference, numbers(3, 6))
     assert verdict, str(verdict)
-    assert any("float32 at test_small_mistakes.py" in note and "(of a constant or an integer)" in note
+    assert any("float32 at test_small_mistakes.py" in note and "(from a constant or an integer)" in note
                for note in verdict.notes)  # fmt: skip
 
 
@@ -167,6 +167,33 @@ def test_a_ratio_of_integers_that_a_port_makes_in_float64():
     reference = module(lambda m, x, n: m.w * x * (n.float() / 7), w=parameter(4))
     port = lambda p, x, n: p["w"] * x * (n / 7).astype(jnp.float32)
     verdict = judged(port, reference, numbers(3, 4), np.arange(4))
+    assert verdict, str(verdict)
+
+
+def test_an_embedding_of_time_steps_that_both_compute_in_float32():
+    """As in a diffusion model: integers become float32, and so do the sines of them."""
+
+    def forward(m, x, t):
+        rates = torch.exp(-4.0 * torch.arange(3, dtype=torch.float32) / 3)
+        angles = t.float()[:, None] * rates
+        return m.l(x) + torch.cat([angles.sin(), angles.cos()], -1)
+
+    def port(p, x, t, rate=-4.0):
+        rates = jnp.exp(rate * jnp.arange(3, dtype=jnp.float32) / 3)
+        angles = t.astype(jnp.float32)[:, None] * rates
+        return linear(p, "l", x) + jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+    reference, t = module(forward, l=lambda: torch.nn.Linear(4, 6)), np.array([3, 17, 250])
+    verdict = judged(port, reference, numbers(3, 4), t)
+    assert verdict, str(verdict)
+    wrong = judged(lambda p, x, t: port(p, x, t, -4.0001), reference, numbers(3, 4), t)
+    assert wrong.outcome is Outcome.DISAGREE
+
+
+def test_integers_that_both_cast_to_float32_before_a_root():
+    reference = module(lambda m, x, n: m.w * x * n.float().sqrt()[:, None], w=parameter(4))
+    port = lambda p, x, n: p["w"] * x * jnp.sqrt(n.astype(jnp.float32))[:, None]
+    verdict = judged(port, reference, numbers(3, 4), np.array([3, 17, 250]))
     assert verdict, str(verdict)
 
 
