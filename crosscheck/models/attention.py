@@ -19,15 +19,14 @@ from crosscheck.models.building_blocks import (
     attend,
     causal,
     draw_input,
-    draw_sizes,
     draw_valid,
     flip,
     linear,
     merge_heads,
     split_heads,
-    with_input,
-    with_parts,
 )
+from crosscheck.models.changing import options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Drawn, Mistake, ModelPair, seeded
 
 
@@ -59,7 +58,7 @@ def _mha(
 
 
 def _draw_mha(rng: np.random.Generator) -> Drawn:
-    heads, steps, length, size = draw_sizes(rng, 4, 2, 6)
+    heads, steps, length, size = sizes(rng, 4, 2, 6)
     batch = int(rng.integers(2, 5))
     with seeded(rng):
         module = torch.nn.MultiheadAttention(heads * size, heads, bias=flip(rng, 0.7), batch_first=True)
@@ -92,8 +91,8 @@ def _wide_mha(params: Params, query: Any, key: Any, value: Any, *, heads: int, z
 
 
 def _draw_wide_mha(rng: np.random.Generator) -> Drawn:
-    heads, steps, length, size, batch = draw_sizes(rng, 5, 2, 6)
-    kdim, vdim = draw_sizes(rng, 2, 3, 9)
+    heads, steps, length, size, batch = sizes(rng, 5, 2, 6)
+    kdim, vdim = sizes(rng, 2, 3, 9)
     zero = flip(rng)
     with seeded(rng):
         module = torch.nn.MultiheadAttention(
@@ -132,7 +131,7 @@ def _nnx(params: Params, x: Any, padded: Any, *, heads: int) -> Any:
 
 
 def _draw_flax(rng: np.random.Generator, port: Callable[..., Any]) -> Drawn:
-    heads, steps, size, batch = draw_sizes(rng, 4, 2, 6)
+    heads, steps, size, batch = sizes(rng, 4, 2, 6)
     with seeded(rng):
         module = torch.nn.MultiheadAttention(heads * size, heads, batch_first=True)
         torch.nn.init.normal_(module.in_proj_bias)
@@ -177,7 +176,7 @@ def _plain(params: Params, q: Any, k: Any, v: Any, *, kind: str, scale: float | 
 
 
 def _draw_scaled(rng: np.random.Generator, port: Callable[..., Any], grouped: bool) -> Drawn:
-    heads, steps, size, length, batch = draw_sizes(rng, 5, 2, 7)
+    heads, steps, size, length, batch = sizes(rng, 5, 2, 7)
     kind = str(rng.choice(["bias", "causal", "none"]))
     length = steps if kind == "causal" else length
     share = int(rng.integers(2, 4)) if grouped else 1
@@ -202,25 +201,23 @@ PAIRS = (
     ModelPair("sdpa-grouped", "grouped-query F.sdpa", partial(_draw_scaled, port=_plain, grouped=True)),
 )
 MISTAKES = (
-    Mistake("mha-no-root", "mha-plain", "scores are divided by D, not by its root", with_parts(scale=lambda d: 1 / d)),
-    Mistake("mha-softmax-over-heads", "mha-plain", "the softmax runs over the heads", with_parts(axis=1)),
-    Mistake(
-        "mha-mask-polarity", "mha-plain", "True means valid", with_parts(see=lambda padded: padded[:, None, None, :])
-    ),
+    Mistake("mha-no-root", "mha-plain", "scores are divided by D, not by its root", options(scale=lambda d: 1 / d)),
+    Mistake("mha-softmax-over-heads", "mha-plain", "the softmax runs over the heads", options(axis=1)),
+    Mistake("mha-mask-polarity", "mha-plain", "True means valid", options(see=lambda padded: padded[:, None, None, :])),
     Mistake(
         "mha-heads-not-transposed",
         "mha-plain",
         "heads are merged without a transpose",
-        with_parts(merge=lambda x: x.reshape(x.shape[0], x.shape[2], -1)),
+        options(merge=lambda x: x.reshape(x.shape[0], x.shape[2], -1)),
     ),
     Mistake(
         "mha-no-padding",
         "mha-plain",
         "the padding mask is ignored",
-        with_input(2, np.zeros_like, with_parts(see=lambda padded: ~jnp.zeros_like(padded)[:, None, None, :])),
+        with_input(2, np.zeros_like, options(see=lambda padded: ~jnp.zeros_like(padded)[:, None, None, :])),
         hidden_by="no position is padded",
         answer="every number of 'padded' is False",
     ),
-    Mistake("mha-causal-late", "mha-linen", "the mask lets a step see the next one", with_parts(late=1)),
-    Mistake("sdpa-tiled-heads", "sdpa-grouped", "heads of keys are tiled, not repeated", with_parts(groups=_tiled)),
+    Mistake("mha-causal-late", "mha-linen", "the mask lets each position see the next one", options(late=1)),
+    Mistake("sdpa-tiled-heads", "sdpa-grouped", "heads of keys are tiled, not repeated", options(groups=_tiled)),
 )

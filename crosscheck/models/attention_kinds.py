@@ -16,14 +16,14 @@ from crosscheck.models.building_blocks import (
     Params,
     causal,
     draw_input,
-    draw_sizes,
     draw_valid,
     flip,
     linear,
     merge_heads,
     split_heads,
-    with_parts,
 )
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L = torch.nn.Linear
@@ -45,7 +45,7 @@ def _additive(
 
 
 def _draw_additive(rng: np.random.Generator) -> Drawn:
-    batch, steps, size, width, hidden = draw_sizes(rng, 5, 2, 9)
+    batch, steps, size, width, hidden = sizes(rng, 5, 2, 9)
     with seeded(rng):
         module = Calls(_additive_torch, query=L(width, hidden), memory=L(size, hidden), score=L(hidden, 1))
     inputs = (draw_input(rng, batch, width), draw_input(rng, batch, steps, size), draw_valid(rng, batch, steps))
@@ -68,7 +68,7 @@ def _luong(params: Params, state: Any, memory: Any, valid: Any, *, swapped: bool
 
 
 def _draw_luong(rng: np.random.Generator) -> Drawn:
-    batch, steps, size, out = draw_sizes(rng, 4, 2, 9)
+    batch, steps, size, out = sizes(rng, 4, 2, 9)
     with seeded(rng):
         module = Calls(_luong_torch, general=L(size, size, bias=False), mix=L(2 * size, out))
     unkind = ("quantised", "small", "zeros")
@@ -99,7 +99,7 @@ def _eager(params: Params, x: Any, mask: Any, *, heads: int, softmax: Callable[[
 
 
 def _draw_eager(rng: np.random.Generator, softmax: Callable[[Any], Any]) -> Drawn:
-    batch, steps, heads, size = draw_sizes(rng, 4, 2, 7)
+    batch, steps, heads, size = sizes(rng, 4, 2, 7)
     width = heads * size
     with seeded(rng):
         parts = {name: L(width, width, bias=name in "qv") for name in "qkvo"}
@@ -132,7 +132,7 @@ def _linear(params: Params, x: Any, *, feature: Callable[[Any], Any] = lambda z:
 
 
 def _draw_linear(rng: np.random.Generator) -> Drawn:
-    batch, size, key, value, steps = draw_sizes(rng, 5, 2, 9)
+    batch, size, key, value, steps = sizes(rng, 5, 2, 9)
     with seeded(rng):
         module = Calls(_linear_torch, q=L(size, key), k=L(size, key), v=L(size, value))
     return Drawn(_linear, module, (draw_input(rng, batch, steps, size, unkind=("quantised", "small", "zeros")),))
@@ -151,7 +151,7 @@ def _cosine(
 
 
 def _draw_cosine(rng: np.random.Generator) -> Drawn:
-    batch, heads, steps, length, size = draw_sizes(rng, 5, 2, 7)
+    batch, heads, steps, length, size = sizes(rng, 5, 2, 7)
     scale = torch.tensor(np.log(10) + 0.5 * rng.normal(size=(heads, 1, 1)), dtype=torch.float32)
     module = Calls(_cosine_torch, scale=torch.nn.Parameter(scale))
     unkind = ("offset", "small", "large")
@@ -177,7 +177,7 @@ def _window(params: Params, x: Any, *, window: int, edge: int = 0) -> Any:
 
 
 def _draw_window(rng: np.random.Generator) -> Drawn:
-    batch, size, window = draw_sizes(rng, 3, 2, 6)
+    batch, size, window = sizes(rng, 3, 2, 6)
     steps = window + int(rng.integers(2, 9))
     with seeded(rng):
         module = Calls(_window_torch, qkv=L(size, 3 * size, bias=flip(rng)), window=window)
@@ -196,7 +196,7 @@ def _pool(params: Params, x: Any, valid: Any, *, temperature: float) -> Any:
 
 
 def _draw_pool(rng: np.random.Generator) -> Drawn:
-    batch, steps, size, out = draw_sizes(rng, 4, 2, 12)
+    batch, steps, size, out = sizes(rng, 4, 2, 12)
     temperature = float(rng.choice([0.5, 2.0, 4.0]))
     with seeded(rng):
         query = torch.nn.Parameter(torch.randn(size))
@@ -219,23 +219,23 @@ PAIRS = (
 )
 MISTAKES = (
     Mistake(
-        "luong-swapped", "attention-luong", "state and context are joined in the other order", with_parts(swapped=True)
+        "luong-swapped", "attention-luong", "state and context are joined in the other order", options(swapped=True)
     ),
     Mistake(
         "linear-relu",
         "attention-linear",
         "relu + 1 in place of elu + 1",
-        with_parts(feature=lambda z: jax.nn.relu(z) + 1),
+        options(feature=lambda z: jax.nn.relu(z) + 1),
     ),
     Mistake(
-        "cosine-no-exp", "attention-cosine", "the learned scale is not exponentiated", with_parts(inverse=lambda z: z)
+        "cosine-no-exp", "attention-cosine", "the learned scale is not exponentiated", options(inverse=lambda z: z)
     ),
-    Mistake("additive-product", "attention-additive", "query and key are multiplied", with_parts(hidden=jnp.multiply)),
+    Mistake("additive-product", "attention-additive", "query and key are multiplied", options(hidden=jnp.multiply)),
     Mistake(
         "cosine-clamp",
         "attention-cosine",
         "the scale is clamped at 1000 in place of 100",
-        with_parts(top=float(np.log(1000))),
+        options(top=float(np.log(1000))),
         hidden_by="no scale reaches its bound",
         answer="no number is beyond the upper bound of clamp",
     ),
@@ -243,8 +243,8 @@ MISTAKES = (
         "attention-narrow-softmax",
         "attention-float32",
         "the softmax is bfloat16",
-        with_parts(softmax=_bfloat16_softmax),
+        options(softmax=_bfloat16_softmax),
     ),
-    Mistake("pool-temperature", "attention-pool", "the temperature is 1", with_parts(temperature=1.0)),
-    Mistake("window-edge", "attention-window", "the window is one step longer", with_parts(edge=1)),
+    Mistake("pool-temperature", "attention-pool", "the temperature is 1", options(temperature=1.0)),
+    Mistake("window-edge", "attention-window", "the window is one step longer", options(edge=1)),
 )

@@ -1,17 +1,13 @@
-"""What the families share: random sizes and inputs, small pieces of ports, and how to plant a mistake in a port."""
+"""What the families share: random inputs and small pieces of ports."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from crosscheck.models.pair import Drawn
 
 Params: TypeAlias = Mapping[str, Any]
 GENTLE = ("offset", "quantised", "small", "zeros")
@@ -20,11 +16,6 @@ GENTLE = ("offset", "quantised", "small", "zeros")
 def flip(rng: np.random.Generator, chance: float = 0.5) -> bool:
     """Return True with a chance."""
     return bool(rng.random() < chance)
-
-
-def draw_sizes(rng: np.random.Generator, count: int, low: int = 2, high: int = 8) -> list[int]:
-    """Return different sizes from ``low`` to ``high``."""
-    return [int(n) for n in rng.choice(np.arange(low, high + 1), size=count, replace=False)]
 
 
 def draw_input(rng: np.random.Generator, *shape: int, unkind: tuple[str, ...] = GENTLE) -> np.ndarray:
@@ -112,30 +103,3 @@ def causal(steps: int, offset: int = 0) -> Any:
 def exact_gelu(x: Any) -> Any:
     """Return the GELU with the error function."""
     return jax.nn.gelu(x, approximate=False)
-
-
-def with_parts(**parts: Any) -> Callable[[Drawn], Drawn]:
-    """Return a change: other keyword arguments of the port."""
-    return lambda drawn: replace(drawn, port=partial(drawn.port, **parts))
-
-
-def with_port(wrong: Callable[..., Any]) -> Callable[[Drawn], Drawn]:
-    """Return a change: the port is ``wrong(right_port, params, *inputs)``."""
-    return lambda drawn: replace(drawn, port=partial(wrong, drawn.port))
-
-
-def with_input(number: int, value: Callable[[Any], Any], change: Callable[[Drawn], Drawn]) -> Callable[[Drawn], Drawn]:
-    """Return a change that also replaces one input, such as by a mask of ones.
-
-    Args:
-      number: of the input.
-      value: takes the input that was drawn.
-      change: the change of the port.
-    """
-
-    def both(drawn: Drawn) -> Drawn:
-        inputs = list(drawn.inputs)
-        inputs[number] = value(inputs[number])
-        return change(replace(drawn, inputs=tuple(inputs)))
-
-    return both

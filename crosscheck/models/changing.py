@@ -60,3 +60,20 @@ def other_module(change: Callable[[Any], Any]) -> Change:
 def both(*changes: Change) -> Change:
     """Return one change after another."""
     return lambda drawn: reduce(lambda problem, change: change(problem), changes, drawn)
+
+
+def with_input(number: int, value: Callable[[Any], Any], change: Change) -> Change:
+    """Return a change that also replaces one input, such as by a mask of ones.
+
+    Args:
+      number: of the input.
+      value: takes the input that was drawn.
+      change: the change of the port.
+    """
+
+    def changed(drawn: Drawn) -> Drawn:
+        inputs = list(drawn.inputs)
+        inputs[number] = value(inputs[number])
+        return change(replace(drawn, inputs=tuple(inputs)))
+
+    return changed

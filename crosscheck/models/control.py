@@ -14,7 +14,9 @@ import optax
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import Params, draw_input, draw_sizes, linear, with_parts
+from crosscheck.models.building_blocks import Params, draw_input, linear
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L = torch.nn.Linear
@@ -60,7 +62,7 @@ def _q(
 
 
 def _draw_q(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, actions = draw_sizes(rng, 4, 3, 9)
+    batch, size, hidden, actions = sizes(rng, 4, 3, 9)
     discount = float(rng.choice([0.9, 0.99]))
     with seeded(rng):
         layers = {"body": L(size, hidden), "value": L(hidden, 1), "advantage": L(hidden, actions)}
@@ -76,7 +78,7 @@ def _draw_q(rng: np.random.Generator) -> Drawn:
 def _never_done(drawn: Drawn) -> Drawn:
     """Let no episode end, and let the port ignore ends."""
     inputs = (*drawn.inputs[:4], np.zeros_like(drawn.inputs[4]))
-    return with_parts(end=False)(replace(drawn, inputs=inputs))
+    return options(end=False)(replace(drawn, inputs=inputs))
 
 
 def _policy_torch(m: Any, state: Any, noise: Any) -> Any:
@@ -111,7 +113,7 @@ def _policy(
 
 
 def _draw_policy(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, actions = draw_sizes(rng, 4, 2, 9)
+    batch, size, hidden, actions = sizes(rng, 4, 2, 9)
     with seeded(rng):
         module = Calls(_policy_torch, body=L(size, hidden), out=L(hidden, 2 * actions))
     state = draw_input(rng, batch, size, unkind=("small", "quantised"))
@@ -175,7 +177,7 @@ def _returns(
 
 def _draw_returns(rng: np.random.Generator, narrow: bool) -> Drawn:
     """Rewards are whole numbers, so that an episode's last return is exactly on an atom."""
-    batch, size, actions = draw_sizes(rng, 3, 3, 8)
+    batch, size, actions = sizes(rng, 3, 3, 8)
     options: dict[str, Any] = {
         "most": 2.0,
         "count": int(rng.choice([5, 9])),
@@ -195,7 +197,7 @@ def _draw_returns(rng: np.random.Generator, narrow: bool) -> Drawn:
 def _always_done(drawn: Drawn) -> Drawn:
     """Let every episode end with a small reward, and let the port not bound returns."""
     state, reward, done, *rest = drawn.inputs
-    return with_parts(bound=False)(replace(drawn, inputs=(state, reward, np.ones_like(done), *rest)))
+    return options(bound=False)(replace(drawn, inputs=(state, reward, np.ones_like(done), *rest)))
 
 
 PAIRS = (
@@ -205,12 +207,10 @@ PAIRS = (
     ModelPair("categorical-returns-bool", "C51 with a bool times a number", partial(_draw_returns, narrow=True)),
 )
 MISTAKES = (
-    Mistake(
-        "q-target-learns", "dueling-q-learning", "a gradient flows through the target", with_parts(stop=lambda x: x)
-    ),
-    Mistake("q-centre", "dueling-q-learning", "the maximum is subtracted, not the mean", with_parts(centre=jnp.max)),
-    Mistake("q-squared", "dueling-q-learning", "the loss is the squared error", with_parts(loss=optax.squared_error)),
-    Mistake("q-no-end", "dueling-q-learning", "ends of episodes are ignored", with_parts(end=False)),
+    Mistake("q-target-learns", "dueling-q-learning", "a gradient flows through the target", options(stop=lambda x: x)),
+    Mistake("q-centre", "dueling-q-learning", "the maximum is subtracted, not the mean", options(centre=jnp.max)),
+    Mistake("q-squared", "dueling-q-learning", "the loss is the squared error", options(loss=optax.squared_error)),
+    Mistake("q-no-end", "dueling-q-learning", "ends of episodes are ignored", options(end=False)),
     Mistake(
         "q-never-done",
         "dueling-q-learning",
@@ -220,24 +220,24 @@ MISTAKES = (
         answer="every number of 'done' is False",
     ),
     Mistake(
-        "policy-no-squash", "squashed-policy", "the change of variables is missing", with_parts(squash=jnp.zeros_like)
+        "policy-no-squash", "squashed-policy", "the change of variables is missing", options(squash=jnp.zeros_like)
     ),
     Mistake(
         "policy-epsilon",
         "squashed-policy",
         "log(1 - tanh² + 1e-6) in place of the stable form",
-        with_parts(squash=lambda raw: jnp.log(1 - jnp.tanh(raw) ** 2 + 1e-6)),
+        options(squash=lambda raw: jnp.log(1 - jnp.tanh(raw) ** 2 + 1e-6)),
     ),
-    Mistake("policy-spread", "squashed-policy", "the spread is a softplus", with_parts(spread=jax.nn.softplus)),
+    Mistake("policy-spread", "squashed-policy", "the spread is a softplus", options(spread=jax.nn.softplus)),
     Mistake(
         "policy-bound",
         "squashed-policy",
         "the spread is bounded at 20",
-        with_parts(top=20.0),
+        options(top=20.0),
         hidden_by="no spread reaches its bound",
         answer="no number is beyond the lower bound or the upper bound of clamp",
     ),
-    Mistake("returns-lost", "categorical-returns", "mass on an atom is lost", with_parts(project=_project_loses)),
+    Mistake("returns-lost", "categorical-returns", "mass on an atom is lost", options(project=_project_loses)),
     Mistake(
         "returns-unbounded",
         "categorical-returns",

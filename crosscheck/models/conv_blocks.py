@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import both, options, other_inputs, other_module
 from crosscheck.models.convolution import convolve
-from crosscheck.models.drawing import GENTLE, Params, Rng, linear, made, numbers, one_of, sizes
+from crosscheck.models.drawing import GENTLE, Rng, made, numbers, one_of, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 F, Conv2d = torch.nn.functional, torch.nn.Conv2d

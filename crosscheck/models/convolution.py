@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from jax import lax
 
+from crosscheck.models.building_blocks import Params
 from crosscheck.models.changing import around, options, other_params, other_port
-from crosscheck.models.drawing import Params, Rng, made, numbers, one_of, sizes
+from crosscheck.models.drawing import Rng, made, numbers, one_of, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 Conv1d = torch.nn.Conv1d

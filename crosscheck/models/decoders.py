@@ -13,16 +13,9 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from crosscheck.models.building_blocks import (
-    Params,
-    draw_input,
-    draw_lengths,
-    draw_sizes,
-    draw_valid,
-    linear,
-    with_input,
-    with_parts,
-)
+from crosscheck.models.building_blocks import Params, draw_input, draw_lengths, draw_valid, linear
+from crosscheck.models.changing import options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L = torch.nn.Linear
@@ -94,7 +87,7 @@ def _mean_of_all(loss: Any, real: Any) -> Any:
 
 
 def _draw_seq2seq(rng: np.random.Generator) -> Drawn:
-    batch, steps, size, hidden, words = draw_sizes(rng, 5, 3, 8)
+    batch, steps, size, hidden, words = sizes(rng, 5, 3, 8)
     with seeded(rng):
         layers = {"key": L(hidden, size), "query": L(hidden, size, bias=False), "score": L(size, 1, bias=False)}
         layers |= {"bridge": L(hidden, hidden), "out": L(2 * hidden, words)}
@@ -129,7 +122,7 @@ def _pointer(params: Params, states: Any, memory: Any, chosen: Any, *, hide: boo
 
 
 def _draw_pointer(rng: np.random.Generator) -> Drawn:
-    batch, steps, size, hidden = draw_sizes(rng, 4, 3, 8)
+    batch, steps, size, hidden = sizes(rng, 4, 3, 8)
     with seeded(rng):
         module = Calls(_pointer_torch, w1=L(size, hidden), w2=L(size, hidden, bias=False), v=L(hidden, 1, bias=False))
     chosen = np.stack([rng.permutation(steps + 1)[:steps] for _ in range(batch)])
@@ -177,7 +170,7 @@ def _crf(
 
 
 def _draw_crf(rng: np.random.Generator) -> Drawn:
-    batch, steps, tags = draw_sizes(rng, 3, 3, 9)
+    batch, steps, tags = sizes(rng, 3, 3, 9)
     with seeded(rng):
         shapes = {"start": (tags,), "end": (tags,), "moves": (tags, tags)}
         module = Calls(_crf_torch, **{name: torch.nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()})
@@ -191,21 +184,21 @@ PAIRS = (
     ModelPair("crf", "the log-likelihood of a conditional random field", _draw_crf),
 )
 MISTAKES = (
-    Mistake("seq2seq-last-padded", "seq2seq", "the encoder runs on over the padding", with_parts(hold=False)),
+    Mistake("seq2seq-last-padded", "seq2seq", "the encoder runs on over the padding", options(hold=False)),
     Mistake(
         "seq2seq-mean",
         "seq2seq",
         "the loss is averaged over the padding too",
-        with_parts(mean=_mean_of_all),
+        options(mean=_mean_of_all),
     ),
-    Mistake("seq2seq-told", "seq2seq", "the decoder is told the token that it is to predict", with_parts(early=1)),
-    Mistake("pointer-repeats", "pointer-network", "places may be chosen again", with_parts(hide=False)),
-    Mistake("crf-transposed", "crf", "transitions are from the next tag", with_parts(moves=jnp.transpose)),
+    Mistake("seq2seq-told", "seq2seq", "the decoder is told the token that it is to predict", options(early=1)),
+    Mistake("pointer-repeats", "pointer-network", "places may be chosen again", options(hide=False)),
+    Mistake("crf-transposed", "crf", "transitions are from the next tag", options(moves=jnp.transpose)),
     Mistake(
         "crf-no-mask",
         "crf",
         "the mask is ignored",
-        with_input(2, np.ones_like, with_parts(cut=False)),
+        with_input(2, np.ones_like, options(cut=False)),
         hidden_by="every position is valid",
         answer="every number of 'valid' is True",
     ),

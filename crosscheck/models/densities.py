@@ -13,8 +13,9 @@ import numpy as np
 import torch
 import torch.distributions as dist
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import around, options
-from crosscheck.models.drawing import Params, Rng, linear, made, rarely, sizes
+from crosscheck.models.drawing import Rng, made, rarely, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 F, Linear = torch.nn.functional, torch.nn.Linear

@@ -11,8 +11,9 @@ import numpy as np
 import optax
 import torch
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import around, options
-from crosscheck.models.drawing import Params, Rng, linear, made, numbers, one_of, rarely, sizes
+from crosscheck.models.drawing import Rng, made, numbers, one_of, rarely, sizes
 from crosscheck.models.losses import REDUCE
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ import torch
 from crosscheck.models.pair import seeded
 
 T = TypeVar("T")
-Params: TypeAlias = Mapping[str, Any]
 Rng: TypeAlias = np.random.Generator
 UNKIND: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "small": lambda x: 1e-3 * x,
@@ -63,10 +62,3 @@ def made(rng: Rng, make: Callable[[], T], spread: float = 0.0) -> T:
                     if name.endswith("running_var"):
                         buffer.abs_().add_(0.1)
     return module
-
-
-def linear(params: Params, name: str, x: Any) -> Any:
-    """Return the linear layer ``name`` of a torch module, with its bias if it has one."""
-    y = x @ params[f"{name}.weight"].T
-    bias = params.get(f"{name}.bias")
-    return y if bias is None else y + bias

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from crosscheck.models.building_blocks import Params, draw_input, draw_sizes, linear, with_parts
+from crosscheck.models.building_blocks import Params, draw_input, linear
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L, Weight = torch.nn.Linear, torch.nn.Parameter
@@ -42,7 +44,7 @@ def _process(params: Params, x: Any, y: Any, *, half: float = 0.5, log_det: floa
 
 
 def _draw_process(rng: np.random.Generator) -> Drawn:
-    batch, points, size = draw_sizes(rng, 3, 2, 8)
+    batch, points, size = sizes(rng, 3, 2, 8)
     weights = {"log_lengths": rng.normal(0, 0.3, size), "log_noise": np.log(rng.uniform(0.1, 0.5))}
     weights |= {"log_scale": rng.normal(0, 0.3), "mean": rng.normal()}
     module = Calls(
@@ -88,7 +90,7 @@ def _flow(params: Params, x: Any, *, steps: int, middle: float = 0.5, weights: t
 
 
 def _draw_flow(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, steps = draw_sizes(rng, 4, 2, 7)
+    batch, size, hidden, steps = sizes(rng, 4, 2, 7)
     with seeded(rng):
         module = Calls(_flow_torch, first=L(size + 1, hidden), second=L(hidden, size), steps=steps)
     return Drawn(partial(_flow, steps=steps), module, (draw_input(rng, batch, size, unkind=("quantised", "small")),))
@@ -108,7 +110,7 @@ def _hopfield(params: Params, state: Any, *, updates: int = 3) -> Any:
 
 
 def _draw_hopfield(rng: np.random.Generator) -> Drawn:
-    batch, count, size = draw_sizes(rng, 3, 2, 9)
+    batch, count, size = sizes(rng, 3, 2, 9)
     with seeded(rng):
         patterns, beta = Weight(torch.randn(count, size)), Weight(torch.tensor(rng.uniform(0.2, 1)).float())
         module = Calls(_hopfield_torch, patterns=patterns, beta=beta)
@@ -135,7 +137,7 @@ def _equilibrium(
 
 
 def _draw_equilibrium(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, out = draw_sizes(rng, 4, 2, 9)
+    batch, size, hidden, out = sizes(rng, 4, 2, 9)
     steps = int(rng.integers(5, 12))
     with seeded(rng):
         layers = {"enter": L(size, hidden), "leave": L(hidden, out)}
@@ -151,19 +153,17 @@ PAIRS = (
     ModelPair("deep-equilibrium", "unrolled steps to a fixed point", _draw_equilibrium),
 )
 MISTAKES = (
-    Mistake(
-        "process-log-det", "gaussian-process-cholesky", "the log determinant counts twice", with_parts(log_det=2.0)
-    ),
-    Mistake("process-half", "gaussian-process-cholesky", "the kernel lacks the half", with_parts(half=1.0)),
-    Mistake("process-jitter", "gaussian-process-cholesky", "the jitter is 1e-6", with_parts(jitter=1e-6)),
-    Mistake("flow-middle", "neural-flow", "the middle stages are at the time of the first", with_parts(middle=0.0)),
-    Mistake("flow-weights", "neural-flow", "stages have equal weights", with_parts(weights=(1, 1, 1, 1))),
-    Mistake("hopfield-updates", "hopfield", "there is one update", with_parts(updates=1)),
+    Mistake("process-log-det", "gaussian-process-cholesky", "the log determinant counts twice", options(log_det=2.0)),
+    Mistake("process-half", "gaussian-process-cholesky", "the kernel lacks the half", options(half=1.0)),
+    Mistake("process-jitter", "gaussian-process-cholesky", "the jitter is 1e-6", options(jitter=1e-6)),
+    Mistake("flow-middle", "neural-flow", "the middle stages are at the time of the first", options(middle=0.0)),
+    Mistake("flow-weights", "neural-flow", "stages have equal weights", options(weights=(1, 1, 1, 1))),
+    Mistake("hopfield-updates", "hopfield", "there is one update", options(updates=1)),
     Mistake(
         "equilibrium-last-step",
         "deep-equilibrium",
         "gradients flow through the last step only",
-        with_parts(backward=jax.lax.stop_gradient),
+        options(backward=jax.lax.stop_gradient),
     ),
-    Mistake("equilibrium-norm", "deep-equilibrium", "the norm is spectral", with_parts(norm=2)),
+    Mistake("equilibrium-norm", "deep-equilibrium", "the norm is spectral", options(norm=2)),
 )

@@ -13,16 +13,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import (
-    Params,
-    draw_input,
-    draw_lengths,
-    draw_sizes,
-    layer_norm,
-    linear,
-    with_input,
-    with_parts,
-)
+from crosscheck.models.building_blocks import Params, draw_input, draw_lengths, layer_norm, linear
+from crosscheck.models.changing import options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 Table = torch.nn.Embedding
@@ -43,7 +36,7 @@ def _lookup(params: Params, ids: Any, *, padding: int, block: bool = True) -> An
 
 
 def _draw_lookup(rng: np.random.Generator) -> Drawn:
-    batch, steps, words, size = draw_sizes(rng, 4, 3, 10)
+    batch, steps, words, size = sizes(rng, 4, 3, 10)
     with seeded(rng):
         module = Table(words, size, padding_idx=0)
         torch.nn.init.normal_(module.weight)
@@ -76,7 +69,7 @@ def _bag_torch(m: Any, ids: Any, weights: Any, *, mode: str) -> Any:
 
 
 def _draw_bag(rng: np.random.Generator, mode: str) -> Drawn:
-    batch, steps, words, size = draw_sizes(rng, 4, 3, 10)
+    batch, steps, words, size = sizes(rng, 4, 3, 10)
     with seeded(rng):
         module = torch.nn.EmbeddingBag(words, size, mode=mode)
     ids, weights = _padded_ids(rng, batch, steps, words), draw_input(rng, batch, steps)
@@ -112,7 +105,7 @@ def _wide_hash(params: Params, ids: Any, *, product: Callable[[Any, int], Any] =
 
 
 def _draw_hash(rng: np.random.Generator, torch_fn: Callable[..., Any], port: Callable[..., Any], most: int) -> Drawn:
-    batch, steps, size = draw_sizes(rng, 3, 2, 6)
+    batch, steps, size = sizes(rng, 3, 2, 6)
     rows = int(rng.choice([7, 9, 10, 11, 13]))  # no power of two, for which an overflow changes nothing
     with seeded(rng):
         module = Calls(torch_fn, table=Table(rows, size))
@@ -133,7 +126,7 @@ def _tied(params: Params, ids: Any, target: Any, *, smoothing: float, table: Cal
 
 
 def _draw_tied(rng: np.random.Generator) -> Drawn:
-    batch, steps, words, size = draw_sizes(rng, 4, 3, 10)
+    batch, steps, words, size = sizes(rng, 4, 3, 10)
     smoothing = float(rng.choice([0.05, 0.1, 0.2]))
     with seeded(rng):
         parts = {"words": Table(words, size), "hidden": torch.nn.Linear(size, size)}
@@ -153,7 +146,7 @@ def _one_hot(params: Params, ids: Any, *, shift: int = 0) -> Any:
 
 
 def _draw_one_hot(rng: np.random.Generator) -> Drawn:
-    batch, steps, words, out = draw_sizes(rng, 4, 2, 10)
+    batch, steps, words, out = sizes(rng, 4, 2, 10)
     with seeded(rng):
         module = Calls(_one_hot_torch, out=torch.nn.Linear(words, out))
     return Drawn(_one_hot, module, (rng.integers(0, words, (batch, steps)),))
@@ -181,22 +174,22 @@ PAIRS = (
     ModelPair("one-hot", "a product with one-hot vectors against a gather", _draw_one_hot),
 )
 MISTAKES = (
-    Mistake("embedding-padding-learns", "embedding", "the padding's row has a gradient", with_parts(block=False)),
+    Mistake("embedding-padding-learns", "embedding", "the padding's row has a gradient", options(block=False)),
     Mistake(
         "embedding-no-padding",
         "embedding",
         "the padding's row has a gradient",
-        with_input(0, lambda ids: np.maximum(ids, 1), with_parts(block=False)),
+        with_input(0, lambda ids: np.maximum(ids, 1), options(block=False)),
         hidden_by="no id is the padding",
         answer="no index is the padding index 0",
     ),
-    Mistake("bag-mean-of-all", "embedding-bag-mean", "the mean counts the padding", with_parts(count=_all)),
-    Mistake("bag-no-weights", "embedding-bag-sum", "weights are ignored", with_parts(weigh=False)),
+    Mistake("bag-mean-of-all", "embedding-bag-mean", "the mean counts the padding", options(count=_all)),
+    Mistake("bag-no-weights", "embedding-bag-sum", "weights are ignored", options(weigh=False)),
     Mistake(
         "bag-full",
         "embedding-bag-mean",
         "the mean counts the padding",
-        with_input(0, lambda ids: np.maximum(ids, 1), with_parts(count=_all)),
+        with_input(0, lambda ids: np.maximum(ids, 1), options(count=_all)),
         hidden_by="no bag is padded",
         answer="a mask that chooses numbers is true everywhere",
     ),
@@ -204,21 +197,21 @@ MISTAKES = (
         "embedding-hash-overflow",
         "embedding-hashed-wide",
         "the product leaves int32 if ids are int32, as they are outside of x64 mode",
-        with_parts(product=lambda ids, rows: (ids * 48271) % rows),
+        options(product=lambda ids, rows: (ids * 48271) % rows),
     ),
     Mistake(
         "embedding-hash-overflow-int32",
         "embedding-hashed-wide",
         "the product leaves int32, in which ids are asked for",
-        with_parts(product=lambda ids, rows: (jnp.asarray(ids, jnp.int32) * 48271) % rows),
+        options(product=lambda ids, rows: (jnp.asarray(ids, jnp.int32) * 48271) % rows),
     ),
-    Mistake("hash-factor", "embedding-hashed", "the factor is 1010", with_parts(factor=1010)),
+    Mistake("hash-factor", "embedding-hashed", "the factor is 1010", options(factor=1010)),
     Mistake(
         "tied-no-gradient",
         "embedding-tied",
         "no gradient flows through the output",
-        with_parts(table=jax.lax.stop_gradient),
+        options(table=jax.lax.stop_gradient),
     ),
-    Mistake("tied-no-smoothing", "embedding-tied", "the label smoothing is missing", with_parts(smoothing=0.0)),
-    Mistake("one-hot-shift", "one-hot", "ids count from 1", with_parts(shift=-1)),
+    Mistake("tied-no-smoothing", "embedding-tied", "the label smoothing is missing", options(smoothing=0.0)),
+    Mistake("one-hot-shift", "one-hot", "ids count from 1", options(shift=-1)),
 )

@@ -11,8 +11,9 @@ import jax.scipy.linalg as linalg
 import numpy as np
 import torch
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import options
-from crosscheck.models.drawing import Params, Rng, linear, made, numbers, one_of, rarely, sizes
+from crosscheck.models.drawing import Rng, made, numbers, one_of, rarely, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 F, Linear = torch.nn.functional, torch.nn.Linear

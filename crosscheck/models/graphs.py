@@ -13,13 +13,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import (
-    Params,
-    draw_input,
-    draw_sizes,
-    linear,
-    with_parts,
-)
+from crosscheck.models.building_blocks import Params, draw_input, linear
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L, Sequential, ReLU = torch.nn.Linear, torch.nn.Sequential, torch.nn.ReLU
@@ -42,7 +38,7 @@ def _gcn(params: Params, x: Any, adjacency: Any, *, loops: float = 1.0, both: bo
 
 
 def _draw_gcn(rng: np.random.Generator) -> Drawn:
-    batch, nodes, size, hidden, out = draw_sizes(rng, 5, 2, 8)
+    batch, nodes, size, hidden, out = sizes(rng, 5, 2, 8)
     nodes = max(nodes, 3)  # two nodes have the same degree
     with seeded(rng):
         module = Calls(_gcn_torch, first=L(size, hidden), second=L(hidden, out))
@@ -89,7 +85,7 @@ def _segment_mean(values: Any, segments: Any, num_segments: int) -> Any:
 
 def _draw_messages(rng: np.random.Generator) -> Drawn:
     """There are more edges than nodes, so that some node receives several messages."""
-    nodes, size, edge_size, hidden = draw_sizes(rng, 4, 2, 8)
+    nodes, size, edge_size, hidden = sizes(rng, 4, 2, 8)
     edges = 2 * nodes + int(rng.integers(1, 6))
     with seeded(rng):
         message = Sequential(L(2 * size + edge_size, hidden), ReLU(), L(hidden, hidden))
@@ -103,7 +99,7 @@ def _one_message(drawn: Drawn) -> Drawn:
     """Let every node receive one message, and let the port average messages."""
     x, edge, source, _ = drawn.inputs
     inputs = (x, edge[: len(x)], source[: len(x)], np.arange(len(x))[::-1].copy())
-    return with_parts(gather=_segment_mean)(replace(drawn, inputs=inputs))
+    return options(gather=_segment_mean)(replace(drawn, inputs=inputs))
 
 
 def _gat_torch(m: Any, x: Any, source: Any, target: Any) -> Any:
@@ -135,7 +131,7 @@ def _gat(
 
 
 def _draw_gat(rng: np.random.Generator) -> Drawn:
-    nodes, size, heads, out = draw_sizes(rng, 4, 2, 8)
+    nodes, size, heads, out = sizes(rng, 4, 2, 8)
     with seeded(rng):
         weights = {f"att_{end}": torch.nn.Parameter(torch.randn(1, heads, out)) for end in ("source", "target")}
         bias = torch.nn.Parameter(torch.randn(heads * out))
@@ -153,10 +149,10 @@ PAIRS = (
     ModelPair("gat", "graph attention over edges against a dense softmax", _draw_gat),
 )
 MISTAKES = (
-    Mistake("gcn-loops-twice", "gcn", "self loops are added twice", with_parts(loops=2.0)),
-    Mistake("gcn-one-side", "gcn", "rows are normalised, and columns are not", with_parts(both=False)),
-    Mistake("messages-backwards", "message-passing", "messages go against the edges", with_parts(backwards=True)),
-    Mistake("messages-mean", "message-passing", "messages are averaged", with_parts(gather=_segment_mean)),
+    Mistake("gcn-loops-twice", "gcn", "self loops are added twice", options(loops=2.0)),
+    Mistake("gcn-one-side", "gcn", "rows are normalised, and columns are not", options(both=False)),
+    Mistake("messages-backwards", "message-passing", "messages go against the edges", options(backwards=True)),
+    Mistake("messages-mean", "message-passing", "messages are averaged", options(gather=_segment_mean)),
     Mistake(
         "messages-one",
         "message-passing",
@@ -165,6 +161,6 @@ MISTAKES = (
         hidden_by="every node receives one message",
         answer="no index of index_add stands twice",
     ),
-    Mistake("gat-slope", "gat", "the slope of the leaky ReLU is jax.nn's default, 0.01", with_parts(slope=0.01)),
-    Mistake("gat-ends", "gat", "the two vectors of attention are swapped", with_parts(swapped=True)),
+    Mistake("gat-slope", "gat", "the slope of the leaky ReLU is jax.nn's default, 0.01", options(slope=0.01)),
+    Mistake("gat-ends", "gat", "the two vectors of attention are swapped", options(swapped=True)),
 )

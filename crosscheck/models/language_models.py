@@ -16,17 +16,15 @@ from crosscheck.models.building_blocks import (
     Params,
     attend,
     causal,
-    draw_sizes,
     draw_valid,
     exact_gelu,
     layer_norm,
     linear,
     merge_heads,
     split_heads,
-    with_input,
-    with_parts,
-    with_port,
 )
+from crosscheck.models.changing import around, options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L = torch.nn.Linear
@@ -67,7 +65,7 @@ def _bert(
 
 
 def _draw_bert(rng: np.random.Generator) -> Drawn:
-    batch, heads, steps, size, words = draw_sizes(rng, 5, 2, 9)
+    batch, heads, steps, size, words = sizes(rng, 5, 2, 9)
     width, hidden = heads * size, int(rng.integers(5, 20))
     with seeded(rng):
         rows = {"words": words, "types": 2, "positions": 12}
@@ -125,18 +123,18 @@ def _gpt2(
 
 
 def _draw_gpt2(rng: np.random.Generator) -> Drawn:
-    batch, heads, steps, size, words = draw_sizes(rng, 5, 2, 9)
+    batch, heads, steps, size, words = sizes(rng, 5, 2, 9)
     width = heads * size
     with seeded(rng):
         tables = {"wte": torch.nn.Embedding(words, width), "wpe": torch.nn.Embedding(steps + 2, width)}
         norms = {name: torch.nn.LayerNorm(width) for name in ("ln_1", "ln_2", "ln_f")}
-        sizes = {
+        shapes = {
             "attn": (3 * width, width),
             "proj": (width, width),
             "up": (2 * width, width),
             "down": (width, 2 * width),
         }
-        layers = {name: _Conv1D(*shape) for name, shape in sizes.items()}
+        layers = {name: _Conv1D(*shape) for name, shape in shapes.items()}
         module = Calls(_gpt2_torch, **tables, **norms, **layers, heads=heads)
     return Drawn(partial(_gpt2, heads=heads), module, (rng.integers(0, words, (batch, steps)),))
 
@@ -150,18 +148,18 @@ PAIRS = (
     ModelPair("gpt2", "a block of GPT-2 with tied output", _draw_gpt2),
 )
 MISTAKES = (
-    Mistake("bert-tanh-gelu", "bert", "the GELU is the tanh approximation", with_parts(gelu=tanh_gelu)),
-    Mistake("bert-pooled-last", "bert", "the last token is pooled", with_parts(pooled=-1)),
-    Mistake("bert-first-type", "bert", "token types are ignored", with_port(_first_type)),
+    Mistake("bert-tanh-gelu", "bert", "the GELU is the tanh approximation", options(gelu=tanh_gelu)),
+    Mistake("bert-pooled-last", "bert", "the last token is pooled", options(pooled=-1)),
+    Mistake("bert-first-type", "bert", "token types are ignored", around(_first_type)),
     Mistake(
         "bert-no-types",
         "bert",
         "token types are ignored",
-        with_input(1, np.zeros_like, with_port(_first_type)),
+        with_input(1, np.zeros_like, around(_first_type)),
         hidden_by="every token has type 0",
         answer="every number of 'types' is 0",
     ),
-    Mistake("gpt2-exact-gelu", "gpt2", "the GELU is exact", with_parts(gelu=exact_gelu)),
-    Mistake("gpt2-sees-next", "gpt2", "a token sees the next one", with_parts(offset=1)),
-    Mistake("gpt2-untied", "gpt2", "no gradient flows through the tied output", with_parts(tied=jax.lax.stop_gradient)),
+    Mistake("gpt2-exact-gelu", "gpt2", "the GELU is exact", options(gelu=exact_gelu)),
+    Mistake("gpt2-sees-next", "gpt2", "a token sees the next one", options(offset=1)),
+    Mistake("gpt2-untied", "gpt2", "no gradient flows through the tied output", options(tied=jax.lax.stop_gradient)),
 )

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import torch
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import around, options, other_params, other_port
-from crosscheck.models.drawing import GENTLE, Params, Rng, linear, made, numbers, one_of, sizes
+from crosscheck.models.drawing import GENTLE, Rng, made, numbers, one_of, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 Linear = torch.nn.Linear

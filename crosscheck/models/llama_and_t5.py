@@ -12,19 +12,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import (
-    Params,
-    attend,
-    causal,
-    draw_input,
-    draw_sizes,
-    flip,
-    linear,
-    merge_heads,
-    split_heads,
-    with_input,
-    with_parts,
-)
+from crosscheck.models.building_blocks import Params, attend, causal, draw_input, flip, linear, merge_heads, split_heads
+from crosscheck.models.changing import options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 from crosscheck.models.positions import t5_buckets, t5_buckets_torch
 
@@ -119,14 +109,14 @@ def _llama(
 
 def _draw_llama(rng: np.random.Generator, norm: Callable[..., Any]) -> Drawn:
     """The frequencies are a float32 buffer. The port has the same numbers."""
-    batch, kv_heads, half, steps = draw_sizes(rng, 4, 2, 5)
+    batch, kv_heads, half, steps = sizes(rng, 4, 2, 5)
     share, size, hidden = int(rng.integers(2, 4)), 2 * half, int(rng.integers(5, 12))
     heads = kv_heads * share
     width, eps = heads * size, float(rng.choice([1e-5, 1e-6]))
     frequencies = (10000 ** (-np.arange(half) / half)).astype(np.float32)
-    sizes = {"q": heads, "k": kv_heads, "v": kv_heads}
+    counts = {"q": heads, "k": kv_heads, "v": kv_heads}
     with seeded(rng):
-        layers = {name: L(width, n * size, bias=False) for name, n in sizes.items()}
+        layers = {name: L(width, n * size, bias=False) for name, n in counts.items()}
         layers |= {"o": L(width, width, bias=False), "down": L(hidden, width, bias=False)}
         layers |= {name: L(width, hidden, bias=False) for name in ("gate", "up")}
         norms = {f"norm{n}": _RMSNorm(width, eps) for n in (1, 2, 3)}
@@ -179,7 +169,7 @@ def _t5(
 
 
 def _draw_t5(rng: np.random.Generator) -> Drawn:
-    batch, heads, size, words = draw_sizes(rng, 4, 2, 9)
+    batch, heads, size, words = sizes(rng, 4, 2, 9)
     width, both, hidden = heads * size, flip(rng), int(rng.integers(5, 12))
     with seeded(rng):
         layers = {name: L(width, width, bias=False) for name in "qkvo"}
@@ -199,19 +189,17 @@ PAIRS = (
     ModelPair("t5", "a block of HF T5 with relative positions and tied output", _draw_t5),
 )
 MISTAKES = (
-    Mistake("llama-eps", "llama-plain", "eps is 1e-3", with_parts(eps=1e-3)),
-    Mistake(
-        "llama-gate-up", "llama-plain", "gate and up are swapped", with_parts(gate=lambda g, u: g * jax.nn.silu(u))
-    ),
-    Mistake("llama-tiled-heads", "llama-mirrored", "key heads are tiled", with_parts(share=_tiled)),
-    Mistake("llama-narrow-norm", "llama-mirrored", "the norms are bfloat16", with_parts(norm=_rms_bfloat16)),
-    Mistake("t5-scaled", "t5", "scores are divided by the root of D", with_parts(scale=lambda size: size**-0.5)),
-    Mistake("t5-output-scale", "t5", "the tied output is not scaled", with_parts(tied=lambda width: 1.0)),
+    Mistake("llama-eps", "llama-plain", "eps is 1e-3", options(eps=1e-3)),
+    Mistake("llama-gate-up", "llama-plain", "gate and up are swapped", options(gate=lambda g, u: g * jax.nn.silu(u))),
+    Mistake("llama-tiled-heads", "llama-mirrored", "key heads are tiled", options(share=_tiled)),
+    Mistake("llama-narrow-norm", "llama-mirrored", "the norms are bfloat16", options(norm=_rms_bfloat16)),
+    Mistake("t5-scaled", "t5", "scores are divided by the root of D", options(scale=lambda size: size**-0.5)),
+    Mistake("t5-output-scale", "t5", "the tied output is not scaled", options(tied=lambda width: 1.0)),
     Mistake(
         "t5-far",
         "t5",
         "far positions count from 128",
-        with_input(0, lambda ids: ids[:, :2], with_parts(far=128)),
+        with_input(0, lambda ids: ids[:, :2], options(far=128)),
         hidden_by="the sequence is too short for far positions",
         answer="no number is beyond the upper bound of clamp",
     ),

@@ -12,8 +12,9 @@ import numpy as np
 import optax
 import torch
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import around, both, options, other_inputs, other_port
-from crosscheck.models.drawing import Params, Rng, linear, made, numbers, one_of, sizes
+from crosscheck.models.drawing import Rng, made, numbers, one_of, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 F = torch.nn.functional

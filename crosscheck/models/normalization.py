@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from crosscheck.models.building_blocks import Params
 from crosscheck.models.changing import around, options, other_module
 from crosscheck.models.conv_blocks import statistics
-from crosscheck.models.drawing import Params, Rng, made, numbers, one_of, rarely, sizes
+from crosscheck.models.drawing import Rng, made, numbers, one_of, rarely, sizes
 from crosscheck.models.pair import Drawn, Mistake, ModelPair
 
 F = torch.nn.functional

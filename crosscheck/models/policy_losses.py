@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from jax import lax
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import both, options, other_inputs
-from crosscheck.models.drawing import Params, Rng, linear, made, numbers, sizes
+from crosscheck.models.drawing import Rng, made, numbers, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 F, Linear = torch.nn.functional, torch.nn.Linear

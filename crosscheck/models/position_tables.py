@@ -11,16 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from crosscheck.models.building_blocks import (
-    Params,
-    draw_input,
-    draw_lengths,
-    draw_sizes,
-    layer_norm,
-    linear,
-    with_input,
-    with_parts,
-)
+from crosscheck.models.building_blocks import Params, draw_input, draw_lengths, layer_norm, linear
+from crosscheck.models.changing import options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 Table = torch.nn.Embedding
@@ -43,7 +36,7 @@ def _add_table(params: Params, x: Any, *, table: np.ndarray, scale: Callable[[in
 
 def _draw_sinusoid(rng: np.random.Generator, rounded: bool) -> Drawn:
     """The port has the table of the module, or one of its own in float64, which torch's can only round to."""
-    batch, steps, half, out = draw_sizes(rng, 4, 2, 9)
+    batch, steps, half, out = sizes(rng, 4, 2, 9)
     table = _sinusoid(12, 2 * half)
     with seeded(rng):
         module = Calls(_sinusoid_torch, out=torch.nn.Linear(2 * half, out))
@@ -69,7 +62,7 @@ def _learned(params: Params, ids: Any, *, first: int = 1, skip: bool = True) -> 
 
 
 def _draw_learned(rng: np.random.Generator) -> Drawn:
-    batch, steps, words, size = draw_sizes(rng, 4, 3, 10)
+    batch, steps, words, size = sizes(rng, 4, 3, 10)
     with seeded(rng):
         tables = {"words": Table(words, size, padding_idx=1), "places": Table(14, size, padding_idx=1)}
         module = Calls(_learned_torch, **tables, norm=torch.nn.LayerNorm(size))
@@ -88,15 +81,15 @@ MISTAKES = (
         "sinusoid-scale",
         "positions-sinusoid",
         "inputs are not multiplied by the root of D",
-        with_parts(scale=lambda d: 1.0),
+        options(scale=lambda d: 1.0),
     ),
-    Mistake("positions-first", "positions-learned", "positions begin a row too early", with_parts(first=0)),
-    Mistake("positions-padding", "positions-learned", "positions count the padding", with_parts(skip=False)),
+    Mistake("positions-first", "positions-learned", "positions begin a row too early", options(first=0)),
+    Mistake("positions-padding", "positions-learned", "positions count the padding", options(skip=False)),
     Mistake(
         "positions-no-padding",
         "positions-learned",
         "positions count the padding",
-        with_input(0, lambda ids: np.maximum(ids, 2), with_parts(skip=False)),
+        with_input(0, lambda ids: np.maximum(ids, 2), options(skip=False)),
         hidden_by="no token is padding",
         answer="no index is the padding index 1",
     ),

@@ -12,19 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from crosscheck.models.building_blocks import (
-    Params,
-    attend,
-    causal,
-    draw_input,
-    draw_sizes,
-    flip,
-    linear,
-    split_heads,
-    with_input,
-    with_parts,
-    with_port,
-)
+from crosscheck.models.building_blocks import Params, attend, causal, draw_input, flip, linear, split_heads
+from crosscheck.models.changing import around, options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 
@@ -70,7 +60,7 @@ def _rotary(
 
 def _draw_rotary(rng: np.random.Generator, narrow: bool) -> Drawn:
     """The keys are a cache, and the queries stand somewhere behind its beginning."""
-    batch, heads, half, steps, length = draw_sizes(rng, 5, 2, 9)
+    batch, heads, half, steps, length = sizes(rng, 5, 2, 9)
     frequencies = (10000 ** (-np.arange(half) / half)).astype(np.float32)
     module = Calls(_rotary_torch)
     module.register_buffer("frequencies", torch.tensor(frequencies))
@@ -115,7 +105,7 @@ def _partial(
 
 
 def _draw_partial(rng: np.random.Generator) -> Drawn:
-    batch, heads, steps = draw_sizes(rng, 3, 3, 6)
+    batch, heads, steps = sizes(rng, 3, 3, 6)
     turning = 2 * int(rng.integers(2, 4))
     width = heads * (turning + int(rng.integers(0, 3)))
     with seeded(rng):
@@ -139,7 +129,7 @@ def _alibi(params: Params, q: Any, k: Any, v: Any, *, first: int = 1) -> Any:
 
 
 def _draw_alibi(rng: np.random.Generator) -> Drawn:
-    batch, steps, size, out = draw_sizes(rng, 4, 2, 9)
+    batch, steps, size, out = sizes(rng, 4, 2, 9)
     heads = int(2 ** rng.integers(1, 4))
     inputs = (draw_input(rng, batch, heads, steps, n, unkind=("quantised", "small")) for n in (size, size, out))
     return Drawn(_alibi, Calls(_alibi_torch), tuple(inputs))
@@ -185,7 +175,7 @@ def _t5(params: Params, q: Any, k: Any, *, both: bool, far: int, sign: int = 1) 
 
 
 def _draw_t5(rng: np.random.Generator) -> Drawn:
-    batch, heads, size = draw_sizes(rng, 3, 2, 5)
+    batch, heads, size = sizes(rng, 3, 2, 5)
     both, far = flip(rng), int(rng.choice([11, 13, 23]))
     with seeded(rng):
         module = Calls(_t5_torch, table=torch.nn.Embedding(12, heads), both=both, far=far)
@@ -210,7 +200,7 @@ def _shaw(params: Params, q: Any, k: Any, *, shift: int = 0) -> Any:
 
 
 def _draw_shaw(rng: np.random.Generator) -> Drawn:
-    batch, steps, size = draw_sizes(rng, 3, 2, 10)
+    batch, steps, size = sizes(rng, 3, 2, 10)
     with seeded(rng):
         module = Calls(_shaw_torch, relative=torch.nn.Parameter(torch.randn(steps, size)))
     unkind = ("quantised", "small", "zeros")
@@ -232,19 +222,19 @@ PAIRS = (
     ModelPair("relative-shaw", "relative keys by a skew against a gather", _draw_shaw),
 )
 MISTAKES = (
-    Mistake("rotary-pairs", "rotary-float32-plain", "pairs rotate, not halves", with_parts(rotate=_rotate_pairs)),
-    Mistake("rotary-place", "rotary-float32-plain", "queries start at 0", with_port(_without_place)),
+    Mistake("rotary-pairs", "rotary-float32-plain", "pairs rotate, not halves", options(rotate=_rotate_pairs)),
+    Mistake("rotary-place", "rotary-float32-plain", "queries start at 0", around(_without_place)),
     Mistake(
         "rotary-no-place",
         "rotary-float32",
         "queries start at 0",
-        with_input(2, lambda p: np.broadcast_to(np.arange(p.shape[1]), p.shape), with_port(_without_place)),
+        with_input(2, lambda p: np.broadcast_to(np.arange(p.shape[1]), p.shape), around(_without_place)),
         hidden_by="queries start at 0",
         answer="'place' is the same in every row",
     ),
-    Mistake("rotary-halves", "rotary-partial", "halves rotate, not pairs", with_parts(rotate=_rotate_halves)),
-    Mistake("rotary-base", "rotary-partial", "the base is 500000", with_parts(base=500000.0)),
-    Mistake("alibi-first-slope", "alibi", "the first slope is 1", with_parts(first=0)),
-    Mistake("t5-sign", "relative-t5", "the distance is query minus key", with_parts(sign=-1)),
-    Mistake("shaw-off-by-one", "relative-shaw", "relative positions are off by one", with_parts(shift=1)),
+    Mistake("rotary-halves", "rotary-partial", "halves rotate, not pairs", options(rotate=_rotate_halves)),
+    Mistake("rotary-base", "rotary-partial", "the base is 500000", options(base=500000.0)),
+    Mistake("alibi-first-slope", "alibi", "the first slope is 1", options(first=0)),
+    Mistake("t5-sign", "relative-t5", "the distance is query minus key", options(sign=-1)),
+    Mistake("shaw-off-by-one", "relative-shaw", "relative positions are off by one", options(shift=1)),
 )

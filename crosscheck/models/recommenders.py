@@ -14,7 +14,9 @@ import optax
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import Params, draw_input, draw_sizes, linear, with_parts
+from crosscheck.models.building_blocks import Params, draw_input, linear
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L, Table = torch.nn.Linear, torch.nn.Embedding
@@ -45,7 +47,7 @@ def _skip_gram(
 
 
 def _draw_skip_gram(rng: np.random.Generator) -> Drawn:
-    batch, count, size, words = draw_sizes(rng, 4, 2, 10)
+    batch, count, size, words = sizes(rng, 4, 2, 10)
     with seeded(rng):
         module = Calls(_skip_gram_torch, words=Table(words, size), contexts=Table(words, size))
     word, near = rng.integers(0, words, (2, batch))
@@ -70,7 +72,7 @@ def _factors(
 
 
 def _draw_factors(rng: np.random.Generator) -> Drawn:
-    batch, users, items, size = draw_sizes(rng, 4, 2, 10)
+    batch, users, items, size = sizes(rng, 4, 2, 10)
     decay = float(rng.choice([0.01, 0.1]))
     with seeded(rng):
         tables = {"users": Table(users, size), "items": Table(items, size)}
@@ -82,7 +84,7 @@ def _draw_factors(rng: np.random.Generator) -> Drawn:
 
 def _one_rating(drawn: Drawn) -> Drawn:
     """Keep one rating, and let the port sum over ratings."""
-    return with_parts(reduce=jnp.sum)(replace(drawn, inputs=tuple(a[:1] for a in drawn.inputs)))
+    return options(reduce=jnp.sum)(replace(drawn, inputs=tuple(a[:1] for a in drawn.inputs)))
 
 
 def _deep_fm_torch(m: Any, ids: Any, dense: Any, clicked: Any) -> Any:
@@ -110,7 +112,7 @@ def _deep_fm(
 
 
 def _draw_deep_fm(rng: np.random.Generator) -> Drawn:
-    batch, fields, size, numbers, hidden = draw_sizes(rng, 5, 2, 8)
+    batch, fields, size, numbers, hidden = sizes(rng, 5, 2, 8)
     counts = rng.integers(2, 6, fields)
     starts = np.concatenate([[0], counts.cumsum()[:-1]])
     rows = int(counts.sum())
@@ -147,7 +149,7 @@ def _towers(params: Params, user: Any, item: Any, *, both: bool = True, normal: 
 
 
 def _draw_towers(rng: np.random.Generator) -> Drawn:
-    batch, user, item, hidden, out = draw_sizes(rng, 5, 2, 10)
+    batch, user, item, hidden, out = sizes(rng, 5, 2, 10)
     with seeded(rng):
         towers = {
             name: torch.nn.Sequential(L(size, hidden), torch.nn.Tanh(), L(hidden, out))
@@ -165,10 +167,10 @@ PAIRS = (
     ModelPair("two-towers", "two towers with CLIP's loss over the batch", _draw_towers),
 )
 MISTAKES = (
-    Mistake("word2vec-sign", "word2vec", "negative samples have the sign of positive ones", with_parts(sign=1)),
-    Mistake("word2vec-mean", "word2vec", "negative samples are averaged", with_parts(reduce=jnp.mean)),
-    Mistake("word2vec-swapped", "word2vec", "the tables are swapped", with_parts(tables=("contexts", "words"))),
-    Mistake("factors-sum", "matrix-factorisation", "errors are summed", with_parts(reduce=jnp.sum)),
+    Mistake("word2vec-sign", "word2vec", "negative samples have the sign of positive ones", options(sign=1)),
+    Mistake("word2vec-mean", "word2vec", "negative samples are averaged", options(reduce=jnp.mean)),
+    Mistake("word2vec-swapped", "word2vec", "the tables are swapped", options(tables=("contexts", "words"))),
+    Mistake("factors-sum", "matrix-factorisation", "errors are summed", options(reduce=jnp.sum)),
     Mistake(
         "factors-one-rating",
         "matrix-factorisation",
@@ -177,8 +179,8 @@ MISTAKES = (
         hidden_by="the batch has one rating",
         answer="'rating' has length 1 in axis 0",
     ),
-    Mistake("deep-fm-half", "deep-fm", "pairs count twice", with_parts(half=1.0)),
-    Mistake("deep-fm-rows", "deep-fm", "all fields share the first rows", with_parts(moved=False)),
-    Mistake("two-towers-one-way", "two-towers", "the loss runs over items only", with_parts(both=False)),
-    Mistake("two-towers-not-normal", "two-towers", "vectors are not normalised", with_parts(normal=lambda x: x)),
+    Mistake("deep-fm-half", "deep-fm", "pairs count twice", options(half=1.0)),
+    Mistake("deep-fm-rows", "deep-fm", "all fields share the first rows", options(moved=False)),
+    Mistake("two-towers-one-way", "two-towers", "the loss runs over items only", options(both=False)),
+    Mistake("two-towers-not-normal", "two-towers", "vectors are not normalised", options(normal=lambda x: x)),
 )

@@ -13,16 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from crosscheck.models.building_blocks import (
-    Params,
-    draw_input,
-    draw_sizes,
-    flip,
-    layer_norm,
-    linear,
-    with_input,
-    with_parts,
-)
+from crosscheck.models.building_blocks import Params, draw_input, flip, layer_norm, linear
+from crosscheck.models.changing import options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L = torch.nn.Linear
@@ -78,7 +71,7 @@ def _stack(
 
 
 def _draw_stack(rng: np.random.Generator, gru: bool) -> Drawn:
-    batch, size, hidden, steps = draw_sizes(rng, 4, 2, 9)
+    batch, size, hidden, steps = sizes(rng, 4, 2, 9)
     layers, both, act = int(rng.integers(1, 3)), flip(rng), str(rng.choice(["tanh", "relu"]))
     options: dict[str, Any] = {"bias": flip(rng, 0.7), "bidirectional": both}
     with seeded(rng):
@@ -107,7 +100,7 @@ def _both(params: Params, x: Any, *, flipped_back: bool = True) -> Any:
 
 
 def _draw_both(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, steps = draw_sizes(rng, 4, 2, 8)
+    batch, size, hidden, steps = sizes(rng, 4, 2, 8)
     with seeded(rng):
         module = Calls(_both_torch, rnn=torch.nn.RNN(size, hidden, bidirectional=True), head=L(2 * hidden, 3))
     return Drawn(_both, module, (draw_input(rng, steps, batch, size, unkind=("quantised", "small")),))
@@ -125,7 +118,7 @@ def _linen_gru(params: Params, x: Any, h0: Any) -> tuple[Any, Any]:
 
 
 def _draw_linen_gru(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, steps = draw_sizes(rng, 4, 2, 9)
+    batch, size, hidden, steps = sizes(rng, 4, 2, 9)
     with seeded(rng):
         module = torch.nn.GRU(size, hidden, batch_first=True)
     x = draw_input(rng, batch, steps, size, unkind=("quantised", "small", "zeros"))
@@ -144,7 +137,7 @@ def _equinox_gru(params: Params, x: Any, h: Any, *, two_biases: bool = True) -> 
 
 
 def _draw_equinox_gru(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden = draw_sizes(rng, 3, 2, 12)
+    batch, size, hidden = sizes(rng, 3, 2, 12)
     with seeded(rng):
         module = torch.nn.GRUCell(size, hidden)
     x = draw_input(rng, batch, size, unkind=("quantised", "small", "offset"))
@@ -178,7 +171,7 @@ def _minimal(
 
 
 def _draw_minimal(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, steps = draw_sizes(rng, 4, 3, 9)
+    batch, size, hidden, steps = sizes(rng, 4, 3, 9)
     with seeded(rng):
         layers = {name: L(size + hidden, hidden) for name in ("gate", "new")}
         module = Calls(_minimal_torch, **layers, norm=torch.nn.LayerNorm(hidden))
@@ -196,23 +189,17 @@ PAIRS = (
     ModelPair("minimal-gated-unit", "a gated unit with layer norm and resets", _draw_minimal),
 )
 MISTAKES = (
-    Mistake("gru-reset-first", "gru", "the reset gate acts before the product", with_parts(cell=_gru_cell_reset_first)),
-    Mistake("gru-update-inverted", "gru", "z and 1 - z are swapped", with_parts(cell=_gru_cell_other_gate)),
-    Mistake(
-        "rnn-not-flipped", "rnn-both-ends", "backward outputs are in reading order", with_parts(flipped_back=False)
-    ),
-    Mistake(
-        "gru-bias-twice", "gru-cell-equinox", "the bias of n is also outside the reset", with_parts(two_biases=False)
-    ),
-    Mistake(
-        "minimal-forget", "minimal-gated-unit", "the new state sees all of the old", with_parts(forget=jnp.ones_like)
-    ),
-    Mistake("minimal-no-reset", "minimal-gated-unit", "resets are ignored", with_parts(use=False)),
+    Mistake("gru-reset-first", "gru", "the reset gate acts before the product", options(cell=_gru_cell_reset_first)),
+    Mistake("gru-update-inverted", "gru", "z and 1 - z are swapped", options(cell=_gru_cell_other_gate)),
+    Mistake("rnn-not-flipped", "rnn-both-ends", "backward outputs are in reading order", options(flipped_back=False)),
+    Mistake("gru-bias-twice", "gru-cell-equinox", "the bias of n is also outside the reset", options(two_biases=False)),
+    Mistake("minimal-forget", "minimal-gated-unit", "the new state sees all of the old", options(forget=jnp.ones_like)),
+    Mistake("minimal-no-reset", "minimal-gated-unit", "resets are ignored", options(use=False)),
     Mistake(
         "minimal-unused-reset",
         "minimal-gated-unit",
         "resets are ignored",
-        with_input(1, np.zeros_like, with_parts(use=False)),
+        with_input(1, np.zeros_like, options(use=False)),
         hidden_by="no episode starts",
         answer="every number of 'reset' is",
     ),

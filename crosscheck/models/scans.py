@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import Params, draw_input, draw_sizes, linear, with_parts
+from crosscheck.models.building_blocks import Params, draw_input, linear
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L, Weight = torch.nn.Linear, torch.nn.Parameter
@@ -68,15 +70,15 @@ def _mamba(
 
 
 def _draw_mamba(rng: np.random.Generator) -> Drawn:
-    batch, size, width, states, taps = draw_sizes(rng, 5, 2, 7)
+    batch, size, width, states, taps = sizes(rng, 5, 2, 7)
     steps, rank = int(rng.integers(7, 13)), int(rng.integers(1, 4))
     with seeded(rng):
         layers = {"enter": L(size, 2 * width, bias=False), "leave": L(width, size, bias=False)}
         layers |= {"select": L(width, rank + 2 * states, bias=False), "delta": L(rank, width)}
         conv = torch.nn.Conv1d(width, width, taps, groups=width, padding=taps - 1)
         a_log = Weight(torch.arange(1, states + 1).float().log().repeat(width, 1))
-        sizes = {"rank": rank, "states": states}
-        module = Calls(_mamba_torch, **layers, **sizes, conv=conv, a_log=a_log, d=Weight(torch.ones(width)))
+        extents = {"rank": rank, "states": states}
+        module = Calls(_mamba_torch, **layers, **extents, conv=conv, a_log=a_log, d=Weight(torch.ones(width)))
     return Drawn(partial(_mamba, rank=rank, states=states), module, (draw_input(rng, batch, steps, size),))
 
 
@@ -102,7 +104,7 @@ def _lru(params: Params, x: Any, *, normal: bool = True, part: Callable[[Any], A
 
 
 def _draw_lru(rng: np.random.Generator) -> Drawn:
-    batch, size, states, steps = draw_sizes(rng, 4, 2, 9)
+    batch, size, states, steps = sizes(rng, 4, 2, 9)
     with seeded(rng):
         shapes = {"b_re": (states, size), "b_im": (states, size), "c_re": (size, states), "c_im": (size, states)}
         weights = {name: Weight(torch.randn(shape) / states) for name, shape in shapes.items()}
@@ -135,7 +137,7 @@ def _s4d(params: Params, x: Any, *, room: int = 2, twice: float = 2.0) -> Any:
 
 
 def _draw_s4d(rng: np.random.Generator) -> Drawn:
-    batch, size, states = draw_sizes(rng, 3, 2, 7)
+    batch, size, states = sizes(rng, 3, 2, 7)
     steps = int(rng.integers(8, 21))
     with seeded(rng):
         weights = {name: Weight(torch.randn(size, states)) for name in ("c_re", "c_im")}
@@ -176,7 +178,7 @@ def _rwkv(params: Params, x: Any, *, first: bool = True) -> Any:
 
 
 def _draw_rwkv(rng: np.random.Generator) -> Drawn:
-    batch, size, width, steps = draw_sizes(rng, 4, 3, 9)
+    batch, size, width, steps = sizes(rng, 4, 3, 9)
     with seeded(rng):
         layers = {name: L(size, width, bias=False) for name in "kvr"}
         weights = {f"mix_{name}": Weight(torch.rand(size)) for name in "kvr"}
@@ -202,7 +204,7 @@ def _average(params: Params, x: Any, *, corrected: bool, start: int = 1) -> Any:
 
 
 def _draw_average(rng: np.random.Generator, corrected: bool) -> Drawn:
-    batch, size, steps = draw_sizes(rng, 3, 2, 20)
+    batch, size, steps = sizes(rng, 3, 2, 20)
     module = Calls(_average_torch, logit=Weight(torch.tensor(rng.normal(2, 1, size)).float()), corrected=corrected)
     x = draw_input(rng, batch, steps, size, unkind=("offset", "large", "zeros"))
     return Drawn(partial(_average, corrected=corrected), module, (x,))
@@ -217,12 +219,12 @@ PAIRS = (
     ModelPair("moving-average-corrected", "the same with Adam's correction", partial(_draw_average, corrected=True)),
 )
 MISTAKES = (
-    Mistake("mamba-combine", "mamba", "the operands of the scan are swapped", with_parts(combine=_combine_swapped)),
-    Mistake("mamba-conv-ahead", "mamba", "the convolution sees the next step", with_parts(ahead=1)),
-    Mistake("mamba-rate", "mamba", "the decay is not exponentiated", with_parts(rate=lambda a_log: a_log)),
-    Mistake("lru-not-normal", "lru", "inputs are not multiplied by the root of 1 - |pole|²", with_parts(normal=False)),
-    Mistake("lru-modulus", "lru", "the modulus in place of the real part", with_parts(part=jnp.abs)),
-    Mistake("s4d-circular", "s4d", "the FFT has no room, and the kernel wraps around", with_parts(room=1)),
-    Mistake("rwkv-no-first", "rwkv", "the bonus of the present token is missing", with_parts(first=False)),
-    Mistake("moving-average-step", "moving-average-corrected", "the correction is a step late", with_parts(start=2)),
+    Mistake("mamba-combine", "mamba", "the operands of the scan are swapped", options(combine=_combine_swapped)),
+    Mistake("mamba-conv-ahead", "mamba", "the convolution sees the next step", options(ahead=1)),
+    Mistake("mamba-rate", "mamba", "the decay is not exponentiated", options(rate=lambda a_log: a_log)),
+    Mistake("lru-not-normal", "lru", "inputs are not multiplied by the root of 1 - |pole|²", options(normal=False)),
+    Mistake("lru-modulus", "lru", "the modulus in place of the real part", options(part=jnp.abs)),
+    Mistake("s4d-circular", "s4d", "the FFT has no room, and the kernel wraps around", options(room=1)),
+    Mistake("rwkv-no-first", "rwkv", "the bonus of the present token is missing", options(first=False)),
+    Mistake("moving-average-step", "moving-average-corrected", "the correction comes one step late", options(start=2)),
 )

@@ -15,15 +15,14 @@ from crosscheck.models.building_blocks import (
     Params,
     attend,
     draw_input,
-    draw_sizes,
     draw_valid,
     layer_norm,
     linear,
     merge_heads,
     split_heads,
-    with_input,
-    with_parts,
 )
+from crosscheck.models.changing import options, with_input
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L, Sequential, ReLU = torch.nn.Linear, torch.nn.Sequential, torch.nn.ReLU
@@ -39,7 +38,7 @@ def _cloud(params: Params, points: Any, *, pool: Callable[..., Any] = jnp.max) -
 
 
 def _draw_cloud(rng: np.random.Generator) -> Drawn:
-    batch, count, hidden, wide, out = draw_sizes(rng, 5, 2, 12)
+    batch, count, hidden, wide, out = sizes(rng, 5, 2, 12)
     with seeded(rng):
         points = Sequential(L(3, hidden), ReLU(), L(hidden, wide))
         module = Calls(_cloud_torch, points=points, head=L(wide, out))
@@ -57,7 +56,7 @@ def _sets(params: Params, x: Any, valid: Any, *, mask: bool = True) -> Any:
 
 
 def _draw_sets(rng: np.random.Generator) -> Drawn:
-    batch, count, size, hidden, out = draw_sizes(rng, 5, 2, 9)
+    batch, count, size, hidden, out = sizes(rng, 5, 2, 9)
     with seeded(rng):
         each = Sequential(L(size, hidden), torch.nn.Tanh(), L(hidden, hidden), torch.nn.Tanh())
         module = Calls(_sets_torch, each=each, whole=Sequential(L(hidden, hidden), torch.nn.Tanh(), L(hidden, out)))
@@ -92,7 +91,7 @@ def _set_pool(params: Params, x: Any, *, heads: int, root: Callable[[int, int], 
 
 
 def _draw_set_pool(rng: np.random.Generator) -> Drawn:
-    batch, count, heads, size, seeds = draw_sizes(rng, 5, 2, 7)
+    batch, count, heads, size, seeds = sizes(rng, 5, 2, 7)
     width = heads * size
     with seeded(rng):
         layers = {name: L(width, width) for name in ("feature", "q", "k", "v", "o")}
@@ -110,13 +109,13 @@ PAIRS = (
     ModelPair("set-transformer-pool", "the set transformer's pooling by attention", _draw_set_pool),
 )
 MISTAKES = (
-    Mistake("pointnet-mean", "pointnet", "points are averaged", with_parts(pool=jnp.mean)),
-    Mistake("deep-sets-no-mask", "deep-sets", "padded elements count", with_parts(mask=False)),
+    Mistake("pointnet-mean", "pointnet", "points are averaged", options(pool=jnp.mean)),
+    Mistake("deep-sets-no-mask", "deep-sets", "padded elements count", options(mask=False)),
     Mistake(
         "deep-sets-full",
         "deep-sets",
         "padded elements count",
-        with_input(1, np.ones_like, with_parts(mask=False)),
+        with_input(1, np.ones_like, options(mask=False)),
         hidden_by="no element is padded",
         answer="every number of",
     ),
@@ -124,7 +123,7 @@ MISTAKES = (
         "set-pool-root",
         "set-transformer-pool",
         "the scale is that of one head",
-        with_parts(root=_size),
+        options(root=_size),
     ),
-    Mistake("set-pool-no-query", "set-transformer-pool", "the query is not added", with_parts(add=False)),
+    Mistake("set-pool-no-query", "set-transformer-pool", "the query is not added", options(add=False)),
 )

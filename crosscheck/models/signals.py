@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import Params, draw_input, draw_sizes, exact_gelu, linear, with_parts
+from crosscheck.models.building_blocks import Params, draw_input, exact_gelu, linear
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L = torch.nn.Linear
@@ -33,7 +35,7 @@ def _features(
 
 def _draw_features(rng: np.random.Generator) -> Drawn:
     """The directions are a buffer, and the port has a copy of them."""
-    batch, size, count, out = draw_sizes(rng, 4, 2, 9)
+    batch, size, count, out = sizes(rng, 4, 2, 9)
     directions = rng.normal(size=(size, count)).astype(np.float32)
     with seeded(rng):
         module = Calls(_features_torch, out=L(2 * count, out))
@@ -66,7 +68,7 @@ def _operator(
 
 
 def _draw_operator(rng: np.random.Generator) -> Drawn:
-    batch, channels, out, modes = draw_sizes(rng, 4, 2, 6)
+    batch, channels, out, modes = sizes(rng, 4, 2, 6)
     points = int(rng.integers(2 * modes, 19))
     with seeded(rng):
         pairs = torch.nn.Parameter(torch.randn(channels, out, modes, 2) / channels)
@@ -93,7 +95,7 @@ def _spectrogram(params: Params, wave: Any, *, size: int, hop: int, pad: str = "
 
 
 def _draw_spectrogram(rng: np.random.Generator) -> Drawn:
-    batch, filters, hop = draw_sizes(rng, 3, 2, 5)
+    batch, filters, hop = sizes(rng, 3, 2, 5)
     size, samples = int(rng.choice([6, 8])), int(rng.integers(17, 30))
     with seeded(rng):
         bank = torch.nn.Parameter(torch.randn(filters, size // 2 + 1))
@@ -117,7 +119,7 @@ def _cosines(params: Params, x: Any, *, norm: str | None = "ortho") -> Any:
 
 
 def _draw_cosines(rng: np.random.Generator) -> Drawn:
-    batch, size = draw_sizes(rng, 2, 2, 16)
+    batch, size = sizes(rng, 2, 2, 16)
     with seeded(rng):
         module = Calls(_cosines_torch, keep=torch.nn.Parameter(torch.randn(size)))
     return Drawn(_cosines, module, (draw_input(rng, batch, size, unkind=("offset", "quantised", "large")),))
@@ -165,7 +167,7 @@ def _field(
 
 
 def _draw_field(rng: np.random.Generator) -> Drawn:
-    batch, samples, octaves, hidden = draw_sizes(rng, 4, 2, 8)
+    batch, samples, octaves, hidden = sizes(rng, 4, 2, 8)
     octaves = min(octaves, 4)
     with seeded(rng):
         module = Calls(_field_torch, first=L(3 + 6 * octaves, hidden), second=L(hidden, 4), octaves=octaves)
@@ -182,18 +184,18 @@ PAIRS = (
     ModelPair("radiance-field", "a small NeRF: encoding, network and rendering", _draw_field),
 )
 MISTAKES = (
-    Mistake("features-turn", "fourier-features", "angles lack 2π", with_parts(turn=1.0)),
-    Mistake("features-order", "fourier-features", "sines come before cosines", with_parts(sine_first=True)),
-    Mistake("operator-norm", "fourier-operator", "the inverse transform is orthonormal", with_parts(norm="ortho")),
+    Mistake("features-turn", "fourier-features", "angles lack 2π", options(turn=1.0)),
+    Mistake("features-order", "fourier-features", "sines come before cosines", options(sine_first=True)),
+    Mistake("operator-norm", "fourier-operator", "the inverse transform is orthonormal", options(norm="ortho")),
     Mistake(
         "operator-conjugate",
         "fourier-operator",
         "complex weights are conjugated",
-        with_parts(weight=lambda pairs: pairs[..., 0] - 1j * pairs[..., 1]),
+        options(weight=lambda pairs: pairs[..., 0] - 1j * pairs[..., 1]),
     ),
-    Mistake("spectrogram-pad", "spectrogram", "the wave is padded with zeros", with_parts(pad="constant")),
-    Mistake("spectrogram-window", "spectrogram", "the window is symmetric, as NumPy's", with_parts(periodic=False)),
-    Mistake("cosine-norm", "cosine-transform", "the transform is not orthonormal", with_parts(norm=None)),
-    Mistake("radiance-own", "radiance-field", "a point shades itself", with_parts(passed=_passed_with_own)),
-    Mistake("radiance-turn", "radiance-field", "the encoding lacks π", with_parts(turn=1.0)),
+    Mistake("spectrogram-pad", "spectrogram", "the wave is padded with zeros", options(pad="constant")),
+    Mistake("spectrogram-window", "spectrogram", "the window is symmetric, as NumPy's", options(periodic=False)),
+    Mistake("cosine-norm", "cosine-transform", "the transform is not orthonormal", options(norm=None)),
+    Mistake("radiance-own", "radiance-field", "a point shades itself", options(passed=_passed_with_own)),
+    Mistake("radiance-turn", "radiance-field", "the encoding lacks π", options(turn=1.0)),
 )

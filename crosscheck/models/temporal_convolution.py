@@ -12,12 +12,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from crosscheck.models.building_blocks import (
-    Params,
-    draw_input,
-    draw_sizes,
-    with_parts,
-)
+from crosscheck.models.building_blocks import Params, draw_input
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L = torch.nn.Linear
@@ -56,7 +53,7 @@ def _quasi(params: Params, x: Any, *, late: int = 0) -> Any:
 
 
 def _draw_quasi(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, steps = draw_sizes(rng, 4, 2, 9)
+    batch, size, hidden, steps = sizes(rng, 4, 2, 9)
     with seeded(rng):
         module = Calls(_quasi_torch, conv=torch.nn.Conv1d(size, 3 * hidden, int(rng.integers(2, 4))))
     return Drawn(_quasi, module, (draw_input(rng, batch, steps, size, unkind=("quantised", "small", "zeros")),))
@@ -78,7 +75,7 @@ def _wavenet(params: Params, x: Any, *, dilation: int, gates: Callable[[Any, Any
 
 
 def _draw_wavenet(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden, skip = draw_sizes(rng, 4, 2, 7)
+    batch, size, hidden, skip = sizes(rng, 4, 2, 7)
     steps, taps, dilation = int(rng.integers(9, 17)), int(rng.integers(2, 4)), int(rng.integers(1, 4))
     with seeded(rng):
         wide = torch.nn.Conv1d(size, 2 * hidden, taps, dilation=dilation)
@@ -104,7 +101,7 @@ def _tcn(params: Params, x: Any, *, dilation: int, axes: tuple[int, ...] = (1, 2
 
 
 def _draw_tcn(rng: np.random.Generator) -> Drawn:
-    batch, size, hidden = draw_sizes(rng, 3, 2, 7)
+    batch, size, hidden = sizes(rng, 3, 2, 7)
     steps, taps, dilation = int(rng.integers(8, 17)), int(rng.integers(2, 4)), int(rng.integers(1, 3))
     options: dict[str, Any] = {"dilation": dilation, "padding": dilation * (taps - 1)}
     norm = torch.nn.utils.parametrizations.weight_norm
@@ -144,7 +141,7 @@ def _conv_lstm(params: Params, x: Any, *, order: str = "ifog", old_peep: bool = 
 
 
 def _draw_conv_lstm(rng: np.random.Generator) -> Drawn:
-    batch, channels, hidden, height, width = draw_sizes(rng, 5, 2, 6)
+    batch, channels, hidden, height, width = sizes(rng, 5, 2, 6)
     steps, side = int(rng.integers(2, 5)), int(rng.choice([1, 3]))
     with seeded(rng):
         conv = torch.nn.Conv2d(channels + hidden, 4 * hidden, side, padding=side // 2)
@@ -160,15 +157,15 @@ PAIRS = (
     ModelPair("conv-lstm", "a convolutional LSTM with a peephole", _draw_conv_lstm),
 )
 MISTAKES = (
-    Mistake("quasi-late", "quasi-rnn", "one step of the padding stands at the end", with_parts(late=1)),
+    Mistake("quasi-late", "quasi-rnn", "one step of the padding stands at the end", options(late=1)),
     Mistake(
         "wavenet-gates",
         "wavenet",
         "tanh and sigmoid are swapped",
-        with_parts(gates=lambda a, b: jax.nn.sigmoid(a) * jnp.tanh(b)),
+        options(gates=lambda a, b: jax.nn.sigmoid(a) * jnp.tanh(b)),
     ),
-    Mistake("wavenet-dilation", "wavenet", "the dilation is 4", with_parts(dilation=4)),
-    Mistake("tcn-norm-axes", "tcn", "weight norm leaves out the taps", with_parts(axes=(1,))),
-    Mistake("conv-lstm-order", "conv-lstm", "gates are in torch.nn.LSTM's order", with_parts(order="ifgo")),
-    Mistake("conv-lstm-old-peep", "conv-lstm", "the peephole sees the old cell", with_parts(old_peep=True)),
+    Mistake("wavenet-dilation", "wavenet", "the dilation is 4", options(dilation=4)),
+    Mistake("tcn-norm-axes", "tcn", "weight norm leaves out the taps", options(axes=(1,))),
+    Mistake("conv-lstm-order", "conv-lstm", "gates are in torch.nn.LSTM's order", options(order="ifgo")),
+    Mistake("conv-lstm-old-peep", "conv-lstm", "the peephole sees the old cell", options(old_peep=True)),
 )

@@ -18,7 +18,6 @@ from crosscheck.models.building_blocks import (
     attend,
     causal,
     draw_input,
-    draw_sizes,
     draw_valid,
     exact_gelu,
     flip,
@@ -26,8 +25,9 @@ from crosscheck.models.building_blocks import (
     linear,
     merge_heads,
     split_heads,
-    with_parts,
 )
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L, N, Sequential = torch.nn.Linear, torch.nn.LayerNorm, torch.nn.Sequential
@@ -66,7 +66,7 @@ def _encoder(
 
 
 def _draw_encoder(rng: np.random.Generator) -> Drawn:
-    batch, heads, steps, size = draw_sizes(rng, 4, 2, 6)
+    batch, heads, steps, size = sizes(rng, 4, 2, 6)
     first, activation = flip(rng), str(rng.choice(list(ACTIVATIONS)))
     width = heads * size
     with seeded(rng):
@@ -106,7 +106,7 @@ def _decoder_torch(m: Any, x: Any, memory: Any) -> Any:
 
 
 def _draw_decoder(rng: np.random.Generator) -> Drawn:
-    batch, heads, steps, size, length = draw_sizes(rng, 5, 2, 6)
+    batch, heads, steps, size, length = sizes(rng, 5, 2, 6)
     first, activation = flip(rng), str(rng.choice(list(ACTIVATIONS)))
     width = heads * size
     with seeded(rng):
@@ -150,7 +150,7 @@ def _experts(
 
 
 def _draw_experts(rng: np.random.Generator) -> Drawn:
-    batch, steps, width, experts = draw_sizes(rng, 4, 3, 7)
+    batch, steps, width, experts = sizes(rng, 4, 3, 7)
     count = int(rng.integers(1, experts - 1))
     with seeded(rng):
         each = (Sequential(L(width, 5), torch.nn.SiLU(), L(5, width)) for _ in range(experts))
@@ -171,7 +171,7 @@ def _never_last(drawn: Drawn) -> Drawn:
 
 def _without_last(drawn: Drawn) -> Drawn:
     drawn = _never_last(drawn)
-    return with_parts(used=len(drawn.params["router.weight"]) - 1)(drawn)
+    return options(used=len(drawn.params["router.weight"]) - 1)(drawn)
 
 
 def _latents_torch(m: Any, x: Any, padded: Any) -> Any:
@@ -192,7 +192,7 @@ def _latents(params: Params, x: Any, padded: Any, *, heads: int, skip: bool = Tr
 
 
 def _draw_latents(rng: np.random.Generator) -> Drawn:
-    batch, heads, steps, size, count = draw_sizes(rng, 5, 2, 8)
+    batch, heads, steps, size, count = sizes(rng, 5, 2, 8)
     width = heads * size
     with seeded(rng):
         cross = torch.nn.MultiheadAttention(width, heads, batch_first=True)
@@ -217,26 +217,26 @@ MISTAKES = (
         "encoder-ddof",
         "encoder-layer",
         "the variance of LayerNorm is unbiased",
-        with_parts(
+        options(
             norm=lambda p, n, x: (
                 (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, ddof=1, keepdims=True) + 1e-5) * p[n + ".weight"]
                 + p[n + ".bias"]
             )
         ),
     ),
-    Mistake("encoder-eps", "encoder-layer", "eps is 1e-6", with_parts(norm=partial(layer_norm, eps=1e-6))),
-    Mistake("encoder-silu", "encoder-layer", "SiLU in place of the activation", with_parts(activation=jax.nn.silu)),
+    Mistake("encoder-eps", "encoder-layer", "eps is 1e-6", options(norm=partial(layer_norm, eps=1e-6))),
+    Mistake("encoder-silu", "encoder-layer", "SiLU in place of the activation", options(activation=jax.nn.silu)),
     Mistake(
         "decoder-swapped-attention",
         "decoder-layer",
         "the two attentions have each other's weights",
-        with_parts(names=("multihead_attn", "self_attn")),
+        options(names=("multihead_attn", "self_attn")),
     ),
     Mistake(
         "experts-not-normal",
         "mixture-of-experts",
         "the weights of the chosen do not sum to 1",
-        with_parts(normal=lambda w: w),
+        options(normal=lambda w: w),
     ),
     Mistake(
         "experts-without-last",
@@ -246,5 +246,5 @@ MISTAKES = (
         hidden_by="no token chooses the last expert",
         answer="grad experts.",
     ),
-    Mistake("perceiver-no-skip", "perceiver", "the latents are not added again", with_parts(skip=False)),
+    Mistake("perceiver-no-skip", "perceiver", "the latents are not added again", options(skip=False)),
 )

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import torch
 
+from crosscheck.models.building_blocks import Params
 from crosscheck.models.changing import around, options
-from crosscheck.models.drawing import Params, Rng, made, numbers, one_of, rarely, sizes
+from crosscheck.models.drawing import Rng, made, numbers, one_of, rarely, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 F = torch.nn.functional

@@ -15,15 +15,15 @@ from crosscheck.models.building_blocks import (
     Params,
     attend,
     draw_input,
-    draw_sizes,
     exact_gelu,
     flip,
     layer_norm,
     linear,
     merge_heads,
     split_heads,
-    with_parts,
 )
+from crosscheck.models.changing import options
+from crosscheck.models.drawing import sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair, seeded
 
 L, N = torch.nn.Linear, torch.nn.LayerNorm
@@ -71,7 +71,7 @@ def _vit(
 
 
 def _draw_vit(rng: np.random.Generator) -> Drawn:
-    batch, channels, rows, columns, heads = draw_sizes(rng, 5, 2, 6)
+    batch, channels, rows, columns, heads = sizes(rng, 5, 2, 6)
     patch, width, out = int(rng.integers(2, 4)), heads * int(rng.integers(2, 5)), int(rng.integers(2, 9))
     with seeded(rng):
         layers = {"qkv": L(width, 3 * width), "proj": L(width, width), "up": L(width, 7), "down": L(7, width)}
@@ -154,7 +154,7 @@ def _swin(
 
 
 def _draw_swin(rng: np.random.Generator) -> Drawn:
-    batch, heads, window = draw_sizes(rng, 3, 2, 4)
+    batch, heads, window = sizes(rng, 3, 2, 4)
     side, width, shift = window * int(rng.integers(2, 4)), heads * int(rng.integers(2, 4)), window // 2
     with seeded(rng):
         table = torch.nn.Parameter(torch.randn((2 * window - 1) ** 2, heads))
@@ -178,7 +178,7 @@ def _mixer(params: Params, x: Any, *, skip: int = 1) -> Any:
 
 
 def _draw_mixer(rng: np.random.Generator) -> Drawn:
-    batch, tokens, width, hidden, wide = draw_sizes(rng, 5, 2, 11)
+    batch, tokens, width, hidden, wide = sizes(rng, 5, 2, 11)
     with seeded(rng):
         layers = {"tokens1": L(tokens, hidden), "tokens2": L(hidden, tokens)}
         layers |= {"channels1": L(width, wide), "channels2": L(wide, width)}
@@ -199,7 +199,7 @@ def _gmlp(params: Params, x: Any, *, swapped: bool = False) -> Any:
 
 
 def _draw_gmlp(rng: np.random.Generator) -> Drawn:
-    batch, steps, width, half = draw_sizes(rng, 4, 2, 11)
+    batch, steps, width, half = sizes(rng, 4, 2, 11)
     with seeded(rng):
         layers = {"wide": L(width, 2 * half), "out": L(half, width), "spatial": torch.nn.Conv1d(steps, steps, 1)}
         module = Calls(_gmlp_torch, **layers, norm1=N(width), norm2=N(half))
@@ -213,14 +213,12 @@ PAIRS = (
     ModelPair("gmlp", "a block of gMLP with spatial gating", _draw_gmlp),
 )
 MISTAKES = (
-    Mistake("vit-patch-order", "vit", "patches are channels-last", with_parts(patches=_patches_channels_last)),
-    Mistake("vit-token-last", "vit", "the class token is appended and still read first", with_parts(token_first=False)),
-    Mistake("vit-mean", "vit", "tokens are averaged", with_parts(pool=lambda x: x.mean(1))),
-    Mistake("swin-no-mask", "swin", "pixels that the roll brings together see each other", with_parts(fill=0.0)),
-    Mistake("swin-shift", "swin", "the image rolls the other way", with_parts(sign=1)),
-    Mistake(
-        "swin-bias-transposed", "swin", "the bias is the key's against the query's", with_parts(table=np.transpose)
-    ),
-    Mistake("mixer-no-skip", "mlp-mixer", "the second skip is missing", with_parts(skip=0)),
-    Mistake("gmlp-halves", "gmlp", "the other half is the gate", with_parts(swapped=True)),
+    Mistake("vit-patch-order", "vit", "patches are channels-last", options(patches=_patches_channels_last)),
+    Mistake("vit-token-last", "vit", "the class token is appended and still read first", options(token_first=False)),
+    Mistake("vit-mean", "vit", "tokens are averaged", options(pool=lambda x: x.mean(1))),
+    Mistake("swin-no-mask", "swin", "pixels that the roll brings together see each other", options(fill=0.0)),
+    Mistake("swin-shift", "swin", "the image rolls the other way", options(sign=1)),
+    Mistake("swin-bias-transposed", "swin", "the bias is the key's against the query's", options(table=np.transpose)),
+    Mistake("mixer-no-skip", "mlp-mixer", "the second skip is missing", options(skip=0)),
+    Mistake("gmlp-halves", "gmlp", "the other half is the gate", options(swapped=True)),
 )

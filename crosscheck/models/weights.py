@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch.nn.utils.parametrizations import weight_norm
 
+from crosscheck.models.building_blocks import Params, linear
 from crosscheck.models.changing import both, options, other_inputs, other_module, other_port, other_result
-from crosscheck.models.drawing import GENTLE, Params, Rng, linear, made, numbers, one_of, sizes
+from crosscheck.models.drawing import GENTLE, Rng, made, numbers, one_of, sizes
 from crosscheck.models.pair import Calls, Drawn, Mistake, ModelPair
 
 Linear = torch.nn.Linear
