@@ -9,8 +9,12 @@ INSTALLED := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
 NEWEST := .venv-newest
 NEWEST_PYTHON ?= $(shell .ci/newest-python)
+# The compilers of TPU and CUDA lie beside the newest JAX, or beside the older one if no Python here takes the newest.
+COMPILERS := .accelerators
+COMPILING := $(if $(NEWEST_PYTHON),$(NEWEST),$(VENV))
+WITH_COMPILERS = PYTHONPATH=$(COMPILERS) JAX_PLATFORMS=cpu TESTS_COMPILE=as-for-users $(COMPILING)/bin/python
 
-.PHONY: crosscheck test test-all test-isa test-newest lint format clean
+.PHONY: crosscheck test test-all test-isa test-newest test-accelerators accelerators lint format clean
 
 crosscheck: $(INSTALLED)
 	$(BIN)/crosscheck
@@ -32,6 +36,15 @@ test-newest:
 	else \
 	  echo "test-newest: nothing was tested, since no Python from 3.12 to 3.14 runs here; NEWEST_PYTHON=PATH names one"; \
 	fi
+
+# The tests that read what TPU's and CUDA's own compilers make of the programs. QUICK=1 leaves out the slow ones.
+test-accelerators: $(COMPILERS)/.installed
+	$(WITH_COMPILERS) -m pytest tests/accelerators -n auto $(if $(QUICK),,-m "slow or not slow")
+
+# The table of benchmarks/results/accelerators.md, written again.
+accelerators: $(COMPILERS)/.installed
+	$(WITH_COMPILERS) -m benchmarks.accelerators --json benchmarks/results/accelerators.json \
+	  --markdown benchmarks/results/accelerators.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -56,6 +69,15 @@ $(NEWEST)/.installed: pyproject.toml
 	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
+# About 480 MB, once. Nothing here runs on a device.
+$(COMPILERS)/.installed: $(COMPILING)/.installed .ci/accelerator-wheels
+	rm -rf $(COMPILERS)
+	$(COMPILING)/bin/python .ci/accelerator-wheels > $(COMPILING)/.accelerator-wheels
+	$(COMPILING)/bin/python -m pip install --quiet --no-deps --target $(COMPILERS) \
+	  --requirement $(COMPILING)/.accelerator-wheels \
+	  || { rm -rf $(COMPILERS); echo "the compilers of TPU and CUDA could not be installed: what needs them skips"; }
+	mkdir -p $(COMPILERS) && touch $@
+
 # Chromium for the tests of the report page, where this is Debian and we may install; without it they skip.
 $(BROWSER): $(INSTALLED)
 	@if ! command -v chromium && ! command -v chromium-browser && ! command -v google-chrome \
@@ -66,4 +88,4 @@ $(BROWSER): $(INSTALLED)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(NEWEST) build *.egg-info
+	rm -rf $(VENV) $(NEWEST) $(COMPILERS) build *.egg-info

@@ -15,7 +15,6 @@ from crosscheck.commands.progress import loading
 DEFAULT = Options()
 IMPLEMENTATIONS = (
     "jax_lstm",
-    "jax_lstm lean",
     "jax_lstm chunks",
     "jax_lstm backend=cudnn",
     "torch.nn.LSTM",

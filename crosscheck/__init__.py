@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from crosscheck.core.verdict import Verdict
     from crosscheck.discovery.search import discover
     from crosscheck.discovery.weight_map import WeightMap
-    from crosscheck.studies.collectives import Collective, find_collectives
+    from crosscheck.studies.compiled.collectives import Collective, find_collectives
     from crosscheck.suite.pair import assert_agree, check
 
 __version__: str
 
 _HOME = {
-    "Collective": "studies.collectives",
+    "Collective": "studies.compiled.collectives",
     "CouldNotRun": "core.finding",
     "Finding": "core.finding",
     "Gradient": "core.problem",
@@ -33,7 +33,7 @@ _HOME = {
     "assert_agree": "suite.pair",
     "check": "suite.pair",
     "discover": "discovery.search",
-    "find_collectives": "studies.collectives",
+    "find_collectives": "studies.compiled.collectives",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """jax_lstm: one implementation per way to run it, and any other by its options.
 
-"jax_lstm unroll=4 residuals=lean" is ours with these options of `jax_lstm.lstm`. `sqrt` stands for about √T.
+"jax_lstm unroll=4 truncate_every=8" is ours with these options of `jax_lstm.lstm`. `sqrt` stands for about √T.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jax_lstm._src.options import BACKENDS
 
 NAME = "jax_lstm"
 # The options that a word can spell. The others are arrays, or change the work.
-SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "residuals", "truncate_every", "unroll")
-SHORT = {"lean": "residuals=lean", "chunks": "checkpoint_every=sqrt"}
+SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "truncate_every", "unroll")
+SHORT = {"chunks": "checkpoint_every=sqrt"}
 
 
 def ours(words: str = "") -> TimedImplementation:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import torch
 
-from crosscheck.core.jax_runner import jax_precision
+from crosscheck.core.jax_runner import device_of, jax_precision
 from crosscheck.core.torch_runner import full_precision
 
 PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "optax", "torch", "numpy")
@@ -25,6 +25,10 @@ def processor() -> str:
         return platform.processor() or "unknown"
 
 
+def _name(device: jax.Device) -> str:
+    return f"{device.platform} ({device.device_kind})"
+
+
 def describe_environment() -> dict[str, Any]:
     """Return versions, device and settings. Settings are read inside the contexts in which implementations run."""
     device = jax.devices()[0]
@@ -36,6 +40,7 @@ def describe_environment() -> dict[str, Any]:
             "torch threads": torch.get_num_threads(),
         }
         x64 = {"jax x64 in the float64 check": jax.config.jax_enable_x64}
+        device64 = device_of("float64") or device
     with jax_precision("float32"):
         x64["jax x64 in the float32 check"] = jax.config.jax_enable_x64
     return {
@@ -44,7 +49,8 @@ def describe_environment() -> dict[str, Any]:
         "processor": processor(),
         "cpus": os.cpu_count(),
         **{name: version(name) for name in PACKAGES},
-        "jax device": f"{device.platform} ({device.device_kind})",
+        "jax device": _name(device),
+        "jax device in the float64 check": _name(device64),
         "torch device": "cpu",
         "torch instruction set": torch.backends.cpu.get_cpu_capability(),
         "torch oneDNN": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]

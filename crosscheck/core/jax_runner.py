@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -86,16 +86,35 @@ def _program(fn: Callable[..., Any], layout: Layout, shapes: _Shapes, options: O
         return error
 
 
+def device_of(dtype: str) -> jax.Device | None:
+    """Return the device that a run in ``dtype`` is put on, or None if JAX's default device stays.
+
+    A TPU has no float64 hardware, and its float64 is put together from two float32 numbers. So float64 runs on the CPU
+    of its host, unless JAX has only the TPU.
+    """
+    if dtype != "float64" or jax.default_backend() != "tpu":
+        return None
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:
+        return None
+
+
 @contextmanager
 def jax_precision(dtype: str) -> Iterator[None]:
-    """Set what a run in ``dtype`` needs: products at the highest precision, and x64 mode only for float64.
+    """Set what a run in ``dtype`` needs: products at the highest precision, x64 mode only for float64, and the device.
 
     An error of the function in the block keeps its type and its traceback, and gets a note.
 
     Raises:
       CouldNotRun: the function in the block mixes dtypes, so that it cannot run so.
     """
-    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"), jax.disable_jit(False):
+    with ExitStack() as stack:
+        for setting in (jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest")):
+            stack.enter_context(setting)
+        stack.enter_context(jax.disable_jit(False))
+        if (device := device_of(dtype)) is not None:
+            stack.enter_context(jax.default_device(device))
         try:
             yield
         except CouldNotRun:

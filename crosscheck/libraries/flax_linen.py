@@ -53,7 +53,8 @@ def adapter(case: RecurrentCase, cell: str = "OptimizedLSTMCell") -> Adapter:
 
 def stack(case: RecurrentCase, cell: str, dtype: Any) -> Stack:
     """Return the module."""
-    make = lambda: linen.RNN(getattr(linen, cell)(case.hidden_size, dtype=dtype, param_dtype=dtype))
+    wide = jnp.promote_types(dtype, jnp.float32)  # Flax draws no initial weights in a narrower dtype
+    make = lambda: linen.RNN(getattr(linen, cell)(case.hidden_size, dtype=dtype, param_dtype=wide))
     layer = lambda: linen.Bidirectional(make(), make()) if case.bidirectional else make()
     return Stack([layer() for _ in range(case.num_layers)])
 

@@ -70,8 +70,6 @@ def obstacles_to_cudnn(
     for name in ("mask", "reset", "truncate_every", "checkpoint_every"):
         if getattr(options, name) is not None:
             obstacles.append(f"it has no {name}")
-    if options.residuals != "fast":
-        obstacles.append(f"it decides itself what the backward pass keeps, and residuals is {options.residuals!r}")
     if allows_tf32(options.precision) is None:
         obstacles.append(f"it knows float32 and TF32, and no precision {options.precision or _default_precision()!r}")
     if not all(isinstance(size, int) for size in x.shape):

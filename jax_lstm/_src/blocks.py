@@ -17,25 +17,7 @@ import jax.numpy as jnp
 
 from jax_lstm._src.arrays import Array, Tree
 
-CACHED = 2**20  # bytes of the gate sums of one block; the L2 cache of one core is about as large
-FEWEST = 16  # blocks of a long sequence, so that the memory of one block is small beside the memory of the sequence
-# Steps of one block, at least. Measured with JAX 0.10 on two CPU cores, a training step of T,B,D,H = 128,32,128,256 in
-# float32: 81 ms. It takes 93 ms with SHORTEST = 1, which pays for the loop over blocks, and 100 ms with 64.
-SHORTEST = 8
-
 Carry = TypeVar("Carry")
-
-
-def block_steps(steps: int, sums: tuple[int, ...]) -> int:
-    """Return the number of steps of a block if the gate sums of one step have shape ``sums``.
-
-    The whole sequence is one block on accelerators, where large products are fast and no cache is as large, and if a
-    size is symbolic, as under jax.export.
-    """
-    if jax.default_backend() != "cpu" or not are_known(steps, *sums):
-        return steps
-    wanted = min(CACHED // max(4 * math.prod(sums), 1), steps // FEWEST)
-    return near_divisor(steps, max(wanted, SHORTEST))
 
 
 def are_known(*sizes: Any) -> bool:

@@ -35,6 +35,15 @@ def carry_dtype_of(requested: DTypeLike | None, *dtypes: DTypeLike) -> DType:
     return jnp.dtype(requested) if requested is not None else accumulation_dtype(*dtypes)
 
 
+def storage_dtype(dtype: DTypeLike) -> DType:
+    """Return the dtype in which h, the gates and the cotangents of the gate sums of all steps are kept.
+
+    It is the dtype of the computation. Every product rounds its factors to that dtype anyway. float16 is the exception:
+    its range is too small for cotangents, which would become zero. They are kept in float32.
+    """
+    return jnp.dtype(jnp.float32) if jnp.dtype(dtype) == jnp.float16 else jnp.dtype(dtype)
+
+
 def cast_floating(tree: Tree, dtype: DTypeLike | None) -> Tree:
     """Return the tree with its floating-point arrays in ``dtype``. If ``dtype`` is None, the tree stays as it is."""
 

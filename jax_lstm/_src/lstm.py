@@ -9,7 +9,7 @@ from jax_lstm._src.backends import BackendChoice, select_backend
 from jax_lstm._src.cell import LSTM
 from jax_lstm._src.dtypes import compute_dtype
 from jax_lstm._src.network import read_cell, read_network
-from jax_lstm._src.options import Backend, OptionArguments, Options, Residuals, show_options
+from jax_lstm._src.options import Backend, OptionArguments, Options, show_options
 from jax_lstm._src.single_step import run_cell
 from jax_lstm._src.stack import check_input, run_stack
 from jax_lstm._src.state import LSTMState
@@ -29,7 +29,6 @@ def lstm(
     dropout_key: ArrayLike | None = None,
     checkpoint_every: int | None = None,
     truncate_every: int | None = None,
-    residuals: Residuals = "fast",
     carry_dtype: DTypeLike | None = None,
     backend: Backend = "auto",
     unroll: int = 1,
@@ -70,19 +69,17 @@ def lstm(
       truncate_every: number of steps k. Gradients stop between steps k-1 and k, 2k-1 and 2k, ... in both directions.
         Nothing stops before the first step of a row that takes place, or after the last one: the states keep their
         gradients through padding.
-      residuals: what a layer keeps for the backward pass: "fast" (the gates, h and c) or "lean" (x, h and c). With
-        "lean", all gates are recomputed at once. On CPU that takes more memory at the peak; there, use
-        ``checkpoint_every`` to save memory.
       carry_dtype: dtype of the state in the loop and of the returned state. None means the compute dtype, or float32
         if the compute dtype is narrower.
       backend: "scan", "cudnn" or "auto". :func:`choose_backend` returns what a call runs on, and why. "scan" runs every
         call on every device. "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without
-        projection, ``mask``, ``reset``, ``truncate_every``, ``checkpoint_every`` and ``residuals="lean"``. It has
-        first derivatives in reverse mode only (forward mode raises JAX's TypeError). It ignores ``unroll``, and vmap
-        runs one element after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
+        projection, ``mask``, ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first
+        derivatives in reverse mode only (forward mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs
+        one element after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
         NamedSharding every device would compute the whole batch. "auto" is "scan" until a measurement favours "cudnn".
       unroll: steps per iteration of the compiled loop.
-      precision: jax.lax.Precision of every product, or its name; None means JAX's default.
+      precision: jax.lax.Precision of every product, or its name; None means JAX's default. By default a TPU rounds the
+        factors of a float32 product to bfloat16, and a GPU to TF32. "highest" means full float32 products everywhere.
 
     Returns:
       y ``[*batch, T, directions * P]`` (or time-major) in the compute dtype, which is the result type of x and all
@@ -105,7 +102,6 @@ def lstm(
         dropout_key=dropout_key,
         checkpoint_every=checkpoint_every,
         truncate_every=truncate_every,
-        residuals=residuals,
         carry_dtype=carry_dtype,
         backend=backend,
         unroll=unroll,

@@ -23,9 +23,7 @@ from jax_lstm._src.checks import is_int, refuse_torch, require_floating_dtype
 from jax_lstm._src.state import LSTMState
 
 Backend = Literal["auto", "scan", "cudnn"]
-Residuals = Literal["fast", "lean"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-RESIDUALS: tuple[Residuals, ...] = get_args(Residuals)
 ARRAYS = ("lengths", "mask", "reset", "reset_state", "dropout_key")  # the other options are fixed while tracing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -43,7 +41,6 @@ class OptionArguments(TypedDict, total=False):
     dropout_key: ArrayLike | None
     checkpoint_every: int | None
     truncate_every: int | None
-    residuals: Residuals
     carry_dtype: DTypeLike | None
     backend: Backend
     unroll: int
@@ -63,7 +60,6 @@ class Options:
     dropout_key: ArrayLike | None = None
     checkpoint_every: int | None = None
     truncate_every: int | None = None
-    residuals: Residuals = "fast"
     carry_dtype: DTypeLike | None = None
     backend: Backend = "auto"
     unroll: int = 1
@@ -72,7 +68,6 @@ class Options:
     def check(self, x_shape: tuple[int, ...]) -> None:
         """Raise ValueError or TypeError that names the option, what was expected and what came."""
         _check_one_of("backend", self.backend, BACKENDS)
-        _check_one_of("residuals", self.residuals, RESIDUALS)
         for name in ("checkpoint_every", "truncate_every"):
             _check_positive(name, getattr(self, name), or_none=True)
         _check_positive("unroll", self.unroll)

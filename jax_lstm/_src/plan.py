@@ -35,11 +35,11 @@ class Events(NamedTuple):
 class Path(NamedTuple):
     """What the derivative is computed from: c before each step (after cut and reset), and the gates.
 
-    c_before ``[T, *batch, H]``, or None for a cell without c. gates ``[T, *batch, G]``, or None if they are recomputed.
+    c_before ``[T, *batch, H]``, or None for a cell without c. gates ``[T, *batch, G]``.
     """
 
     c_before: Array | None
-    gates: Array | None
+    gates: Array
 
 
 class Trace(NamedTuple):
@@ -60,8 +60,7 @@ class Plan:
       carry_dtype: dtype of the state in the loop.
       reverse: whether the loop runs from the last step to the first.
       states: whether to keep c after every step.
-      path: whether to keep the path. Its gates are kept only if ``residuals`` is "fast".
-      residuals: "fast" or "lean", see :func:`jax_lstm.lstm`.
+      path: whether to keep the path.
       unroll: steps per iteration of the compiled loop.
       precision: of every product.
     """
@@ -71,6 +70,5 @@ class Plan:
     reverse: bool = False
     states: bool = False
     path: bool = False
-    residuals: str = "fast"
     unroll: int = 1
     precision: Precision = None

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 
-from jax_lstm._src.arrays import Array, DType, Tree
+from jax_lstm._src.arrays import Array, DType, Gates, Tree
 from jax_lstm._src.blocks import are_known, near_divisor, over_blocks
 from jax_lstm._src.custom_transpose import call_with_transpose
 from jax_lstm._src.dtypes import accumulation_dtype
-from jax_lstm._src.plan import Plan
+from jax_lstm._src.plan import Plan, Weights
+from jax_lstm._src.platforms import RULES, LoopForm, is_for_one_device, per_platform
+from jax_lstm._src.trees import broadcast_bias, split_gates
 
 # Rows (steps times batch) of one block in the sum of a weight gradient, see `_sum_of_products`. Measured with JAX 0.10
 # on two CPU cores, a training step in float32: T,B,D,H = 10,2,300,256 takes 1.2 ms, and 2.6 ms with FEWEST_ROWS = 1.
@@ -24,6 +27,22 @@ from jax_lstm._src.plan import Plan
 FEWEST_ROWS = 64  # fewer rows make small products, which do not use a core fully
 MOST_ROWS = 1024  # more rows leave the cache: 1024 rows of 256 float32 numbers are 1 MiB
 FEWEST_ROW_BLOCKS = 8  # the block's own arrays are then at most an eighth of the sequence's
+
+
+def input_sums(plan: Plan, form: LoopForm, x: Array, weights: Weights) -> Gates:
+    """Return the part of the gate sums that needs no loop, of all steps of a block: x times W_ih, plus the bias."""
+    if not form.gates_apart:
+        return add_bias(plan, product(plan, x, weights.ih), weights.bias)
+    parts = tuple(product(plan, x, w) for w in jnp.split(weights.ih, plan.cell.num_gates))
+    return add_bias(plan, parts, weights.bias)
+
+
+def add_bias(plan: Plan, sums: Gates | Array, bias: Array | None) -> Gates:
+    """Return the sums of each gate plus its part of the bias."""
+    parts = sums if isinstance(sums, tuple) else split_gates(plan.cell, sums)
+    if bias is None:
+        return parts
+    return tuple(map(jnp.add, parts, split_gates(plan.cell, broadcast_bias(bias, parts[0]))))
 
 
 @overload
@@ -40,22 +59,35 @@ def weight_product(
 ) -> Array | None:
     """Return :func:`product` of ``a`` and ``d_w``, the tangent of a weight, for ``carry, a = left(carry, steps)``.
 
-    Its transpose is the weight gradient, ``dz^T a``. On one CPU or GPU the gradient is summed over blocks of steps,
-    and ``left`` makes the ``a`` of one block at a time. With several devices it is one product, as JAX would do it.
+    Its transpose is the weight gradient, ``dz^T a``. On one CPU the gradient is summed over blocks of steps, and
+    ``left`` makes the ``a`` of one block at a time. Elsewhere it is one product, as JAX would do it.
 
     Why blocks: neither ``a`` nor a transposed copy of it is then made early and kept. Measured on CPU with JAX 0.10,
     the temporary memory of a training step with T = 512, B = 16, H = 256 in float32: 52 MiB with blocks, 72 MiB with
-    one product. Why not on several devices: if the batch is sharded, a sum in a loop is a collective in a loop. Delete
-    the blocks when the one product needs no copy of ``a`` any more.
+    one product. Why not on several devices: if the batch is sharded, a sum in a loop is a collective in a loop. Why not
+    on TPU and GPU: their compilers need no such copy, and count fewer cycles for the one product. Delete the blocks
+    when XLA on CPU needs no copy of ``a`` any more.
     """
     if d_w is None:
         return None
-    if not one_device(steps, d_w) or not are_known(*jax.tree.leaves(steps)[0].shape):
+    if _is_on_mesh(steps, d_w) or not are_known(*jax.tree.leaves(steps)[0].shape):
         return product(plan, left(carry, steps)[1], d_w)
-    dtype = d_w.dtype
+    shape, dtype = jax.ShapeDtypeStruct(d_w.shape, d_w.dtype), d_w.dtype
     push = lambda sources, d_w: product(plan, left(*sources)[1], d_w)
-    pull = lambda sources, dz: _sum_of_products(plan, left, sources[0], sources[1], dz, dtype)
-    total: Array = call_with_transpose(push, pull, (carry, steps), d_w, fold=True)
+
+    def pull_at_once(sources: Any, dz: Array) -> Array:
+        (d_w,) = jax.linear_transpose(partial(push, sources), shape)(dz)
+        return d_w
+
+    def pull(sums: bool, sources: Any, dz: Array) -> Array:
+        if not sums:
+            return pull_at_once(sources, dz)
+        in_blocks = partial(_sum_of_products, plan, left, dtype)
+        return jax.lax.cond(is_for_one_device(), in_blocks, pull_at_once, sources, dz)
+
+    forms = {platform: rule.sums_weight_gradients for platform, rule in RULES.items()}
+    pull_on_platform = lambda sources, dz: per_platform(pull, forms, sources, dz)
+    total: Array = call_with_transpose(push, pull_on_platform, (carry, steps), d_w, fold=True)
     return total
 
 
@@ -64,24 +96,24 @@ def as_it_is(carry: Tree, a: Array) -> tuple[Tree, Array]:
     return carry, a
 
 
-def one_device(*trees: Tree) -> bool:
-    """Return whether nothing can be sharded: there is one device, no mesh is set, and no array lies on a mesh."""
-    on_mesh = any(not jax.typeof(a).sharding.mesh.empty for a in jax.tree.leaves(trees))
-    return jax.device_count() == 1 and jax.sharding.get_abstract_mesh().empty and not on_mesh
+def _is_on_mesh(*trees: Tree) -> bool:
+    """Return whether the types say that arrays are sharded: a mesh is set, or an array lies on one."""
+    lies_on_mesh = any(not jax.typeof(a).sharding.mesh.empty for a in jax.tree.leaves(trees))
+    return lies_on_mesh or not jax.sharding.get_abstract_mesh().empty
 
 
 def _sum_of_products(
     plan: Plan,
     left: Callable[[Any, Any], tuple[Any, Array]],
-    carry: Tree,
-    steps: Tree,
-    dz: Array,
     dtype: DType,
+    sources: tuple[Tree, Tree],
+    dz: Array,
 ) -> Array:
     """Return dz^T a, summed over all steps: ``[G, in]``.
 
     The sum is held as its transpose, ``[in, G]``: a^T dz reads a and dz as they lie, and only the total is transposed.
     """
+    carry, steps = sources
     _, a = jax.eval_shape(left, carry, steps)
     contracted = tuple(range(a.ndim - 1))
 

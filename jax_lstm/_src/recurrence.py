@@ -31,16 +31,17 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from jax_lstm._src.arrays import Array, DType, DTypeLike, Gates
-from jax_lstm._src.blocks import block_steps, over_blocks, rewrite_blocks
+from jax_lstm._src.arrays import Array, DTypeLike, Gates
+from jax_lstm._src.blocks import over_blocks, rewrite_blocks
 from jax_lstm._src.cell_step import next_state
 from jax_lstm._src.custom_transpose import call_with_transpose
-from jax_lstm._src.dtypes import accumulation_dtype
+from jax_lstm._src.dtypes import accumulation_dtype, cast_floating, storage_dtype
 from jax_lstm._src.plan import Events, Path, Plan, Trace, Weights
-from jax_lstm._src.products import as_it_is, loop_product, product, weight_product
+from jax_lstm._src.platforms import LoopForm, loop_forms, per_platform
+from jax_lstm._src.products import add_bias, as_it_is, input_sums, loop_product, product, weight_product
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.tangents import HSources, Recompute, Residuals, Tangents, gates_along, h_before, pull, push
-from jax_lstm._src.trees import add, broadcast_bias, in_one_dtype, split_gates, where_tree, zeros_like
+from jax_lstm._src.tangents import HSources, Residuals, Tangents, h_before, kept_gates, pull, push
+from jax_lstm._src.trees import add, broadcast_bias, in_one_dtype, join_gates, split_gates, where_tree, zeros_like
 
 T = TypeVar("T")
 
@@ -58,41 +59,51 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
         carry of a later chunk is not the origin.
       events: what happens at which step.
     """
+    forms = loop_forms(x.shape[0], (*x.shape[1:-1], len(weights.ih)))
+    trace: Trace = per_platform(partial(_run, plan), forms, weights, x, carry, origin, events)
+    return trace
+
+
+def _run(
+    plan: Plan, form: LoopForm, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events
+) -> Trace:
+    """Return :func:`recur` with its loop in one form."""
     cell = plan.cell
     times_hh, times_hr = loop_product(plan, weights.hh, carry.h), loop_product(plan, weights.hr, carry.h)
-    keeps_gates = plan.path and plan.residuals == "fast"
-    bias: tuple[Array | None, ...] = (None,) * cell.num_gates
-    if weights.bias is not None:
-        bias = split_gates(cell, broadcast_bias(weights.bias, carry.h))
+    dtype = storage_dtype(weights.ih.dtype)
 
     def step(state: LSTMState, inputs: tuple[Gates, Events]) -> tuple[LSTMState, Any]:
         z, events = inputs
         before = where_tree(events.cut, jax.lax.stop_gradient(state), state)
         before = where_tree(events.reset, origin, before)
-        sums: Any = tuple(map(add, z, split_gates(cell, times_hh(before.h)), bias))
+        sums = tuple(map(jnp.add, z, split_gates(cell, times_hh(before.h))))
         gates, new = next_state(cell, sums, before.c, times_hr, plan.carry_dtype)
         after = where_tree(events.valid, new, before, default=True)
-        kept_gates = jnp.concatenate(gates, -1) if keeps_gates else None
-        return after, (kept_gates, (after.h, after.c if plan.states else None, before.c if plan.path else None))
+        kept_h = after.h if plan.states else after.h.astype(dtype)
+        kept: Any = kept_gates(form, cast_floating(gates, dtype))  # one array or one per gate; `loop` makes it one
+        path = Path(before.c, kept) if plan.path else None
+        return after, (kept_h, after.c if plan.states else None, path)
 
-    def block(state: LSTMState, sums: Array, events: Events) -> tuple[LSTMState, Any, Any]:
-        inputs = split_gates(cell, sums)
-        last, (gates, steps) = jax.lax.scan(step, state, (inputs, events), reverse=plan.reverse, unroll=plan.unroll)
-        return last, gates, steps
+    def loop(state: LSTMState, sums: Gates, events: Events) -> tuple[LSTMState, Any]:
+        last, (h, c, path) = jax.lax.scan(step, state, (sums, events), reverse=plan.reverse, unroll=plan.unroll)
+        return last, (h, c, path and path._replace(gates=join_gates(path.gates)))
 
-    size = block_steps(x.shape[0], (*x.shape[1:-1], len(weights.ih)))
-    if keeps_gates:
-        sums = product(plan, x, weights.ih)
-        last, gates, (h, c, c_before) = rewrite_blocks(size, block, carry, sums, events, reverse=plan.reverse)
-        return Trace(last, h, c, Path(c_before, gates))
-
-    def projected_block(state: LSTMState, inputs: tuple[Array, Events]) -> tuple[LSTMState, Any]:
+    def block(state: LSTMState, inputs: tuple[Array, Events]) -> tuple[LSTMState, Any]:
         x, events = inputs
-        last, _, steps = block(state, product(plan, x, weights.ih), events)
-        return last, steps
+        return loop(state, input_sums(plan, form, x, weights), events)
 
-    last, (h, c, c_before) = over_blocks(size, projected_block, carry, (x, events), reverse=plan.reverse)
-    return Trace(last, h, c, Path(c_before, None) if plan.path else None)
+    def rewritten_block(state: LSTMState, sums: Array, events: Events) -> tuple[LSTMState, Array, Any]:
+        last, (h, c, path) = loop(state, add_bias(plan, sums, weights.bias), events)
+        return last, path.gates, (h, c, path.c_before)
+
+    if plan.path and form.rewrites_sums and dtype == accumulation_dtype(dtype):  # the sums have the dtype of the gates
+        sums = product(plan, x, weights.ih)
+        last, gates, (h, c, c_before) = rewrite_blocks(
+            form.steps, rewritten_block, carry, sums, events, reverse=plan.reverse
+        )
+        return Trace(last, h, c, Path(c_before, gates))
+    last, (h, c, path) = over_blocks(form.steps, block, carry, (x, events), reverse=plan.reverse)
+    return Trace(last, h, c, path)
 
 
 @partial(recur.defjvp, symbolic_zeros=True)
@@ -101,18 +112,16 @@ def _recur_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Trace, Trace]:
     kept = recur(replace(plan, path=True), *primals)
     d_weights, d_x, d_carry, d_origin, _ = jax.tree.map(_none_if_zero, tangents)
     d_carry, d_origin = _or_zeros(d_carry, carry), _or_zeros(d_origin, origin)
-    h_sources = HSources((carry.h, origin.h), (kept.h, events.reset, events.cut))
+    h_sources = HSources.of(carry, origin, kept.h, events)
     path = kept.path
     assert path is not None
-    lean = path.gates is None
-    recompute = Recompute(weights.ih, weights.bias, x, h_sources) if lean else None
-    residuals = Residuals(weights.hh, weights.hr, events, path.c_before, path.gates, recompute)
+    residuals = Residuals(weights.hh, weights.hr, events, path.c_before, path.gates)
 
     # 1. the terms that need no loop: one product over all steps for each weight matrix
     d_sums = _of_type(
         kept.h,
         len(weights.ih),
-        _sum_dtype(weights),
+        storage_dtype(weights.ih.dtype),
         product(plan, d_x, weights.ih),
         weight_product(plan, as_it_is, None, x, d_weights.ih),
         weight_product(plan, partial(h_before, plan), *h_sources, d_weights.hh),
@@ -120,10 +129,8 @@ def _recur_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Trace, Trace]:
     )
     d_projected = None
     if d_weights.hr is not None:
-        unprojected = partial(_unprojected, plan)
-        m = (jax.checkpoint(unprojected) if lean else unprojected)(residuals)
-        d_out = weight_product(plan, as_it_is, None, m, d_weights.hr)
-        d_projected = _of_type(kept.h, kept.h.shape[-1], _sum_dtype(weights), d_out)
+        d_out = weight_product(plan, as_it_is, None, _unprojected(plan, path), d_weights.hr)
+        d_projected = _of_type(kept.h, kept.h.shape[-1], storage_dtype(weights.hr.dtype), d_out)
 
     # 2. the linear loop
     operands = Tangents(d_sums, d_projected, d_carry, None if events.reset is None else d_origin)
@@ -133,30 +140,24 @@ def _recur_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Trace, Trace]:
         return kept._replace(path=None), Trace(d_last, d_h, d_c, None)
 
     # 3. the tangents of the gates, which only a second derivative needs
-    d_gates = None
-    if path.gates is not None:
-        d_h_sources = HSources((d_carry.h, d_origin.h), (d_h, events.reset, events.cut))
-        _, d_h_before = h_before(plan, *d_h_sources, at_cut=lambda d: jnp.zeros((), d.dtype))
-        d_z = split_gates(plan.cell, d_sums + product(plan, d_h_before, weights.hh))
-        slopes = plan.cell.activation_slopes(split_gates(plan.cell, path.gates))
-        d_gates = jnp.concatenate(tuple(map(jnp.multiply, slopes, d_z)), -1)
+    d_h_sources = HSources.of(d_carry, d_origin, d_h, events)
+    _, d_h_before = h_before(plan, *d_h_sources, at_cut=lambda d: jnp.zeros((), d.dtype))
+    d_z = split_gates(plan.cell, jnp.add(*in_one_dtype(d_sums, product(plan, d_h_before, weights.hh))))
+    slopes = plan.cell.activation_slopes(split_gates(plan.cell, path.gates.astype(d_z[0].dtype)))
+    d_gates = join_gates(tuple(map(jnp.multiply, slopes, d_z))).astype(path.gates.dtype)
     return kept, Trace(d_last, d_h, d_c, Path(d_c_before, d_gates))
 
 
-def _unprojected(plan: Plan, residuals: Residuals) -> Array:
+def _unprojected(plan: Plan, path: Path) -> Array:
     """Return m of every step: h before the projection."""
-    gates = split_gates(plan.cell, gates_along(plan, residuals))
-    return plan.cell.advance(*in_one_dtype(gates, residuals.c_before))[0]
+    gates, c_before = in_one_dtype(split_gates(plan.cell, path.gates), path.c_before)
+    return plan.cell.advance(gates, c_before)[0]
 
 
 def _of_type(h: Array, width: int, dtype: DTypeLike, *terms: Array | None) -> Array:
     """Return the sum of the terms ``[T, *batch, width]``, in the sharding type of h, whichever terms are present."""
     zero, total = zeros_like(h[..., :1], dtype), add(*terms)
-    return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total + zero
-
-
-def _sum_dtype(weights: Weights) -> DType:
-    return accumulation_dtype(weights.ih.dtype)
+    return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total.astype(dtype) + zero
 
 
 def _none_if_zero(tangent: T | SymbolicZero) -> T | None:

@@ -101,7 +101,6 @@ def _run_layers(
                 carry_dtype,
                 reverse=bool(suffix),
                 states=keep == "states",
-                residuals=options.residuals,
                 unroll=options.unroll,
                 precision=options.precision,
             )

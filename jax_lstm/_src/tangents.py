@@ -9,18 +9,28 @@ computed. The cotangents of its gate sums are as large as the gates, and are wri
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jax_lstm._src.arrays import Array, Gates
-from jax_lstm._src.blocks import block_steps, over_blocks, rewrite_blocks
-from jax_lstm._src.dtypes import cast_floating
+from jax_lstm._src.blocks import over_blocks, rewrite_blocks
+from jax_lstm._src.dtypes import cast_floating, storage_dtype
 from jax_lstm._src.plan import Events, Plan
+from jax_lstm._src.platforms import LoopForm, loop_forms, per_platform
 from jax_lstm._src.products import loop_product, product
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.trees import add, broadcast_bias, in_one_dtype, split_gates, where_tree, zero_where, zeros_like
+from jax_lstm._src.trees import (
+    add,
+    in_one_dtype,
+    join_gates,
+    split_gates,
+    where_tree,
+    zero_where,
+    zeros_like,
+)
 
 
 class HSources(NamedTuple):
@@ -29,25 +39,20 @@ class HSources(NamedTuple):
     carry: tuple[Array, Array]
     steps: tuple[Array, Array | None, Array | None]
 
-
-class Recompute(NamedTuple):
-    """What gates that were not kept are recomputed from: w_ih, bias, x, and the sources of h before each step."""
-
-    w_ih: Array
-    bias: Array | None
-    x: Array
-    h_sources: HSources
+    @classmethod
+    def of(cls, carry: LSTMState, origin: LSTMState, h: Array, events: Events) -> HSources:
+        """Return the sources with all arrays in the dtype in which h is kept, which is that of the products."""
+        return cls((carry.h.astype(h.dtype), origin.h.astype(h.dtype)), (h, events.reset, events.cut))
 
 
 class Residuals(NamedTuple):
-    """What the coefficients of the loop are computed from. If ``gates`` is None, ``recompute`` replaces them."""
+    """What the coefficients of the loop are computed from: the weights, the events, and the fields of a `plan.Path`."""
 
     w_hh: Array
     w_hr: Array | None
     events: Events
     c_before: Array | None
-    gates: Array | None
-    recompute: Recompute | None
+    gates: Array
 
 
 class Tangents(NamedTuple):
@@ -72,18 +77,6 @@ class Cotangents(NamedTuple):
     h: Array | None
     c: Array | None
     c_before: Array | None
-
-
-def gates_along(plan: Plan, residuals: Residuals) -> Array:
-    """Return the gates ``[T, *batch, G]``: the kept ones, or recomputed by one product over all steps."""
-    if residuals.gates is not None:
-        return residuals.gates
-    assert residuals.recompute is not None
-    w_ih, bias, x, h_sources = residuals.recompute
-    _, before = h_before(plan, *h_sources)
-    sums = add(product(plan, x, w_ih), broadcast_bias(bias, x), product(plan, before, residuals.w_hh))
-    assert sums is not None
-    return jnp.concatenate(plan.cell.activate(split_gates(plan.cell, sums)), -1)
 
 
 def h_before(
@@ -112,7 +105,14 @@ def push(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[LSTMStat
 
     c is None unless ``plan.states``, and c_before unless ``plan.path``.
     """
-    w_hh, w_hr, events, c_before = residuals[:4]
+    forms = loop_forms(tangents.sums.shape[0], tangents.sums.shape[1:])
+    pushed: Any = per_platform(partial(_push, plan), forms, residuals, tangents)
+    return pushed
+
+
+def _push(plan: Plan, form: LoopForm, residuals: Residuals, tangents: Tangents) -> Any:
+    """Return :func:`push` with its loop in one form."""
+    w_hh, w_hr, events, c_before, gates = residuals
     like = tangents.carry.h
     times_hh, times_hr = loop_product(plan, w_hh, like), loop_product(plan, w_hr, like)
 
@@ -121,17 +121,17 @@ def push(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[LSTMStat
         d_after, d_c_before = _step(
             plan, times_hh, times_hr, coefficients, events, d_state, d_z, d_projected, tangents.origin
         )
-        return d_after, (d_after.h, d_after.c if plan.states else None, d_c_before)
+        d_h = d_after.h if plan.states else d_after.h.astype(storage_dtype(w_hh.dtype))
+        return d_after, (d_h, d_after.c if plan.states else None, d_c_before)
 
     def block(d_state: LSTMState, inputs: Any) -> tuple[LSTMState, Any]:
-        gates, c_before, *rest = inputs
-        steps = (_coefficients(plan, gates, c_before), *rest)
+        gates, c_before, events, d_sums, d_projected = inputs
+        d_sums = kept_gates(form, split_gates(plan.cell, d_sums))
+        steps = (_coefficients(plan, gates, c_before), events, d_sums, d_projected)
         return jax.lax.scan(step, d_state, steps, reverse=plan.reverse, unroll=plan.unroll)
 
-    gates = gates_along(plan, residuals)
     steps = (gates, c_before, events, tangents.sums, tangents.projected)
-    size = block_steps(gates.shape[0], gates.shape[1:])
-    d_last, d_steps = over_blocks(size, block, tangents.carry, steps, reverse=plan.reverse)
+    d_last, d_steps = over_blocks(form.steps, block, tangents.carry, steps, reverse=plan.reverse)
     return d_last, *d_steps
 
 
@@ -143,22 +143,29 @@ def pull(plan: Plan, residuals: Residuals, cotangents: Any, *, projected: bool) 
       cotangents: the fields of :class:`Cotangents`.
       projected: whether :func:`push` had a tangent ``projected``.
     """
-    w_hh, w_hr, events, c_before = residuals[:4]
+    forms = loop_forms(residuals.gates.shape[0], residuals.gates.shape[1:])
+    pulled: Tangents = per_platform(partial(_pull, plan, projected), forms, residuals, Cotangents(*cotangents))
+    return pulled
+
+
+def _pull(plan: Plan, projected: bool, form: LoopForm, residuals: Residuals, cotangents: Cotangents) -> Tangents:
+    """Return :func:`pull` with its loop in one form."""
+    w_hh, w_hr, events, c_before, gates = residuals
+    ct_last, ct_h, ct_c, ct_c_before = cotangents
     # JAX transposes these two products, so that w is used as it lies, without `loop_product`.
     times_hh = lambda d_h: product(plan, d_h, w_hh)
     times_hr = None if w_hr is None else lambda d_m: product(plan, d_m, w_hr)
-    ct_last, ct_h, ct_c, ct_c_before = Cotangents(*cotangents)
-    gates = gates_along(plan, residuals)
-    first = _first_cotangents(plan, residuals, gates, ct_last)
+    first = _first_cotangents(plan, residuals, ct_last)
     if plan.path and c_before is not None and ct_c_before is None:
         ct_c_before = zeros_like(c_before)
 
     def step(carry: tuple[LSTMState, LSTMState | None], inputs: Any) -> tuple[Any, Any]:
         ct_after, ct_origin = carry
         coefficients, events, ct_h, ct_c, ct_c_before = inputs
-        ct_after = LSTMState(add(ct_after.h, ct_h), add(ct_after.c, ct_c))
-        wide = jnp.concatenate(coefficients[: plan.cell.num_gates], -1).astype(gates.dtype)  # only its type is used
-        like = Tangents(wide, zeros_like(ct_after.h, wide.dtype) if projected else None, ct_after, ct_origin)
+        ct_after = LSTMState(add(ct_after.h, cast_floating(ct_h, plan.carry_dtype)), add(ct_after.c, ct_c))
+        # Only the type of d_z is used.
+        d_z: Any = kept_gates(form, cast_floating(coefficients[: plan.cell.num_gates], gates.dtype))
+        like = Tangents(d_z, zeros_like(ct_after.h, gates.dtype) if projected else None, ct_after, ct_origin)
 
         def forward(tangents: Tangents) -> tuple[LSTMState, Array | None]:
             d_z, d_projected, d_state, d_origin = tangents
@@ -172,12 +179,11 @@ def pull(plan: Plan, residuals: Residuals, cotangents: Any, *, projected: bool) 
         c_before, *rest = inputs
         steps = (_coefficients(plan, gates, c_before), *rest)
         carry, (ct_sums, ct_projected) = jax.lax.scan(step, carry, steps, reverse=not plan.reverse, unroll=plan.unroll)
-        return carry, ct_sums, ct_projected
+        return carry, join_gates(ct_sums), ct_projected
 
     steps = (c_before, events, ct_h, ct_c, ct_c_before)
-    size = block_steps(gates.shape[0], gates.shape[1:])
     (ct_carry, ct_origin), ct_sums, ct_projected = rewrite_blocks(
-        size, block, first, gates, steps, reverse=not plan.reverse
+        form.steps, block, first, gates, steps, reverse=not plan.reverse
     )
     return Tangents(ct_sums, ct_projected, ct_carry, ct_origin)
 
@@ -189,32 +195,39 @@ def _step(
     coefficients: Gates,
     events: Events,
     d_state: LSTMState,
-    d_z: Array,
+    d_z: Gates | Array,
     d_projected: Array | None,
     d_origin: LSTMState | None,
 ) -> tuple[LSTMState, Array | None]:
     """Return the tangents after one step, and of c before it if the path is kept; linear in the last four arguments."""
     kept = zero_where(events.cut, d_state)
     d_before = kept if d_origin is None else where_tree(events.reset, d_origin, kept)
-    sums = split_gates(plan.cell, d_z + times_hh(d_before.h))
+    # Rounded, so that in bfloat16 the transposed product has two factors of bfloat16.
+    recurrent = times_hh(d_before.h).astype(jax.tree.leaves(d_z)[0].dtype)
+    if isinstance(d_z, tuple):
+        sums = tuple(map(jnp.add, *in_one_dtype(d_z, split_gates(plan.cell, recurrent))))
+    else:
+        sums = split_gates(plan.cell, jnp.add(*in_one_dtype(d_z, recurrent)))
     d_h, d_c = plan.cell.tangent(*in_one_dtype(coefficients, sums, d_before.c))
     if times_hr is not None:
-        projected = add(times_hr(d_h), d_projected)
-        assert projected is not None
-        d_h = projected
+        d_h = times_hr(d_h)
+        d_h = d_h if d_projected is None else jnp.add(*in_one_dtype(d_h, d_projected))
     d_after = where_tree(events.valid, cast_floating(LSTMState(d_h, d_c), plan.carry_dtype), d_before, default=True)
     return d_after, d_before.c if plan.path else None
 
 
-def _first_cotangents(
-    plan: Plan, residuals: Residuals, gates: Array, ct_last: LSTMState
-) -> tuple[LSTMState, LSTMState | None]:
+def kept_gates(form: LoopForm, gates: Gates) -> Gates | Array:
+    """Return what a loop reads or writes of all gates in one step."""
+    return gates if form.gates_apart else join_gates(gates)
+
+
+def _first_cotangents(plan: Plan, residuals: Residuals, ct_last: LSTMState) -> tuple[LSTMState, LSTMState | None]:
     """Return the first cotangents of the loop: of the state, and of the origin if steps can reset.
 
     A cotangent that is absent becomes zeros of the sharding type that the carry has.
     """
-    batch = gates[0, ..., :1]
-    hidden = gates.shape[-1] // plan.cell.num_gates
+    batch = residuals.gates[0, ..., :1]
+    hidden = residuals.gates.shape[-1] // plan.cell.num_gates
     widths = LSTMState(residuals.w_hh.shape[1], hidden if plan.cell.has_cell_state else None)
     zeros = jax.tree.map(
         lambda width: jnp.broadcast_to(zeros_like(batch, plan.carry_dtype), (*batch.shape[:-1], width)), widths

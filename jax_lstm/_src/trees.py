@@ -36,6 +36,11 @@ def split_gates(cell: Cell, z: Array) -> Gates:
     return tuple(jnp.split(z, cell.num_gates, axis=-1))
 
 
+def join_gates(gates: Gates | Array) -> Array:
+    """Return the gates as one array ``[..., G]``, also if they are one already."""
+    return jnp.concatenate(gates, axis=-1) if isinstance(gates, tuple) else gates
+
+
 def vary_alike(tree: T) -> T:
     """Return the tree as JAX arrays that all vary over the mesh axes that any of them varies over.
 

@@ -18,7 +18,7 @@ from jax_lstm._src.module_init import Initializer, module_initializers
 from jax_lstm._src.module_params import feature_size
 from jax_lstm._src.module_state import state_dtype
 from jax_lstm._src.network import Network
-from jax_lstm._src.options import Backend, Residuals, options_of_module
+from jax_lstm._src.options import Backend, options_of_module
 from jax_lstm._src.state import LSTMState
 from jax_lstm._src.streaming import lstm_step, lstm_stream
 from jax_lstm.linen.parameters import bound_weights, declare, given_inits, open_box
@@ -64,7 +64,6 @@ class LSTM(SizesByPosition, nn.Module):
     carry_dtype: DTypeLike | None = None
     checkpoint_every: int | None = None
     truncate_every: int | None = None
-    residuals: Residuals = "fast"
     backend: Backend = "auto"
     unroll: int = 1
     precision: Precision = None

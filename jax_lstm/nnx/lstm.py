@@ -18,7 +18,7 @@ from jax_lstm._src.module_constructor import sizes_by_position
 from jax_lstm._src.module_init import Initializer, module_initializers
 from jax_lstm._src.module_state import state_dtype
 from jax_lstm._src.network import Network
-from jax_lstm._src.options import Backend, Residuals, options_of_module
+from jax_lstm._src.options import Backend, options_of_module
 from jax_lstm._src.state import LSTMState
 from jax_lstm._src.streaming import lstm_step, lstm_stream
 from jax_lstm.nnx.parameters import draw, inits_of, metadata_of, open_box, params_of
@@ -73,7 +73,6 @@ class LSTM(nnx.Module, metaclass=Signed):
         carry_dtype: DTypeLike | None = None,
         checkpoint_every: int | None = None,
         truncate_every: int | None = None,
-        residuals: Residuals = "fast",
         backend: Backend = "auto",
         unroll: int = 1,
         precision: Precision = None,
@@ -83,7 +82,7 @@ class LSTM(nnx.Module, metaclass=Signed):
     ) -> None:
         self.network = Network("lstm", input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
         self.time_major, self.dropout, self.dtype, self.carry_dtype = time_major, dropout, dtype, carry_dtype
-        self.checkpoint_every, self.truncate_every, self.residuals = checkpoint_every, truncate_every, residuals
+        self.checkpoint_every, self.truncate_every = checkpoint_every, truncate_every
         self.backend, self.unroll, self.precision, self.deterministic = backend, unroll, precision, deterministic
         self.param_dtype, self.return_state = param_dtype, return_state
         given = inits_of(kernel_init, recurrent_kernel_init, bias_init)

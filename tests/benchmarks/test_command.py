@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` and the script of a GPU session: output, files, exit codes, errors in one line."""
+"""``python -m benchmarks``: output, files, exit codes, errors in one line."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import cli, command, gpu, settings
+from benchmarks import cli, command, settings
 from benchmarks.implementations import KNOWN
 from benchmarks.options import Options
-from benchmarks.plan import Plan, make_plan
+from benchmarks.plan import Plan
 from benchmarks.result import Result, Row, as_content
 from benchmarks.shapes import CPU_TABLE, SWEEPS
-from crosscheck.report.json import read_json, write_json
+from crosscheck.report.json import write_json
 from tests import ROOT
 from tests.benchmarks.test_measurement import WRONG
-from tests.support.libraries import without_library
 
 # Two runs each. A call that takes longer than --seconds would get one, which may happen on a busy machine.
 SMALL = ("--shape", "6,2,3,5", "--runs", "2", "--seconds", "60")
@@ -200,7 +199,7 @@ FILES = {
         (("--sweep", "D"), "'D' is not one of 'T', 'H', 'B'"),
         (("--sweep", "T", "--shape", "1,2,3,4"), "--sweep has shapes of its own; leave --shape out"),
         (("--only", "keras"), "--only: unknown implementation 'keras'; known: jax_lstm, "),
-        (("--only", "jax_lstm fast"), "--only: 'fast' is no option of jax_lstm here; write lean or chunks, or OPTION="),
+        (("--only", "jax_lstm fast"), "--only: 'fast' is no option of jax_lstm here; write chunks, or OPTION="),
         (("--seconds", "0"), "--seconds must be over 0; got 0.0"),
         (("--seconds", "nan"), "--seconds must be over 0; got nan"),
         (("--runs", "0"), "--runs must be at least 1; got 0"),
@@ -258,43 +257,3 @@ def test_the_command_starts_no_device_before_it_confines_itself():
     code = "import benchmarks.command; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_a_gpu_session_writes_each_table(tmp_path, capsys, monkeypatch):
-    """On the CPU, where TF32 is left out with its reason. Other libraries are not installed."""
-    for name in ("haiku", "equinox"):
-        without_library(monkeypatch, name)
-    monkeypatch.setattr(gpu, "UNROLLED", (1, 2))
-    monkeypatch.setattr(gpu, "PRECISIONS", ("float32", "tf32"))
-    monkeypatch.setattr(gpu, "SLOW_TO_COMPILE", {"torch.compile", "jax_lstm lean", "jax_lstm chunks", "flax.nnx"})
-    monkeypatch.setattr(gpu, "RUNS", 1)
-    assert gpu.main(["--out", str(tmp_path), "--seconds", "100", "--shape", "5,2,3,4"]) == 0
-    assert {file.name for file in tmp_path.iterdir()} == {
-        "correctness.json", "first-float32.json", "unroll-float32.json", "unroll-bfloat16.json",
-    }  # fmt: skip
-    printed = capsys.readouterr().out
-    assert "first-tf32: left out: --precision tf32 is a GPU's" in printed
-    assert "haiku is not installed" in printed
-    assert all(row["error"] for row in json.loads((tmp_path / "correctness.json").read_text())["rows"])
-    assert read_json(tmp_path / "first-float32.json", "bench")["rows"]
-
-
-def test_a_gpu_session_ends_with_its_time(tmp_path, capsys):
-    session = gpu.Session(tmp_path, 0.0, lambda what: None)
-    session.table("late", make_plan(Options(shape=["5,2,3,4"])))
-    assert gpu.run(session, ["5,2,3,4"], ["5,2,3,4"], []) is True
-    printed = capsys.readouterr().out
-    assert "late: 0 of 2 pieces of work" in printed
-    assert printed.count("left out, no time left") == 8
-    assert not list(tmp_path.glob("first*"))
-
-
-def test_a_gpu_session_needs_no_library_of_the_command_line():
-    code = """
-import sys
-for name in ("typer", "click", "rich", "haiku", "equinox", "optax", "orbax", "jinja2", "safetensors"):
-    sys.modules[name] = None
-import benchmarks.gpu
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -43,7 +43,7 @@ def run(implementations, kind="training", feature="plain", precision="float32", 
     return measure(work, implementations, most_runs=2, budget=1.0, clock=QUICK, say=lambda what: None)
 
 
-OURS_AND_TORCHS = ["jax_lstm", "jax_lstm lean", "jax_lstm chunks", "torch.nn.LSTM"]
+OURS_AND_TORCHS = ["jax_lstm", "jax_lstm chunks", "torch.nn.LSTM"]
 WORKS = [  # a training step has the forward pass in it
     pytest.param(name, kind, marks=pytest.mark.slow if kind == "forward" and name not in ("jax_lstm", "haiku") else [])
     for name in (*OURS_AND_TORCHS, *OTHER_LIBRARIES)
@@ -280,10 +280,10 @@ def test_options_of_ours_are_named_and_checked():
 
     with pytest.MonkeyPatch.context() as patch, measuring("float32"):
         patch.setattr(jax_lstm, "lstm", spy)
-        choose(["jax_lstm unroll=4 checkpoint_every=sqrt residuals=lean"])[0].ready(make_work(SHAPE, "forward"))
-    wanted = {"unroll": 4, "checkpoint_every": 3, "residuals": "lean"}
+        choose(["jax_lstm unroll=4 checkpoint_every=sqrt truncate_every=2"])[0].ready(make_work(SHAPE, "forward"))
+    wanted = {"unroll": 4, "checkpoint_every": 3, "truncate_every": 2}
     assert {name: seen[name] for name in wanted} == wanted
-    with pytest.raises(ValueError, match="'unrol=4' is no option of jax_lstm here; write lean or chunks, or OPTION="):
+    with pytest.raises(ValueError, match="'unrol=4' is no option of jax_lstm here; write chunks, or OPTION="):
         choose(["jax_lstm unrol=4"])
     for array in ("mask", "reset_state", "lengths"):  # no word can spell an array
         with pytest.raises(ValueError, match=f"'{array}=1' is no option of jax_lstm here"):

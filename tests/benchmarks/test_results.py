@@ -152,10 +152,10 @@ def test_sentences_tell_losses_and_wins_alike():
         "jax_lstm is faster than torch.nn.LSTM in 1 of 2: torch.nn.LSTM takes 4.00 times as long",
         "jax_lstm is faster than haiku in 2 of 2: haiku takes 1.50 to 2.50 times as long",
     ]
-    wrong = row("jax_lstm lean", differs=True, reason="computes something else: y")
+    wrong = row("jax_lstm chunks", differs=True, reason="computes something else: y")
     assert sentences(Result((ROWS[0], wrong))) == [
         "no implementation was timed beside jax_lstm",
-        "jax_lstm lean at 10,2,3,4 training: computes something else: y",
+        "jax_lstm chunks at 10,2,3,4 training: computes something else: y",
     ]
 
 
@@ -165,7 +165,7 @@ def test_sentences_tell_losses_and_wins_alike():
         (ROWS, 0),
         ((row("haiku", 1.0),), 0),
         ((row("haiku", differs=True, reason="x"), row("jax_lstm", 1.0)), 0),
-        ((row("jax_lstm", 1.0), row("jax_lstm lean", differs=True)), 1),
+        ((row("jax_lstm", 1.0), row("jax_lstm chunks", differs=True)), 1),
         ((row("jax_lstm", differs=True), row("haiku", 1.0)), 1),
         ((row("jax_lstm", reason="out of memory"), row("haiku", 1.0)), 2),
         ((row("haiku", reason="not installed"),), 2),
@@ -255,11 +255,11 @@ def test_without_torch_bars_are_in_units_of_ours_and_without_ours_times(names, u
 def test_the_brief_table_has_bold_losses_and_says_what_is_missing():
     flax = (steady("flax.linen", 4.0, memory=4 << 20), steady("flax.linen", 9.0, shape=SHAPES[1], memory=2 << 20))
     ours = steady("jax_lstm", 6.0, shape=SHAPES[1], memory=3 << 20)
-    rows = (*ROWS[:4], ours, steady("jax_lstm lean", 9.0, shape=SHAPES[1]), *ROWS[5:], *flax)
+    rows = (*ROWS[:4], ours, steady("jax_lstm chunks", 9.0, shape=SHAPES[1]), *ROWS[5:], *flax)
     table, legend, *told = as_markdown(Result(rows, {"device": "cpu"})).split("\n\n")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert cells[0] == [
-        "T,B,D,H", "torch.nn.LSTM, ms", "jax_lstm, ms", "jax_lstm", "haiku", "jax_lstm lean", "flax.linen", "memory",
+        "T,B,D,H", "torch.nn.LSTM, ms", "jax_lstm, ms", "jax_lstm", "haiku", "jax_lstm chunks", "flax.linen", "memory",
     ]  # fmt: skip
     assert cells[2] == ["10,2,3,4", "1.00", "2.00", "**2.00**", "3.00", "-", "4.00", "0.75"]
     assert cells[3] == ["100,1,3,4", "8.00", "6.00", "0.75", "**0.62**", "**1.12**", "1.12", "**1.50**"]

@@ -73,7 +73,6 @@ REFUSED = {
     "reset": (*problem()[:2], {"reset": np.zeros((B, T), bool)}, "it has no reset"),
     "truncation": (*problem()[:2], {"truncate_every": 2}, "it has no truncate_every"),
     "chunks": (*problem()[:2], {"checkpoint_every": 2}, "it has no checkpoint_every"),
-    "lean": (*problem()[:2], {"residuals": "lean"}, "residuals is 'lean'"),
     "empty": (problem()[0], problem()[1][:0], {}, r"refuses an empty batch, and x has shape \(0, 6, 3\)"),
 }
 
@@ -94,8 +93,8 @@ def test_cudnn_refuses_a_call_with_a_reason_and_auto_chooses_scan(name, calls):
 
 
 def test_the_error_names_every_reason(calls):
-    with pytest.raises(ValueError, match=r"float64.*; it has no reset; it has no truncate_every; .*'lean'"):
-        jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2, residuals="lean")
+    with pytest.raises(ValueError, match=r"float64.*; it has no reset; it has no truncate_every"):
+        jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2)
 
 
 def test_functions_other_than_lstm_refuse_cudnn(calls):

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import jax_lstm
-from jax_lstm._src import blocks, products
+from jax_lstm._src import blocks, platforms, products
 from tests.support.arrays import assert_close, drawn_weights, normal, state_of
 
 B, D, H = 3, 2, 4
 OPTIONS = {
     "plain": {},
-    "lean": {"residuals": "lean"},
     "lengths": {"lengths": np.array([7, 0, 4])},
     "reset and truncation": {"reset": np.arange(3 * 7).reshape(3, 7) % 5 == 3, "truncate_every": 3},
     "chunks": {"checkpoint_every": 5},
@@ -33,9 +32,7 @@ def problem(network):
 def in_small_blocks(monkeypatch):
     """Use blocks of three steps, and of two for weight gradients. Return a list that gets the lengths of the latter."""
     lengths = []
-    for module in ("recurrence", "tangents"):
-        monkeypatch.setattr(f"jax_lstm._src.{module}.block_steps", lambda length, sums: min(3, length))
-    monkeypatch.setattr(products, "one_device", lambda *trees: True)
+    monkeypatch.setattr(platforms, "block_steps", lambda rule, length, sums: min(3, length))
     monkeypatch.setattr(products, "near_divisor", lambda length, wanted: lengths.append(length) or min(2, length))
     jax.clear_caches()  # otherwise programs that were traced before, with other blocks, would run
     return lengths
@@ -59,8 +56,7 @@ def derivatives(args, options):
         ("both directions", "plain"),
         pytest.param("both directions", "lengths", marks=pytest.mark.slow),
         ("both directions", "chunks"),
-        pytest.param("projection", "plain", marks=pytest.mark.slow),
-        ("projection", "lean"),
+        ("projection", "plain"),
         ("projection", "reset and truncation"),
     ],
 )
@@ -75,10 +71,8 @@ def test_blocks_change_no_derivative(network, name, monkeypatch):
 
 
 @pytest.mark.parametrize("mapped", ["x", "params", "both"])
-def test_gradients_of_a_mapped_run(mapped, monkeypatch):
+def test_gradients_of_a_mapped_run(mapped):
     """Compare grad of vmap, which maps the transposes, with vmap of grad, which does not."""
-    monkeypatch.setattr(products, "one_device", lambda *trees: True)
-    jax.clear_caches()
     params, x, _ = problem("projection")
     many = {
         "x": (params, jnp.stack([x, 2 * x])),
@@ -170,5 +164,6 @@ def test_a_block_size_is_a_divisor_of_the_length_if_one_is_near():
     assert blocks.near_divisor(1000, 60) == 50
     assert blocks.near_divisor(997, 60) == 60
     assert blocks.near_divisor(10, 60) == 10
-    assert blocks.block_steps(10_000, (1, 512)) == 500
-    assert blocks.block_steps(5, (1, 512)) == 5
+    on_cpu = platforms.RULES["cpu"]
+    assert platforms.block_steps(on_cpu, 10_000, (1, 512)) == 500
+    assert platforms.block_steps(on_cpu, 5, (1, 512)) == 5

@@ -49,7 +49,6 @@ def functional(**options):
 
 RUNS = {
     "lstm": (functional(), PARAMS, X),
-    "lean": (functional(residuals="lean"), PARAMS, X),
     "chunks and truncation": (functional(checkpoint_every=4, truncate_every=3), PARAMS, X),
     "lengths": (functional(lengths=np.array([1, 0, 6, 3])), PARAMS, X),
     "mask and reset": (functional(mask=FLAGS % 5 > 0, reset=FLAGS % 4 == 3), PARAMS, X),

@@ -50,11 +50,10 @@ def test_the_carry_has_the_given_carry_dtype():
     params, x = problem(jnp.float32)
     x = np.tile(x, (1, 60, 1))  # several blocks of steps
     expected = jax.jit(jax.grad(lambda p: jnp.sum(jax_lstm.lstm(p, x)[0])))(params)
-    for residuals in ("fast", "lean"):
-        run = lambda p, r=residuals: jnp.sum(jax_lstm.lstm(p, x, carry_dtype=jnp.float64, residuals=r)[0])
-        for name, got in jax.jit(jax.grad(run))(params).items():
-            assert got.dtype == jnp.float32
-            np.testing.assert_allclose(got, expected[name], rtol=1e-3, atol=1e-4 * np.abs(expected[name]).max())
+    run = lambda p: jnp.sum(jax_lstm.lstm(p, x, carry_dtype=jnp.float64)[0])
+    for name, got in jax.jit(jax.grad(run))(params).items():
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, expected[name], rtol=1e-3, atol=1e-4 * np.abs(expected[name]).max())
 
 
 @pytest.mark.isa
@@ -72,11 +71,10 @@ def test_a_float32_carry_is_more_accurate_than_a_bfloat16_one():
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("residuals", ["fast", "lean"])
-def test_bfloat16_gradients_agree_with_float64_ones_within_rounding(residuals):
+def test_bfloat16_gradients_agree_with_float64_ones_within_rounding():
     params, x = problem(jnp.bfloat16)
     wide = jax.tree.map(lambda a: a.astype(jnp.float64), (params, x))
-    loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x, residuals=residuals)[0].astype(jnp.float64) ** 2)
+    loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x)[0].astype(jnp.float64) ** 2)
     gradient = jax.jit(jax.grad(loss))
     got, truth = gradient(params, x), gradient(*wide)
     for name, expected in truth.items():
@@ -100,7 +98,7 @@ def test_the_option_dtype_of_linen_is_the_compute_dtype():
     assert (y.dtype, state.c.dtype) == (jnp.bfloat16, jnp.float32)
 
 
-@pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
+@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 4}])
 def test_precision_reaches_every_product(options):
     params = drawn_weights(D, H, num_layers=2, bidirectional=True, proj_size=2, dtype=np.float32)
     x = jnp.ones((B, T, D), jnp.float32)

@@ -65,7 +65,7 @@ def padded_value_and_gradient(**options):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 4}])
+@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 4}])
 def test_the_values_in_the_padding_affect_nothing(network, bad, options):
     params, x, state = problem(**NETWORKS[network])
     bad_x = np.where(np.arange(T)[None, :, None] < LENGTHS[:, None, None], x, bad)
@@ -217,7 +217,7 @@ def test_an_rnn_takes_the_same_options():
         return jax.jit(jax.grad(loss, has_aux=True))(params)
 
     d_params, outputs = gradients_and_outputs(lambda p: plain.plain_rnn(p, x, h, "relu", lengths=LENGTHS))
-    for options in ({}, {"residuals": "lean"}, {"checkpoint_every": 4}):
+    for options in ({}, {"checkpoint_every": 4}):
         run = partial(jax_lstm.rnn, x=x, h=h, nonlinearity="relu", lengths=LENGTHS, **options)
         got, got_outputs = gradients_and_outputs(run)
         assert_close(got_outputs, outputs, rtol=1e-12, atol=1e-14)

@@ -64,8 +64,7 @@ def row_by_row(network):
 
 @pytest.mark.parametrize(
     ("network", "options"),
-    [(network, {}) for network in NETWORKS]
-    + [("projected", {"residuals": "lean"}), ("projected", {"checkpoint_every": 3})],
+    [(network, {}) for network in NETWORKS] + [("projected", {"checkpoint_every": 3})],
 )
 def test_each_row_agrees_with_the_row_without_its_masked_steps(network, options):
     """This holds for values and gradients."""
@@ -161,7 +160,7 @@ def masked_value_and_gradient(**options):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("options", [{}, {"residuals": "lean"}, {"checkpoint_every": 3}])
+@pytest.mark.parametrize("options", [{}, {"checkpoint_every": 3}])
 def test_the_values_of_masked_steps_affect_nothing(bad, options):
     params, state = problem(**NETWORKS["projected"])
     bad_x = np.where(MASK[..., None], X, bad)

@@ -45,11 +45,7 @@ def loss(y, last):
         (True, {"checkpoint_every": 2}),
         *(
             pytest.param(given, options, marks=pytest.mark.slow)
-            for given, options in (
-                (True, {"residuals": "lean"}),
-                (False, {"residuals": "lean"}),
-                (False, {"checkpoint_every": 2}),
-            )
+            for given, options in ((False, {"checkpoint_every": 2}),)
         ),
     ],
 )

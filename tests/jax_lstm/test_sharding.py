@@ -22,7 +22,6 @@ X = normal((B, T, D))
 LENGTHS = np.arange(B) % (T + 1)
 OPTIONS = {
     "default": {},
-    "lean": {"residuals": "lean"},
     "chunks": {"checkpoint_every": 4},
     "lengths and truncation": {"lengths": LENGTHS, "truncate_every": 2},
 }

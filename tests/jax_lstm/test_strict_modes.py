@@ -18,7 +18,6 @@ FLAGS = np.arange(B * T).reshape(B, T)
 DTYPES = ["bfloat16", "float16", "float32", "float64"]
 OPTIONS = {
     "plain": {},
-    "lean": {"residuals": "lean"},
     "chunks": {"checkpoint_every": 2},
     "lengths": {"lengths": np.array([3, 0])},
     "lengths in int32": {"lengths": jnp.array([3, 0], jnp.int32)},

@@ -33,9 +33,7 @@ VARIANTS = {
 }
 RUNS = {
     "fast": {},
-    "lean": {"residuals": "lean"},
     "chunks": {"checkpoint_every": 2},
-    "lean chunks": {"checkpoint_every": 2, "residuals": "lean"},
     "even chunks, unrolled": {"checkpoint_every": 1, "unroll": 2},
 }
 
@@ -154,17 +152,8 @@ def assert_close(a, b, rtol=1e-12):
 @pytest.mark.parametrize(
     ("name", "run"),
     some_slow(
-        [
-            (name, run)
-            for name in VARIANTS
-            for run in RUNS
-            if run in ("fast", "lean", "chunks") or name == "all together"
-        ],
-        quick=lambda name, run: (
-            (run == "fast" and name not in IN_OTHERS)
-            or (run == "lean" and name == "all in one layer")
-            or (run == "chunks" and name in COMBINED)
-        ),
+        [(name, run) for name in VARIANTS for run in RUNS if run in ("fast", "chunks") or name == "all together"],
+        quick=lambda name, run: (run == "fast" and name not in IN_OTHERS) or (run == "chunks" and name in COMBINED),
     ),
 )
 def test_value_gradient_and_jvp(name, run):
@@ -174,8 +163,8 @@ def test_value_gradient_and_jvp(name, run):
 @pytest.mark.parametrize(
     ("name", "run"),
     some_slow(
-        [(name, run) for name in ("projection", "all in one layer") for run in ("fast", "lean", "chunks")],
-        quick=lambda name, run: name in COMBINED and run != "lean",
+        [(name, run) for name in ("projection", "all in one layer") for run in ("fast", "chunks")],
+        quick=lambda name, run: name in COMBINED,
     ),
 )
 @pytest.mark.parametrize("derivative", [forward_over_reverse, reverse_over_reverse])

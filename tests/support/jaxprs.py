@@ -8,18 +8,32 @@ from typing import Any
 import jax
 
 
-def equations(function: Callable[..., Any], *arguments: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield each equation of the traced function, with the names of the primitives that it is nested in."""
+def equations(
+    function: Callable[..., Any], *arguments: Any, platform: str = "cpu"
+) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Yield each equation of the traced function, with the names of the primitives that it is nested in.
+
+    Of what depends on the platform, only the branch of ``platform`` counts.
+    """
 
     def walk(jaxpr: Any, outer: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
         for equation in jaxpr.eqns:
             yield equation, outer
-            for value in jax.tree.leaves(list(equation.params.values())):
+            for value in jax.tree.leaves(_values(equation, platform)):
                 inner = getattr(value, "jaxpr", value)  # closed or open
                 if hasattr(inner, "eqns"):
                     yield from walk(inner, (*outer, equation.primitive.name))
 
     return walk(jax.make_jaxpr(function)(*arguments).jaxpr, ())
+
+
+def _values(equation: Any, platform: str) -> list[Any]:
+    """Return the parameters of an equation. A None among the platforms of branches stands for the other ones."""
+    params = dict(equation.params)
+    if platforms := params.get("branches_platforms"):
+        chosen = [n for n, names in enumerate(platforms) if names is None or platform in names]
+        params["branches"] = params["branches"][chosen[0]]
+    return list(params.values())
 
 
 def products(function: Callable[..., Any], *arguments: Any, inside: str = "") -> list[Any]:

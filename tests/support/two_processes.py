@@ -24,7 +24,7 @@ PROCESSES, DEVICES = 2, 2
 ROWS = B // PROCESSES
 CASES = {
     "default": {},
-    "chunks and truncation": {"residuals": "lean", "checkpoint_every": 3, "truncate_every": 2},
+    "chunks and truncation": {"checkpoint_every": 3, "truncate_every": 2},
 }
 
 

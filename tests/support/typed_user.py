@@ -20,8 +20,7 @@ from jax_lstm import LSTMState, convert, init_lstm, init_rnn, linen, lstm, lstm_
 def functions(key: jax.Array, x: jax.Array) -> jax.Array:
     params = init_lstm(key, 4, 5, num_layers=2, style="keras", forget_bias="chrono:9")
     init_lstm(key, 4, 5, style="tf") if x.ndim < 0 else None  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    y, state = lstm(params, x, residuals="lean", backend="scan")
-    lstm(params, x, residuals="none") if x.ndim < 0 else None  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    y, state = lstm(params, x, unroll=2, backend="scan")
     lstm(params, x, backend="cuda") if x.ndim < 0 else None  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(y, jax.Array)
     assert_type(state, LSTMState)
@@ -44,9 +43,9 @@ def functions(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def in_flax(key: jax.Array, x: jax.Array) -> jax.Array:
-    model = linen.LSTM(hidden_size=5, bidirectional=True, residuals="lean", style="flax")
+    model = linen.LSTM(hidden_size=5, bidirectional=True, unroll=2, style="flax")
     variables = model.init(key, x)
-    linen.LSTM(hidden_size=5, residuals="none") if x.ndim < 0 else None  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    linen.LSTM(hidden_size=5, backend="cuda") if x.ndim < 0 else None  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     applied: Any = model.apply(variables, x)  # Flax does not know what a module returns
     y, state = applied
     layer = jax_lstm.linen.LSTM(hidden_size=5)

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 import crosscheck
 import jax_lstm
-from crosscheck.studies.collectives import Collective
+from crosscheck.studies.compiled.collectives import Collective
 from tests.support.arrays import drawn_weights
 
 B, T, D, H = 8, 6, 3, 4
@@ -25,7 +25,6 @@ X = np.random.default_rng(0).normal(size=(B, T, D))
 LENGTHS = np.arange(B) % (T + 1)
 CASES = {  # the network, the options
     "default": ({}, {}),
-    "lean": ({}, {"residuals": "lean"}),
     "lengths": ({}, {"lengths": LENGTHS}),
     "bidirectional, 2 layers": ({"num_layers": 2, "bidirectional": True}, {}),
     "projection": ({"proj_size": 2}, {}),

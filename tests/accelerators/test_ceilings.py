@@ -1,0 +1,56 @@
+"""Ours costs no more than benchmarks/results/accelerators.json says, by the compiler that wrote it.
+
+That file is the one table of ceilings. `make accelerators` writes it again, also for another version of a compiler.
+"""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import pytest
+
+from benchmarks.accelerators.figures import figures_of
+from benchmarks.accelerators.programs import compile_network
+from benchmarks.accelerators.targets import compiler_of, missing
+from benchmarks.shapes import parse_shape
+from tests import ROOT
+
+TABLE = json.loads((ROOT / "benchmarks/results/accelerators.json").read_text())
+OURS = [row for row in TABLE["rows"] if row["implementation"] == "jax_lstm"]
+QUICK = {("float32", "128,32,128,256"), ("bfloat16", "128,32,128,256")}
+SLACK = 1.01  # small arrays are placed differently from one run of the compiler to the next
+
+
+def name_of(row):
+    return f"{row['target']} {row['precision']} {row['kind']} {row['shape']}"
+
+
+def innermost(loops):
+    """Return the loops that hold no other loop: those whose successor is not nested deeper."""
+    after = [*loops[1:], None]
+    return [
+        loop for loop, next_ in zip(loops, after, strict=True) if not next_ or len(next_["trips"]) <= len(loop["trips"])
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=name_of(row), marks=() if (row["precision"], row["shape"]) in QUICK else pytest.mark.slow)
+        for row in OURS
+    ],
+)
+def test_no_figure_is_above_its_ceiling(row):
+    if reason := missing(row["target"]):
+        pytest.skip(f"{row['target']}: {reason}")
+    package, version = compiler_of(row["target"]).split(" ")
+    if TABLE["versions"][package] != version:
+        pytest.skip(f"the table is for {package} {TABLE['versions'][package]}, and {version} is installed")
+    with jax.enable_x64(False):
+        shape = parse_shape(row["shape"])
+        got = figures_of(compile_network(row["target"], "jax_lstm", shape, row["kind"], row["precision"]))
+    ceiling = row["figures"]
+    assert [loop.operations for loop in got.innermost] <= [loop["operations"] for loop in innermost(ceiling["loops"])]
+    for name in ("cycles", "temporary", "peak"):
+        assert getattr(got, name) <= SLACK * ceiling[name], name

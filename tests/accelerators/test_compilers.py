@@ -1,0 +1,131 @@
+"""TPU's and CUDA's own compilers accept the programs, and what they make of them has the intended structure.
+
+Nothing is executed, and no device is needed. The compilers are packages: `make test-accelerators` installs them and
+runs this. Without them every test skips, and says what is missing.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.accelerators.figures import figures_of
+from benchmarks.accelerators.programs import compile_for, compile_network, network, training_step
+from benchmarks.accelerators.targets import missing
+from benchmarks.shapes import Shape
+from crosscheck.studies.compiled.collectives import find_collectives
+from tests.support import lowering_cases
+
+ONE = ("v5e", "v6e", "h100")
+FOUR = tuple(f"{name} x 4" for name in ONE)
+SHAPE = Shape(96, 16, 40, 128)  # no two sizes are equal, nor are those of a block
+HIDDEN = SHAPE.hidden
+# The dimensions of the recurrent weights, sorted: whole, and per gate. A product of the two directions or of a
+# projection has the same ones.
+WEIGHTS = {(HIDDEN, 4 * HIDDEN), (HIDDEN, HIDDEN), (HIDDEN // 2, 4 * HIDDEN), (HIDDEN // 2, HIDDEN)}
+OPTIONS = {
+    "plain": {},
+    "both directions": {"bidirectional": True},
+    "projection": {"proj_size": HIDDEN // 2},
+    "lengths": {"lengths": jax.ShapeDtypeStruct((SHAPE.batch,), jnp.int32)},
+    "mask": {"mask": jax.ShapeDtypeStruct((SHAPE.batch, SHAPE.steps), jnp.bool_)},
+    "reset": {"reset": jax.ShapeDtypeStruct((SHAPE.batch, SHAPE.steps), jnp.bool_)},
+    "chunks": {"checkpoint_every": 32},
+    "truncation": {"truncate_every": 32},
+}
+
+
+@pytest.fixture(autouse=True)
+def _as_users_have_it():
+    with jax.enable_x64(False):
+        yield
+
+
+def need(target):
+    if reason := missing(target):
+        pytest.skip(f"{target}: {reason}")
+
+
+def some_slow(names, quick):
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", some_slow(lowering_cases.CASES, ("bidirectional, two layers", "nnx.SequenceModel")))
+@pytest.mark.parametrize("target", some_slow(ONE, ("v5e", "h100")))
+def test_a_function_compiles(target, name):
+    need(target)
+    function, (params, x) = lowering_cases.CASES[name]
+    with jax.enable_x64(True):
+        for run in (function, lowering_cases.training_step(function)):
+            assert figures_of(compile_for(target, run, params, x)).loops
+
+
+def compiled(target, name, dtype="float32"):
+    """Compile a training step with one of OPTIONS. Arrays among them are arguments."""
+    options = dict(OPTIONS[name])
+    arrays = {key: options.pop(key) for key in tuple(options) if isinstance(options[key], jax.ShapeDtypeStruct)}
+    apply, weights, x = network("jax_lstm", SHAPE, dtype, **options)
+    if not arrays:
+        return compile_for(target, training_step(apply), weights, x)
+    ((key, array),) = arrays.items()
+    with_array = lambda weights, x, a: training_step(
+        lambda w, x: network("jax_lstm", SHAPE, dtype, **{key: a})[0](w, x)
+    )(weights, x)
+    return compile_for(target, with_array, weights, x, array)
+
+
+@pytest.mark.parametrize("name", some_slow(OPTIONS, ("plain", "projection", "mask")))
+@pytest.mark.parametrize("target", some_slow(ONE, ("v5e", "h100")))
+def test_no_loop_copies_or_transposes_a_weight(target, name):
+    need(target)
+    moved = [shape for loop in figures_of(compiled(target, name)).loops for shape in loop.moved]
+    assert not WEIGHTS.intersection(moved)
+
+
+def test_a_moved_weight_is_noticed():
+    """The control: a weight that is different at each step must be transposed in the loop."""
+    need("h100")
+
+    def every_step(w, x):
+        def step(w, x_t):
+            w = jnp.roll(w, 1, 0) * 2
+            return w, jnp.sum(jnp.sort(w.T, axis=0), 0)
+
+        return jax.lax.scan(step, w, x)[1]
+
+    program = compile_for("h100", every_step, jax.ShapeDtypeStruct((4 * HIDDEN, HIDDEN), jnp.float32), jnp.ones((9, 2)))
+    assert any(WEIGHTS.intersection(loop.moved) for loop in figures_of(program).loops)
+
+
+@pytest.mark.parametrize("name", some_slow(OPTIONS, ("plain", "lengths")))
+@pytest.mark.parametrize("target", some_slow(FOUR, ("v5e x 4", "h100 x 4")))
+def test_devices_wait_for_each_other_outside_of_loops_only(target, name):
+    need(target)
+    program = compiled(target, name)
+    assert find_collectives(program)
+    assert not any(loop.collectives for loop in figures_of(program).loops if name != "chunks")
+
+
+@pytest.mark.parametrize("target", ["v5e x 4", "h100 x 4"])
+def test_a_collective_in_a_loop_is_noticed(target):
+    """The control: a mean over the batch, which the devices share, at every step."""
+    need(target)
+
+    def over_the_batch(w, x):
+        step = lambda h, x_t: (jnp.tanh(x_t + jnp.mean(h @ w, axis=0)), None)
+        return jax.lax.scan(step, x[:, 0], x.swapaxes(0, 1))[0]
+
+    w = jax.ShapeDtypeStruct((HIDDEN, HIDDEN), jnp.float32)
+    x = jax.ShapeDtypeStruct((SHAPE.batch, SHAPE.steps, HIDDEN), jnp.float32)
+    assert any(loop.collectives for loop in figures_of(compile_for(target, over_the_batch, w, x)).loops)
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_into_a_tpu_fits_in_chunks():
+    """TPU's compiler refuses a program that needs more memory than the chip has: 16 GB."""
+    need("v5e")
+    long = Shape(8_192, 128, 32, 512)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        compile_network("v5e", "jax_lstm", long, "training", "float32")
+    assert figures_of(compile_network("v5e", "jax_lstm", long, "training", "float32", checkpoint_every=128)).peak < 16e9
