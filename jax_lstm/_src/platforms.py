@@ -5,7 +5,7 @@ when it lowers, and so does it know the number of devices. jax.default_backend a
 tracing, would answer for the host.
 
 `RULES` is the table of the differences. Everything else is one program for all platforms. The figures beside the rules
-are those of the platforms' compilers: `python -m benchmarks.accelerators` prints the ones of TPU and GPU.
+of TPU and GPU are those of their compilers. `python -m benchmarks.accelerators` prints them for the rules as they are.
 """
 
 from __future__ import annotations

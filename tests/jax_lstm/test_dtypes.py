@@ -82,6 +82,30 @@ def test_bfloat16_gradients_agree_with_float64_ones_within_rounding():
         assert error < 16 * 2.0**-8, name  # a few roundings of bfloat16, with u = 2^-8, per relevant step
 
 
+def test_cotangents_that_float16_cannot_hold_are_summed():
+    """Most cotangents of gate sums are near or below float16's smallest number, 2^-24. Their sum is not."""
+    params = jax.tree.map(lambda a: a.astype(jnp.float16), drawn_weights(D, H, dtype=np.float32))
+    x = jax.random.normal(KEYS[1], (32, 64, D), jnp.float16)
+    loss = lambda p, x: jnp.sum(jax_lstm.lstm(p, x)[0] * jnp.asarray(2.0**-22, x.dtype))
+    gradient = jax.jit(jax.grad(loss))
+    got = gradient(params, x)["bias_ih_l0"].astype(jnp.float64)
+    truth = gradient(*jax.tree.map(lambda a: a.astype(jnp.float64), (params, x)))["bias_ih_l0"]
+    assert jnp.linalg.norm(got - truth) < 0.01 * jnp.linalg.norm(truth)
+
+
+def test_bfloat16_is_kept_in_bfloat16_between_the_passes():
+    """The gates and h of all steps. Only c is float32."""
+    params, x = drawn_weights(D, 16, dtype=np.float32), np.ones((B, 90, D), np.float32)
+    params, x = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), (params, x))
+    held = jax.eval_shape(lambda p, x: jax.tree.leaves(jax.vjp(lambda *a: jax_lstm.lstm(*a)[0], p, x)[1]), params, x)
+    of_steps = [a for a in held if a.shape[:1] == (90,) and a.shape[-1] >= 16]
+    assert sorted((a.shape[-1], a.dtype.name) for a in of_steps) == [
+        (16, "bfloat16"),
+        (16, "float32"),
+        (64, "bfloat16"),
+    ]
+
+
 def test_a_bfloat16_run_does_not_round_its_float32_state():
     params, x = problem(jnp.bfloat16)
     state = LSTMState(jnp.full((4, B, H), 0.1, jnp.float32), jnp.full((4, B, H), 1 / 3, jnp.float32))
