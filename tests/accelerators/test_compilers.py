@@ -79,8 +79,14 @@ def compiled(target, name, dtype="float32"):
 @pytest.mark.parametrize("target", some_slow(ONE, ("v5e", "h100")))
 def test_no_loop_copies_or_transposes_a_weight(target, name):
     need(target)
-    moved = [shape for loop in figures_of(compiled(target, name)).loops for shape in loop.moved]
-    assert not WEIGHTS.intersection(moved)
+    loops = loops_over_steps(figures_of(compiled(target, name)), name)
+    assert loops
+    assert not any(WEIGHTS.intersection(loop.moved) for loop in loops)
+
+
+def loops_over_steps(figures, name):
+    """Return the loops over blocks and steps: all, without the loop over chunks, where a weight is moved per chunk."""
+    return [loop for loop in figures.loops if name != "chunks" or len(loop.trips) > 1]
 
 
 def test_a_moved_weight_is_noticed():
@@ -104,7 +110,7 @@ def test_devices_wait_for_each_other_outside_of_loops_only(target, name):
     need(target)
     program = compiled(target, name)
     assert find_collectives(program)
-    assert not any(loop.collectives for loop in figures_of(program).loops if name != "chunks")
+    assert not any(loop.collectives for loop in loops_over_steps(figures_of(program), name))
 
 
 @pytest.mark.parametrize("target", ["v5e x 4", "h100 x 4"])
@@ -125,7 +131,7 @@ def test_a_collective_in_a_loop_is_noticed(target):
 def test_what_does_not_fit_into_a_tpu_fits_in_chunks():
     """TPU's compiler refuses a program that needs more memory than the chip has: 16 GB."""
     need("v5e")
-    long = Shape(8_192, 128, 32, 512)
+    long = Shape(12_288, 128, 32, 512)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         compile_network("v5e", "jax_lstm", long, "training", "float32")
     assert figures_of(compile_network("v5e", "jax_lstm", long, "training", "float32", checkpoint_every=128)).peak < 16e9
