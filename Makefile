@@ -41,10 +41,10 @@ test-newest:
 test-accelerators: $(COMPILERS)/.installed
 	$(WITH_COMPILERS) -m pytest tests/accelerators -n auto $(if $(QUICK),,-m "slow or not slow")
 
-# The table of benchmarks/results/accelerators.md, written again.
+# The table of benchmarks/results/accelerators/figures.md, written again.
 accelerators: $(COMPILERS)/.installed
-	$(WITH_COMPILERS) -m benchmarks.accelerators --json benchmarks/results/accelerators.json \
-	  --markdown benchmarks/results/accelerators.md
+	$(WITH_COMPILERS) -m benchmarks.accelerators --json benchmarks/results/accelerators/figures.json \
+	  --markdown benchmarks/results/accelerators/figures.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Ours costs no more than benchmarks/results/accelerators.json says, by the compiler that wrote it.
+"""Ours costs no more than benchmarks/results/accelerators/figures.json says, by the compiler that wrote it.
 
 That file is the one table of ceilings. `make accelerators` writes it again, also for another version of a compiler.
 """
@@ -16,7 +16,7 @@ from benchmarks.accelerators.targets import compiler_of, missing
 from benchmarks.shapes import parse_shape
 from tests import ROOT
 
-TABLE = json.loads((ROOT / "benchmarks/results/accelerators.json").read_text())
+TABLE = json.loads((ROOT / "benchmarks/results/accelerators/figures.json").read_text())
 OURS = [row for row in TABLE["rows"] if row["implementation"] == "jax_lstm"]
 QUICK = {("float32", "128,32,128,256"), ("bfloat16", "128,32,128,256")}
 SLACK = 1.01  # small arrays are placed differently from one run of the compiler to the next

@@ -17,7 +17,7 @@ from benchmarks.shapes import Shape
 from tests import ROOT
 
 SHAPE = Shape(24, 2, 3, 4)
-TABLE = json.loads((ROOT / "benchmarks/results/accelerators.json").read_text())
+TABLE = json.loads((ROOT / "benchmarks/results/accelerators/figures.json").read_text())
 WORKS = sorted({(row["target"], row["precision"], row["kind"], row["shape"]) for row in TABLE["rows"]})
 B, C = "128,32,128,256", "1024,128,512,512"
 
@@ -89,7 +89,7 @@ def test_the_table_as_markdown():
 
 
 def test_the_committed_pages_are_one_result():
-    page = (ROOT / "benchmarks/results/accelerators.md").read_text()
+    page = (ROOT / "benchmarks/results/accelerators/figures.md").read_text()
     rows = [
         Row(
             row["target"],

@@ -17,7 +17,7 @@ from jax_lstm._src import platforms
 from tests.support.arrays import assert_close, drawn_weights, normal
 
 B, T, D, H = 16, 96, 5, 128  # 12 blocks of 8 steps on a CPU, 4 of 24 elsewhere
-CPU_BLOCKS, OTHER_BLOCKS = f"tensor<12x8x{B}x{D}xf32>", f"tensor<4x24x{B}x{D}xf32>"
+CPU_BLOCKS, OTHER_BLOCKS = f"tensor<12x8x{B}x{H}xf32>", f"tensor<4x24x{B}x{H}xf32>"
 PARAMS = drawn_weights(D, H, dtype=np.float32)
 X = normal((B, T, D), np.float32)
 

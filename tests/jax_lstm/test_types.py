@@ -87,7 +87,6 @@ def test_an_option_of_a_flax_module_has_the_type_and_default_of_lstm(module):
     ("alias", "values"),
     [
         (options.Backend, options.BACKENDS),
-        (options.Residuals, options.RESIDUALS),
         (init.Style, tuple(init.STYLES)),
         (elman.Nonlinearity, tuple(elman.NONLINEARITIES)),
         (flax_nnx.CellName, flax_nnx.CELLS),
