@@ -74,9 +74,8 @@ $(COMPILERS)/.installed: $(COMPILING)/.installed .ci/accelerator-wheels
 	rm -rf $(COMPILERS)
 	$(COMPILING)/bin/python .ci/accelerator-wheels > $(COMPILING)/.accelerator-wheels
 	$(COMPILING)/bin/python -m pip install --quiet --no-deps --target $(COMPILERS) \
-	  --requirement $(COMPILING)/.accelerator-wheels \
+	  --requirement $(COMPILING)/.accelerator-wheels && touch $@ \
 	  || { rm -rf $(COMPILERS); echo "the compilers of TPU and CUDA could not be installed: what needs them skips"; }
-	mkdir -p $(COMPILERS) && touch $@
 
 # Chromium for the tests of the report page, where this is Debian and we may install; without it they skip.
 $(BROWSER): $(INSTALLED)

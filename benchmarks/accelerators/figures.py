@@ -1,4 +1,4 @@
-"""What the text of a compiled program says about its cost: operations and cycles per loop, memory, collectives.
+"""What the text of a compiled program says about its cost: operations and cycles per loop, and memory.
 
 An operation is an instruction that the device runs by itself, such as a fusion or a product. What only names, counts or
 waits is none. On a GPU it is a kernel. TPU's compiler estimates the cycles of most operations. Their sum over all trips
@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from crosscheck.studies.compiled.collectives import OPERATIONS as COLLECTIVES
 from crosscheck.studies.compiled.program_text import Instruction, Program, plain_shape, read_program
 
 # They name or order values, or wait for what another instruction has started.
@@ -35,14 +34,12 @@ class Loop:
       trips: how often it and each loop around it run, outermost first; None if the text does not say it.
       operations: in its body.
       cycles: of its body, estimated; 0 if the compiler estimates none.
-      collectives: the operations in its body that wait for other devices.
       moved: the sorted dimensions of each array that its body copies or transposes.
     """
 
     trips: tuple[int | None, ...]
     operations: int
     cycles: int
-    collectives: tuple[str, ...]
     moved: tuple[tuple[int, ...], ...]
 
     @property
@@ -97,7 +94,6 @@ def _loops(program: Program, name: str, around: tuple[int | None, ...]) -> Itera
                 trips,
                 sum(1 for _ in _operations(program, body)),
                 _cycles(program, body),
-                tuple(_collectives(program, body)),
                 tuple(_moved(program, body)),
             )
             yield from _loops(program, body, trips)
@@ -131,12 +127,6 @@ def _inside(program: Program, name: str) -> Iterator[Instruction]:
         yield instruction
         for _, called in program.called(instruction):
             yield from program.reached(called)
-
-
-def _collectives(program: Program, name: str) -> Iterator[str]:
-    for instruction in _inside(program, name):
-        if (operation := instruction.operation.removesuffix("-start")) in COLLECTIVES:
-            yield operation
 
 
 def _moved(program: Program, name: str) -> Iterator[tuple[int, ...]]:

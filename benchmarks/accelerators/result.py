@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.accelerators.figures import Figures
+from benchmarks.accelerators.figures import Figures, Loop
 from benchmarks.accelerators.targets import compiler_of
-from benchmarks.shapes import Shape
+from benchmarks.shapes import Shape, parse_shape
 from crosscheck.core.missing import installed_version
 
 NOTE = (
@@ -62,6 +62,23 @@ def as_content(result: Result) -> dict[str, Any]:
     """Return the result as JSON has it."""
     rows = [asdict(row) | {"shape": str(row.shape)} for row in result.rows]
     return {"command": result.command, "note": NOTE, "versions": result.versions, "rows": rows}
+
+
+def from_content(content: dict[str, Any]) -> Result:
+    """Return what :func:`as_content` has made JSON of."""
+    rows = [
+        Row(**row | {"shape": parse_shape(row["shape"]), "figures": row["figures"] and _figures(row["figures"])})
+        for row in content["rows"]
+    ]
+    return Result(tuple(rows), content["command"], content["versions"])
+
+
+def _figures(content: dict[str, Any]) -> Figures:
+    loops = (
+        Loop(**loop | {"trips": tuple(loop["trips"]), "moved": tuple(map(tuple, loop["moved"]))})
+        for loop in content["loops"]
+    )
+    return Figures(**content | {"loops": tuple(loops)})
 
 
 def as_markdown(result: Result) -> str:

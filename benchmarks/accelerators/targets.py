@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
+
+from crosscheck.core.missing import NOT_INSTALLED, installed_version
 
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several processes may compile at once
 
@@ -56,14 +57,14 @@ TARGETS = {
 
 def missing(target: str) -> str:
     """Return why nothing can be compiled for a target here, or "" if it can."""
-    absent = [package for package in COMPILERS[TARGETS[target].platform] if _version(package) is None]
+    absent = [package for package in COMPILERS[TARGETS[target].platform] if installed_version(package) == NOT_INSTALLED]
     return f"not installed: {', '.join(absent)}; `make test-accelerators` installs it" if absent else ""
 
 
 def compiler_of(target: str) -> str:
     """Return the package and version of a target's compiler, such as "libtpu 0.0.50.1"."""
     package = COMPILERS[TARGETS[target].platform][0]
-    return f"{package} {_version(package)}"
+    return f"{package} {installed_version(package)}"
 
 
 @cache
@@ -80,10 +81,3 @@ def devices_of(target: str) -> Sequence[jax.Device]:
     if layout:
         options = {"topology": layout, "target_config": H100.read_text(encoding="utf-8")}
     return topologies.get_topology_desc(platform=platform, topology_name=topology, **options).devices
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

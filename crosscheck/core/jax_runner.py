@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from typing import Any
 
@@ -109,12 +109,9 @@ def jax_precision(dtype: str) -> Iterator[None]:
     Raises:
       CouldNotRun: the function in the block mixes dtypes, so that it cannot run so.
     """
-    with ExitStack() as stack:
-        for setting in (jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest")):
-            stack.enter_context(setting)
-        stack.enter_context(jax.disable_jit(False))
-        if (device := device_of(dtype)) is not None:
-            stack.enter_context(jax.default_device(device))
+    device = device_of(dtype)
+    placed = nullcontext() if device is None else jax.default_device(device)
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"), jax.disable_jit(False), placed:
         try:
             yield
         except CouldNotRun:

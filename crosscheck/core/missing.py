@@ -22,6 +22,9 @@ PACKAGES = {  # the module that is imported -> the package that brings it
 INSTALL = "pip install 'jax-lstm[crosscheck]'"
 
 
+NOT_INSTALLED = "not installed"
+
+
 def installed_version(package: str) -> str:
     """Return the version of a distribution, or "not installed"."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import; the command must start at once
@@ -29,7 +32,7 @@ def installed_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def what_is_missing(error: ModuleNotFoundError, needs: str = "") -> str | None:

@@ -108,9 +108,10 @@ def test_a_moved_weight_is_noticed():
 @pytest.mark.parametrize("target", some_slow(FOUR, ("v5e x 4", "h100 x 4")))
 def test_devices_wait_for_each_other_outside_of_loops_only(target, name):
     need(target)
-    program = compiled(target, name)
-    assert find_collectives(program)
-    assert not any(loop.collectives for loop in loops_over_steps(figures_of(program), name))
+    found = find_collectives(compiled(target, name))
+    assert found
+    around = 1 if name == "chunks" else 0  # the loop over chunks
+    assert all(len(each.loops) <= around for each in found)
 
 
 @pytest.mark.parametrize("target", ["v5e x 4", "h100 x 4"])
@@ -124,7 +125,7 @@ def test_a_collective_in_a_loop_is_noticed(target):
 
     w = jax.ShapeDtypeStruct((HIDDEN, HIDDEN), jnp.float32)
     x = jax.ShapeDtypeStruct((SHAPE.batch, SHAPE.steps, HIDDEN), jnp.float32)
-    assert any(loop.collectives for loop in figures_of(compile_for(target, over_the_batch, w, x)).loops)
+    assert any(each.loops for each in find_collectives(compile_for(target, over_the_batch, w, x)))
 
 
 @pytest.mark.slow
