@@ -41,10 +41,12 @@ test-newest:
 test-accelerators: $(COMPILERS)/.installed
 	$(WITH_COMPILERS) -m pytest tests/accelerators -n auto $(if $(QUICK),,-m "slow or not slow")
 
-# The table of benchmarks/results/accelerators/figures.md, written again.
+# The tables of benchmarks/results/accelerators, written again.
 accelerators: $(COMPILERS)/.installed
 	$(WITH_COMPILERS) -m benchmarks.accelerators --json benchmarks/results/accelerators/figures.json \
 	  --markdown benchmarks/results/accelerators/figures.md
+	$(WITH_COMPILERS) -m benchmarks.accelerators.kernels --json benchmarks/results/accelerators/kernels.json \
+	  --markdown benchmarks/results/accelerators/kernels.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

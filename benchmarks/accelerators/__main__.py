@@ -18,15 +18,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts: libtpu would look for 
 
 import typer
 
+from benchmarks.accelerators.choices import choose, choose_shapes, choose_targets
 from benchmarks.accelerators.figures import figures_of
 from benchmarks.accelerators.programs import IMPLEMENTATIONS, KINDS, compile_network
 from benchmarks.accelerators.result import Result, Row, as_content, as_markdown, versions_of
-from benchmarks.accelerators.targets import TARGETS, missing
-from benchmarks.shapes import Shape, parse_shape
+from benchmarks.accelerators.targets import TARGETS
+from benchmarks.shapes import Shape
 from crosscheck.core.errors import first_line
 from jax_lstm._src.files import write_whole
 
-SHAPES = (Shape(1_000, 16, 128, 128), Shape(128, 32, 128, 256), Shape(1_024, 128, 512, 512))
 PRECISIONS = ("float32", "bfloat16")
 DEFAULT_TARGETS = ("v5e", "v6e", "h100")
 
@@ -41,16 +41,10 @@ def main(
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the table here too.")] = None,
 ) -> None:
     """Compile an LSTM of each library for devices that are not here, and print what the compilers made of it."""
-    targets = _known("--target", target, DEFAULT_TARGETS, list(TARGETS))
-    if reasons := [f"{name}: {reason}" for name in targets if (reason := missing(name))]:
-        raise typer.BadParameter("; ".join(reasons))
-    try:
-        shapes = [parse_shape(text) for text in shape] if shape else SHAPES
-    except ValueError as error:
-        raise typer.BadParameter(f"--shape {error}") from error
-    kinds = _known("--work", work, KINDS, KINDS)
-    precisions = _known("--precision", precision, PRECISIONS, PRECISIONS)
-    names = _known("--only", only, IMPLEMENTATIONS, IMPLEMENTATIONS)
+    targets, shapes = choose_targets(target, DEFAULT_TARGETS, list(TARGETS)), choose_shapes(shape)
+    kinds = choose("--work", work, KINDS, KINDS)
+    precisions = choose("--precision", precision, PRECISIONS, PRECISIONS)
+    names = choose("--only", only, IMPLEMENTATIONS, IMPLEMENTATIONS)
     given = {"target": target, "shape": shape, "work": work, "precision": precision, "only": only}
     options = [word for name, values in given.items() for value in values or () for word in (f"--{name}", value)]
     command = shlex.join(["python", "-m", "benchmarks.accelerators", *options])
@@ -84,12 +78,6 @@ def _row(target: str, name: str, shape: Shape, kind: str, precision: str) -> Row
     except Exception as raised:  # it is reported in the row, as in every benchmark
         return Row(target, name, shape, kind, precision, reason=f"{type(raised).__name__}: {first_line(raised)}")
     return Row(target, name, shape, kind, precision, figures)
-
-
-def _known(option: str, given: Sequence[str] | None, default: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    if unknown := [name for name in given or () if name not in known]:
-        raise typer.BadParameter(f"{option} must be one of {', '.join(known)}; got {unknown[0]}")
-    return list(given or default)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ def as_markdown(result: Result) -> str:
     ]
     for target in dict.fromkeys(row.target for row in result.rows):
         rows = [row for row in result.rows if row.target == target]
-        parts += [f"## {target}", _markdown(_lines(rows)), *_failures(rows)]
+        parts += [f"## {target}", markdown_table(_lines(rows), texts=3), *_failures(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -122,10 +122,11 @@ def _cell(figures: Sequence[Figures | None], text: Any) -> str:
     return " / ".join(NONE if each is None else text(each) for each in figures)
 
 
-def _markdown(lines: Iterator[Sequence[str]]) -> str:
-    header = next(lines)
-    rule = ["---"] * 3 + ["---:"] * (len(header) - 3)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines))
+def markdown_table(lines: Iterable[Sequence[str]], texts: int) -> str:
+    """Return lines, of which the first is the header, as a table. All columns after the first ``texts`` are numbers."""
+    header, *rows = lines
+    rule = ["---"] * texts + ["---:"] * (len(header) - texts)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:

@@ -34,7 +34,7 @@ class Target(NamedTuple):
       platform: "tpu" or "cuda", as JAX names it.
       topology: the name of the topology.
       layout: the shape of a topology that has no name.
-      one_chip: whether it must be said that a host has one chip.
+      one_chip: whether a host has one chip, which must be said. The target is then one device; a tpu7x chip has two.
     """
 
     platform: str
@@ -80,4 +80,5 @@ def devices_of(target: str) -> Sequence[jax.Device]:
     options: dict[str, Any] = {"chips_per_host_bounds": [1, 1, 1]} if one_chip else {}
     if layout:
         options = {"topology": layout, "target_config": H100.read_text(encoding="utf-8")}
-    return topologies.get_topology_desc(platform=platform, topology_name=topology, **options).devices
+    devices = topologies.get_topology_desc(platform=platform, topology_name=topology, **options).devices
+    return devices[:1] if one_chip else devices

@@ -1,29 +1,30 @@
 """Which backend runs a call, and why. It is decided before the call itself is traced.
 
-"scan" runs every call on every device. "cudnn" is NVIDIA's kernel behind jax.experimental.rnn. It runs the calls for
-which :func:`obstacles_to_cudnn` returns no obstacle.
+"scan" runs every call on every device. "cudnn" is NVIDIA's kernel behind jax.experimental.rnn. "pallas" are our own
+kernels for a TPU. Each of these two runs the calls for which its function here returns no obstacle.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jax_lstm._src.arrays import Abstract, DType, Precision
+from jax_lstm._src.arrays import Abstract, DType
+from jax_lstm._src.blocks import are_known
 from jax_lstm._src.cell import LSTM, Cell
 from jax_lstm._src.dtypes import carry_dtype_of
 from jax_lstm._src.network import Network
 from jax_lstm._src.options import Options
-
-PRESETS_WITH_TF32 = {"DEFAULT": True, "TF32_TF32_F32": True, "F32_F32_F32": False}
+from jax_lstm._src.precisions import allows_tf32, as_one_precision, resolve_precision
+from jax_lstm._src.tpu_memory import missing_memory
 
 
 class BackendChoice(NamedTuple):
-    """The backend of a call, "scan" or "cudnn", and the reason in words."""
+    """The backend of a call, "scan", "cudnn" or "pallas", and the reason in words."""
 
-    backend: Literal["scan", "cudnn"]
+    backend: Literal["scan", "cudnn", "pallas"]
     reason: str
 
 
@@ -36,73 +37,89 @@ def select_backend(
     """
     if options.backend == "scan":
         return BackendChoice("scan", "asked for")
+    if options.backend == "pallas":
+        _refuse("pallas", obstacles_to_pallas(cell, network, x, dtype, options, keep))
+        return BackendChoice("pallas", "asked for; a program that is not for a TPU runs scan")
     obstacles = obstacles_to_cudnn(cell, network, x, dtype, options, keep)
     if options.backend == "cudnn":
-        if obstacles:
-            raise ValueError(
-                f"backend='cudnn' cannot run this call: {'; '.join(obstacles)}. "
-                "Write backend='scan', which runs every call on every device."
-            )
+        _refuse("cudnn", obstacles)
         return BackendChoice("cudnn", "asked for")
     if obstacles:
         return BackendChoice("scan", f"cudnn cannot run this call: {'; '.join(obstacles)}")
     # A measured rule belongs here, as one line. It must be worth its price: cudnn has no forward mode and no second
-    # derivatives, and whether these follow cannot be seen here.
+    # derivatives, and whether these follow cannot be seen here. pallas needs one too: no TPU has run it yet.
     return BackendChoice("scan", "cudnn could run this call, but no measurement says that it is faster")
+
+
+def _refuse(backend: str, obstacles: list[str]) -> None:
+    if obstacles:
+        raise ValueError(
+            f"backend={backend!r} cannot run this call: {'; '.join(obstacles)}. "
+            "Write backend='scan', which runs every call on every device."
+        )
 
 
 def obstacles_to_cudnn(
     cell: Cell, network: Network, x: Abstract, dtype: DType, options: Options, keep: str
 ) -> list[str]:
     """Return the reasons why cudnn cannot run a call, as far as they are known while tracing."""
+    obstacles = _obstacles_to_a_kernel(cell, network, dtype, options, keep, only=("float32",))
+    obstacles += _without(options, "mask", "reset", "truncate_every", "checkpoint_every")
+    if allows_tf32(options.precision) is None:
+        obstacles.append(f"it knows float32 and TF32, and no precision {resolve_precision(options.precision)!r}")
+    obstacles += _obstacles_of_the_sizes(x)
+    return obstacles + _obstacles_of_the_device(x)
+
+
+def obstacles_to_pallas(
+    cell: Cell, network: Network, x: Abstract, dtype: DType, options: Options, keep: str
+) -> list[str]:
+    """Return the reasons why the kernels for a TPU cannot run a call."""
+    obstacles = _obstacles_to_a_kernel(cell, network, dtype, options, keep, only=("float32", "bfloat16"))
+    obstacles += _without(options, "lengths", "mask", "reset", "truncate_every")
+    precision = as_one_precision(options.precision)
+    if precision is None:
+        named = resolve_precision(options.precision)
+        obstacles.append(f"it knows one jax.lax.Precision for both factors, and no precision {named!r}")
+    obstacles += _obstacles_of_the_sizes(x)
+    if obstacles or precision is None:
+        return obstacles
+    batch = tuple(x.shape[1:-1] if options.time_major else x.shape[:-2])
+    if missing := missing_memory(network, batch, dtype, precision):
+        needed, given = missing
+        obstacles.append(f"a training step needs {needed} MiB of vector memory, and a TPU has {given} MiB")
+    return obstacles
+
+
+def _obstacles_to_a_kernel(
+    cell: Cell, network: Network, dtype: DType, options: Options, keep: str, only: tuple[str, ...]
+) -> list[str]:
+    """Return what no kernel can run. ``only``: the names of the dtypes that this one computes in."""
     carry_dtype = carry_dtype_of(options.carry_dtype, dtype)
     obstacles = []
     if cell is not LSTM:
-        obstacles.append(f"the cell is {cell.name}, and JAX reaches cuDNN's LSTM only")
-    if dtype != jnp.float32:
-        obstacles.append(f"x and the weights compute in {jnp.dtype(dtype).name}, and it takes float32 only")
+        obstacles.append(f"the cell is {cell.name}, and it has an LSTM only")
+    if jnp.dtype(dtype).name not in only:
+        taken = " and ".join(only)
+        obstacles.append(f"x and the weights compute in {jnp.dtype(dtype).name}, and it takes {taken} only")
     elif carry_dtype != jnp.float32:
         obstacles.append(f"carry_dtype is {jnp.dtype(carry_dtype).name}, and its state is float32")
     if network.proj_size:
         obstacles.append(f"the weights have a projection to {network.proj_size}")
     if keep != "h":
         obstacles.append("the c of every step is asked for (lstm_states), and it returns only the h of every step")
-    for name in ("mask", "reset", "truncate_every", "checkpoint_every"):
-        if getattr(options, name) is not None:
-            obstacles.append(f"it has no {name}")
-    if allows_tf32(options.precision) is None:
-        obstacles.append(f"it knows float32 and TF32, and no precision {options.precision or _default_precision()!r}")
-    if not all(isinstance(size, int) for size in x.shape):
-        obstacles.append(f"its sizes must be known, and x has shape {x.shape}")
-    elif 0 in x.shape[:-1]:
-        obstacles.append(f"it refuses an empty batch, and x has shape {x.shape}")
-    return obstacles + _obstacles_of_the_device(x)
+    return obstacles
 
 
-def allows_tf32(precision: Precision) -> bool | None:
-    """Return whether a precision lets float32 products use TF32 on a GPU, or None if it is neither float32 nor TF32.
-
-    A precision of None stands for jax_default_matmul_precision. If that is None too, XLA uses TF32.
-    """
-    resolved = _default_precision() if precision is None else precision
-    each = resolved if isinstance(resolved, (tuple, list)) else (resolved,)
-    answers = [_allows_tf32(one) for one in each]
-    return None if None in answers else all(answers)
+def _without(options: Options, *names: str) -> list[str]:
+    """Return the obstacle of each option that is given and that a kernel does not have."""
+    return [f"it has no {name}" for name in names if getattr(options, name) is not None]
 
 
-def _allows_tf32(precision: Any) -> bool | None:
-    if precision is None:
-        return True
-    if isinstance(precision, jax.lax.DotAlgorithmPreset):
-        return PRESETS_WITH_TF32.get(precision.name)
-    try:
-        return jax.lax.Precision(precision) is not jax.lax.Precision.HIGHEST
-    except ValueError:  # not the name of a Precision
-        return PRESETS_WITH_TF32.get(precision) if isinstance(precision, str) else None
-
-
-def _default_precision() -> Any:
-    return jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+def _obstacles_of_the_sizes(x: Abstract) -> list[str]:
+    if not are_known(*x.shape):
+        return [f"its sizes must be known, and x has shape {x.shape}"]
+    return [f"it refuses an empty batch, and x has shape {x.shape}"] if 0 in x.shape[:-1] else []
 
 
 def _obstacles_of_the_device(x: Abstract) -> list[str]:

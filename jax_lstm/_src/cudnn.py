@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_lstm._src.arrays import Array, Listed
-from jax_lstm._src.backends import allows_tf32
 from jax_lstm._src.plan import Plan, Trace, Weights
+from jax_lstm._src.precisions import allows_tf32
 from jax_lstm._src.state import LSTMState
 from jax_lstm._src.trees import zeros_like
 

@@ -71,12 +71,16 @@ def lstm(
         gradients through padding.
       carry_dtype: dtype of the state in the loop and of the returned state. None means the compute dtype, or float32
         if the compute dtype is narrower.
-      backend: "scan", "cudnn" or "auto". :func:`choose_backend` returns what a call runs on, and why. "scan" runs every
-        call on every device. "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without
-        projection, ``mask``, ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first
-        derivatives in reverse mode only (forward mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs
-        one element after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
-        NamedSharding every device would compute the whole batch. "auto" is "scan" until a measurement favours "cudnn".
+      backend: "scan", "cudnn", "pallas" or "auto". :func:`choose_backend` returns what a call runs on, and why. "scan"
+        runs every call on every device. "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA,
+        without projection, ``mask``, ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first derivatives
+        in reverse mode only (forward mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs one element
+        after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
+        NamedSharding every device would compute the whole batch. "pallas" are our own kernels for a TPU: float32 or
+        bfloat16 with a float32 carry, without projection, ``lengths``, ``mask``, ``reset`` and ``truncate_every``. A
+        kernel runs in a program for one TPU, or under shard_map. Everything else gives the numbers of "scan" by the
+        loops of "scan": other devices, vmap, forward mode and second derivatives. "auto" is "scan" until a measurement
+        favours another one.
       unroll: steps per iteration of the compiled loop.
       precision: jax.lax.Precision of every product, or its name; None means JAX's default. By default a TPU rounds the
         factors of a float32 product to bfloat16, and a GPU to TF32. "highest" means full float32 products everywhere.
@@ -154,7 +158,7 @@ def choose_backend(
       A :class:`BackendChoice` (backend, reason).
 
     Raises:
-      ValueError: ``backend="cudnn"`` cannot run this call; the message says why. Other errors as :func:`lstm`.
+      ValueError: the given backend cannot run this call; the message says why. Other errors as :func:`lstm`.
     """
     check_state_type(state)
     check_state_type(options.get("reset_state"), "reset_state")

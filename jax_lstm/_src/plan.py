@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
+
 from jax_lstm._src.arrays import Array, DType, Precision
 from jax_lstm._src.cell import Cell
 from jax_lstm._src.state import LSTMState
@@ -63,6 +65,7 @@ class Plan:
       path: whether to keep the path.
       unroll: steps per iteration of the compiled loop.
       precision: of every product.
+      kernels: if a program for a TPU runs the loops as kernels, the precision of their products.
     """
 
     cell: Cell
@@ -72,3 +75,4 @@ class Plan:
     path: bool = False
     unroll: int = 1
     precision: Precision = None
+    kernels: jax.lax.Precision | None = None

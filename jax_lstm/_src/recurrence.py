@@ -36,6 +36,7 @@ from jax_lstm._src.blocks import over_blocks, rewrite_blocks
 from jax_lstm._src.cell_step import next_state
 from jax_lstm._src.custom_transpose import call_with_transpose
 from jax_lstm._src.dtypes import accumulation_dtype, cast_floating, storage_dtype
+from jax_lstm._src.kernel_call import call_with_kernel
 from jax_lstm._src.plan import Events, Path, Plan, Trace, Weights
 from jax_lstm._src.platforms import LoopForm, loop_forms, per_platform
 from jax_lstm._src.products import add_bias, as_it_is, input_sums, loop_product, product, weight_product
@@ -60,8 +61,18 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
       events: what happens at which step.
     """
     forms = loop_forms(x.shape[0], (*x.shape[1:-1], len(weights.ih)))
-    trace: Trace = per_platform(partial(_run, plan), forms, weights, x, carry, origin, events)
+    loop = partial(per_platform, partial(_run, plan), forms)
+    run = partial(call_with_kernel, partial(_run_kernel, plan), loop) if plan.kernels is not None else loop
+    trace: Trace = run(weights, x, carry, origin, events)
     return trace
+
+
+def _run_kernel(
+    plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events, *, interpret: bool
+) -> Trace:
+    from jax_lstm._src.tpu_forward import run_forward  # imported here, so that only kernels depend on Pallas
+
+    return run_forward(plan, weights, x, carry, interpret=interpret)
 
 
 def _run(

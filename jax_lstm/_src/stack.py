@@ -22,6 +22,7 @@ from jax_lstm._src.events import find_events
 from jax_lstm._src.network import Network
 from jax_lstm._src.options import Options
 from jax_lstm._src.plan import Events, Plan, Trace, Weights
+from jax_lstm._src.precisions import as_one_precision
 from jax_lstm._src.state import LSTMState
 from jax_lstm._src.trees import vary_alike, zeros_like
 
@@ -103,6 +104,7 @@ def _run_layers(
                 states=keep == "states",
                 unroll=options.unroll,
                 precision=options.precision,
+                kernels=as_one_precision(options.precision) if backend == "pallas" else None,
             )
             reset_state: Any = options.reset_state
             both = (state, reset_state)

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jax_lstm._src.arrays import Array, Gates
 from jax_lstm._src.blocks import over_blocks, rewrite_blocks
 from jax_lstm._src.dtypes import cast_floating, storage_dtype
-from jax_lstm._src.plan import Events, Plan
+from jax_lstm._src.kernel_call import call_with_kernel
+from jax_lstm._src.plan import Events, Path, Plan
 from jax_lstm._src.platforms import LoopForm, loop_forms, per_platform
 from jax_lstm._src.products import loop_product, product
 from jax_lstm._src.state import LSTMState
@@ -144,8 +145,20 @@ def pull(plan: Plan, residuals: Residuals, cotangents: Any, *, projected: bool) 
       projected: whether :func:`push` had a tangent ``projected``.
     """
     forms = loop_forms(residuals.gates.shape[0], residuals.gates.shape[1:])
-    pulled: Tangents = per_platform(partial(_pull, plan, projected), forms, residuals, Cotangents(*cotangents))
+    loop = partial(per_platform, partial(_pull, plan, projected), forms)
+    has_kernel = plan.kernels is not None and not plan.path  # a kernel does not take the cotangents of a path
+    run = partial(call_with_kernel, partial(_pull_by_kernel, plan), loop) if has_kernel else loop
+    pulled: Tangents = run(residuals, Cotangents(*cotangents))
     return pulled
+
+
+def _pull_by_kernel(plan: Plan, residuals: Residuals, cotangents: Cotangents, *, interpret: bool) -> Tangents:
+    from jax_lstm._src.tpu_backward import run_backward  # imported here, so that only kernels depend on Pallas
+
+    first, _ = _first_cotangents(plan, residuals, cotangents.last)
+    path = Path(residuals.c_before, residuals.gates)
+    sums, carry = run_backward(plan, residuals.w_hh, path, cotangents.h, first, interpret=interpret)
+    return Tangents(sums, None, carry, None)
 
 
 def _pull(plan: Plan, projected: bool, form: LoopForm, residuals: Residuals, cotangents: Cotangents) -> Tangents:

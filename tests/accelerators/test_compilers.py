@@ -6,13 +6,19 @@ runs this. Without them every test skips, and says what is missing.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
+import jax_lstm
 from benchmarks.accelerators.figures import figures_of
 from benchmarks.accelerators.programs import compile_for, compile_network, network, training_step
-from benchmarks.accelerators.targets import missing
+from benchmarks.accelerators.targets import devices_of, missing
 from benchmarks.shapes import Shape
 from crosscheck.studies.compiled.collectives import find_collectives
 from tests.support import lowering_cases
@@ -126,6 +132,69 @@ def test_a_collective_in_a_loop_is_noticed(target):
     w = jax.ShapeDtypeStruct((HIDDEN, HIDDEN), jnp.float32)
     x = jax.ShapeDtypeStruct((SHAPE.batch, SHAPE.steps, HIDDEN), jnp.float32)
     assert any(each.loops for each in find_collectives(compile_for(target, over_the_batch, w, x)))
+
+
+PALLAS = ("v5e", "v6e", "v5p", "tpu7x")
+KERNEL_SIZES = {
+    "small": (SHAPE, "float32", {}),
+    "odd, x64": (Shape(37, 3, 5, 7), "float32", {"bidirectional": True, "num_layers": 2}),
+    "bfloat16": (SHAPE, "bfloat16", {}),
+    "highest": (SHAPE, "float32", {"precision": "highest"}),
+    "high": (SHAPE, "float32", {"precision": "high"}),
+    "chunks": (SHAPE, "float32", {"checkpoint_every": 32}),
+    "large": (Shape(1_024, 128, 512, 512), "float32", {}),
+    "all of the memory": (Shape(9, 128, 1_280, 1_280), "float32", {}),
+}
+
+
+def kernels_in(compiled):
+    return compiled.as_text().count('custom_call_target="tpu_custom_call"')
+
+
+@pytest.mark.parametrize("name", some_slow(KERNEL_SIZES, ("odd, x64", "bfloat16", "all of the memory")))
+@pytest.mark.parametrize("target", some_slow(PALLAS, ("v5e", "tpu7x")))
+def test_the_kernels_compile(target, name):
+    need(target)
+    shape, dtype, options = KERNEL_SIZES[name]
+    layers = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
+    with jax.enable_x64("x64" in name):
+        forward, training = (
+            compile_network(target, "jax_lstm", shape, kind, dtype, backend="pallas", **options)
+            for kind in ("forward", "training")
+        )
+    chunks = 2 if "checkpoint_every" in options else 1  # each chunk is run once more, for its backward pass
+    assert kernels_in(forward) == layers
+    assert kernels_in(training) == (1 + chunks) * layers
+
+
+def test_the_kernels_copy_no_time_major_sequence():
+    need("v5e")
+    shape = Shape(1_024, 128, 512, 512)
+    _, weights, x = network("jax_lstm", shape, "float32")
+    temporary = {}
+    for time_major in (False, True):
+        run = partial(jax_lstm.lstm, backend="pallas", time_major=time_major)
+        given = jax.ShapeDtypeStruct((shape.steps, shape.batch, shape.inputs), x.dtype) if time_major else x
+        temporary[time_major] = figures_of(compile_for("v5e", run, weights, given)).temporary
+    size = 4 * shape.steps * shape.batch * shape.inputs
+    assert temporary[False] >= 2 * size  # x and y
+    assert temporary[True] < size / 100
+
+
+@pytest.mark.parametrize("manual", [False, True])
+@pytest.mark.parametrize("target", some_slow(("v5e x 4", "v6e x 4"), ("v5e x 4",)))
+def test_a_program_for_several_tpus_holds_the_kernels_under_shard_map_only(target, manual):
+    need(target)
+    apply, weights, x = network("jax_lstm", SHAPE, "float32", backend="pallas")
+    step = training_step(apply)
+    if manual:
+        local = lambda weights, x: jax.lax.pmean(apply(weights, x).astype(jnp.float32).sum(), "data")
+        mesh = Mesh(np.array(devices_of(target)), ("data",))
+        total = jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+        step = jax.value_and_grad(total, argnums=(0, 1))
+    program = compile_for(target, step, weights, x)
+    assert kernels_in(program) == (2 if manual else 0)
+    assert not any(each.loops for each in find_collectives(program))
 
 
 @pytest.mark.slow

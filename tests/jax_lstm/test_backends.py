@@ -14,6 +14,7 @@ from jax.experimental import rnn
 import jax_lstm
 from jax_lstm import choose_backend
 from jax_lstm._src import backends
+from jax_lstm._src.network import Network
 from tests.support import fake_cudnn
 from tests.support.arrays import drawn_weights
 from tests.support.fake_cudnn import B, D, H, T, problem
@@ -59,8 +60,16 @@ def test_cudnn_uses_tf32_only_if_the_precision_allows_it(precision, default, tf3
             assert [rnn._lstm_cudnn_allow_tf32(call["precision"]) for call in calls] == [tf32]
 
 
-def narrow(tree):
-    return jax.tree.map(lambda a: a.astype(jnp.bfloat16), tree)
+def narrow(tree, dtype=jnp.bfloat16):
+    return jax.tree.map(lambda a: a.astype(dtype), tree)
+
+
+def shapes_of(inputs, hidden, **network):
+    return Network("lstm", inputs, hidden, **network).shapes()
+
+
+def is_shape(leaf):
+    return isinstance(leaf, tuple)
 
 
 WIDE = problem(dtype=jnp.float64)[:2]
@@ -92,20 +101,68 @@ def test_cudnn_refuses_a_call_with_a_reason_and_auto_chooses_scan(name, calls):
     assert not calls
 
 
+LARGE = jax.tree.map(lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes_of(D, 2048), is_leaf=is_shape)
+REFUSED_BY_PALLAS = {
+    "float64": (*WIDE, {}, "compute in float64, and it takes float32 and bfloat16 only"),
+    "float16": (*narrow(problem()[:2], jnp.float16), {}, "compute in float16"),
+    "carry": (*narrow(problem()[:2]), {"carry_dtype": jnp.bfloat16}, "carry_dtype is bfloat16"),
+    "projection": (*problem(proj_size=2)[:1], problem()[1], {}, "a projection to 2"),
+    "lengths": (*problem()[:2], {"lengths": np.full(B, 2)}, "it has no lengths"),
+    "mask": (*problem()[:2], {"mask": np.ones((B, T), bool)}, "it has no mask"),
+    "reset": (*problem()[:2], {"reset": np.zeros((B, T), bool)}, "it has no reset"),
+    "truncation": (*problem()[:2], {"truncate_every": 2}, "it has no truncate_every"),
+    "precision": (*problem()[:2], {"precision": ("high", "highest")}, r"no precision \('high', 'highest'\)"),
+    "preset": (*problem()[:2], {"precision": PRESET.BF16_BF16_F32}, "no precision .*BF16_BF16_F32"),
+    "empty": (problem()[0], problem()[1][:0], {}, r"refuses an empty batch, and x has shape \(0, 6, 3\)"),
+    "size": (LARGE, problem()[1], {"precision": "highest"}, r"needs \d+ MiB of vector memory, and a TPU has 60 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_PALLAS)
+def test_pallas_refuses_a_call_with_a_reason(name):
+    params, x, options, message = REFUSED_BY_PALLAS[name]
+    error = rf"backend='pallas' cannot run this call: [^;]*{message}[^;]*\. Write backend='scan'"
+    with pytest.raises(ValueError, match=error):
+        jax.eval_shape(lambda p, x: jax_lstm.lstm(p, x, backend="pallas", **options), params, x)
+    with pytest.raises(ValueError, match=error):
+        choose_backend(params, x, backend="pallas", **options)
+    assert choose_backend(params, x, **options).backend == "scan"
+
+
+def test_pallas_is_chosen_only_if_it_is_asked_for():
+    params, x, _ = problem()
+    choice = choose_backend(params, x, backend="pallas")
+    assert choice == ("pallas", "asked for; a program that is not for a TPU runs scan")
+    assert choose_backend(params, x, backend="auto").backend == "scan"
+
+
+def test_the_memory_of_the_widest_layer_counts():
+    """The inputs of the second layer are the outputs of both directions."""
+    fits = lambda **network: choose_backend(
+        jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.float32), shapes_of(D, 1664, **network), is_leaf=is_shape),
+        problem()[1],
+        backend="pallas",
+    )
+    assert fits().backend == fits(bidirectional=True).backend == "pallas"
+    with pytest.raises(ValueError, match="vector memory"):
+        fits(bidirectional=True, num_layers=2)
+
+
 def test_the_error_names_every_reason(calls):
     with pytest.raises(ValueError, match=r"float64.*; it has no reset; it has no truncate_every"):
         jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2)
 
 
-def test_functions_other_than_lstm_refuse_cudnn(calls):
+@pytest.mark.parametrize("backend", ["cudnn", "pallas"])
+def test_functions_other_than_lstm_and_unknown_sizes_are_refused(backend, calls):
     params, x, _ = problem()
+    symbolic = jax.ShapeDtypeStruct(export.symbolic_shape("b, 6, 3"), jnp.float32)
     with pytest.raises(ValueError, match=r"the c of every step is asked for \(lstm_states\)"):
-        jax_lstm.lstm_states(params, x, backend="cudnn")
+        jax_lstm.lstm_states(params, x, backend=backend)
     with pytest.raises(ValueError, match="the cell is rnn_relu"):
-        jax_lstm.rnn(drawn_weights(D, H, kind="rnn", dtype=np.float32), x, nonlinearity="relu", backend="cudnn")
-    x = jax.ShapeDtypeStruct(export.symbolic_shape("b, 6, 3"), jnp.float32)
+        jax_lstm.rnn(drawn_weights(D, H, kind="rnn", dtype=np.float32), x, nonlinearity="relu", backend=backend)
     with pytest.raises(ValueError, match=r"sizes must be known, and x has shape \(b, 6, 3\)"):
-        export.export(jax.jit(lambda x: jax_lstm.lstm(params, x, backend="cudnn")))(x)
+        export.export(jax.jit(lambda x: jax_lstm.lstm(params, x, backend=backend)))(symbolic)
     assert not calls
 
 

@@ -20,7 +20,8 @@ from jax.sharding import PartitionSpec as P
 import jax_lstm
 from jax_lstm import choose_backend, linen, nnx
 from tests.support import fake_cudnn
-from tests.support.fake_cudnn import LENGTHS, NETWORKS, B, D, H, T, assert_close, problem
+from tests.support.arrays import assert_close_float32
+from tests.support.fake_cudnn import LENGTHS, NETWORKS, B, D, H, T, problem
 
 GPUS = [device for device in jax.devices() if device.platform == "gpu"]
 VALID = np.arange(T)[None, :, None] < LENGTHS[:, None, None]
@@ -49,7 +50,7 @@ def test_cudnn_agrees_with_scan(network, lengths, calls):
     with jax.numpy_rank_promotion("raise"):
         got = value_and_gradients("cudnn", lengths=lengths)(*arguments)
     assert len(calls) == 2 * arguments[2].h.shape[0]  # per layer and direction, one to trace and one to differentiate
-    assert_close(got, expected)
+    assert_close_float32(got, expected)
     (_, (y, last)), _ = got
     assert (y.dtype, last.h.dtype, last.c.dtype) == (jnp.float32,) * 3
 
@@ -88,21 +89,21 @@ def test_any_number_of_batch_axes(batch, calls):
     arguments = problem(batch)
     lengths = np.arange(np.prod(batch, dtype=int)).reshape(batch) + 1
     expected = value_and_gradients("scan", lengths=lengths)(*arguments)
-    assert_close(value_and_gradients("cudnn", lengths=lengths)(*arguments), expected)
+    assert_close_float32(value_and_gradients("cudnn", lengths=lengths)(*arguments), expected)
 
 
 def test_time_major_dropout_and_no_state(calls):
     params, x, _ = problem(num_layers=2, bidirectional=True)
     options = {"dropout": 0.5, "dropout_key": jax.random.key(3), "time_major": True}
     run = lambda backend: jax.jit(lambda p: jax_lstm.lstm(p, x.swapaxes(0, 1), backend=backend, **options))(params)
-    assert_close(run("cudnn"), run("scan"))
+    assert_close_float32(run("cudnn"), run("scan"))
 
 
 def test_cudnn_inside_jax_checkpoint(calls):
     params, x, _ = problem()
     loss = lambda p, x, backend: jnp.sum(jnp.sin(jax_lstm.lstm(p, x, lengths=LENGTHS, backend=backend)[0]))
     run = lambda backend: jax.grad(jax.checkpoint(lambda p, x: loss(p, x, backend)), argnums=(0, 1))
-    assert_close(jax.jit(run("cudnn"))(params, x), jax.jit(run("scan"))(params, x))
+    assert_close_float32(jax.jit(run("cudnn"))(params, x), jax.jit(run("scan"))(params, x))
 
 
 def test_modules_pass_the_option_backend_on(calls):
@@ -111,10 +112,10 @@ def test_modules_pass_the_option_backend_on(calls):
     variables = jax.jit(module.init)(jax.random.key(0), x)
     expected = jax.jit(module.apply)(variables, x)
     assert not calls
-    assert_close(jax.jit(module.clone(backend="cudnn").apply)(variables, x), expected)
+    assert_close_float32(jax.jit(module.clone(backend="cudnn").apply)(variables, x), expected)
     assert len(calls) == 2
     both = [nnx.LSTM(D, H, backend=backend, rngs=flax_nnx.Rngs(0)) for backend in ("cudnn", "scan")]
-    assert_close(*(jax.jit(lambda x, m=m: m(x))(x) for m in both))
+    assert_close_float32(*(jax.jit(lambda x, m=m: m(x))(x) for m in both))
     assert len(calls) == 3
 
 
@@ -129,7 +130,7 @@ def test_values_and_gradients_under_vmap(weights_too, calls):
         loss = lambda p, x: jnp.sum(jnp.sin(jax_lstm.lstm(p, x, lengths=LENGTHS, backend=backend)[0]))
         return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), axes))(*arguments)
 
-    assert_close(each("cudnn"), each("scan"))
+    assert_close_float32(each("cudnn"), each("scan"))
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -167,7 +168,7 @@ def test_under_shard_map(calls):
         out_specs=P(),
     )
     got = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(params, x, lengths)
-    assert_close(got, jax.jit(jax.value_and_grad(loss("scan"), argnums=(0, 1)))(params, x, lengths))
+    assert_close_float32(got, jax.jit(jax.value_and_grad(loss("scan"), argnums=(0, 1)))(params, x, lengths))
 
 
 # JAX's real primitives, which a CPU can lower but not run
@@ -232,4 +233,4 @@ def test_cudnn_on_a_gpu_agrees_with_scan(network, lengths):
             value_and_gradients(backend, lengths=lengths, precision="highest")(*arguments)
             for backend in ("cudnn", "scan")
         )
-        assert_close(got, expected)
+        assert_close_float32(got, expected)

@@ -46,6 +46,15 @@ def assert_close(got: Any, expected: Any, rtol: float = 1e-12, atol: float = 1e-
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), got, expected)
 
 
+def assert_close_float32(got: Any, expected: Any, rtol: float = 3e-5) -> None:
+    """Compare trees of float32. Another order of sums changes about 1e-6 of the largest entry; a wrong term, 1e-2."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b), initial=1e-3))),
+        got,
+        expected,
+    )
+
+
 def read_npz(file: str | PathLike[str]) -> dict[str, np.ndarray]:
     """Return every array of an archive by name, and close the file, which np.load leaves open."""
     with np.load(file) as archive:

@@ -90,12 +90,3 @@ def problem(batch: tuple[int, ...] = (B,), dtype: Any = jnp.float32, **network: 
     """Return parameters, x and a state."""
     params = drawn_weights(D, H, **network, dtype=dtype, seed=7)
     return params, normal((*batch, T, D), dtype), state_of(params, batch, dtype=dtype)
-
-
-def assert_close(got: Any, expected: Any, rtol: float = 3e-5) -> None:
-    """Compare trees of float32. Another order of sums changes about 1e-6 of the largest entry; a wrong term, 1e-2."""
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(np.max(np.abs(b), initial=1e-3))),
-        got,
-        expected,
-    )

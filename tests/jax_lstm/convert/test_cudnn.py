@@ -10,7 +10,8 @@ from jax.experimental import rnn
 
 import jax_lstm
 from jax_lstm import convert
-from tests.support.fake_cudnn import NETWORKS, D, H, assert_close, problem
+from tests.support.arrays import assert_close_float32
+from tests.support.fake_cudnn import NETWORKS, D, H, problem
 from tests.support.requirements import need
 
 
@@ -41,7 +42,7 @@ def test_jax_reads_the_vector_as_the_same_network(network):
         return rnn.lstm_ref(x, state.h, state.c, *weights, lengths, *sizes[:3], 0.0, sizes[3])
 
     y, last = jax.jit(lambda p: jax_lstm.lstm(p, x, state, lengths=lengths))(params)
-    assert_close(theirs(params), (y, last.h, last.c))
+    assert_close_float32(theirs(params), (y, last.h, last.c))
 
 
 def test_gradients_flow_through_the_packing_to_both_biases():
