@@ -79,7 +79,7 @@ def lstm(
         NamedSharding every device would compute the whole batch. "pallas" are our own kernels for a TPU: float32 or
         bfloat16 with a float32 carry, without projection, ``lengths``, ``mask``, ``reset`` and ``truncate_every``. A
         kernel runs in a program for one TPU, or under shard_map. Everything else gives the numbers of "scan" by the
-        loops of "scan": other devices, vmap, forward mode and second derivatives. "auto" is "scan" until a measurement
+        loops of "scan": other devices, float64, vmap, forward mode and second derivatives. "auto" is "scan" until a measurement
         favours another one.
       unroll: steps per iteration of the compiled loop.
       precision: jax.lax.Precision of every product, or its name; None means JAX's default. By default a TPU rounds the

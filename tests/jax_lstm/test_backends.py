@@ -103,8 +103,7 @@ def test_cudnn_refuses_a_call_with_a_reason_and_auto_chooses_scan(name, calls):
 
 LARGE = jax.tree.map(lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), shapes_of(D, 2048), is_leaf=is_shape)
 REFUSED_BY_PALLAS = {
-    "float64": (*WIDE, {}, "compute in float64, and it takes float32 and bfloat16 only"),
-    "float16": (*narrow(problem()[:2], jnp.float16), {}, "compute in float16"),
+    "float16": (*narrow(problem()[:2], jnp.float16), {}, "compute in float16, and it takes float32 and bfloat16 only"),
     "carry": (*narrow(problem()[:2]), {"carry_dtype": jnp.bfloat16}, "carry_dtype is bfloat16"),
     "projection": (*problem(proj_size=2)[:1], problem()[1], {}, "a projection to 2"),
     "lengths": (*problem()[:2], {"lengths": np.full(B, 2)}, "it has no lengths"),
@@ -134,6 +133,8 @@ def test_pallas_is_chosen_only_if_it_is_asked_for():
     choice = choose_backend(params, x, backend="pallas")
     assert choice == ("pallas", "asked for; a program that is not for a TPU runs scan")
     assert choose_backend(params, x, backend="auto").backend == "scan"
+    wide = choose_backend(*WIDE, backend="pallas", lengths=np.full(B, 2))
+    assert wide == ("scan", "pallas was asked for, and float64 runs scan on every platform")
 
 
 def test_the_memory_of_the_widest_layer_counts():
