@@ -27,9 +27,9 @@ def choose_targets(given: Sequence[str] | None, default: Sequence[str], known: S
     return targets
 
 
-def choose_shapes(given: Sequence[str] | None) -> Sequence[Shape]:
+def choose_shapes(given: Sequence[str] | None, default: Sequence[Shape] = SHAPES) -> Sequence[Shape]:
     """Return the shapes. Raise typer.BadParameter if one is not T,B,D,H."""
     try:
-        return [parse_shape(text) for text in given] if given else SHAPES
+        return [parse_shape(text) for text in given] if given else default
     except ValueError as error:
         raise typer.BadParameter(f"--shape {error}") from error

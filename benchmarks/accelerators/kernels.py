@@ -20,20 +20,23 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX starts: libtpu would look for 
 
 import typer
 
-from benchmarks.accelerators.choices import choose, choose_shapes, choose_targets
+from benchmarks.accelerators.choices import SHAPES, choose, choose_shapes, choose_targets
 from benchmarks.accelerators.figures import figures_of
-from benchmarks.accelerators.programs import KINDS, compile_network
+from benchmarks.accelerators.programs import KINDS, compile_network, network
 from benchmarks.accelerators.result import markdown_table, versions_of
 from benchmarks.accelerators.schedule import count_bundles
 from benchmarks.accelerators.targets import TARGETS
 from benchmarks.shapes import Shape
+from jax_lstm import choose_backend
 from jax_lstm._src.files import write_whole
 
 TPUS = [name for name, target in TARGETS.items() if target.platform == "tpu" and target.one_chip]
 BACKENDS = ("scan", "pallas")
+ODD = Shape(101, 12, 100, 100)  # no size is one of whole tiles, and the steps are no multiple of what is unrolled
 NOTE = (
     "These are figures of a compiler. Nothing was run on a device, and no figure is a time. A bundle is what a TPU "
-    "issues per cycle. Bundles in loops count as often as the loop runs. Waiting for transfers does not count."
+    "issues per cycle. Bundles in loops count as often as the loop runs. Waiting for transfers does not count. "
+    "Both sides of a branch count, so that a kernel of which the last block is shorter is counted too high."
 )
 
 
@@ -63,7 +66,13 @@ def main(
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write the table here too.")] = None,
 ) -> None:
     """Count the bundles that TPU's compiler schedules for a layer in float32, on scan and on the kernels."""
-    targets, shapes = choose_targets(target, ("v5e", "v6e"), TPUS), choose_shapes(shape)
+    targets, shapes = choose_targets(target, ("v5e", "v6e"), TPUS), choose_shapes(shape, (*SHAPES, ODD))
+    for size in shapes:
+        _, weights, x = network("jax_lstm", size, "float32")
+        try:
+            choose_backend(weights, x, backend="pallas")
+        except ValueError as error:
+            raise typer.BadParameter(f"--shape {size}: {error}") from error
     kinds = choose("--work", work, KINDS, KINDS)
     given = {"target": target, "shape": shape, "work": work}
     options = [word for name, values in given.items() for value in values or () for word in (f"--{name}", value)]

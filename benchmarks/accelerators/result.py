@@ -123,7 +123,7 @@ def _cell(figures: Sequence[Figures | None], text: Any) -> str:
 
 
 def markdown_table(lines: Iterable[Sequence[str]], texts: int) -> str:
-    """Return lines, of which the first is the header, as a table. All columns after the first ``texts`` are numbers."""
+    """Return the table of a header and further lines. All columns after the first ``texts`` are numbers."""
     header, *rows = lines
     rule = ["---"] * texts + ["---:"] * (len(header) - texts)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))

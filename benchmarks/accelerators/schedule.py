@@ -1,8 +1,8 @@
 """How many bundles of instructions TPU's compiler schedules for a program, read from the files that it dumps.
 
 A TPU issues one bundle per cycle. Each bundle here counts as often as the loops around it run. What that leaves out:
-waiting for transfers, and branches, of which both sides count. So the number compares two programs of one compiler, and
-is no time. Unlike the estimated cycles in the program's text, it also covers what is inside a Pallas kernel.
+waiting for transfers. Both sides of a branch count. So the number compares two programs of one compiler, and is not a
+time. Unlike the estimated cycles in the program's text, it also covers what is inside a Pallas kernel.
 
 The compiler writes one file per part of a program. The parts are its fusions and kernels, and the top level, which
 calls them. The form of these files belongs to the compiler's version. What does not fit raises ValueError.
@@ -118,7 +118,7 @@ def _first(bundles: Sequence[str], pattern: str) -> re.Match[str] | None:
 
 
 def _same_parts(folder: Path) -> list[set[str]]:
-    """Return the sets of parts that are the same code, of which one is dumped."""
+    """Return the sets of parts that are the same code. The compiler dumps one part of each."""
     (path,) = sorted(folder.glob(f"*-{TOP}-00-deduplication-map.txt"))[-1:]
     return list(_read_map(path.read_text(encoding="utf-8")))
 

@@ -1,11 +1,12 @@
 """Which backend runs a call, and why. It is decided before the call itself is traced.
 
-"scan" runs every call on every device. "cudnn" is NVIDIA's kernel behind jax.experimental.rnn. "pallas" are our own
+"scan" runs every call on every device. "cudnn" is NVIDIA's kernel behind jax.experimental.rnn. "pallas" runs our own
 kernels for a TPU. Each of these two runs the calls for which its function here returns no obstacle.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -19,6 +20,12 @@ from jax_lstm._src.network import Network
 from jax_lstm._src.options import Options
 from jax_lstm._src.precisions import allows_tf32, as_one_precision, resolve_precision
 from jax_lstm._src.tpu_memory import missing_memory
+
+TPU_PRECISIONS = (jax.lax.Precision.DEFAULT, jax.lax.Precision.HIGHEST)  # JAX 0.10 lowers no other in a kernel
+OTHERWISE_SCAN = (
+    "scan runs instead in a program for another platform, for several devices without shard_map over every mesh axis, "
+    "and under vmap"
+)
 
 
 class BackendChoice(NamedTuple):
@@ -41,7 +48,7 @@ def select_backend(
         if dtype == jnp.float64:  # a TPU has no such hardware, and crosscheck judges every call in float64 too
             return BackendChoice("scan", "pallas was asked for, and float64 runs scan on every platform")
         _refuse("pallas", obstacles_to_pallas(cell, network, x, dtype, options, keep))
-        return BackendChoice("pallas", "asked for; a program that is not for a TPU runs scan")
+        return BackendChoice("pallas", f"asked for; {OTHERWISE_SCAN}")
     obstacles = obstacles_to_cudnn(cell, network, x, dtype, options, keep)
     if options.backend == "cudnn":
         _refuse("cudnn", obstacles)
@@ -49,7 +56,7 @@ def select_backend(
     if obstacles:
         return BackendChoice("scan", f"cudnn cannot run this call: {'; '.join(obstacles)}")
     # A measured rule belongs here, as one line. It must be worth its price: cudnn has no forward mode and no second
-    # derivatives, and whether these follow cannot be seen here. pallas needs one too: no TPU has run it yet.
+    # derivatives, and whether these follow cannot be seen here. pallas needs one too: nobody has timed it on a TPU.
     return BackendChoice("scan", "cudnn could run this call, but no measurement says that it is faster")
 
 
@@ -69,7 +76,7 @@ def obstacles_to_cudnn(
     obstacles += _without(options, "mask", "reset", "truncate_every", "checkpoint_every")
     if allows_tf32(options.precision) is None:
         obstacles.append(f"it knows float32 and TF32, and no precision {resolve_precision(options.precision)!r}")
-    obstacles += _obstacles_of_the_sizes(x)
+    obstacles += _obstacles_of_the_sizes(x, network)
     return obstacles + _obstacles_of_the_device(x)
 
 
@@ -80,16 +87,19 @@ def obstacles_to_pallas(
     obstacles = _obstacles_to_a_kernel(cell, network, dtype, options, keep, only=("float32", "bfloat16"))
     obstacles += _without(options, "lengths", "mask", "reset", "truncate_every")
     precision = as_one_precision(options.precision)
-    if precision is None:
+    if precision not in TPU_PRECISIONS:
         named = resolve_precision(options.precision)
-        obstacles.append(f"it knows one jax.lax.Precision for both factors, and no precision {named!r}")
-    obstacles += _obstacles_of_the_sizes(x)
+        obstacles.append(f"it knows the precisions 'default' and 'highest', and no precision {named!r}")
+    obstacles += _obstacles_of_the_sizes(x, network)
     if obstacles or precision is None:
         return obstacles
-    batch = tuple(x.shape[1:-1] if options.time_major else x.shape[:-2])
+    batch = math.prod(x.shape[1:-1] if options.time_major else x.shape[:-2])
     if missing := missing_memory(network, batch, dtype, precision):
         needed, given = missing
-        obstacles.append(f"a training step needs {needed} MiB of vector memory, and a TPU has {given} MiB")
+        obstacles.append(
+            f"a training step of a batch of {batch} with D = {network.input_size} and H = {network.hidden_size} needs "
+            f"{needed} MiB of vector memory, and a TPU has {given} MiB (a smaller batch per device may fit)"
+        )
     return obstacles
 
 
@@ -118,9 +128,9 @@ def _without(options: Options, *names: str) -> list[str]:
     return [f"it has no {name}" for name in names if getattr(options, name) is not None]
 
 
-def _obstacles_of_the_sizes(x: Abstract) -> list[str]:
-    if not are_known(*x.shape):
-        return [f"its sizes must be known, and x has shape {x.shape}"]
+def _obstacles_of_the_sizes(x: Abstract, network: Network) -> list[str]:
+    if not are_known(*x.shape, network.hidden_size):
+        return [f"its sizes must be known, and x has shape {x.shape} with H = {network.hidden_size}"]
     return [f"it refuses an empty batch, and x has shape {x.shape}"] if 0 in x.shape[:-1] else []
 
 

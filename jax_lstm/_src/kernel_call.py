@@ -1,9 +1,11 @@
 """A computation that a TPU does by a kernel and every other device by a loop, as one JAX primitive.
 
 Why a primitive: JAX's transformations see the loop only. Derivatives, vmap and sharding types are therefore those of
-the loop, and a kernel needs none of them. The kernel enters when a program is lowered for a TPU, if each of its devices
-computes the whole call: the program is for one device, or the call is inside a shard_map over all mesh axes. XLA cannot
-divide a kernel over devices. Otherwise the loop is lowered, so that every call gives its numbers on every platform.
+the loop, and a kernel needs none of them. The backward loop is a call of its own, with its own kernel.
+
+A kernel enters when a program is lowered for a TPU, if each of its devices computes the whole call: the program is for
+one device, or the call is inside a shard_map over all mesh axes. XLA cannot divide a kernel over devices. Otherwise the
+loop is lowered, so that every call gives its numbers on every platform.
 """
 
 from __future__ import annotations
@@ -66,6 +68,20 @@ def _jvp(primals: Any, tangents: Any, *, body: ClosedJaxpr, **_: Any) -> Any:
     return jax.jvp(jaxpr_as_fun(body), tuple(primals), moved)
 
 
+def _transpose(cotangents: Any, *args: Any, body: ClosedJaxpr, **_: Any) -> list[Any]:
+    """Transpose the loop as JAX does. A pullback is a linear call, which a user may transpose again."""
+    linear = [ad.is_undefined_primal(a) for a in args]
+
+    def of_linear(*values: Array) -> Any:
+        given = iter(values)
+        return jaxpr_as_fun(body)(*(next(given) if moves else a for a, moves in zip(args, linear, strict=True)))
+
+    like = [a.aval for a, moves in zip(args, linear, strict=True) if moves]
+    transposed = jax.linear_transpose(of_linear, *like)(list(map(ad.instantiate_zeros, cotangents)))
+    remaining = iter(transposed)
+    return [next(remaining) if moves else None for moves in linear]
+
+
 def _batch(args: Any, axes: Any, *, body: ClosedJaxpr, **_: Any) -> tuple[list[Array], list[int]]:
     out = jax.vmap(jaxpr_as_fun(body), tuple(axes))(*args)
     return out, [0] * len(out)
@@ -97,6 +113,7 @@ def _is_whole(context: Any) -> bool:
 
 
 ad.primitive_jvps[call_p] = _jvp
+ad.primitive_transposes[call_p] = _transpose
 batching.primitive_batchers[call_p] = _batch
 mlir.register_lowering(call_p, mlir.lower_fun(run_loop, multiple_results=True))
 mlir.register_lowering(call_p, lower_kernel, platform="tpu")

@@ -76,11 +76,11 @@ def lstm(
         without projection, ``mask``, ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first derivatives
         in reverse mode only (forward mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs one element
         after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
-        NamedSharding every device would compute the whole batch. "pallas" are our own kernels for a TPU: float32 or
+        NamedSharding every device would compute the whole batch. "pallas" runs our own kernels for a TPU: float32 or
         bfloat16 with a float32 carry, without projection, ``lengths``, ``mask``, ``reset`` and ``truncate_every``. A
-        kernel runs in a program for one TPU, or under shard_map. Everything else gives the numbers of "scan" by the
-        loops of "scan": other devices, float64, vmap, forward mode and second derivatives. "auto" is "scan" until a measurement
-        favours another one.
+        kernel runs in a program for one TPU, or under a shard_map over every mesh axis. Everything else runs the loops
+        of "scan": other devices, float64, vmap, forward mode and second derivatives. "auto" is "scan" until a
+        measurement favours another one.
       unroll: steps per iteration of the compiled loop.
       precision: jax.lax.Precision of every product, or its name; None means JAX's default. By default a TPU rounds the
         factors of a float32 product to bfloat16, and a GPU to TF32. "highest" means full float32 products everywhere.

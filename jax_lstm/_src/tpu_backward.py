@@ -21,7 +21,7 @@ from jax_lstm._src.cell import Cell
 from jax_lstm._src.plan import Path, Plan
 from jax_lstm._src.state import LSTMState
 from jax_lstm._src.tpu_layout import Grid, chunk_width, cut_gates, pad_gates, pad_rows, result_like, whole
-from jax_lstm._src.tpu_memory import backward_memory, operand_dtype, tiles_of
+from jax_lstm._src.tpu_memory import backward_memory, operand_dtype, product_precision, tiles_of
 
 
 def run_backward(
@@ -61,7 +61,7 @@ def run_backward(
     all_gates = gates * tiles.hidden
     state = result_like(w_hh, (tiles.batch, tiles.hidden), jnp.float32)
     of_h, of_gates = grid.spec(tiles.batch, tiles.hidden), grid.spec(tiles.batch, all_gates)
-    precision = None if dtype == jnp.bfloat16 else plan.kernels
+    precision = product_precision(dtype, plan.kernels)
     sums, h, c = pl.pallas_call(
         partial(_kernel, _Fixed(plan.cell, grid, chunk_width(tiles.hidden, 256), precision)),
         grid=(grid.length,),
@@ -84,7 +84,7 @@ class _Fixed(NamedTuple):
     cell: Cell
     grid: Grid
     width: int
-    precision: Any
+    precision: jax.lax.Precision
 
 
 def _kernel(fixed: _Fixed, ct_h, gates, c_before, w_hh, h_last, c_last, ct_sums, h_first, c_first, h, c, z) -> None:  # type: ignore[no-untyped-def]

@@ -25,7 +25,7 @@ from jax_lstm._src.cell import Cell
 from jax_lstm._src.plan import Path, Plan, Trace, Weights
 from jax_lstm._src.state import LSTMState
 from jax_lstm._src.tpu_layout import Grid, chunk_width, cut_gates, pad_gates, pad_rows, result_like, whole
-from jax_lstm._src.tpu_memory import forward_memory, operand_dtype, tiles_of
+from jax_lstm._src.tpu_memory import forward_memory, operand_dtype, product_precision, tiles_of
 
 PROJECTED_ROWS = 256  # steps times batch of one product of the inputs: two passes of a 128 x 128 matrix unit
 
@@ -67,7 +67,7 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, *, int
     last = result_like(x, state[0].shape, jnp.float32)
     sums = pltpu.VMEM((grid.block, tiles.batch, gates * tiles.hidden), jnp.float32)
     results = pl.pallas_call(
-        partial(_kernel, _Fixed(plan.cell, grid, width, None if dtype == jnp.bfloat16 else plan.kernels)),
+        partial(_kernel, _Fixed(plan.cell, grid, width, product_precision(dtype, plan.kernels))),
         grid=(grid.length,),
         in_specs=[grid.spec(tiles.batch, tiles.inputs), *map(whole, operands[1:])],
         out_specs=[whole(last), whole(last), *(grid.spec(tiles.batch, n) for n, _ in kept)],
@@ -93,7 +93,7 @@ class _Fixed(NamedTuple):
     cell: Cell
     grid: Grid
     width: int
-    precision: Any
+    precision: jax.lax.Precision
 
 
 def _kernel(fixed: _Fixed, x, w_ih, bias, w_hh, h0, c0, h_last, c_last, h_kept, *rest) -> None:  # type: ignore[no-untyped-def]
@@ -107,15 +107,15 @@ def _kernel(fixed: _Fixed, x, w_ih, bias, w_hh, h0, c0, h_last, c_last, h_kept, 
     def _start() -> None:
         h[...], c[...] = h0[...], c0[...]
 
-    at_once = math.gcd(grid.block, max(1, PROJECTED_ROWS // batch))
+    at_once = min(grid.block, max(1, PROJECTED_ROWS // batch))
 
     def project(n: Array, _: None) -> None:
-        steps = pl.ds(n * at_once, at_once)
+        steps = pl.ds(jnp.minimum(n * at_once, grid.block - at_once), at_once)  # the last ones may overlap
         rows = x[steps].reshape(at_once * batch, -1)
         sums = dot(rows.astype(w_ih.dtype), w_ih[...]) + bias[...]
         z[steps] = sums.reshape(at_once, batch, -1)
 
-    jax.lax.fori_loop(0, grid.block // at_once, project, None)
+    jax.lax.fori_loop(0, pl.cdiv(grid.block, at_once), project, None)
 
     def step(t: Any) -> None:
         h_before = h[...].astype(w_hh.dtype)

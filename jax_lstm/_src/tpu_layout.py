@@ -67,7 +67,11 @@ class Grid(NamedTuple):
 
     def _run(self, step: Callable[[Any], None], count: int) -> None:
         at = lambda n, _: step(count - 1 - n if self.backward else n)
-        jax.lax.fori_loop(0, count, at, None, unroll=self.unroll if count % self.unroll == 0 else 1)
+        together = count - count % self.unroll
+        if together:
+            jax.lax.fori_loop(0, together, at, None, unroll=self.unroll)
+        if together < count:
+            jax.lax.fori_loop(together, count, at, None)
 
     def _block(self, n: Any) -> Any:
         return self.length - 1 - n if self.backward else n

@@ -66,6 +66,15 @@ def operand_dtype(dtype: DTypeLike, precision: jax.lax.Precision) -> DType:
     return jnp.dtype(jnp.bfloat16 if precision is jax.lax.Precision.DEFAULT else dtype)
 
 
+def product_precision(dtype: DTypeLike, precision: jax.lax.Precision) -> jax.lax.Precision:
+    """Return the precision of the products in a kernel.
+
+    bfloat16 factors are exact, and TPU's compiler refuses any other precision for them. It is never None, since None
+    would stand for the jax_default_matmul_precision of the moment in which the program is lowered.
+    """
+    return jax.lax.Precision.DEFAULT if jnp.dtype(dtype) == jnp.bfloat16 else precision
+
+
 def forward_memory(tiles: Tiles, gates: int, dtype: DType, operand: DType, path: bool) -> Memory:
     """Return what the forward kernel needs. ``path``: c_before and the gates are kept for the backward pass."""
     batch, inputs, hidden = tiles
@@ -86,14 +95,12 @@ def backward_memory(tiles: Tiles, gates: int, dtype: DType, operand: DType) -> M
     return Memory(fixed, batch * 2 * moved)
 
 
-def missing_memory(
-    network: Network, batch: tuple[int, ...], dtype: DType, precision: jax.lax.Precision
-) -> tuple[int, int] | None:
+def missing_memory(network: Network, batch: int, dtype: DType, precision: jax.lax.Precision) -> tuple[int, int] | None:
     """Return the VMEM that a training step needs, and what there is, in MiB; None if every layer fits."""
     operand, gates = operand_dtype(dtype, precision), network.num_gates
     needed = 0
     for layer in range(network.num_layers):
-        tiles = tiles_of(math.prod(batch), network.input_size_of(layer), network.hidden_size, dtype)
+        tiles = tiles_of(batch, network.input_size_of(layer), network.hidden_size, dtype)
         for memory in (
             forward_memory(tiles, gates, dtype, operand, path=True),
             backward_memory(tiles, gates, dtype, operand),
@@ -106,7 +113,7 @@ def missing_memory(
 def block_steps(steps: int, most: int, unroll: int) -> int:
     """Return the length of a block: if possible a divisor of ``steps``, of at least half of ``most``.
 
-    Such a divisor is a multiple of ``unroll``. Otherwise the last block is shorter than the others.
+    Only a divisor that is a multiple of ``unroll`` counts. Without one, the last block is shorter than the others.
     """
     most = min(steps, most)
     good = [n for n in range(max(1, most // 2), most + 1) if steps % n == 0 and n % min(unroll, steps) == 0]

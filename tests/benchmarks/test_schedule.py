@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import typer
 
+from benchmarks.accelerators import kernels
 from benchmarks.accelerators.kernels import as_markdown, from_content
 from benchmarks.accelerators.schedule import bundles_of_part, count_bundles, find_loops, read_bundles
 from tests import ROOT
@@ -65,7 +67,7 @@ def test_the_loop_over_the_blocks_of_a_kernel_runs_two_more_times_than_there_are
     assert bundles_of_part(read_bundles(text)) == 3 + 10 * 6
 
 
-def test_a_loop_of_which_the_limit_is_unknown_counts_once():
+def test_a_loop_whose_limit_is_unknown_counts_once():
     assert bundles_of_part(read_bundles(LOOP.replace("%s6_s13, 12", "%s6_s13, %s2_s4"))) == 9
 
 
@@ -83,6 +85,12 @@ def test_what_does_not_fit_is_an_error(dumped):
     (dumped / "10-TLP-66-packed-bundles-post-ra.txt").unlink()
     with pytest.raises(ValueError, match=r"no top level, TLP, to .*; it dumped 1 other parts"):
         count_bundles(dumped, [5])
+
+
+def test_a_shape_that_the_kernels_cannot_run_is_refused_before_any_compilation(monkeypatch):
+    monkeypatch.setattr("benchmarks.accelerators.choices.missing", lambda target: "")
+    with pytest.raises(typer.BadParameter, match=r"--shape 9,8,4096,4096: .* needs \d+ MiB of vector memory"):
+        kernels.main(shape=["9,8,128,128", "9,8,4096,4096"])
 
 
 def test_the_committed_pages_are_one_result():

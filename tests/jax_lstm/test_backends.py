@@ -110,10 +110,20 @@ REFUSED_BY_PALLAS = {
     "mask": (*problem()[:2], {"mask": np.ones((B, T), bool)}, "it has no mask"),
     "reset": (*problem()[:2], {"reset": np.zeros((B, T), bool)}, "it has no reset"),
     "truncation": (*problem()[:2], {"truncate_every": 2}, "it has no truncate_every"),
-    "precision": (*problem()[:2], {"precision": ("high", "highest")}, r"no precision \('high', 'highest'\)"),
+    "two precisions": (*problem()[:2], {"precision": ("high", "highest")}, r"no precision \('high', 'highest'\)"),
+    "high": (
+        *problem()[:2],
+        {"precision": "high"},
+        "knows the precisions 'default' and 'highest', .* no precision 'high'",
+    ),
     "preset": (*problem()[:2], {"precision": PRESET.BF16_BF16_F32}, "no precision .*BF16_BF16_F32"),
     "empty": (problem()[0], problem()[1][:0], {}, r"refuses an empty batch, and x has shape \(0, 6, 3\)"),
-    "size": (LARGE, problem()[1], {"precision": "highest"}, r"needs \d+ MiB of vector memory, and a TPU has 60 MiB"),
+    "size": (
+        LARGE,
+        problem()[1],
+        {"precision": "highest"},
+        r"batch of 4 with D = 3 and H = 2048 needs \d+ MiB of vector memory, and a TPU has 60 MiB \(a smaller",
+    ),
 }
 
 
@@ -131,7 +141,8 @@ def test_pallas_refuses_a_call_with_a_reason(name):
 def test_pallas_is_chosen_only_if_it_is_asked_for():
     params, x, _ = problem()
     choice = choose_backend(params, x, backend="pallas")
-    assert choice == ("pallas", "asked for; a program that is not for a TPU runs scan")
+    assert choice.backend == "pallas"
+    assert re.fullmatch(r"asked for; scan runs instead .*another platform.*several devices.*vmap", choice.reason)
     assert choose_backend(params, x, backend="auto").backend == "scan"
     wide = choose_backend(*WIDE, backend="pallas", lengths=np.full(B, 2))
     assert wide == ("scan", "pallas was asked for, and float64 runs scan on every platform")
@@ -162,7 +173,7 @@ def test_functions_other_than_lstm_and_unknown_sizes_are_refused(backend, calls)
         jax_lstm.lstm_states(params, x, backend=backend)
     with pytest.raises(ValueError, match="the cell is rnn_relu"):
         jax_lstm.rnn(drawn_weights(D, H, kind="rnn", dtype=np.float32), x, nonlinearity="relu", backend=backend)
-    with pytest.raises(ValueError, match=r"sizes must be known, and x has shape \(b, 6, 3\)"):
+    with pytest.raises(ValueError, match=r"sizes must be known, and x has shape \(b, 6, 3\) with H = 5"):
         export.export(jax.jit(lambda x: jax_lstm.lstm(params, x, backend=backend)))(symbolic)
     assert not calls
 

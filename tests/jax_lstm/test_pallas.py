@@ -25,7 +25,9 @@ from jax_lstm._src.tpu_forward import run_forward
 from jax_lstm._src.tpu_layout import Grid
 from tests.support.arrays import assert_close_float32, drawn_weights, normal, state_of
 from tests.support.interpreted import interpreted
+from tests.support.jaxprs import products
 
+DEFAULT, HIGHEST = jax.lax.Precision.DEFAULT, jax.lax.Precision.HIGHEST
 B, T, D, H = 3, 11, 5, 7
 DEEP = {"num_layers": 2, "bidirectional": True}
 CASES = {
@@ -37,7 +39,7 @@ CASES = {
     "chunks": ((B,), {"bidirectional": True}, {"checkpoint_every": 4}),
     "time major, dropout": ((B,), DEEP, {"time_major": True, "dropout": 0.5, "dropout_key": jax.random.key(3)}),
     "unroll": ((B,), {}, {"unroll": 3}),
-    "highest": ((B,), {}, {"precision": "highest"}),
+    "a given precision": ((B,), {}, {"precision": "highest"}),
 }
 
 
@@ -110,23 +112,73 @@ def test_a_loss_of_one_output_only(output, kernels, short_blocks):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_in_the_simulated_memory_of_a_tpu(reverse, short_blocks):
-    """Pallas simulates the transfers of blocks. Memory that nothing has written holds NaN, and a wrong index raises."""
-    of = lambda *shape: normal(shape, jnp.float32)
-    weights = Weights(of(4 * H, D), of(4 * H, H), of(4 * H), None)
-    x, state, ct_h = of(T, B, D), LSTMState(of(B, H), of(B, H)), of(T, B, H)
-    highest = jax.lax.Precision.HIGHEST
-    plan = Plan(LSTM, jnp.dtype("float32"), reverse=reverse, path=True, kernels=highest)
-    simulator = pltpu.InterpretParams(uninitialized_memory="nan", dma_execution_mode="on_wait")
+def test_in_the_simulated_memory_of_a_tpu(reverse, short_blocks, simulator):
+    assert_close_in_both(simulator, plan_of(HIGHEST, reverse), *arrays_of(jnp.float32))
 
-    def both(interpret):
-        trace = run_forward(plan, weights, x, state, interpret=interpret)
-        return trace, run_backward(plan, weights.hh, trace.path, ct_h, state, interpret=interpret)
 
+def test_inputs_that_are_projected_in_several_products(simulator):
+    """37 steps of 24 rows, 10 steps per product. The last product starts at step 27."""
+    assert_close_in_both(simulator, plan_of(HIGHEST), *arrays_of(jnp.float32, steps=37, batch=17))
+
+
+def assert_close_in_both(simulator, *arguments):
+    run = partial(both_kernels, *arguments)
     with jax.enable_x64(False):
-        got, expected = (jax.jit(partial(both, interpret))() for interpret in (simulator, True))
+        got, expected = (jax.jit(partial(run, interpret=interpret))() for interpret in (simulator, True))
     assert_close_float32(got, expected, rtol=3e-6)
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(got))
+
+
+@pytest.fixture
+def simulator():
+    """Pallas simulates the transfers of blocks. Memory that nothing has written holds NaN, and a wrong index raises."""
+    return pltpu.InterpretParams(uninitialized_memory="nan", dma_execution_mode="on_wait")
+
+
+def plan_of(precision, reverse=False):
+    return Plan(LSTM, jnp.dtype("float32"), reverse=reverse, path=True, kernels=precision)
+
+
+def arrays_of(dtype, steps=T, batch=B):
+    of = lambda *shape: normal(shape, dtype)
+    weights = Weights(of(4 * H, D), of(4 * H, H), of(4 * H).astype(jnp.float32), None)
+    state = LSTMState(normal((batch, H), jnp.float32), normal((batch, H), jnp.float32))
+    return weights, of(steps, batch, D), state
+
+
+def both_kernels(plan, weights, x, state, interpret):
+    trace = run_forward(plan, weights, x, state, interpret=interpret)
+    return trace, run_backward(plan, weights.hh, trace.path, trace.h, state, interpret=interpret)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "factors", "passed"),
+    [
+        ("float32", DEFAULT, "bfloat16", DEFAULT),
+        ("float32", HIGHEST, "float32", HIGHEST),
+        ("bfloat16", DEFAULT, "bfloat16", DEFAULT),
+        ("bfloat16", HIGHEST, "bfloat16", DEFAULT),
+    ],
+)
+def test_the_precision_of_the_products_in_the_kernels(dtype, precision, factors, passed):
+    """Interpreted kernels cannot show it. A TPU rounds the factors to bfloat16 at the default precision only."""
+    with jax.enable_x64(False), jax.default_matmul_precision("high"):
+        run = lambda *arrays: both_kernels(plan_of(precision), *arrays, interpret=False)
+        found = products(run, *arrays_of(dtype), inside="pallas_call")
+    assert len(found) >= 3  # of the inputs, of h, and of the cotangents of the gate sums
+    for product in found:
+        assert {v.aval.dtype.name for v in product.invars} == {factors}
+        assert product.params["precision"] == (passed, passed)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("context", ["highest", "high", "BF16_BF16_F32"])
+def test_the_default_precision_at_lowering_does_not_matter(dtype, context):
+    params, x, state = problem(dtype=dtype)
+    traced = value_and_gradients("pallas").trace(params, x, state)
+    with jax.default_matmul_precision(context):
+        text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("custom_call @tpu_custom_call") == 2
 
 
 # what JAX does to a call: its transformations see the loop
@@ -148,6 +200,11 @@ def reverse_over_reverse_of_a_checkpoint(f, x):
     return reverse_over_reverse(jax.checkpoint(f), x)
 
 
+def transposed_pullback(f, x):
+    y, pullback = jax.vjp(f, x)
+    return jax.linear_transpose(lambda ct: pullback(ct)[0], y)(jnp.cos(x))
+
+
 def mapped(f, x):
     g = lambda x: jnp.sum(jnp.sin(f(x)))
     return jax.vmap(jax.value_and_grad(g))(jnp.stack([x, 2 * x, -x]))
@@ -155,7 +212,14 @@ def mapped(f, x):
 
 @pytest.mark.parametrize(
     "transform",
-    [forward_mode, second_derivative, reverse_over_reverse, reverse_over_reverse_of_a_checkpoint, mapped],
+    [
+        forward_mode,
+        second_derivative,
+        reverse_over_reverse,
+        reverse_over_reverse_of_a_checkpoint,
+        transposed_pullback,
+        mapped,
+    ],
 )
 @pytest.mark.parametrize("options", [{}, {"checkpoint_every": 2}], ids=["plain", "chunks"])
 def test_every_transformation_has_the_numbers_of_scan(transform, options, kernels):
@@ -231,6 +295,20 @@ def test_a_program_for_several_devices_needs_shard_map_for_the_kernels(devices, 
     assert_close_float32(got, split_step(mesh, "scan", manual))
 
 
+def test_a_shard_map_over_some_axes_of_a_mesh_runs_the_loop(kernels):
+    """XLA divides the call over the other axes."""
+    params, x, _ = problem((8,))
+    mesh = jax.make_mesh((2, 2), ("data", "other"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:4])
+
+    def total(backend, params, x):
+        local = lambda p, x: jax.lax.psum(jnp.sum(jnp.sin(jax_lstm.lstm(p, x, backend=backend)[0])), "data")
+        return jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), axis_names={"data"})(params, x)
+
+    got, expected = (jax.jit(jax.grad(partial(total, backend)))(params, x) for backend in ("pallas", "scan"))
+    assert not kernels
+    assert_close_float32(got, expected)
+
+
 def exported(*platforms):
     params, x, state = problem()
     return export.export(value_and_gradients("pallas"), platforms=platforms)(params, x, state)
@@ -260,9 +338,8 @@ def test_the_tests_run_over_several_blocks_of_which_the_last_is_shorter(backward
 
 @pytest.mark.parametrize("hidden", [128, 512, 1024])
 def test_a_block_fits_into_the_memory(hidden):
-    highest = jax.lax.Precision.HIGHEST
     tiles = tpu_memory.tiles_of(32, hidden, hidden, jnp.float32)
-    dtype = tpu_memory.operand_dtype(jnp.float32, highest)
+    dtype = tpu_memory.operand_dtype(jnp.float32, HIGHEST)
     for memory in (
         tpu_memory.forward_memory(tiles, 4, dtype, dtype, path=True),
         tpu_memory.backward_memory(tiles, 4, dtype, dtype),

@@ -14,7 +14,10 @@ from jax_lstm._src import kernel_call
 
 @contextmanager
 def interpreted() -> Iterator[list[str]]:
-    """Let programs for a CPU interpret the kernels. Gives a list with one entry per lowered kernel."""
+    """Let programs for a CPU interpret the kernels. Gives a list with one entry per lowered kernel.
+
+    Pallas' interpreter fails if jax.set_mesh has set an explicit mesh. A program for a TPU has no such limit.
+    """
     lowered: list[str] = []
 
     def lower(ctx: Any, *args: Any, kernel: Any, **params: Any) -> Any:
