@@ -17,6 +17,7 @@ IMPLEMENTATIONS = (
     "jax_lstm",
     "jax_lstm chunks",
     "jax_lstm backend=cudnn",
+    "jax_lstm backend=pallas",
     "torch.nn.LSTM",
     "torch.compile",
     "flax.linen",

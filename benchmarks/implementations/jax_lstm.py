@@ -18,6 +18,7 @@ import jax_lstm
 from benchmarks.implementation import Ready, TimedImplementation
 from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
+from crosscheck.libraries import NotSupported
 from crosscheck.libraries.adapter import Weights
 from jax_lstm._src.options import BACKENDS
 
@@ -49,6 +50,8 @@ def ours(words: str = "") -> TimedImplementation:
 
 
 def _ready(options: Mapping[str, str], work: Work) -> Ready:
+    if options.get("backend") == "pallas" and jax.devices()[0].platform != "tpu":
+        raise NotSupported("needs a TPU: a program for another platform runs scan")
     values = {key: _value(text, work.shape.steps) for key, text in options.items()}
     lengths = None if work.lengths is None else jnp.asarray(work.lengths.numpy())
 

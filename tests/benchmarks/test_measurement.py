@@ -185,9 +185,11 @@ def test_a_library_that_is_not_there_is_missing(library, monkeypatch):
     assert f"{library} is not installed; " in row.reason
 
 
-def test_what_only_a_gpu_has_and_what_would_take_too_long_is_missing():
+def test_what_only_a_gpu_or_a_tpu_has_and_what_would_take_too_long_is_missing():
     (row,) = run(choose(["jax.experimental.rnn"]), "forward")
     assert row.reason == "needs an NVIDIA GPU"
+    (row,) = run(choose(["jax_lstm backend=pallas"]), "forward")
+    assert row.reason == "needs a TPU: a program for another platform runs scan"
     (row,) = run(choose(["torch.compile"]), "forward", shape=Shape(1_001, 1, 2, 2))
     assert row.reason == "a loop in Python, left out above 1,000 steps"
 
