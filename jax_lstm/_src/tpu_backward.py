@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from jax_lstm._src.arrays import Array
-from jax_lstm._src.cell import Cell
 from jax_lstm._src.plan import Path, Plan
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.tpu_layout import Grid, chunk_width, cut_gates, pad_gates, pad_rows, result_like, whole
+from jax_lstm._src.tpu_layout import Fixed, Grid, chunk_width, cut_gates, pad_gates, pad_rows, result_like, whole
 from jax_lstm._src.tpu_memory import backward_memory, operand_dtype, product_precision, tiles_of
 
 
@@ -52,7 +51,7 @@ def run_backward(
     w = pad_gates(w_hh.T, gates, tiles.hidden).T
     operands = (
         rows(ct_h.astype(dtype)),
-        pad_gates(_padded_batch(path.gates.reshape(steps, count, -1), tiles.batch), gates, tiles.hidden),
+        pad_gates(pad_rows(path.gates.reshape(steps, count, -1), tiles.batch, gates * hidden), gates, tiles.hidden),
         rows(path.c_before),
         jnp.pad(w, ((0, 0), (0, tiles.hidden - hidden))).astype(operand),
         rows(carry.h),
@@ -63,7 +62,7 @@ def run_backward(
     of_h, of_gates = grid.spec(tiles.batch, tiles.hidden), grid.spec(tiles.batch, all_gates)
     precision = product_precision(dtype, plan.kernels)
     sums, h, c = pl.pallas_call(
-        partial(_kernel, _Fixed(plan.cell, grid, chunk_width(tiles.hidden, 256), precision)),
+        partial(_kernel, Fixed(plan.cell, grid, chunk_width(tiles.hidden, 256), precision)),
         grid=(grid.length,),
         in_specs=[of_h, of_gates, of_h, *map(whole, operands[3:])],
         out_specs=[of_gates, whole(state), whole(state)],
@@ -80,14 +79,7 @@ def run_backward(
     return ct_sums, LSTMState(*(a[:count, :hidden].reshape(*batch, hidden) for a in (h, c)))
 
 
-class _Fixed(NamedTuple):
-    cell: Cell
-    grid: Grid
-    width: int
-    precision: jax.lax.Precision
-
-
-def _kernel(fixed: _Fixed, ct_h, gates, c_before, w_hh, h_last, c_last, ct_sums, h_first, c_first, h, c, z) -> None:  # type: ignore[no-untyped-def]
+def _kernel(fixed: Fixed, ct_h, gates, c_before, w_hh, h_last, c_last, ct_sums, h_first, c_first, h, c, z) -> None:  # type: ignore[no-untyped-def]
     """Run one block. The arguments are the blocks of what :func:`run_backward` gives to pallas_call, in its order."""
     cell, grid, width, precision = fixed
     hidden = h.shape[1]
@@ -115,7 +107,3 @@ def _kernel(fixed: _Fixed, ct_h, gates, c_before, w_hh, h_last, c_last, ct_sums,
     @pl.when(grid.is_last())
     def _end() -> None:
         h_first[...], c_first[...] = h[...], c[...]
-
-
-def _padded_batch(a: Array, batch: int) -> Array:
-    return pad_rows(a, batch, a.shape[-1])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from jax_lstm._src.arrays import Array
-from jax_lstm._src.cell import Cell
 from jax_lstm._src.plan import Path, Plan, Trace, Weights
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.tpu_layout import Grid, chunk_width, cut_gates, pad_gates, pad_rows, result_like, whole
+from jax_lstm._src.tpu_layout import Fixed, Grid, chunk_width, cut_gates, pad_gates, pad_rows, result_like, whole
 from jax_lstm._src.tpu_memory import forward_memory, operand_dtype, product_precision, tiles_of
 
-PROJECTED_ROWS = 256  # steps times batch of one product of the inputs: two passes of a 128 x 128 matrix unit
+PROJECTED_ROWS = 256  # steps times batch of one product of the inputs, so that its results stay small
 
 
 def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, *, interpret: bool) -> Trace:
@@ -67,7 +66,7 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, *, int
     last = result_like(x, state[0].shape, jnp.float32)
     sums = pltpu.VMEM((grid.block, tiles.batch, gates * tiles.hidden), jnp.float32)
     results = pl.pallas_call(
-        partial(_kernel, _Fixed(plan.cell, grid, width, product_precision(dtype, plan.kernels))),
+        partial(_kernel, Fixed(plan.cell, grid, width, product_precision(dtype, plan.kernels))),
         grid=(grid.length,),
         in_specs=[grid.spec(tiles.batch, tiles.inputs), *map(whole, operands[1:])],
         out_specs=[whole(last), whole(last), *(grid.spec(tiles.batch, n) for n, _ in kept)],
@@ -89,14 +88,7 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, *, int
     return Trace(LSTMState(cut(h_last), cut(c_last)), cut(h), None, kept_path)
 
 
-class _Fixed(NamedTuple):
-    cell: Cell
-    grid: Grid
-    width: int
-    precision: jax.lax.Precision
-
-
-def _kernel(fixed: _Fixed, x, w_ih, bias, w_hh, h0, c0, h_last, c_last, h_kept, *rest) -> None:  # type: ignore[no-untyped-def]
+def _kernel(fixed: Fixed, x, w_ih, bias, w_hh, h0, c0, h_last, c_last, h_kept, *rest) -> None:  # type: ignore[no-untyped-def]
     """Run one block. The arguments are the blocks of what :func:`run_forward` gives to pallas_call, in its order."""
     cell, grid, width, precision = fixed
     *path, z, h, c = rest

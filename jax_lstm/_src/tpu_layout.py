@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from jax_lstm._src.arrays import Array, DTypeLike
+from jax_lstm._src.cell import Cell
 from jax_lstm._src.tpu_memory import LANES, Memory, Tiles, block_steps
 
 SMALL_STEP = 8192  # numbers of h in one step: the compiler schedules fewer instructions if it sees four steps at once
@@ -41,7 +42,7 @@ class Grid(NamedTuple):
     @property
     def length(self) -> int:
         """Return the number of blocks."""
-        return -(-self.steps // self.block)
+        return pl.cdiv(self.steps, self.block)
 
     def spec(self, batch: int, width: int) -> pl.BlockSpec:
         """Return the blocks of an array ``[steps, batch, width]``."""
@@ -75,6 +76,15 @@ class Grid(NamedTuple):
 
     def _block(self, n: Any) -> Any:
         return self.length - 1 - n if self.backward else n
+
+
+class Fixed(NamedTuple):
+    """What a kernel is traced for: the equations, the blocks, units per chunk, and the precision of products."""
+
+    cell: Cell
+    grid: Grid
+    width: int
+    precision: jax.lax.Precision
 
 
 def whole(a: Any) -> pl.BlockSpec:

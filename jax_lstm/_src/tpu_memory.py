@@ -16,9 +16,9 @@ from jax_lstm._src.network import Network
 
 LANES = 128
 MIB = 2**20
-# The smallest VMEM of v5e, v6e, v5p and tpu7x is 64 MiB. libtpu 0.0.50 refuses a limit of 64 MiB there.
+# The smallest VMEM of v5e, v6e, v5p and tpu7x is 64 MiB.
 VMEM_BYTES = 60 * MIB
-# The arrays of one block, at most. More steps per block gain nothing, and weights need the rest.
+# The arrays of one block, at most, if one step needs no more. The rest is for weights.
 BLOCK_BYTES = 24 * MIB
 # What the compiler puts there by itself, such as the results of a product: a quarter of the arrays, and this.
 OWN_BYTES = 4 * MIB
