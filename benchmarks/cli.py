@@ -16,6 +16,8 @@ DEFAULT = Options()
 IMPLEMENTATIONS = (
     "jax_lstm",
     "jax_lstm chunks",
+    "jax_lstm backend=scan",
+    "jax_lstm backend=native",
     "jax_lstm backend=cudnn",
     "jax_lstm backend=pallas",
     "torch.nn.LSTM",

@@ -20,6 +20,7 @@ from benchmarks.jax_program import ready_jax
 from benchmarks.work import Work
 from crosscheck.libraries import NotSupported
 from crosscheck.libraries.adapter import Weights
+from jax_lstm._src.cpu_library import load_library
 from jax_lstm._src.options import BACKENDS
 
 NAME = "jax_lstm"
@@ -52,6 +53,8 @@ def ours(words: str = "") -> TimedImplementation:
 def _ready(options: Mapping[str, str], work: Work) -> Ready:
     if options.get("backend") == "pallas" and jax.devices()[0].platform != "tpu":
         raise NotSupported("needs a TPU: a program for another platform runs scan")
+    if options.get("backend") == "native" and (missing := load_library().missing):
+        raise NotSupported(missing)
     values = {key: _value(text, work.shape.steps) for key, text in options.items()}
     lengths = None if work.lengths is None else jnp.asarray(work.lengths.numpy())
 
@@ -74,5 +77,5 @@ def _value(text: str, steps: int) -> Any:
 IMPLEMENTATIONS = (
     ours(),
     *map(ours, SHORT),
-    *(ours(f"backend={name}") for name in BACKENDS if name not in ("auto", "scan")),
+    *(ours(f"backend={name}") for name in BACKENDS if name != "auto"),
 )

@@ -84,7 +84,7 @@ class Row:
 
 def cases(plain: Sequence[str]) -> list[Case]:
     """Return the cases, the most important first: plain layers of these shapes, each feature, and the options."""
-    backends = [name for name in BACKENDS if name not in ("auto", "pallas")]  # pallas has kernels for a TPU only
+    backends = [name for name in BACKENDS if name not in ("auto", "native", "pallas")]  # those two are not for a GPU
     return [
         *(Case(shape, "plain", backend) for shape in plain for backend in backends),
         *(Case(SMALL, feature, backend) for feature in FEATURES if feature != "plain" for backend in backends),

@@ -14,7 +14,7 @@ test_cotangents_are_written_where_the_gates_were then passes without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from jax_lstm._src.arrays import Array, Tree
+from jax_lstm._src.mapped_axes import Places, as_batch_axis, places_of_leaves
 
 Cotangents = Sequence[Array | None]  # None is a zero
 
@@ -34,6 +35,7 @@ def call_with_transpose(
     operands: Tree,
     *,
     fold: bool = False,
+    places: tuple[Places, Places, Places] | None = None,
 ) -> Any:
     """Return ``push(residuals, operands)``, which must be linear in ``operands``, with ``pull`` as its transpose.
 
@@ -45,6 +47,8 @@ def call_with_transpose(
         must vary over the same mesh axes.
       fold: what happens under vmap. If False, ``pull`` is mapped, and an operand that is not mapped gets the sum of
         the cotangents of all instances. If True, JAX transposes the mapped ``push``, and stores no instances.
+      places: of the first batch axis, in each of ``residuals``, of ``operands`` and of the result, see `mapped_axes`.
+        If it is given, ``push`` and ``pull`` take any number of batch axes, and vmap adds one if it can.
     """
     residual_tree: Any  # JAX exports no type of a PyTreeDef
     operand_tree: Any
@@ -66,8 +70,25 @@ def call_with_transpose(
 
     args = (*flat_residuals, *flat_operands)
     body = jax.make_jaxpr(flat_push)(*args)
-    leaves = call_p.bind(*args, body=body, pull=flat_pull, count=len(flat_residuals), fold=fold)
+    if places is not None:
+        out: Any = out_tree.unflatten(body.out_avals)
+        of_args = (places_of_leaves(places[0], residuals), places_of_leaves(places[1], operands))
+        flat_places = (sum(of_args, ()), places_of_leaves(places[2], out))
+    remap = None if places is None else _Remap(flat_push, *flat_places)
+    leaves = call_p.bind(*args, body=body, pull=flat_pull, count=len(flat_residuals), fold=fold, remap=remap)
     return out_tree.unflatten(leaves)
+
+
+class _Remap(NamedTuple):
+    """How a mapped call becomes the call on one more batch axis.
+
+    push: makes the body for new shapes.
+    places, out_places: of the first batch axis, in each argument and in each result.
+    """
+
+    push: Callable[..., list[Array]]
+    places: Places
+    out_places: Places
 
 
 call_p: Any = Primitive("linear_with_transpose")
@@ -124,8 +145,14 @@ def _batch(
     pull: Callable[..., Cotangents],
     count: int,
     fold: bool,
+    remap: _Remap | None,
 ) -> tuple[list[Array], list[int]]:
     """Map both functions. An operand that all instances share gets the sum of their cotangents."""
+    moved = None if remap is None else as_batch_axis(args, axes, remap.places)
+    if remap is not None and moved is not None:
+        new_body = jax.make_jaxpr(remap.push)(*moved)
+        out = call_p.bind(*moved, body=new_body, pull=pull, count=count, fold=fold, remap=remap)
+        return out, [place or 0 for place in remap.out_places]
     front = [a if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True)]
     mapped = tuple(None if axis is None else 0 for axis in axes)
     batched_body = jax.make_jaxpr(jax.vmap(jaxpr_as_fun(body), mapped))(*front)
@@ -146,7 +173,7 @@ def _batch(
     if fold:
         out = jaxpr_as_fun(batched_body)(*front)
     else:
-        out = call_p.bind(*front, body=batched_body, pull=batched_pull, count=count, fold=fold)
+        out = call_p.bind(*front, body=batched_body, pull=batched_pull, count=count, fold=fold, remap=None)
     return out, [0] * len(out)
 
 

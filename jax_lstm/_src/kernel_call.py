@@ -1,18 +1,20 @@
-"""A computation that a TPU does by a kernel and every other device by a loop, as one JAX primitive.
+"""A computation that one platform does by a kernel and every other by a loop, as one JAX primitive.
 
-Why a primitive: JAX's transformations see the loop only. Derivatives, vmap and sharding types are therefore those of
-the loop, and a kernel needs none of them. The backward loop is a call of its own, with its own kernel.
+Why a primitive: JAX's transformations see the loop only. Derivatives and sharding types are therefore those of the
+loop, and a kernel needs none of them. vmap makes the mapped axis one more batch axis if the kernel says how. The
+backward loop is a call of its own, with its own kernel.
 
-A kernel enters when a program is lowered for a TPU, if each of its devices computes the whole call: the program is for
+A kernel enters when a program is lowered for its platform, if each device computes the whole call: the program is for
 one device, or the call is inside a shard_map over all mesh axes. XLA cannot divide a kernel over devices. Otherwise the
-loop is lowered, so that every call gives its numbers on every platform.
+loop is lowered, so that every call gives its numbers on every platform. An exported program runs without this package,
+and has the loop in the place of a kernel that only this package brings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax.core import AbstractValue
@@ -20,15 +22,36 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from jax_lstm._src.arrays import Array
+from jax_lstm._src.mapped_axes import Places, as_batch_axis, places_of_leaves
+
+KERNEL_PLATFORMS = ("cpu", "tpu")
 
 
-def call_with_kernel(kernel: Callable[..., Any], loop: Callable[..., Any], *args: Any) -> Any:
-    """Return ``loop(*args)``, which a program for a TPU may compute by ``kernel(*args, interpret=False)``.
+class Kernel(NamedTuple):
+    """A kernel, and the programs that it can enter.
+
+    platform: whose programs.
+    run: it takes the arguments of the loop, and returns a tree of the structure, shapes and dtypes that the loop
+      returns. It is traced when a program is lowered.
+    places: of the first batch axis, in each argument and in each field of the result, see `mapped_axes`. If it is None,
+      a mapped call runs the loop.
+    can_be_exported: whether an exported program runs the kernel without this package.
+    x64: whether it is traced with 64-bit types allowed if the program has such arrays.
+    """
+
+    platform: Literal["cpu", "tpu"]
+    run: Callable[..., Any]
+    places: tuple[Places, Places] | None = None
+    can_be_exported: bool = True
+    x64: bool = True
+
+
+def call_with_kernel(kernel: Kernel, loop: Callable[..., Any], *args: Any) -> Any:
+    """Return ``loop(*args)``, which a program for the kernel's platform may compute by ``kernel.run(*args)``.
 
     Args:
-      kernel: returns a tree of the structure, shapes and dtypes that ``loop`` returns. It is traced when a program is
-        lowered, without 64-bit types. With ``interpret``, Pallas interprets the kernel, which works on every platform.
-      loop: the function. Neither it nor ``kernel`` may close over traced values.
+      kernel: the kernel.
+      loop: the function. Neither it nor ``kernel.run`` may close over traced values.
       *args: trees of arrays; None stands for an absent array.
     """
     tree: Any  # JAX exports no type of a PyTreeDef
@@ -40,12 +63,24 @@ def call_with_kernel(kernel: Callable[..., Any], loop: Callable[..., Any], *args
         leaves, out_tree = jax.tree.flatten(loop(*tree.unflatten(flat)))
         return leaves
 
-    def flat_kernel(*flat: Array, interpret: bool) -> list[Array]:
-        leaves: list[Array] = jax.tree.leaves(kernel(*tree.unflatten(flat), interpret=interpret))
+    def flat_kernel(*flat: Array, **options: Any) -> list[Array]:
+        leaves: list[Array] = jax.tree.leaves(kernel.run(*tree.unflatten(flat), **options))
         return leaves
 
     body = jax.make_jaxpr(flat_loop)(*flat)
-    return out_tree.unflatten(call_p.bind(*flat, body=body, kernel=flat_kernel))
+    places = kernel.places
+    if places is not None:
+        out: Any = out_tree.unflatten(body.out_avals)
+        places = (places_of_leaves(places[0], args), places_of_leaves(places[1], out))
+    flat_call = _FlatCall(flat_loop, kernel._replace(run=flat_kernel, places=places))
+    return out_tree.unflatten(call_p.bind(*flat, body=body, call=flat_call))
+
+
+class _FlatCall(NamedTuple):
+    """A call with lists of arrays in the place of trees."""
+
+    loop: Callable[..., list[Array]]
+    kernel: Kernel
 
 
 call_p: Any = Primitive("loop_or_kernel")
@@ -54,7 +89,7 @@ call_p.multiple_results = True
 
 @call_p.def_impl  # type: ignore[untyped-decorator]
 def run_loop(*args: Array, body: ClosedJaxpr, **_: Any) -> Any:
-    """Run the loop: the primitive without jit, and its lowering for every device but a TPU."""
+    """Run the loop: the primitive without jit, and its lowering where no kernel enters."""
     return jaxpr_as_fun(body)(*args)
 
 
@@ -82,27 +117,38 @@ def _transpose(cotangents: Any, *args: Any, body: ClosedJaxpr, **_: Any) -> list
     return [next(remaining) if moves else None for moves in linear]
 
 
-def _batch(args: Any, axes: Any, *, body: ClosedJaxpr, **_: Any) -> tuple[list[Array], list[int]]:
-    out = jax.vmap(jaxpr_as_fun(body), tuple(axes))(*args)
-    return out, [0] * len(out)
+def _batch(args: Any, axes: Any, *, body: ClosedJaxpr, call: _FlatCall) -> tuple[list[Array], Sequence[int]]:
+    """Map a call: with one more batch axis if the arrays without a batch are not mapped, and else the loop."""
+    places = call.kernel.places
+    moved = None if places is None else as_batch_axis(args, axes, places[0])
+    if places is None or moved is None:
+        out = jax.vmap(jaxpr_as_fun(body), tuple(axes))(*args)
+        return out, [0] * len(out)
+    out = call_p.bind(*moved, body=jax.make_jaxpr(call.loop)(*moved), call=call)
+    return out, [place or 0 for place in places[1]]
 
 
-def lower_kernel(ctx: Any, *args: Any, interpret: bool = False, **params: Any) -> Any:
-    """Lower the kernel, or the loop if the compiler would have to divide the kernel over devices."""
-    if not _is_whole(ctx.module_context.axis_context):
+def lower_call(platform: str, ctx: Any, *args: Any, options: dict[str, Any] | None = None, **params: Any) -> Any:
+    """Lower a call for a platform: its kernel, called with ``options``, or else the loop."""
+    kernel: Kernel = params["call"].kernel
+    module = ctx.module_context
+    exported = module.lowering_parameters.for_export and not kernel.can_be_exported
+    if kernel.platform != platform or exported or not _is_whole(module.axis_context):
         return mlir.lower_fun(run_loop, multiple_results=True)(ctx, *args, **params)
-    # Each device has whole arrays here. Pallas takes only types that say nothing about a mesh.
+    # Each device has whole arrays here. A kernel takes only types that say nothing about a mesh.
     plain = ctx.replace(avals_in=_without_mesh(ctx.avals_in), avals_out=_without_mesh(ctx.avals_out))
-    return mlir.lower_fun(partial(_run_kernel, interpret), multiple_results=True)(plain, *args, **params)
+    run = partial(_run_kernel, kernel, options or {})
+    return mlir.lower_fun(run, multiple_results=True)(plain, *args, **params)
 
 
 def _without_mesh(types: Sequence[Any]) -> list[AbstractValue]:
     return [jax.core.ShapedArray(a.shape, a.dtype) for a in types]
 
 
-def _run_kernel(interpret: bool, *args: Array, kernel: Callable[..., list[Array]], **_: Any) -> list[Array]:
-    with jax.enable_x64(False):  # TPU's compiler takes no 64-bit index
-        return kernel(*args, interpret=interpret)
+def _run_kernel(kernel: Kernel, options: dict[str, Any], *args: Array, **_: Any) -> Any:
+    has_x64 = any(a.dtype.itemsize == 8 for a in args)  # of the program, which may be lowered under another setting
+    with jax.enable_x64(kernel.x64 and has_x64):
+        return kernel.run(*args, **options)
 
 
 def _is_whole(context: Any) -> bool:
@@ -116,4 +162,5 @@ ad.primitive_jvps[call_p] = _jvp
 ad.primitive_transposes[call_p] = _transpose
 batching.primitive_batchers[call_p] = _batch
 mlir.register_lowering(call_p, mlir.lower_fun(run_loop, multiple_results=True))
-mlir.register_lowering(call_p, lower_kernel, platform="tpu")
+for _platform in KERNEL_PLATFORMS:
+    mlir.register_lowering(call_p, partial(lower_call, _platform), platform=_platform)

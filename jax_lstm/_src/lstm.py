@@ -71,17 +71,24 @@ def lstm(
         gradients through padding.
       carry_dtype: dtype of the state in the loop and of the returned state. None means the compute dtype, or float32
         if the compute dtype is narrower.
-      backend: "scan", "cudnn", "pallas" or "auto". :func:`choose_backend` returns what a call runs on, and why. "scan"
-        runs every call on every device. "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA,
-        without projection, ``mask``, ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first derivatives
-        in reverse mode only (forward mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs one element
-        after another. XLA cannot partition it: wrap it in shard_map, since under jit with a
-        NamedSharding every device would compute the whole batch. "pallas" runs our own kernels for a TPU: float32 or
-        bfloat16 with a float32 carry, without projection, ``lengths``, ``mask``, ``reset`` and ``truncate_every``. A
-        kernel runs in a program for one TPU, or under a shard_map over every mesh axis. Everything else runs the loops
-        of "scan": other devices, float64, vmap, forward mode and second derivatives. "auto" is "scan" until a
-        measurement favours another one.
-      unroll: steps per iteration of the compiled loop.
+      backend: "scan", "native", "cudnn", "pallas" or "auto". :func:`choose_backend` returns what a call runs on, and
+        why. "scan" runs every call on every device.
+        "native" runs our compiled kernels on a CPU: float32 or float64 with a carry of the same dtype, without
+        projection. It needs the compiled file, which the installation builds if there is a C++ compiler. A kernel runs
+        in a program for one CPU device, or under a shard_map over every mesh axis. Everything else runs the loops of
+        "scan": other devices, exported programs, vmap over the weights, forward mode and second derivatives.
+        "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without projection, ``mask``,
+        ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first derivatives in reverse mode only (forward
+        mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs one element after another. XLA cannot
+        partition it: wrap it in shard_map, since under jit with a NamedSharding every device would compute the whole
+        batch.
+        "pallas" runs our own kernels for a TPU: float32 or bfloat16 with a float32 carry, without projection,
+        ``lengths``, ``mask``, ``reset`` and ``truncate_every``. A kernel runs in a program for one TPU, or under a
+        shard_map over every mesh axis. Everything else runs the loops of "scan": other devices, float64, vmap, forward
+        mode and second derivatives.
+        "auto" is "native" if it can run the call, except for a single step and for a few steps of one row, and else
+        "scan". No measurement favours another one yet.
+      unroll: steps per iteration of the loops of "scan".
       precision: jax.lax.Precision of every product, or its name; None means JAX's default. By default a TPU rounds the
         factors of a float32 product to bfloat16, and a GPU to TF32. "highest" means full float32 products everywhere.
 

@@ -22,7 +22,7 @@ from jax_lstm._src.arrays import ArrayLike, DTypeLike, Listed, Precision
 from jax_lstm._src.checks import is_int, refuse_torch, require_floating_dtype
 from jax_lstm._src.state import LSTMState
 
-Backend = Literal["auto", "scan", "cudnn", "pallas"]
+Backend = Literal["auto", "scan", "native", "cudnn", "pallas"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 ARRAYS = ("lengths", "mask", "reset", "reset_state", "dropout_key")  # the other options are fixed while tracing
 

@@ -1,11 +1,9 @@
-"""The arguments and the result of a run of one layer in one direction, as values."""
+"""The arguments and the result of a run of one layer in one direction, and of its derivative, as values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import jax
+from typing import Any, Literal, NamedTuple
 
 from jax_lstm._src.arrays import Array, DType, Precision
 from jax_lstm._src.cell import Cell
@@ -53,6 +51,30 @@ class Trace(NamedTuple):
     path: Path | None
 
 
+class Kept(NamedTuple):
+    """What the derivative is computed from: the arguments of `recurrence.recur`, and what its run has kept."""
+
+    weights: Weights
+    x: Array
+    carry: LSTMState
+    origin: LSTMState
+    events: Events
+    h: Array
+    path: Path
+
+
+class Moved(NamedTuple):
+    """Tangents, or cotangents, of the arguments of `recurrence.recur`. An array without one is None.
+
+    ``weights`` is a :class:`Weights`, of which any field may be None.
+    """
+
+    weights: Any
+    x: Array | None
+    carry: LSTMState
+    origin: LSTMState | None
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to run: everything that is fixed while tracing.
@@ -65,7 +87,9 @@ class Plan:
       path: whether to keep the path.
       unroll: steps per iteration of the compiled loop.
       precision: of every product.
-      kernels: if a program for a TPU runs the loops as kernels, the precision of their products.
+      batch_first: whether the caller's arrays have the batch before the steps.
+      backend: whose kernels a program may run in the place of the loops: "native" on a CPU, "pallas" on a TPU, or
+        "scan" for none.
     """
 
     cell: Cell
@@ -75,4 +99,5 @@ class Plan:
     path: bool = False
     unroll: int = 1
     precision: Precision = None
-    kernels: jax.lax.Precision | None = None
+    batch_first: bool = False
+    backend: Literal["scan", "native", "pallas"] = "scan"

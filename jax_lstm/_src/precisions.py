@@ -50,3 +50,10 @@ def as_one_precision(precision: Precision) -> jax.lax.Precision | None:
     except ValueError:  # two different ones, or not the name of a Precision
         return None
     return one
+
+
+def has_algorithm(precision: Precision) -> bool:
+    """Return whether a precision is an algorithm of products, and not one or two of jax.lax.Precision."""
+    resolved = resolve_precision(precision)
+    each = resolved if isinstance(resolved, (tuple, list)) else (resolved,)
+    return any(as_one_precision(one) is None for one in each)

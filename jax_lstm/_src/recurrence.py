@@ -31,18 +31,18 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from jax_lstm._src.arrays import Array, DTypeLike, Gates
+from jax_lstm._src.arrays import Array, Gates
 from jax_lstm._src.blocks import over_blocks, rewrite_blocks
 from jax_lstm._src.cell_step import next_state
-from jax_lstm._src.custom_transpose import call_with_transpose
+from jax_lstm._src.derivative import differentiate
 from jax_lstm._src.dtypes import accumulation_dtype, cast_floating, storage_dtype
-from jax_lstm._src.kernel_call import call_with_kernel
-from jax_lstm._src.plan import Events, Path, Plan, Trace, Weights
+from jax_lstm._src.kernel_call import Kernel, call_with_kernel
+from jax_lstm._src.plan import Events, Kept, Moved, Path, Plan, Trace, Weights
 from jax_lstm._src.platforms import LoopForm, loop_forms, per_platform
-from jax_lstm._src.products import add_bias, as_it_is, input_sums, loop_product, product, weight_product
+from jax_lstm._src.products import add_bias, input_sums, loop_product, product
 from jax_lstm._src.state import LSTMState
-from jax_lstm._src.tangents import HSources, Residuals, Tangents, h_before, kept_gates, pull, push
-from jax_lstm._src.trees import add, broadcast_bias, in_one_dtype, join_gates, split_gates, where_tree, zeros_like
+from jax_lstm._src.tangents import kept_gates
+from jax_lstm._src.trees import join_gates, split_gates, where_tree, zeros_like
 
 T = TypeVar("T")
 
@@ -62,15 +62,39 @@ def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTM
     """
     forms = loop_forms(x.shape[0], (*x.shape[1:-1], len(weights.ih)))
     loop = partial(per_platform, partial(_run, plan), forms)
-    run = partial(call_with_kernel, partial(_run_kernel, plan), loop) if plan.kernels is not None else loop
+    kernel = _kernel(plan)
+    run = loop if kernel is None else partial(call_with_kernel, kernel, loop)
     trace: Trace = run(weights, x, carry, origin, events)
     return trace
 
 
-def _run_kernel(
-    plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events, *, interpret: bool
+def _kernel(plan: Plan) -> Kernel | None:
+    """Return the kernel of the forward loop. Its module is imported when a program is lowered that runs it."""
+    if plan.backend == "native":
+        places = ((None, 1, 0, 0, 1), (0, 1, 1, 1))
+        return Kernel("cpu", partial(_run_on_cpu, plan), places, can_be_exported=False)
+    if plan.backend == "pallas":
+        return Kernel("tpu", partial(_run_on_tpu, plan), x64=False)
+    return None
+
+
+def _run_on_cpu(plan: Plan, *args: Any) -> Trace:
+    from jax_lstm._src.cpu_kernel import run_forward
+
+    return run_forward(plan, *args)
+
+
+def _run_on_tpu(
+    plan: Plan,
+    weights: Weights,
+    x: Array,
+    carry: LSTMState,
+    origin: LSTMState,
+    events: Events,
+    *,
+    interpret: bool = False,
 ) -> Trace:
-    from jax_lstm._src.tpu_forward import run_forward  # imported here, so that only kernels depend on Pallas
+    from jax_lstm._src.tpu_forward import run_forward
 
     return run_forward(plan, weights, x, carry, interpret=interpret)
 
@@ -121,54 +145,11 @@ def _run(
 def _recur_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Trace, Trace]:
     weights, x, carry, origin, events = primals
     kept = recur(replace(plan, path=True), *primals)
+    assert kept.path is not None
     d_weights, d_x, d_carry, d_origin, _ = jax.tree.map(_none_if_zero, tangents)
-    d_carry, d_origin = _or_zeros(d_carry, carry), _or_zeros(d_origin, origin)
-    h_sources = HSources.of(carry, origin, kept.h, events)
-    path = kept.path
-    assert path is not None
-    residuals = Residuals(weights.hh, weights.hr, events, path.c_before, path.gates)
-
-    # 1. the terms that need no loop: one product over all steps for each weight matrix
-    d_sums = _of_type(
-        kept.h,
-        len(weights.ih),
-        storage_dtype(weights.ih.dtype),
-        product(plan, d_x, weights.ih),
-        weight_product(plan, as_it_is, None, x, d_weights.ih),
-        weight_product(plan, partial(h_before, plan), *h_sources, d_weights.hh),
-        broadcast_bias(d_weights.bias, x),
-    )
-    d_projected = None
-    if d_weights.hr is not None:
-        d_out = weight_product(plan, as_it_is, None, _unprojected(plan, path), d_weights.hr)
-        d_projected = _of_type(kept.h, kept.h.shape[-1], storage_dtype(weights.hr.dtype), d_out)
-
-    # 2. the linear loop
-    operands = Tangents(d_sums, d_projected, d_carry, None if events.reset is None else d_origin)
-    pulled = partial(pull, plan, projected=d_projected is not None)
-    d_last, d_h, d_c, d_c_before = call_with_transpose(partial(push, plan), pulled, residuals, operands)
-    if not plan.path:
-        return kept._replace(path=None), Trace(d_last, d_h, d_c, None)
-
-    # 3. the tangents of the gates, which only a second derivative needs
-    d_h_sources = HSources.of(d_carry, d_origin, d_h, events)
-    _, d_h_before = h_before(plan, *d_h_sources, at_cut=lambda d: jnp.zeros((), d.dtype))
-    d_z = split_gates(plan.cell, jnp.add(*in_one_dtype(d_sums, product(plan, d_h_before, weights.hh))))
-    slopes = plan.cell.activation_slopes(split_gates(plan.cell, path.gates.astype(d_z[0].dtype)))
-    d_gates = join_gates(tuple(map(jnp.multiply, slopes, d_z))).astype(path.gates.dtype)
-    return kept, Trace(d_last, d_h, d_c, Path(d_c_before, d_gates))
-
-
-def _unprojected(plan: Plan, path: Path) -> Array:
-    """Return m of every step: h before the projection."""
-    gates, c_before = in_one_dtype(split_gates(plan.cell, path.gates), path.c_before)
-    return plan.cell.advance(gates, c_before)[0]
-
-
-def _of_type(h: Array, width: int, dtype: DTypeLike, *terms: Array | None) -> Array:
-    """Return the sum of the terms ``[T, *batch, width]``, in the sharding type of h, whichever terms are present."""
-    zero, total = zeros_like(h[..., :1], dtype), add(*terms)
-    return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total.astype(dtype) + zero
+    moved = Moved(d_weights, d_x, _or_zeros(d_carry, carry), _or_zeros(d_origin, origin))
+    d_trace = differentiate(plan, Kept(weights, x, carry, origin, events, kept.h, kept.path), moved)
+    return kept if plan.path else kept._replace(path=None), d_trace
 
 
 def _none_if_zero(tangent: T | SymbolicZero) -> T | None:

@@ -71,7 +71,7 @@ def _run_layers(
     network: Network,
     settings: Options,
     keep: Keep,
-    backend: str,
+    backend: Literal["scan", "native", "cudnn", "pallas"],
     params: dict[str, Array],
     x: Array,
     state: LSTMState | None,
@@ -103,8 +103,10 @@ def _run_layers(
                 reverse=bool(suffix),
                 states=keep == "states",
                 unroll=options.unroll,
-                precision=options.precision,
-                kernels=as_one_precision(options.precision) if backend == "pallas" else None,
+                # The default is resolved here: a kernel is traced later, when a program is lowered.
+                precision=as_one_precision(options.precision) if backend == "pallas" else options.precision,
+                batch_first=not options.time_major,
+                backend="scan" if backend == "cudnn" else backend,  # cudnn has a loop of its own
             )
             reset_state: Any = options.reset_state
             both = (state, reset_state)

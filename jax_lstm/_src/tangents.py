@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax_lstm._src.arrays import Array, Gates
 from jax_lstm._src.blocks import over_blocks, rewrite_blocks
 from jax_lstm._src.dtypes import cast_floating, storage_dtype
-from jax_lstm._src.kernel_call import call_with_kernel
+from jax_lstm._src.kernel_call import Kernel, call_with_kernel
 from jax_lstm._src.plan import Events, Path, Plan
 from jax_lstm._src.platforms import LoopForm, loop_forms, per_platform
 from jax_lstm._src.products import loop_product, product
@@ -145,16 +145,30 @@ def pull(plan: Plan, residuals: Residuals, cotangents: Any, *, projected: bool) 
       projected: whether :func:`push` had a tangent ``projected``.
     """
     forms = loop_forms(residuals.gates.shape[0], residuals.gates.shape[1:])
-    loop = partial(per_platform, partial(_pull, plan, projected), forms)
-    has_kernel = plan.kernels is not None and not plan.path  # a kernel does not take the cotangents of a path
-    run = partial(call_with_kernel, partial(_pull_by_kernel, plan), loop) if has_kernel else loop
-    pulled: Tangents = run(residuals, Cotangents(*cotangents))
-    return pulled
+
+    def loop(*args: Any) -> Tangents:
+        split = len(residuals)
+        pulled: Any = per_platform(
+            partial(_pull, plan, projected), forms, Residuals(*args[:split]), Cotangents(*args[split:])
+        )
+        return pulled
+
+    kernel = _kernel(plan)
+    run = loop if kernel is None else partial(call_with_kernel, kernel, loop)
+    return run(*residuals, *cotangents)
 
 
-def _pull_by_kernel(plan: Plan, residuals: Residuals, cotangents: Cotangents, *, interpret: bool) -> Tangents:
-    from jax_lstm._src.tpu_backward import run_backward  # imported here, so that only kernels depend on Pallas
+def _kernel(plan: Plan) -> Kernel | None:
+    """Return the kernel of :func:`pull`. Its module is imported when a program is lowered that runs it."""
+    if plan.backend != "pallas" or plan.path:  # no kernel takes the cotangents of a path
+        return None
+    return Kernel("tpu", partial(_pull_on_tpu, plan), x64=False)
 
+
+def _pull_on_tpu(plan: Plan, *args: Any, interpret: bool = False) -> Tangents:
+    from jax_lstm._src.tpu_backward import run_backward
+
+    residuals, cotangents = Residuals(*args[:5]), Cotangents(*args[5:])
     first, _ = _first_cotangents(plan, residuals, cotangents.last)
     path = Path(residuals.c_before, residuals.gates)
     sums, carry = run_backward(plan, residuals.w_hh, path, cotangents.h, first, interpret=interpret)

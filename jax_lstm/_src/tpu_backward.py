@@ -36,14 +36,14 @@ def run_backward(
       carry: the cotangents of the last state, float32.
       interpret: whether Pallas interprets the kernel. A default precision then means full float32, as on a CPU.
     """
-    assert plan.kernels is not None
+    assert isinstance(plan.precision, jax.lax.Precision)
     assert path.c_before is not None
     steps, *batch, hidden = path.c_before.shape
     dtype, gates, count = path.gates.dtype, plan.cell.num_gates, math.prod(batch)
     if ct_h is None:
         ct_h = jnp.zeros((steps, count, hidden), dtype)
     tiles = tiles_of(count, hidden, hidden, dtype)
-    operand = dtype if interpret else operand_dtype(dtype, plan.kernels)
+    operand = dtype if interpret else operand_dtype(dtype, plan.precision)
     memory = backward_memory(tiles, gates, dtype, operand)
     grid = Grid.of(steps, tiles, memory, plan.unroll, not plan.reverse)
 
@@ -60,7 +60,7 @@ def run_backward(
     all_gates = gates * tiles.hidden
     state = result_like(w_hh, (tiles.batch, tiles.hidden), jnp.float32)
     of_h, of_gates = grid.spec(tiles.batch, tiles.hidden), grid.spec(tiles.batch, all_gates)
-    precision = product_precision(dtype, plan.kernels)
+    precision = product_precision(dtype, plan.precision)
     sums, h, c = pl.pallas_call(
         partial(_kernel, Fixed(plan.cell, grid, chunk_width(tiles.hidden, 256), precision)),
         grid=(grid.length,),

@@ -33,18 +33,18 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, *, int
     """Run one layer in one direction.
 
     Args:
-      plan: with ``kernels``, without ``states``, with a float32 carry.
+      plan: with one ``precision``, without ``states``, with a float32 carry.
       weights: float32 or bfloat16, without a projection.
       x: ``[T, *batch, D]`` in the dtype of the weights.
       carry: the first state.
       interpret: whether Pallas interprets the kernel. A default precision then means full float32, as on a CPU.
     """
-    assert plan.kernels is not None
+    assert isinstance(plan.precision, jax.lax.Precision)
     steps, *batch, inputs = x.shape
     dtype, hidden, gates = x.dtype, weights.hh.shape[1], plan.cell.num_gates
     count = math.prod(batch)
     tiles = tiles_of(count, inputs, hidden, dtype)
-    operand = dtype if interpret else operand_dtype(dtype, plan.kernels)
+    operand = dtype if interpret else operand_dtype(dtype, plan.precision)
     memory = forward_memory(tiles, gates, dtype, operand, plan.path)
     grid = Grid.of(steps, tiles, memory, plan.unroll, plan.reverse)
     width = chunk_width(tiles.hidden, 512)
@@ -66,7 +66,7 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, *, int
     last = result_like(x, state[0].shape, jnp.float32)
     sums = pltpu.VMEM((grid.block, tiles.batch, gates * tiles.hidden), jnp.float32)
     results = pl.pallas_call(
-        partial(_kernel, Fixed(plan.cell, grid, width, product_precision(dtype, plan.kernels))),
+        partial(_kernel, Fixed(plan.cell, grid, width, product_precision(dtype, plan.precision))),
         grid=(grid.length,),
         in_specs=[grid.spec(tiles.batch, tiles.inputs), *map(whole, operands[1:])],
         out_specs=[whole(last), whole(last), *(grid.spec(tiles.batch, n) for n, _ in kept)],

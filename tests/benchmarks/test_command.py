@@ -121,7 +121,8 @@ def test_brief_prints_and_draws_only_training(tmp_path):
     done = bench("--from", ROOT / "benchmarks/results/cpu-2-cores.json", "--brief", "--plot", plot)
     assert done.exit_code == 0, done.output
     header, rule, *lines = done.stdout.partition("\n\n")[0].splitlines()
-    columns = ["T,B,D,H", "torch.nn.LSTM, ms", "jax_lstm, ms", "jax_lstm", *OTHER_LIBRARIES, "memory"]
+    ours = ["jax_lstm, ms", "jax_lstm", "jax_lstm backend=scan"]
+    columns = ["T,B,D,H", "torch.nn.LSTM, ms", *ours, *OTHER_LIBRARIES, "memory"]
     assert [cell.strip() for cell in header.strip("|").split("|")] == columns
     assert set(rule) == set("|-: ")
     assert [line.split()[1] for line in lines] == [str(shape) for shape in CPU_TABLE]

@@ -18,6 +18,7 @@ from jax_lstm._src.network import Network
 from tests.support import fake_cudnn
 from tests.support.arrays import drawn_weights
 from tests.support.fake_cudnn import B, D, H, T, problem
+from tests.support.native import need_kernels
 
 GPUS = [device for device in jax.devices() if device.platform == "gpu"]
 HIGHEST, HIGH = jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGH
@@ -87,7 +88,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_cudnn_refuses_a_call_with_a_reason_and_auto_chooses_scan(name, calls):
+def test_cudnn_refuses_a_call_with_a_reason_and_auto_says_it_too(name, calls):
     params, x, options, message = REFUSED[name]
     error = rf"backend='cudnn' cannot run this call: [^;]*{message}[^;]*\. Write backend='scan'"
     with pytest.raises(ValueError, match=error):
@@ -95,8 +96,8 @@ def test_cudnn_refuses_a_call_with_a_reason_and_auto_chooses_scan(name, calls):
     with pytest.raises(ValueError, match=error):
         choose_backend(params, x, backend="cudnn", **options)
     choice = choose_backend(params, x, **options)
-    assert choice.backend == "scan"
-    assert re.search(message, choice.reason)
+    assert choice.backend != "cudnn"
+    assert re.search(f"cudnn cannot run this call: .*{message}", choice.reason)
     jax.eval_shape(lambda p, x: jax_lstm.lstm(p, x, **options), params, x)
     assert not calls
 
@@ -135,7 +136,7 @@ def test_pallas_refuses_a_call_with_a_reason(name):
         jax.eval_shape(lambda p, x: jax_lstm.lstm(p, x, backend="pallas", **options), params, x)
     with pytest.raises(ValueError, match=error):
         choose_backend(params, x, backend="pallas", **options)
-    assert choose_backend(params, x, **options).backend == "scan"
+    assert choose_backend(params, x, **options).backend != "pallas"
 
 
 def test_pallas_is_chosen_only_if_it_is_asked_for():
@@ -143,9 +144,42 @@ def test_pallas_is_chosen_only_if_it_is_asked_for():
     choice = choose_backend(params, x, backend="pallas")
     assert choice.backend == "pallas"
     assert re.fullmatch(r"asked for; scan runs instead .*another platform.*several devices.*vmap", choice.reason)
-    assert choose_backend(params, x, backend="auto").backend == "scan"
+    assert choose_backend(params, x, backend="auto").backend != "pallas"
     wide = choose_backend(*WIDE, backend="pallas", lengths=np.full(B, 2))
     assert wide == ("scan", "pallas was asked for, and float64 runs scan on every platform")
+
+
+REFUSED_BY_NATIVE = {
+    "bfloat16": (*narrow(problem()[:2]), {}, "compute in bfloat16, and it takes float32 and float64 only"),
+    "carry": (*problem()[:2], {"carry_dtype": jnp.float64}, "carry_dtype is float64, and its state is float32"),
+    "projection": (*problem(proj_size=2)[:1], problem()[1], {}, "a projection to 2"),
+    "preset": (*problem()[:2], {"precision": PRESET.BF16_BF16_F32}, "full float32, and precision is .*BF16_BF16_F32"),
+    "empty": (problem()[0], problem()[1][:0], {}, r"refuses an empty batch, and x has shape \(0, 6, 3\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_NATIVE)
+def test_native_refuses_a_call_with_a_reason_and_auto_chooses_scan(name):
+    need_kernels()
+    params, x, options, message = REFUSED_BY_NATIVE[name]
+    error = rf"backend='native' cannot run this call: [^;]*{message}[^;]*\. Write backend='scan'"
+    with pytest.raises(ValueError, match=error):
+        jax.eval_shape(lambda p, x: jax_lstm.lstm(p, x, backend="native", **options), params, x)
+    choice = choose_backend(params, x, **options)
+    assert choice.backend == "scan"
+    assert re.search(f"native cannot run this call: .*{message}", choice.reason)
+
+
+def test_auto_chooses_native():
+    need_kernels()
+    params, x, _ = problem()
+    for precision in (None, "highest", ("high", "highest")):
+        choice = choose_backend(params, x, precision=precision)
+        assert choice.backend == "native"
+        assert re.fullmatch(r"it is the fastest on a CPU; scan runs instead .*", choice.reason)
+    asked = choose_backend(*WIDE, backend="native", lengths=np.full(B, 2), reset=np.zeros((B, T), bool))
+    assert asked.backend == "native"
+    assert asked.reason.startswith("asked for; scan runs instead")
 
 
 def test_the_memory_of_the_widest_layer_counts():
@@ -165,6 +199,27 @@ def test_the_error_names_every_reason(calls):
         jax_lstm.lstm(*WIDE, backend="cudnn", reset=np.zeros((B, T), bool), truncate_every=2)
 
 
+@pytest.mark.parametrize(
+    ("steps", "batch", "hidden", "backend"),
+    [(1, 64, 64, "scan"), (2, 2, 1024, "native"), (31, 1, 1024, "scan"), (32, 1, 1024, "native"), (2, 1, 64, "native")],
+)
+def test_auto_chooses_native_if_there_are_steps_to_pay_for_the_packing(steps, batch, hidden, backend):
+    need_kernels()
+    params = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, jnp.float32), shapes_of(D, hidden), is_leaf=is_shape)
+    for shape, time_major in (((batch, steps, D), False), ((steps, batch, D), True)):
+        choice = choose_backend(params, jax.ShapeDtypeStruct(shape, jnp.float32), time_major=time_major)
+        assert choice.backend == backend
+        assert ("packs the weights first" in choice.reason) == (backend == "scan")
+
+
+def test_native_refuses_an_rnn():
+    need_kernels()
+    params, x, _ = problem()
+    with pytest.raises(ValueError, match="backend='native' cannot run this call: the cell is rnn_tanh"):
+        jax_lstm.rnn(drawn_weights(D, H, kind="rnn", dtype=np.float32), x, backend="native")
+    assert jax_lstm.lstm_states(params, x, backend="native").h.shape == (1, B, T, H)
+
+
 @pytest.mark.parametrize("backend", ["cudnn", "pallas"])
 def test_functions_other_than_lstm_and_unknown_sizes_are_refused(backend, calls):
     params, x, _ = problem()
@@ -182,7 +237,7 @@ def test_functions_other_than_lstm_and_unknown_sizes_are_refused(backend, calls)
 def test_without_cuda_cudnn_is_refused_before_tracing():
     """JAX itself raises an AttributeError that does not explain it."""
     params, x, _ = problem()
-    assert choose_backend(params, x) == ("scan", "cudnn cannot run this call: JAX has no CUDA device here")
+    assert "cudnn" not in choose_backend(params, x).reason
     for run in (jax_lstm.lstm, jax.jit(jax_lstm.lstm, static_argnames="backend"), choose_backend):
         with pytest.raises(ValueError, match=r"JAX has no CUDA device here\. Write backend='scan'"):
             run(params, x, backend="cudnn")
@@ -204,8 +259,9 @@ def test_the_choice_on_each_platform(platform, has_library, monkeypatch):
     params, x, _ = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), a) for a in problem())
     runs = platform == "cuda" and has_library
     auto = choose_backend(params, x)
-    assert auto.backend == "scan"
-    assert auto.reason.startswith("cudnn could run" if runs else "cudnn cannot run this call: JAX has no CUDA")
+    assert auto.backend in ("native", "scan")
+    assert ("cudnn could run this call" in auto.reason) == runs
+    assert ("cudnn" in auto.reason) == runs
     assert choose_backend(params, x, backend="scan") == ("scan", "asked for")
     if runs:
         assert choose_backend(params, x, backend="cudnn") == ("cudnn", "asked for")

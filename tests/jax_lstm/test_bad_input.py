@@ -69,7 +69,7 @@ CASES = {
     "dropout": (P, X, {"dropout": 1.5}, ValueError, "dropout must be a probability from 0 to 1; got 1.5"),
     "shape of reset": (P, X, {"reset": np.ones((6, 4), bool)}, ValueError, r"reset must be \[\*batch, T\] = \(4, 6\)"),
     "reset of ints": (P, X, {"reset": np.ones((4, 6), int)}, TypeError, "reset must be bool; got dtype int64"),
-    "backend": (P, X, {"backend": "cuda"}, ValueError, "backend must be one of 'auto', 'scan', 'cudnn', 'pallas'; got 'cuda'"),
+    "backend": (P, X, {"backend": "cuda"}, ValueError, "backend must be one of 'auto', 'scan', 'native', 'cudnn', 'pallas'; got 'cuda'"),
     "chunks of 0": (P, X, {"checkpoint_every": 0}, ValueError, "checkpoint_every must be at least 1; got 0"),
     "chunks of 2.0": (P, X, {"truncate_every": 2.0}, TypeError, "truncate_every must be an int or None; got 2.0"),
     "unroll": (P, X, {"unroll": 0}, ValueError, "unroll must be at least 1; got 0"),

@@ -136,7 +136,7 @@ def simulator():
 
 
 def plan_of(precision, reverse=False):
-    return Plan(LSTM, jnp.dtype("float32"), reverse=reverse, path=True, kernels=precision)
+    return Plan(LSTM, jnp.dtype("float32"), reverse=reverse, path=True, precision=precision, backend="pallas")
 
 
 def arrays_of(dtype, steps=T, batch=B):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,18 +21,19 @@ def interpreted() -> Iterator[list[str]]:
     """
     lowered: list[str] = []
 
-    def lower(ctx: Any, *args: Any, kernel: Any, **params: Any) -> Any:
-        def noted(*args: Any, interpret: bool) -> Any:
+    def lower(ctx: Any, *args: Any, call: Any, **params: Any) -> Any:
+        def noted(*args: Any, **options: Any) -> Any:
             lowered.append("kernel")
-            return kernel(*args, interpret=interpret)
+            return call.kernel.run(*args, **options)
 
-        return kernel_call.lower_kernel(ctx, *args, interpret=True, kernel=noted, **params)
+        on_cpu = call._replace(kernel=call.kernel._replace(run=noted))
+        return kernel_call.lower_call("tpu", ctx, *args, options={"interpret": True}, call=on_cpu, **params)
 
     mlir.register_lowering(kernel_call.call_p, lower, platform="cpu")
     jax.clear_caches()
     try:
         yield lowered
     finally:
-        loop = mlir.lower_fun(kernel_call.run_loop, multiple_results=True)
-        mlir.register_lowering(kernel_call.call_p, loop, platform="cpu")
+        lower = partial(kernel_call.lower_call, "cpu")
+        mlir.register_lowering(kernel_call.call_p, lower, platform="cpu")
         jax.clear_caches()

@@ -17,10 +17,10 @@ import os
 import subprocess
 import sys
 
-SETS = {  # the variables of oneDNN and torch, XLA's name of the set, the number of threads
+SETS = {  # the variables of oneDNN, torch and our kernels, XLA's name of the set, the number of threads
     # No limit for XLA's own code: with SSE4_2 it cannot convert float16 ("Symbols not found: [ __truncsfhf2 ]").
-    "SSE4": ({"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}, None, 1),
-    "AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}, "AVX2", 2),
+    "SSE4": ({"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "JAX_LSTM_VECTOR_BYTES": "16"}, None, 1),
+    "AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "JAX_LSTM_VECTOR_BYTES": "32"}, "AVX2", 2),
     "own": ({}, None, 2),
 }
 MARKED = ["-m", "isa and not slow", "-n", "auto", "--dist", "loadfile"]

@@ -1,0 +1,97 @@
+// The product of a few rows and a panel of a packed matrix: all work of the kernels that grows with H * H.
+//
+// A panel has two vectors of columns. A tile holds `Rows` rows of its result in registers over the whole sum. So each
+// number of the panel is used for all rows of the tile, and each number of a row for both vectors.
+#pragma once
+
+#include "vectors.h"
+
+namespace jax_lstm::JAX_LSTM_WIDTH {
+
+constexpr int kVectors = 2;                              // of a panel
+constexpr int64_t kDepth = 128;                          // terms of a sum before it is added to the rest, at most
+constexpr int kRows = JAX_LSTM_BYTES == 64 ? 12 : 6;     // of a tile at most; the registers hold kRows * kVectors sums
+
+// What is multiplied. Row r has its number k at rows[r * row_step + k * depth_step]. A panel has its two vectors number k
+// at panels[k * vectors_step]. With several panels, panel p starts at p * panel_step, and its rows at p * part_step.
+template <typename T>
+struct Factors {
+  const T* rows;
+  int64_t row_step, depth_step;
+  const T* panels;
+  int64_t vectors_step, depth;
+  int64_t panel_step = 0, part_step = 0;
+};
+
+// Add the product of `Rows` rows and `Panels` panels to `sums`. Several panels at once are for few rows, where the
+// sums of one panel are too few: a processor starts two such additions per cycle and finishes each after four.
+template <typename T, int Rows, int Panels>
+inline __attribute__((always_inline)) void multiply(const Factors<T>& by, Vector<T> (&sums)[Rows][Panels][kVectors]) {
+  constexpr int lanes = kLanes<T>;
+  for (int64_t k = 0; k < by.depth; ++k) {
+#pragma GCC unroll 4
+    for (int p = 0; p < Panels; ++p) {
+      const T* panel = by.panels + p * by.panel_step + k * by.vectors_step;
+      const Vector<T> left = load(panel), right = load(panel + lanes);
+#pragma GCC unroll 12
+      for (int r = 0; r < Rows; ++r) {
+        const T a = by.rows[r * by.row_step + p * by.part_step + k * by.depth_step];
+        sums[r][p][0] += a * left;
+        sums[r][p][1] += a * right;
+      }
+    }
+  }
+}
+
+// Add products to an array of sums, in which a row of a panel has 2 * lanes numbers. `in_one`: the panels are the parts of
+// one long sum, and all add to the first one's place. A product is summed from zero: added term by term to a large sum,
+// each of its terms would be rounded as that sum is.
+template <typename T, int Rows, int Panels>
+void add_tile(const Factors<T>& by, T* sums, int64_t row_step, int64_t panel_step, bool in_one) {
+  constexpr int lanes = kLanes<T>;
+  Vector<T> total[Rows][Panels][kVectors] = {};
+  multiply<T, Rows, Panels>(by, total);
+#pragma GCC unroll 12
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      T* place = sums + r * row_step + v * lanes;
+      if (in_one) {
+#pragma GCC unroll 4
+        for (int p = 1; p < Panels; ++p) total[r][0][v] += total[r][p][v];
+        store(place, load(place) + total[r][0][v]);
+      } else {
+#pragma GCC unroll 4
+        for (int p = 0; p < Panels; ++p) store(place + p * panel_step, load(place + p * panel_step) + total[r][p][v]);
+      }
+    }
+}
+
+template <typename T, int Rows, int Panels>
+inline void add_tile_of(int64_t rows, const Factors<T>& by, T* sums, int64_t row_step, int64_t panel_step, bool in_one) {
+  if (rows == Rows) return add_tile<T, Rows, Panels>(by, sums, row_step, panel_step, in_one);
+  if constexpr (Rows > 1) add_tile_of<T, Rows - 1, Panels>(rows, by, sums, row_step, panel_step, in_one);
+}
+
+// Add the product of any number of rows, in tiles of equal height, and in parts of the sum that leave a panel in the
+// nearest cache. Short parts also keep the rounding small.
+template <typename T, int Rows, int Panels>
+void add_product(const Factors<T>& by, int64_t rows, T* sums, int64_t row_step, int64_t panel_step, bool in_one) {
+  const int64_t tiles = (rows + Rows - 1) / Rows, parts = (by.depth + kDepth - 1) / kDepth;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t begin = by.depth * part / parts, end = by.depth * (part + 1) / parts;
+    Factors<T> of_tile = by;
+    of_tile.rows += begin * by.depth_step;
+    of_tile.panels += begin * by.vectors_step;
+    of_tile.depth = end - begin;
+    T* to = sums;
+    for (int64_t n = 0; n < tiles; ++n) {
+      const int64_t height = rows / tiles + (n < rows % tiles);
+      add_tile_of<T, Rows, Panels>(height, of_tile, to, row_step, panel_step, in_one);
+      of_tile.rows += height * by.row_step;
+      to += height * row_step;
+    }
+  }
+}
+
+}  // namespace jax_lstm::JAX_LSTM_WIDTH
