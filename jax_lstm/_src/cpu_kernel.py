@@ -1,4 +1,4 @@
-"""The loops over time as compiled functions for a CPU, for `recurrence.recur` and `tangents.pull`.
+"""The loops over time as compiled functions for a CPU, for `recurrence.recur` and the transpose of `derivative`.
 
 The functions are in the folder `native`. They take any number of steps, rows and units, in float32 or float64, and the
 events. They compute what the loops of scan compute, in another order of summation. All batch axes are one axis here.

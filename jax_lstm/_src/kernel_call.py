@@ -89,7 +89,7 @@ call_p.multiple_results = True
 
 @call_p.def_impl  # type: ignore[untyped-decorator]
 def run_loop(*args: Array, body: ClosedJaxpr, **_: Any) -> Any:
-    """Run the loop: the primitive without jit, and its lowering where no kernel enters."""
+    """Run the loop: the primitive without jit, and its lowering if no kernel enters."""
     return jaxpr_as_fun(body)(*args)
 
 

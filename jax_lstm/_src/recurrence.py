@@ -11,9 +11,9 @@ Derivative. The tangent of the recurrence is again a recurrence, and a *linear* 
     dz_t = [dx_t W_ih' + x_t dW_ih' + db + h_{t-1} dW_hh'] + dh_{t-1} W_hh'
 
 The bracket needs no loop: each of its terms is one product over all steps. Only ``dh_{t-1} W_hh'`` and the pointwise
-coefficients of `cell.tangent` stay inside a loop. `tangents` has that loop and its transpose. In reverse mode the
-weight gradients are therefore large products *after* the loop. One JVP rule thus gives forward mode, reverse mode,
-Hessians and vmap.
+coefficients of `cell.tangent` stay inside a loop. `derivative` has the products, and `tangents` has that loop and its
+transpose. In reverse mode the weight gradients are therefore large products *after* the loop. One JVP rule thus gives
+forward mode, reverse mode, Hessians and vmap.
 
 The rule computes its primal by the custom_jvp function, and not by the plain loop. A second derivative then meets the
 same rule again. JAX still inlines the plain loop where it partially evaluates a checkpointed region. Therefore the

@@ -33,7 +33,7 @@ class Crew {
   }
 
  private:
-  struct alignas(64) Counter {  // alone in its line of the cache
+  struct alignas(64) Counter {  // the only one in its line of the cache
     std::atomic<int64_t> value{0};
   };
 

@@ -23,7 +23,7 @@ struct Factors {
   int64_t panel_step = 0, part_step = 0;
 };
 
-// Add the product of `Rows` rows and `Panels` panels to `sums`. Several panels at once are for few rows, where the
+// Add the product of `Rows` rows and `Panels` panels to `sums`. Several panels at once are for few rows, for which the
 // sums of one panel are too few: a processor starts two such additions per cycle and finishes each after four.
 template <typename T, int Rows, int Panels>
 inline __attribute__((always_inline)) void multiply(const Factors<T>& by, Vector<T> (&sums)[Rows][Panels][kVectors]) {
