@@ -45,6 +45,7 @@ SIZES = [
     (3, 33, 7, 100),
     (2, 70, 40, 48),
     (300, 1, 3, 8),
+    (90, 7, 16, 16),  # several blocks of steps, with the gradient of x written over c_before
 ]
 
 
@@ -260,8 +261,8 @@ def test_gradients_of_a_long_sequence_keep_their_digits():
     wide = jax.tree.map(lambda a: a.astype(np.float64), drawn)
     exact = values_and_gradients("scan", wide)[1][0]
     found = values_and_gradients("native", drawn)[1][0]
-    for name in ("bias_ih_l0", "weight_ih_l0", "weight_hh_l0"):
-        assert np.max(np.abs(found[name] - exact[name])) < 4e-6 * np.max(np.abs(exact[name]))
+    for name, limit in {"bias_ih_l0": 3e-7, "weight_ih_l0": 4e-6, "weight_hh_l0": 4e-6}.items():
+        assert np.max(np.abs(found[name] - exact[name])) < limit * np.max(np.abs(exact[name]))
 
 
 def test_nan_stays_in_its_row():
