@@ -86,7 +86,7 @@ def _transpose(plan: Plan, present: Moved, kept: Kept, cotangents: Any) -> Moved
     # A gradient of weights has no batch axis. Under vmap, each instance has its own.
     has_weights = bool(jax.tree.leaves(present.weights))
     places = None if has_weights else ((None, 1, 0, 0, 1, 1, 1, 0, 1, 1, None), (None, 1, 0, 0))
-    kernel = Kernel("cpu", partial(_transpose_on_cpu, plan, present), places, can_be_exported=False)
+    kernel = Kernel("cpu", partial(_transpose_on_cpu, plan, present), places)
     moved: Moved = call_with_kernel(kernel, partial(_transpose_by_jax, plan, present), *kept, *cotangents)
     return moved
 

@@ -35,15 +35,11 @@ class Kernel(NamedTuple):
       returns. It is traced when a program is lowered.
     places: of the first batch axis, in each argument and in each field of the result, see `mapped_axes`. If it is None,
       a mapped call runs the loop.
-    can_be_exported: whether an exported program runs the kernel without this package.
-    x64: whether it is traced with 64-bit types allowed if the program has such arrays.
     """
 
     platform: Literal["cpu", "tpu"]
     run: Callable[..., Any]
     places: tuple[Places, Places] | None = None
-    can_be_exported: bool = True
-    x64: bool = True
 
 
 def call_with_kernel(kernel: Kernel, loop: Callable[..., Any], *args: Any) -> Any:
@@ -132,7 +128,8 @@ def lower_call(platform: str, ctx: Any, *args: Any, options: dict[str, Any] | No
     """Lower a call for a platform: its kernel, called with ``options``, or else the loop."""
     kernel: Kernel = params["call"].kernel
     module = ctx.module_context
-    exported = module.lowering_parameters.for_export and not kernel.can_be_exported
+    # A kernel for a CPU is a function of this package. One for a TPU is written into the program.
+    exported = module.lowering_parameters.for_export and platform == "cpu"
     if kernel.platform != platform or exported or not _is_whole(module.axis_context):
         return mlir.lower_fun(run_loop, multiple_results=True)(ctx, *args, **params)
     # Each device has whole arrays here. A kernel takes only types that say nothing about a mesh.
@@ -146,8 +143,8 @@ def _without_mesh(types: Sequence[Any]) -> list[AbstractValue]:
 
 
 def _run_kernel(kernel: Kernel, options: dict[str, Any], *args: Array, **_: Any) -> Any:
-    has_x64 = any(a.dtype.itemsize == 8 for a in args)  # of the program, which may be lowered under another setting
-    with jax.enable_x64(kernel.x64 and has_x64):
+    # The program may be lowered under another setting than it was traced. TPU's compiler takes no 64-bit index.
+    with jax.enable_x64(kernel.platform != "tpu" and any(a.dtype.itemsize == 8 for a in args)):
         return kernel.run(*args, **options)
 
 

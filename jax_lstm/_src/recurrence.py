@@ -72,9 +72,9 @@ def _kernel(plan: Plan) -> Kernel | None:
     """Return the kernel of the forward loop. Its module is imported when a program is lowered that runs it."""
     if plan.backend == "native":
         places = ((None, 1, 0, 0, 1), (0, 1, 1, 1))
-        return Kernel("cpu", partial(_run_on_cpu, plan), places, can_be_exported=False)
+        return Kernel("cpu", partial(_run_on_cpu, plan), places)
     if plan.backend == "pallas":
-        return Kernel("tpu", partial(_run_on_tpu, plan), x64=False)
+        return Kernel("tpu", partial(_run_on_tpu, plan))
     return None
 
 

@@ -162,7 +162,7 @@ def _kernel(plan: Plan) -> Kernel | None:
     """Return the kernel of :func:`pull`. Its module is imported when a program is lowered that runs it."""
     if plan.backend != "pallas" or plan.path:  # no kernel takes the cotangents of a path
         return None
-    return Kernel("tpu", partial(_pull_on_tpu, plan), x64=False)
+    return Kernel("tpu", partial(_pull_on_tpu, plan))
 
 
 def _pull_on_tpu(plan: Plan, *args: Any, interpret: bool = False) -> Tangents:
