@@ -53,9 +53,10 @@ class Forward {
     if (phase == 0) return prepare();
     const int64_t order = phase - 1;
     if (order % layout.sum_steps == 0) project(order);
-    multiply_h(order);
+    const int64_t step = time(order) - first_sum(order);
+    multiply_h(order, step);
     for (int64_t block = part.blocks.begin; block < part.blocks.end; ++block)
-      for (int64_t row = part.rows.begin; row < part.rows.end; ++row) advance_row(order, block, row);
+      for (int64_t row = part.rows.begin; row < part.rows.end; ++row) advance_row(order, step, block, row);
   }
 
  private:
@@ -71,7 +72,7 @@ class Forward {
   }
   T* c_of(int64_t row) const { return at(layout.c) + row * layout.padded; }
 
-  // The steps that are projected together lie in the order of time, from `first_sum` on.
+  // The steps that are projected together lie in the order of time, from `first_sum` on. A `step` is counted from there.
   int64_t first_sum(int64_t order) const {
     const int64_t begin = order / layout.sum_steps * layout.sum_steps;
     const int64_t end = begin + layout.sum_steps < sizes.steps ? begin + layout.sum_steps : sizes.steps;
@@ -130,9 +131,8 @@ class Forward {
     }
   }
 
-  void multiply_h(int64_t order) const {
-    const int64_t rows = part.rows.end - part.rows.begin;
-    const int64_t step = time(order) - first_sum(order), panel_step = 2 * lanes * sizes.hidden;
+  void multiply_h(int64_t order, int64_t step) const {
+    const int64_t rows = part.rows.end - part.rows.begin, panel_step = 2 * lanes * sizes.hidden;
     const int64_t together = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
     for (int64_t panel = 2 * part.blocks.begin; panel < 2 * part.blocks.end;) {
       const Factors<T> by = {h_of(order, part.rows.begin), layout.h_row, 1, at(layout.w_hh) + panel * panel_step,
@@ -155,8 +155,8 @@ class Forward {
     add_product<T, kRows, 1>(by, rows, to, row_step, 0, false);
   }
 
-  void advance_row(int64_t order, int64_t block, int64_t row) const {
-    const int64_t t = time(order), step = t - first_sum(order), unit = block * lanes, units = sizes.hidden - unit;
+  void advance_row(int64_t order, int64_t step, int64_t block, int64_t row) const {
+    const int64_t t = time(order), unit = block * lanes, units = sizes.hidden - unit;
     const T *z_if = sums(2 * block, step, row), *z_go = sums(2 * block + 1, step, row);
     const Gates<T> gates = activate<T>({load(z_if), load(z_if + lanes), load(z_go), load(z_go + lanes)});
     T *h = h_of(order, row) + unit, *c = c_of(row) + unit;
