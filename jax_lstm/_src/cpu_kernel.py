@@ -10,7 +10,7 @@ memory.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,35 @@ from jax_lstm._src.cpu_library import load_library
 from jax_lstm._src.plan import Events, Kept, Moved, Path, Plan, Trace, Weights
 from jax_lstm._src.state import LSTMState
 
+
+class Sizes(NamedTuple):
+    """The sizes of a call, with all batch axes as one."""
+
+    steps: int
+    batch: int
+    inputs: int
+    hidden: int
+
+    @classmethod
+    def of(cls, x: Array, w_hh: Array) -> Sizes:
+        return cls(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1], w_hh.shape[1])
+
+    def rows(self) -> tuple[int, int]:
+        """Return the shape of a state."""
+        return self.batch, self.hidden
+
+    def steps_of(self, width: int) -> tuple[int, int, int]:
+        """Return the shape of an array with ``width`` numbers per step and row."""
+        return self.steps, self.batch, width
+
+
 CALLERS = ("x", "h", "c_before", "ct_h", "ct_x")  # in the order of the caller's axes; all others are time-major
 
 
 def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events) -> Trace:
     """Run :func:`jax_lstm._src.recurrence.recur`, for a plan and arguments to which `obstacles_to_native` is empty."""
-    steps, *batch, inputs = x.shape
-    hidden, dtype = weights.hh.shape[1], x.dtype
-    sizes = {"steps": steps, "batch": math.prod(batch), "inputs": inputs, "hidden": hidden}
-    rows = (sizes["batch"], hidden)
-    every_step = (steps, *rows)
+    leading, dtype, sizes = x.shape[:-1], x.dtype, Sizes.of(x, weights.hh)
+    rows, every_step, every_x = sizes.rows(), sizes.steps_of(sizes.hidden), sizes.steps_of(sizes.inputs)
     absent = jnp.zeros(0, dtype)
     shapes: dict[str, tuple[int, ...]] = {
         "last_h": rows,
@@ -38,7 +57,7 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin
         "h": every_step,
         "c": every_step if plan.states else (0,),
         "c_before": every_step if plan.path else (0,),
-        "gates": (*every_step[:2], 4 * hidden) if plan.path else (0,),
+        "gates": sizes.steps_of(4 * sizes.hidden) if plan.path else (0,),
         "scratch": (_scratch("forward", sizes, dtype),),
     }
     has_reset = events.reset is not None
@@ -48,22 +67,22 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin
         sizes,
         shapes,
         {
-            "x": x.reshape(*every_step[:2], inputs),
+            "x": x.reshape(every_x),
             "w_ih": weights.ih,
             "w_hh": weights.hh,
             "bias": absent if weights.bias is None else weights.bias,
             "first_h": carry.h.reshape(rows),
             "first_c": carry.c.reshape(rows),
-            "valid": _flags(events.valid, (steps, *batch)),
-            "reset": _flags(events.reset, (steps, *batch)),
+            "valid": _flags(events.valid, leading),
+            "reset": _flags(events.reset, leading),
             "origin_h": origin.h.reshape(rows) if has_reset else absent,
             "origin_c": origin.c.reshape(rows) if has_reset else absent,
         },
         dtype,
     )
-    of_steps = lambda a: a.reshape(steps, *batch, a.shape[-1])
+    of_steps = lambda a: a.reshape(*leading, a.shape[-1])
     path = Path(of_steps(c_before), of_steps(gates)) if plan.path else None
-    last = LSTMState(last_h.reshape(*batch, hidden), last_c.reshape(*batch, hidden))
+    last = LSTMState(last_h.reshape(carry.h.shape), last_c.reshape(carry.c.shape))
     return Trace(last, of_steps(h), of_steps(c) if plan.states else None, path)
 
 
@@ -74,11 +93,8 @@ def run_backward(plan: Plan, wanted: Moved, kept: Kept, cotangents: Trace) -> Mo
     """
     weights, x, carry, origin, events, h, path = kept
     assert path.c_before is not None
-    steps, *batch, inputs = x.shape
-    hidden, dtype = weights.hh.shape[1], x.dtype
-    sizes = {"steps": steps, "batch": math.prod(batch), "inputs": inputs, "hidden": hidden}
-    rows = (sizes["batch"], hidden)
-    every_step = (steps, *rows)
+    leading, dtype, sizes = x.shape[:-1], x.dtype, Sizes.of(x, weights.hh)
+    rows, every_step, every_x = sizes.rows(), sizes.steps_of(sizes.hidden), sizes.steps_of(sizes.inputs)
     absent = jnp.zeros(0, dtype)
     has_reset = events.reset is not None
     shapes: dict[str, tuple[int, ...]] = {
@@ -86,10 +102,10 @@ def run_backward(plan: Plan, wanted: Moved, kept: Kept, cotangents: Trace) -> Mo
         "ct_first_c": rows,
         "ct_origin_h": rows if has_reset else (0,),
         "ct_origin_c": rows if has_reset else (0,),
-        "ct_x": (*every_step[:2], inputs) if wanted.x else (0,),
-        "ct_w_ih": (4 * hidden, inputs) if wanted.weights.ih else (0,),
-        "ct_w_hh": (4 * hidden, hidden) if wanted.weights.hh else (0,),
-        "ct_bias": (4 * hidden,) if wanted.weights.bias else (0,),
+        "ct_x": every_x if wanted.x else (0,),
+        "ct_w_ih": weights.ih.shape if wanted.weights.ih else (0,),
+        "ct_w_hh": weights.hh.shape if wanted.weights.hh else (0,),
+        "ct_bias": (4 * sizes.hidden,) if wanted.weights.bias else (0,),
         "scratch": (_scratch("backward", sizes, dtype),),
     }
     first_h, first_c, origin_h, origin_c, ct_x, ct_w_ih, ct_w_hh, ct_bias, _ = _call(
@@ -98,16 +114,16 @@ def run_backward(plan: Plan, wanted: Moved, kept: Kept, cotangents: Trace) -> Mo
         sizes,
         shapes,
         {
-            "gates": path.gates.reshape(*every_step[:2], 4 * hidden),
+            "gates": path.gates.reshape(sizes.steps_of(4 * sizes.hidden)),
             "c_before": path.c_before.reshape(every_step),
             "h": h.reshape(every_step),
-            "x": x.reshape(*every_step[:2], inputs),
+            "x": x.reshape(every_x),
             "w_ih": weights.ih,
             "w_hh": weights.hh,
             "first_h": carry.h.reshape(rows),
-            "valid": _flags(events.valid, (steps, *batch)),
-            "reset": _flags(events.reset, (steps, *batch)),
-            "cut": _flags(events.cut, (steps, *batch)),
+            "valid": _flags(events.valid, leading),
+            "reset": _flags(events.reset, leading),
+            "cut": _flags(events.cut, leading),
             "origin_h": origin.h.reshape(rows) if has_reset else absent,
             "ct_last_h": _or_zeros(cotangents.last.h, rows, dtype),
             "ct_last_c": _or_zeros(cotangents.last.c, rows, dtype),
@@ -116,7 +132,7 @@ def run_backward(plan: Plan, wanted: Moved, kept: Kept, cotangents: Trace) -> Mo
         },
         dtype,
     )
-    state = lambda h, c: LSTMState(h.reshape(*batch, hidden), c.reshape(*batch, hidden))
+    state = lambda h, c: LSTMState(h.reshape(carry.h.shape), c.reshape(carry.c.shape))
     gradients: tuple[Any, ...] = (
         ct_w_ih if wanted.weights.ih else None,
         ct_w_hh if wanted.weights.hh else None,
@@ -138,7 +154,7 @@ def _or_zeros(a: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
 def _call(
     plan: Plan,
     loop: str,
-    sizes: dict[str, int],
+    sizes: Sizes,
     shapes: dict[str, tuple[int, ...]],
     arrays: dict[str, Array],
     dtype: Any,
@@ -157,7 +173,7 @@ def _call(
         ],
         input_output_aliases=aliases,
     )
-    attributes = {name: np.int64(size) for name, size in sizes.items()}
+    attributes = {name: np.int64(size) for name, size in sizes._asdict().items()}
     results = call(
         *(jnp.swapaxes(a, 0, 1) if exchange(name, a.ndim) else a for name, a in arrays.items()),
         **attributes,
@@ -167,10 +183,10 @@ def _call(
     return [jnp.swapaxes(a, 0, 1) if exchange(name, a.ndim) else a for name, a in zip(shapes, results, strict=True)]
 
 
-def _scratch(loop: str, sizes: dict[str, int], dtype: Any) -> int:
+def _scratch(loop: str, sizes: Sizes, dtype: Any) -> int:
     """Return the numbers of scratch memory of a call."""
     of_sizes = getattr(load_library().functions, f"jax_lstm_{loop}_scratch")
-    return int(of_sizes(*sizes.values(), dtype.itemsize))
+    return int(of_sizes(*sizes, dtype.itemsize))
 
 
 def _flags(flags: Array | None, shape: tuple[int, ...]) -> Array:

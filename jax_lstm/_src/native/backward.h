@@ -38,12 +38,13 @@ class Backward {
     const int64_t order = phase - 1 - block;
     if (order == end_of(block)) return multiply_block(block);
     if (order > 0) multiply_z(order);
+    const int64_t first = block_row(order, 0);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       for (int64_t unit = first_unit(); unit < end_unit(); unit += lanes) {
         if (order > 0) leave_step(order - 1, row, unit);
-        pull_step(order, row, unit);
+        pull_step(order, first + row, row, unit);
       }
-      keep_factors(order, row);
+      keep_factors(order, first + row, row);
     }
   }
 
@@ -129,10 +130,11 @@ class Backward {
     store(c_of(row) + v, Vector<T>{});
   }
 
-  void pull_step(int64_t order, int64_t row, int64_t unit) const {
+  // `to` is the row of the block.
+  void pull_step(int64_t order, int64_t to, int64_t row, int64_t unit) const {
     const int64_t t = time(order), v = unit % width, units = sizes.hidden - unit, step = t * sizes.batch + row;
     const T* gates = call.gates + step * 4 * sizes.hidden + unit;
-    T *z = z_of(order, row) + unit, *h = h_of(row) + v, *c = c_of(row) + v;
+    T *z = at(layout.z) + to * layout.z_row + unit, *h = h_of(row) + v, *c = c_of(row) + v;
     Vector<T> ct_h = load(h), ct_c = load(c);
     const int64_t place = t * call.h_strides.step + row * call.h_strides.row + unit;
     if (call.ct_h) ct_h += load(call.ct_h + place, units);
@@ -160,8 +162,8 @@ class Backward {
   }
 
   // Copy the left factors of the weights' gradients into the block: this item's panel of h, and every so many of x.
-  void keep_factors(int64_t order, int64_t row) const {
-    const int64_t t = time(order), to = block_row(order, row);
+  void keep_factors(int64_t order, int64_t to, int64_t row) const {
+    const int64_t t = time(order);
     if (call.ct_w_hh) keep_panel(h_before(t, row), sizes.hidden, panel, left(layout.h_before, panel, to));
     const T* x = call.x + t * call.x_strides.step + row * call.x_strides.row;
     for (int64_t n = panel; n < layout.x_panels && call.ct_w_ih; n += layout.panels)
