@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from crosscheck.commands.cli.options import Matrix
@@ -29,4 +30,6 @@ def run(options: Matrix) -> bool:
 
 
 def _reproducible(result: CaseResult) -> CaseResult:
-    return replace(result, reproduce=f"crosscheck matrix --only {result.implementation} --case {result.name}")
+    return replace(
+        result, reproduce=f"crosscheck matrix --only {shlex.quote(result.implementation)} --case {result.name}"
+    )

@@ -18,11 +18,11 @@ from crosscheck.commands.common import (
 from crosscheck.commands.failures import fail, failures_in_one_line, names_of
 from crosscheck.commands.progress import show_progress
 from crosscheck.core.finding import Outcome
-from crosscheck.libraries import STANDARD, implementations_named
+from crosscheck.libraries import implementations_named
 from crosscheck.lstm.cases import CASES, RecurrentCase
-from crosscheck.report.case_report import closing_line, print_cases, print_without
+from crosscheck.report.case_report import closing_line, print_cases, print_without, without_to_json
 from crosscheck.report.terminal import output, say, say_settings
-from crosscheck.suite.runs import Absence, CaseResult
+from crosscheck.suite.runs import SUITE, Absence, CaseResult
 from crosscheck.suite.shrinking import reproduction, shrink
 
 
@@ -34,16 +34,16 @@ def run(options: Suite) -> bool:
             say(console, f"{name:14s} {known.description}")
         return True
     names = names_of("--case", options.case, "case", list(CASES))
-    implementations = tuple(STANDARD) if options.against is None else implementations_of("--against", options.against)
+    implementations = SUITE if options.against is None else implementations_of("--against", options.against)
     check_json_file(options.json_file)
     check_report_folder(options.report, options.json_file)
     done = run_cases(CASES, names, options.jobs, implementations)
     missing = [entry for result in done for entry in result.without]
     for entry in missing:
-        if entry.what is not Absence.NOT_SUPPORTED:
+        if options.against is not None and entry.what is not Absence.NOT_SUPPORTED:
             fail(f"--against {entry.implementation}: {entry.reason}")
     results = [result.judged for result in done]
-    content = write_results(options.json_file, "suite", results)
+    content = write_results(options.json_file, "suite", results, without=without_to_json(missing))
     words = ["crosscheck", *(f"--case {shlex.quote(name)}" for name in names if len(names) < len(CASES))]
     words += [f"--against {shlex.quote(','.join(options.against))}"] if options.against else []
     write_report(options.report, results, content["environment"], " ".join(words))

@@ -2,7 +2,8 @@
 
 A file here knows how to run a network on its library. It does not judge. Other JAX libraries and Keras have `adapter`;
 the rest has `runner`. Each file is imported when it is asked for, so that no library is needed for another one.
-STANDARD holds the implementations of the standard suite.
+STANDARD holds the implementations that answer every case, and BACKENDS ours with one backend, which may lack an answer.
+The standard suite judges both. OTHER_LIBRARIES is judged if it is asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from crosscheck.libraries.implementation import Implementation, NotInstalled, No
 from crosscheck.lstm.cases import Case
 
 __all__ = [
+    "BACKENDS",
     "OTHER_LIBRARIES",
     "STANDARD",
     "Adapter",
@@ -67,6 +69,13 @@ STANDARD: dict[str, Implementation] = {
         _library("torch.nn.LSTM", "torch", "torch_nn"),
     )
 }
+BACKENDS: dict[str, Implementation] = {
+    each.name: each
+    for each in (
+        _library("jax_lstm[native]", "jax-lstm", "jax_lstm", backend="native"),
+        _library("jax_lstm[scan]", "jax-lstm", "jax_lstm", backend="scan"),
+    )
+}
 OTHER_LIBRARIES: dict[str, Implementation] = {
     each.name: each
     for each in (
@@ -91,7 +100,7 @@ def implementations_named(names: Iterable[str]) -> list[Implementation]:
     Raises:
       ValueError: a name is unknown.
     """
-    known = STANDARD | OTHER_LIBRARIES
+    known = STANDARD | BACKENDS | OTHER_LIBRARIES
     chosen: dict[str, Implementation] = {}
     for name in (name.strip() for name in names):
         matches = [name] if name in known else [key for key in known if name and key.startswith(f"{name}.")]

@@ -12,19 +12,39 @@ from flax.traverse_util import unflatten_dict
 
 import jax_lstm
 from crosscheck.core.jax_runner import run_jax
-from crosscheck.libraries.adapter import Params
-from crosscheck.libraries.implementation import Runner
+from crosscheck.libraries.adapter import NO_PROJECTION, NO_RNN, Params
+from crosscheck.libraries.implementation import NotInstalled, Runner, require
 from crosscheck.lstm.cases import Case, TextCase
 from jax_lstm import LSTMState, linen
 
+LACKING = {"scan": {"RNN": NO_RNN}, "native": {"RNN": NO_RNN, "projection": NO_PROJECTION}}  # by backend
+
 
 def runner(case: Case, **options: Any) -> Runner:
-    """Return the runner. ``options`` are more of the module's."""
+    """Return the runner. ``options`` are more of `linen.LSTM`'s.
+
+    Raises:
+      NotSupported: the case asks for what the given backend lacks.
+      NotInstalled: the backend is "native", and its compiled file is not there or does not load.
+    """
+    backend = options.get("backend", "auto")
+    require(case, LACKING.get(backend, {}))
+    if backend == "native":
+        _require_kernels()
     return partial(run_jax, function(case, **options))
 
 
+def _require_kernels() -> None:
+    array = jax.ShapeDtypeStruct
+    weights = {name: array((4, 1), "float32") for name in ("weight_ih_l0", "weight_hh_l0")}
+    try:
+        jax_lstm.choose_backend(weights, array((2, 1), "float32"), backend="native")
+    except ValueError as error:  # the network is as plain as can be, so that only the compiled file is an obstacle
+        raise NotInstalled(str(error)) from error
+
+
 def function(case: Case, **options: Any) -> Callable[..., Any]:
-    """Return ``fn(params, *inputs)`` of a case. ``options`` are more of the module's."""
+    """Return ``fn(params, *inputs)`` of a case. ``options`` are more of `linen.LSTM`'s."""
     if isinstance(case, TextCase):
         return _text_model(case, **options)
     lengths = None if case.lengths is None else list(case.lengths)
@@ -55,7 +75,7 @@ def function(case: Case, **options: Any) -> Callable[..., Any]:
 
 def _text_model(case: TextCase, **options: Any) -> Callable[..., Any]:
     sizes = (case.vocab_size, case.embedding_size, case.hidden_size, case.vocab_size)
-    module = linen.SequenceModel(*sizes, num_layers=case.num_layers, **options)
+    module = linen.SequenceModel(*sizes, num_layers=case.num_layers, lstm_options=options)
 
     def model(params: Params, tokens: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits, _ = module.apply({"params": unflatten_dict(params, sep=".")}, tokens)

@@ -168,6 +168,11 @@ def to_json(results: Sequence[Sequence[CaseResult]], environment: dict[str, Any]
     }
 
 
+def without_to_json(without: Sequence[NoResult]) -> list[dict[str, str]]:
+    """Return the implementations that have no answer to a case, and why."""
+    return [asdict(entry) | {"what": str(entry.what)} for entry in without]
+
+
 def _case_to_json(result: CaseResult) -> dict[str, Any]:
     return {
         "name": result.name,

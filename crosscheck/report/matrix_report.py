@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -12,9 +11,9 @@ from rich.console import Console
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Outcome, worst
 from crosscheck.core.missing import installed_version
 from crosscheck.core.verdict_text import finding_text
-from crosscheck.libraries import implementations_named
+from crosscheck.libraries import BACKENDS, implementations_named
 from crosscheck.report import case_report
-from crosscheck.report.case_report import OURS, print_without
+from crosscheck.report.case_report import OURS, print_without, without_to_json
 from crosscheck.report.table import TONES, Cell, Table
 from crosscheck.report.terminal import say, say_settings, show
 from crosscheck.suite.matrix import Entry, matrix_entry, unexpected
@@ -30,13 +29,13 @@ Each entry: outputs / gradients, the largest error in units of its limit; 1 is t
 def to_json(
     results: Sequence[CaseResults], implementations: Sequence[str], environment: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return all results. ``ok`` and ``verdict`` are those of jax_lstm; every case has its own."""
+    """Return all results. ``ok`` and ``verdict`` are those of jax_lstm and its backends; every case has its own."""
     content = case_report.to_json([case.judged for case in results], environment | _versions(implementations))
-    ours = [result for case in results for result in case.judged if result.implementation == OURS]
+    ours = [result for case in results for result in case.judged if result.implementation in (OURS, *BACKENDS)]
     return content | {
         "ok": all(result.ok for result in ours),
         "verdict": str(overall(ours)),
-        "without": [asdict(entry) | {"what": str(entry.what)} for entry in _without(results)],
+        "without": without_to_json(_without(results)),
     }
 
 
@@ -82,7 +81,7 @@ def matrix_table(check: Check, results: Sequence[CaseResults], implementations: 
         row = {result.implementation: _entry(result, check) for result in case.judged}
         row |= {e.implementation: Cell("-" if e.what is Absence.NOT_SUPPORTED else str(e.what)) for e in case.without}
         rows.append((case.judged[0].name, *(row[name] for name in implementations)))
-    columns = ("case", *("\n".join(re.split(r"[./]", name)) for name in implementations))
+    columns = ("case", *("\n".join(re.split(r"[./]|(?=\[)", name)) for name in implementations))
     return Table(f"{check.dtype}: error / limit", columns, tuple(rows))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ def print_score(score: Score, quick: bool, console: Console) -> None:
     for name, how in sorted(score.noticed.items()):
         noticed = f"noticed: {how}" if how else "NOT NOTICED"
         say(console, f"broken comparer, {MUTANTS[name].description}: {noticed}")
+    verdicts = Counter(trial.name for trial in score.right)
+    counts = ", ".join(f"{name} {number}" for name, number in sorted(verdicts.items()))
+    say(console, f"verdicts on right implementations: {counts}")
     console.print()
     for name, where in score.survivors.items():
         say(console, f"survivor: {name} ({FAULTS[name].description}): {'; '.join(where)}", "red")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from crosscheck.core.finding import Check, Finding, Outcome, worst
 from crosscheck.core.problem import is_gradient
-from crosscheck.libraries import OTHER_LIBRARIES, STANDARD
+from crosscheck.libraries import BACKENDS, OTHER_LIBRARIES, STANDARD
 from crosscheck.lstm.cases import CASES, Case, RecurrentCase
 from crosscheck.suite.runs import CaseResult, CaseResults
 
-ALL = tuple(STANDARD | OTHER_LIBRARIES)
+ALL = tuple(STANDARD | BACKENDS | OTHER_LIBRARIES)
 
 
 def matrix_cases() -> dict[str, Case]:

@@ -19,11 +19,12 @@ from crosscheck.core.problem import Results
 from crosscheck.faults import faulty
 from crosscheck.faults.catalogue import FAULTS
 from crosscheck.faults.fault import Wrong
-from crosscheck.libraries import STANDARD
+from crosscheck.libraries import STANDARD, NotInstalled, NotSupported, implementations_named
 from crosscheck.lstm.cases import RecurrentCase
 from crosscheck.suite.fault_cases import fixed_cases, random_cases
 from crosscheck.suite.measured_case import MeasuredCase, criteria_of, is_truth, measure_case
 from crosscheck.suite.mutants import MUTANTS, Programs, Recorded
+from crosscheck.suite.runs import SUITE
 from crosscheck.suite.tolerance_rules import RULES
 
 RANDOM = {True: 8, False: 104}  # quick or not
@@ -107,12 +108,15 @@ def try_faults(case: RecurrentCase, names: Sequence[str]) -> TaskResult:
 
 
 def try_right(cases: Sequence[RecurrentCase], rules: bool) -> TaskResult:
-    """Judge every standard implementation on every case. All of them are right."""
+    """Judge the implementations of the standard suite on every case that they can run. All of them are right."""
     result = TaskResult()
     for case in cases:
         measured = _measured(case)
-        for implementation in STANDARD.values():
-            recorded = Recorded(implementation.runner(case))
+        for implementation in implementations_named(SUITE):
+            try:
+                recorded = Recorded(implementation.runner(case))
+            except (NotSupported, NotInstalled):
+                continue
             criteria, truth = criteria_of(implementation, case), is_truth(implementation, case)
             findings = run_checks(case.problem, measured.reference, recorded, criteria, is_truth=truth)
             outcome = worst(f.final for f in (*measured.input_findings, *findings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from crosscheck.core.finding import Outcome, worst
 from crosscheck.core.processes import run_all
 from crosscheck.core.verdict import Verdict
 from crosscheck.libraries import (
-    OTHER_LIBRARIES,
+    BACKENDS,
     STANDARD,
     Implementation,
     NotInstalled,
@@ -22,6 +23,8 @@ from crosscheck.libraries import (
 )
 from crosscheck.lstm.cases import Case
 from crosscheck.suite.measured_case import assess_implementation, measure_case
+
+SUITE = tuple(STANDARD | BACKENDS)  # the names that the standard suite judges
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class CaseResults:
 def run_suite(
     cases: Iterable[Case],
     jobs: int = 1,
-    names: Sequence[str] = tuple(STANDARD),
+    names: Sequence[str] = SUITE,
     explain: bool = True,
     begins: Callable[[str], None] = lambda name: None,
 ) -> Iterator[CaseResults]:
@@ -126,19 +129,24 @@ def run_implementations(case: Case, names: Sequence[str], reproduce: str = "", e
     results = CaseResults([], [])
     for implementation in implementations_named(names):
         started = time.perf_counter()
-        is_other = implementation.name in OTHER_LIBRARIES
         try:
             verdict = assess_implementation(measured, implementation, explain)
-        except Exception as error:
-            if not is_other:  # only other libraries may lack an answer
-                raise
+        except _excused(implementation) as error:
             results.without.append(NoResult(case.name, implementation.name, _absence(error), first_line(error)))
             continue
         seconds = shared + time.perf_counter() - started
-        command = reproduce or f"crosscheck --case {case.name}" + f" --against {implementation.name}" * is_other
+        against = "" if implementation.name in STANDARD else f" --against {shlex.quote(implementation.name)}"
+        command = reproduce or f"crosscheck --case {case.name}{against}"
         expected = _expected(case, implementation)
         results.judged.append(CaseResult(case.name, implementation.name, expected, verdict, seconds, command))
     return results
+
+
+def _excused(implementation: Implementation) -> tuple[type[Exception], ...]:
+    """Return the errors that stand for a missing answer. Any other error ends the run."""
+    if implementation.name in STANDARD:
+        return ()
+    return (NotSupported, NotInstalled) if implementation.name in BACKENDS else (Exception,)
 
 
 def _expected(case: Case, implementation: Implementation) -> Outcome:

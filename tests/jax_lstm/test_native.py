@@ -383,14 +383,10 @@ def test_the_file_is_loaded_by_the_first_call_and_not_by_the_import(tmp_path):
 
 
 @pytest.fixture
-def other_file(tmp_path, monkeypatch):
-    """Another file in the place of the compiled kernels."""
-    file = tmp_path / "kernels.so"
-    monkeypatch.setattr(cpu_library, "FILE", file)
-    cpu_library.load_library.cache_clear()
-    yield file
-    monkeypatch.undo()
-    cpu_library.load_library.cache_clear()
+def other_file(tmp_path):
+    """A file in the place of the compiled kernels. A test may write it."""
+    with native.kernels_from(tmp_path / "kernels.so"):
+        yield tmp_path / "kernels.so"
 
 
 def test_a_file_that_does_not_load_is_one_warning_and_scan(other_file):

@@ -19,9 +19,10 @@ import pytest
 from flax import nnx
 from jax.experimental import rnn
 
-from crosscheck.libraries import Adapter, flax_linen, flax_nnx, jax_cudnn, load_library
-from crosscheck.lstm.cases import RecurrentCase
+from crosscheck.libraries import STANDARD, Adapter, flax_linen, flax_nnx, jax_cudnn, load_library
+from crosscheck.lstm.cases import Case, RecurrentCase, TextCase
 from jax_lstm import convert
+from jax_lstm._src import cpu_library
 from jax_lstm._src.network import Network
 from tests.support.requirements import need
 
@@ -158,6 +159,14 @@ def lstm_without_cudnn(x, h, c, weights, lengths, inputs, hidden, layers, dropou
     assert weights.size == rnn.get_num_params_in_lstm(inputs, hidden, layers, bidirectional)
     unpacked = rnn.unpack_lstm_weights(weights, inputs, hidden, layers, bidirectional)
     return rnn.lstm_ref(x, h, c, *unpacked, lengths, inputs, hidden, layers, dropout, bidirectional)
+
+
+def answering(case: Case) -> list[str]:
+    """Return the implementations of the standard suite that have an answer to a case."""
+    is_lstm = isinstance(case, TextCase) or case.kind == "lstm"
+    has_projection = isinstance(case, RecurrentCase) and case.proj_size > 0
+    has_kernels = is_lstm and not has_projection and cpu_library.load_library().missing is None
+    return [*STANDARD, *["jax_lstm[native]"] * has_kernels, *["jax_lstm[scan]"] * is_lstm]
 
 
 def without_library(monkeypatch: pytest.MonkeyPatch, module: str) -> None:

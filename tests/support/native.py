@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +22,17 @@ def need_kernels() -> None:
     """Skip the test, or the whole file if called at its top, if the compiled kernels are not installed."""
     if missing := cpu_library.load_library().missing:
         pytest.skip(f"the compiled kernels for a CPU cannot run: {missing}", allow_module_level=True)
+
+
+@contextmanager
+def kernels_from(file: Path) -> Iterator[None]:
+    """Within, the compiled kernels are those of another file, which may be missing or no library."""
+    cpu_library.load_library.cache_clear()
+    try:
+        with mock.patch.object(cpu_library, "FILE", file):
+            yield
+    finally:
+        cpu_library.load_library.cache_clear()
 
 
 def kernels_in(function: Any, *arguments: Any) -> list[str]:

@@ -31,6 +31,8 @@ IMPLEMENTATIONS = (
     "jax_lstm",
     "torch_ref",
     "torch.nn.LSTM",
+    "jax_lstm[native]",
+    "jax_lstm[scan]",
     "torch.nn.LSTM/native",
     "flax.linen",
     "flax.linen.LSTMCell",

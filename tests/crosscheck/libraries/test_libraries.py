@@ -15,19 +15,23 @@ import pytest
 from crosscheck.core.finding import Outcome
 from crosscheck.core.problem import Gradient, is_gradient
 from crosscheck.libraries import (
+    BACKENDS,
     OTHER_LIBRARIES,
     Implementation,
     NotInstalled,
     NotSupported,
     implementations_named,
+    jax_lstm,
 )
 from crosscheck.lstm.cases import CASES, RecurrentCase, TextCase
 from crosscheck.suite import runs as suite
 from crosscheck.suite.measured_case import assess_implementation, measure_case
 from crosscheck.suite.runs import run_implementations
 from jax_lstm import convert
+from jax_lstm._src import cpu_library
 from jax_lstm.convert import gates
 from tests.support.libraries import without_library
+from tests.support.native import kernels_from, kernels_in, need_kernels
 
 PLAIN = RecurrentCase("plain", "", 3, 6, 4, 5)
 NEEDED = {"haiku": "haiku", "equinox": "equinox", "keras": "keras", "onnxruntime": "onnxruntime"}
@@ -222,6 +226,47 @@ def test_a_library_that_is_missing_says_how_to_get_it(monkeypatch):
     without_library(monkeypatch, "haiku")
     with pytest.raises(NotInstalled, match=r"haiku is not installed; pip install 'jax-lstm\[libraries\]'"):
         OTHER_LIBRARIES["haiku"].runner(PLAIN)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_of_ours_agrees_and_runs(name):
+    if name == "jax_lstm[native]":
+        need_kernels()
+    case = replace(PLAIN, num_layers=2, bidirectional=True, lengths=(6, 1, 4))
+    verdict = assess_implementation(measure_case(case), BACKENDS[name], explain=False)
+    assert verdict.ok, str(verdict)
+    backend = name.removeprefix("jax_lstm[").removesuffix("]")
+    run = jax_lstm.function(case, backend=backend)
+    assert kernels_in(run, case.problem.params, *case.problem.inputs) == ["forward"] * 4 * (backend == "native")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_says_what_it_lacks(name):
+    found = run_implementations(CASES["rnn-tanh"], ["jax_lstm", name], explain=False)
+    assert [(e.implementation, e.what, e.reason) for e in found.without] == [
+        (name, "not supported", "this implementation is for LSTMs")
+    ]
+    with_projection = CASES["projection"]
+    if name == "jax_lstm[native]":
+        with pytest.raises(NotSupported, match="it has no projection"):
+            BACKENDS[name].runner(with_projection)
+    else:
+        assert BACKENDS[name].runner(with_projection)
+
+
+def test_kernels_that_are_not_built_are_an_answer_and_a_crash_of_a_backend_is_not(monkeypatch, tmp_path):
+    with kernels_from(tmp_path / "missing"):
+        found = run_implementations(PLAIN, suite.SUITE, explain=False)
+    assert [r.implementation for r in found.judged] == ["jax_lstm", "torch_ref", "torch.nn.LSTM", "jax_lstm[scan]"]
+    assert [(e.implementation, e.what) for e in found.without] == [("jax_lstm[native]", "not installed")]
+    assert cpu_library.NOT_BUILT in found.without[0].reason
+
+    def crash(case):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(suite.BACKENDS, "jax_lstm[scan]", Implementation("jax_lstm[scan]", crash))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run_implementations(PLAIN, ["jax_lstm[scan]"], explain=False)
 
 
 def test_implementations_are_chosen_by_name_or_by_the_beginning_of_a_name():

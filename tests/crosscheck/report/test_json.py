@@ -300,7 +300,7 @@ def test_a_number_that_is_not_finite_is_a_string(number, tmp_path, output):
     finding = Finding("y", FLOAT64, Outcome.DISAGREE, None, None, reason=Reason.NOT_FINITE, **at)
     result = CaseResult("a", "b", Outcome.AGREE, Verdict((finding,)), 0.1234567, "crosscheck --case a")
     settings = output("notebook")[1]["environment"]
-    write_json(tmp_path / "out.json", "suite", case_report.to_json([[result]], settings))
+    write_json(tmp_path / "out.json", "suite", case_report.to_json([[result]], settings) | {"without": []})
     content = read_json(tmp_path / "out.json", "suite")
     assert why_not(content) == ""
     (shown,) = content["cases"][0]["findings"]

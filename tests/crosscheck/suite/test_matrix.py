@@ -15,13 +15,14 @@ from typer.testing import CliRunner
 from crosscheck.commands import cli
 from crosscheck.core.finding import FLOAT32, FLOAT64, Check, Kind
 from crosscheck.core.problem import is_gradient
-from crosscheck.libraries import OTHER_LIBRARIES, STANDARD
+from crosscheck.libraries import BACKENDS, OTHER_LIBRARIES, STANDARD
 from crosscheck.libraries import implementation as sides
 from crosscheck.lstm.cases import CASES, RecurrentCase
 from crosscheck.suite.matrix import ALL, matrix_cases, matrix_entry
 from crosscheck.suite.runs import run_implementations
 from tests import ROOT
 from tests.support import wrong_ports
+from tests.support.native import kernels_from
 
 CASE = RecurrentCase("small", "", 3, 6, 4, 5)
 BOTH = RecurrentCase("both", "", 3, 6, 4, 5, bidirectional=True)
@@ -99,7 +100,7 @@ def test_its_cases_are_the_standard_ones_and_lengths_without_an_empty_row():
     assert {name: case for name, case in matrix_cases().items() if name in CASES} == CASES
     (extra,) = matrix_cases().keys() - CASES.keys()
     assert (0 in CASES["lengths"].lengths, min(matrix_cases()[extra].lengths) > 0) == (True, True)
-    assert tuple(STANDARD | OTHER_LIBRARIES) == ALL
+    assert tuple(STANDARD | BACKENDS | OTHER_LIBRARIES) == ALL
 
 
 def test_against_judges_ours_and_the_named_sides(run, tmp_path):
@@ -121,6 +122,31 @@ def test_against_names_what_a_library_has_not_and_stops_where_it_is_not_there(ru
     result = run("--case", "small", "--against", "absent")
     assert result.exit_code == 2
     assert result.stderr == "crosscheck: --against absent: there is no module 'absent'; pip install it\n"
+
+
+def test_kernels_that_are_missing_stop_the_command_only_if_they_are_asked_for(run, tmp_path):
+    file, refused = tmp_path / "out.json", "backend='native' cannot run this call: its compiled file was not built"
+    with kernels_from(tmp_path / "missing"):
+        result = run("--case", "small", "--json", str(file))
+        asked = run("--case", "small", "--against", "jax_lstm[native]")
+    assert result.exit_code == 0, result.output
+    assert f"jax_lstm[native]: not installed: small: {refused}" in result.stdout
+    absent_ones = [(entry["implementation"], entry["what"]) for entry in json.loads(file.read_text())["without"]]
+    assert absent_ones == [("jax_lstm[native]", "not installed")]
+    assert asked.exit_code == 2
+    assert asked.stderr.startswith(f"crosscheck: --against jax_lstm[native]: {refused}")
+
+
+def test_a_wrong_backend_fails_the_suite_and_the_matrix(run, monkeypatch):
+    wrong = replace(wrong_ports.STANDARD["gate order"], name="jax_lstm[scan]")
+    monkeypatch.setitem(BACKENDS, "jax_lstm[scan]", wrong)
+    result = run("--case", "small")
+    assert result.exit_code == 1
+    assert "small, jax_lstm[scan]: disagree" in result.stdout
+    assert "reproduce: crosscheck --case small --against 'jax_lstm[scan]'" in result.stdout
+    result = run("matrix", "--only", "jax_lstm[scan]", "--case", "small")
+    assert result.exit_code == 1
+    assert result.stdout.rstrip().endswith("jax_lstm: disagree")
 
 
 @pytest.mark.parametrize("arguments", [("--against", "nothing"), ("matrix", "--only", "nothing")])
