@@ -13,7 +13,7 @@ struct Exp;
 
 template <>
 struct Exp<float> {
-  typedef int32_t Bits;
+  typedef VectorOf<int32_t>::type Bits;
   static constexpr int terms = 7, mantissa = 23, bias = 127;
   static constexpr float lowest = -87.0f, highest = 88.0f, round = 12582912.0f;  // round is 1.5 * 2^23
   static constexpr float log2_high = 0.693145751953125f, log2_low = 1.42860677e-6f;
@@ -22,7 +22,7 @@ struct Exp<float> {
 
 template <>
 struct Exp<double> {
-  typedef int64_t Bits;
+  typedef VectorOf<int64_t>::type Bits;
   static constexpr int terms = 13, mantissa = 52, bias = 1023;
   static constexpr double lowest = -708.0, highest = 709.0, round = 6755399441055744.0;  // round is 1.5 * 2^52
   static constexpr double log2_high = 0.693147180369123816490, log2_low = 1.90821492927058770002e-10;
@@ -36,13 +36,10 @@ struct Exponential {
 };
 
 // x is 2^n exp(r) with |r| <= log(2) / 2. n comes from adding a number so large that its last digit is 1; n log(2) is
-// subtracted in two parts, the first of which is exact.
+// subtracted in two parts, the first of which is exact. x lies between `lowest` and `highest`, or is NaN.
 template <typename T>
 inline Exponential<T> exponential(Vector<T> x) {
   using E = Exp<T>;
-  typedef typename VectorOf<typename E::Bits>::type Integers;
-  x = x < E::lowest ? fill<T>(E::lowest) : x;  // NaN stays NaN
-  x = x > E::highest ? fill<T>(E::highest) : x;
   const Vector<T> shifted = x * T(1.44269504088896340736) + E::round;
   const Vector<T> n = shifted - E::round;
   const Vector<T> r = (x - n * E::log2_high) - n * E::log2_low;
@@ -53,25 +50,29 @@ inline Exponential<T> exponential(Vector<T> x) {
     factor *= k;
     series = series * r + factor;
   }
-  const Integers bits = ((Integers)shifted << E::mantissa) + (typename E::Bits(E::bias) << E::mantissa);
+  const typename E::Bits bits = ((typename E::Bits)shifted + E::bias) << E::mantissa;
   return {(Vector<T>)bits, series * r};
 }
 
 template <typename T>
 inline Vector<T> sigmoid(Vector<T> x) {
-  const Exponential<T> e = exponential<T>(-x);
+  Vector<T> minus = x > -Exp<T>::lowest ? fill<T>(Exp<T>::lowest) : -x;  // NaN stays NaN
+  minus = minus > Exp<T>::highest ? fill<T>(Exp<T>::highest) : minus;
+  const Exponential<T> e = exponential<T>(minus);
   return T(1) / ((e.power + T(1)) + e.power * e.rest);
 }
 
 // (exp(2|x|) - 1) / (exp(2|x|) + 1). exp(2|x|) - 1 is exact to the last digits also if x is small, unlike 2 sigmoid(2x) - 1.
 template <typename T>
 inline Vector<T> tanh(Vector<T> x) {
-  Vector<T> size = x < T(0) ? -x : x;
-  size = size > Exp<T>::saturated ? fill<T>(Exp<T>::saturated) : size;
+  using E = Exp<T>;
+  const typename E::Bits sign = (typename E::Bits)x & (typename E::Bits)fill<T>(-T(0));
+  Vector<T> size = (Vector<T>)((typename E::Bits)x ^ sign);
+  size = size > E::saturated ? fill<T>(E::saturated) : size;
   const Exponential<T> e = exponential<T>(size + size);
   const Vector<T> minus_one = e.power * e.rest + (e.power - T(1));
   const Vector<T> value = minus_one / (minus_one + T(2));
-  return x < T(0) ? -value : value;
+  return (Vector<T>)((typename E::Bits)value ^ sign);
 }
 
 template <typename T>
