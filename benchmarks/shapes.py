@@ -36,7 +36,7 @@ GPU_TABLE = (
 )
 SWEEPS = {
     "T": tuple(Shape(steps, 1, 32, 128) for steps in (100, 1_000, 10_000, 100_000)),
-    "H": tuple(Shape(128, 16, 128, hidden) for hidden in (32, 64, 128, 256, 512, 1_024)),
+    "H": tuple(Shape(128, 16, 128, hidden) for hidden in (16, 32, 64, 128, 256, 512, 1_024)),
     "B": tuple(Shape(128, batch, 128, 128) for batch in (1, 4, 16, 64, 256)),
 }
 

@@ -14,12 +14,20 @@ So the compiler sees the same loop for every number of steps and in every surrou
 the step are not enough. Under a condition they were equal, and yet the bits differed if a layer had one or two units:
 XLA on CPU compiles a loop that touches few bytes into one kernel, and a step outside a loop into several.)
 
-The cost is the one large product before the loop: to train, or to read a sequence that exists already,
-:func:`jax_lstm.lstm` is faster. The promise holds on one kind of machine, for one batch size, dtype and precision.
+The compiled kernels for a CPU need neither. They add up the terms of each sum in one order, whatever else they compute.
+So a program for a CPU runs them, layer by layer, if they can run the network and there are two rows or more. For one
+row, a single step of the loop is faster: the kernels rearrange the weights before they multiply them. A sequence of one
+row would be faster on the kernels, but it must have the bits of its steps. `python -m benchmarks.serving` times both.
+
+The cost of the loop is the one large product before it: to train, or to read a sequence that exists already,
+:func:`jax_lstm.lstm` is faster. The promise holds on one kind of machine, for one batch size, dtype and precision, and
+between programs that all run the kernels or all run the loop: an exported program, or one for several devices, runs the
+loop.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,9 +37,11 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Params, Precision
+from jax_lstm._src.backends import obstacles_to_native
 from jax_lstm._src.cell import LSTM
 from jax_lstm._src.cell_step import next_state
 from jax_lstm._src.dtypes import carry_dtype_of, compute_dtype
+from jax_lstm._src.kernel_call import Kernel, call_with_kernel
 from jax_lstm._src.lstm import check_state_type
 from jax_lstm._src.network import Network, read_network
 from jax_lstm._src.options import Options, hashable
@@ -151,7 +161,16 @@ def _run_stream(
     params, x = vary_alike((params, x))
     x = x[None] if time_axis is None else jnp.moveaxis(x, time_axis, 0)
     dtype = compute_dtype(x, params)
-    plan = Plan(LSTM, carry_dtype_of(carry_dtype, dtype), precision=precision)
+    options = Options(carry_dtype=carry_dtype, precision=precision, time_major=True)
+    obstacles = obstacles_to_native(LSTM, network, x, dtype, options)  # sizes that are not known are one
+    runs_kernels = not obstacles and math.prod(x.shape[1:-1]) > 1
+    plan = Plan(
+        LSTM,
+        carry_dtype_of(carry_dtype, dtype),
+        precision=precision,
+        batch_first=time_axis not in (None, 0),
+        backend="native" if runs_kernels else "scan",
+    )
     layers = [layer_weights(params, f"_l{layer}", dtype) for layer in range(network.num_layers)]
     first: list[LSTMState] = []
     for layer, weights in enumerate(layers):
@@ -163,7 +182,28 @@ def _run_stream(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _run_steps(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Array) -> tuple[list[LSTMState], Array]:
-    """Return the last state of every layer, and y ``[T, *batch, P]``, for x ``[T, *batch, D]``.
+    """Return the last state of every layer, and y ``[T, *batch, P]``, for x ``[T, *batch, D]``."""
+    loop = partial(_loop, plan)
+    if plan.backend != "native":
+        return loop(layers, first, x)
+    kernel = Kernel("cpu", partial(_run_on_cpu, plan), ((None, 0, 1), (0, 1)))
+    result: tuple[list[LSTMState], Array] = call_with_kernel(kernel, loop, layers, first, x)
+    return result
+
+
+def _run_on_cpu(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Array) -> tuple[list[LSTMState], Array]:
+    from jax_lstm._src.cpu_kernel import run_forward
+
+    last: list[LSTMState] = []
+    for weights, carry in zip(layers, first, strict=True):
+        trace = run_forward(plan, weights, x, carry, carry, Events())
+        last.append(trace.last)
+        x = trace.h
+    return last, x
+
+
+def _loop(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Array) -> tuple[list[LSTMState], Array]:
+    """Return :func:`_run_steps` as a loop for every platform.
 
     The barrier and the surplus row of x are (2) of the module's docstring. Delete them when
     tests/jax_lstm/test_streaming.py passes without them.

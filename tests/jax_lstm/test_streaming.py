@@ -21,8 +21,8 @@ import jax_lstm
 from benchmarks import streaming
 from jax_lstm import LSTMState, linen, nnx
 from tests import ROOT
-from tests.support import xla_flags
-from tests.support.arrays import assert_close, drawn_weights
+from tests.support import native, xla_flags
+from tests.support.arrays import assert_close, assert_close_float32, drawn_weights
 from tests.support.jaxprs import products
 from tests.support.requirements import need
 
@@ -73,6 +73,50 @@ def test_steps_and_chunks_give_the_bits_of_the_whole_sequence(name, dtype):
         first, between = STREAM(params, x[..., :length, :], state)
         second, last = STREAM(params, x[..., length:, :], between)
         assert_same_bits((np.concatenate((first, second), -2), last), expected)
+
+
+@pytest.mark.isa
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", ["no biases", "two units", "wide"])
+def test_programs_with_the_loop_keep_the_promise_too(name, dtype):
+    """An exported program has the loop in the place of a CPU's kernels."""
+    params, x, state = problem(name, dtype)
+    exported = lambda run, *args: jax.jit(export.export(run)(*args).call)
+    stream, step = exported(STREAM, params, x, state), exported(STEP, params, x[..., 0, :], state)
+    expected = stream(params, x, state)
+    assert_same_bits(streaming.in_steps(step, params, x, state), expected)
+    compare = assert_close if dtype is np.float64 else assert_close_float32
+    compare(STREAM(params, x, state), expected)
+
+
+def test_a_program_for_a_cpu_runs_the_kernels_if_they_can():
+    native.need_kernels()
+    params, x, state = problem("no biases")
+    assert native.kernels_in(jax_lstm.lstm_stream, params, x, state) == ["forward"] * 2
+    assert native.kernels_in(jax_lstm.lstm_step, params, x[..., 0, :], state) == ["forward"] * 2
+    whole = jax.jit(lambda *args: jax_lstm.lstm(*args, backend="native"))(params, x, state)
+    assert_same_bits(STREAM(params, x, state), whole)
+    for without in (
+        problem("projection"),
+        problem("no biases", jnp.bfloat16),
+        problem("one row"),
+        problem("two units"),
+    ):
+        assert native.kernels_in(jax_lstm.lstm_stream, *without) == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 40])
+def test_any_number_of_steps_at_once_gives_the_same_bits(batch):
+    """The kernels pack the weights in other ways for few steps and for many, and take rows in tiles of other heights."""
+    params = drawn_weights(150, 35, dtype=np.float32)
+    x = np.random.default_rng(batch).normal(size=(batch, 12, 150)).astype(np.float32)
+    expected = STREAM(params, x)
+    for length in (1, 2, 3, 4, 5, 11):
+        state, y = None, []
+        for first in range(0, 12, length):
+            y_of_chunk, state = STREAM(params, x[:, first : first + length], state)
+            y.append(y_of_chunk)
+        assert_same_bits((np.concatenate(y, 1), state), expected)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -3,6 +3,7 @@
 
 #include "gates.h"
 #include "layout.h"
+#include "pack.h"
 #include "tile.h"
 
 namespace jax_lstm::JAX_LSTM_WIDTH {
@@ -17,29 +18,6 @@ inline Part forward_part(const ForwardLayout& layout, int64_t item) {
   const int64_t end = first + layout.blocks_of_item;
   return {{first, end < layout.blocks ? end : layout.blocks},
           part(layout.sizes.batch, layout.groups, item % layout.groups)};
-}
-
-// Pack the rows of w [4H, depth] that belong to one block as two panels.
-//
-// The rows are read in squares of a vector's size, which are transposed in the nearest cache: column by column, rows
-// that lie a power of two apart would push each other out of it.
-template <typename T>
-void pack_block(const T* w, int64_t hidden, int64_t depth, int64_t block, T* packed) {
-  constexpr int64_t lanes = kLanes<T>;
-  const int64_t left = hidden - block * lanes, units = left < lanes ? left : lanes;
-  for (int64_t gate = 0; gate < 4; ++gate) {
-    const T* rows = w + (gate * hidden + block * lanes) * depth;
-    T* columns = packed + gate / 2 * depth * 2 * lanes + gate % 2 * lanes;
-    for (int64_t k = 0; k < depth; k += lanes) {
-      T square[lanes][lanes] = {};
-      for (int64_t u = 0; u < units; ++u) store(square[u], load(rows + u * depth + k, depth - k));
-      for (int64_t n = 0; n < lanes && k + n < depth; ++n) {
-        Vector<T> column;
-        for (int64_t u = 0; u < lanes; ++u) column[u] = square[u][n];
-        store(columns + (k + n) * 2 * lanes, column);
-      }
-    }
-  }
 }
 
 template <typename T>
@@ -84,13 +62,18 @@ class Forward {
     return at(layout.sums) + panel * panel_of_sums() + (step * sizes.batch + row) * 2 * lanes;
   }
 
+  T* panel_of(int64_t place, int64_t depth, int64_t panel) const { return at(place) + panel * depth * 2 * lanes; }
+  void pack(const T* w, int64_t depth, int64_t panel, Range columns, T* packed) const {
+    pack_panel_of_block(w, sizes.hidden, depth, panel / 2, panel % 2 * 2, columns, packed);
+  }
+
   void prepare() const {
     for (int64_t block = part.blocks.begin; block < part.blocks.end; ++block) {
       const int64_t unit = block * lanes, units = sizes.hidden - unit;
-      if (part.rows.begin == 0) {
-        pack_block(call.w_ih, sizes.hidden, sizes.inputs, block, at(layout.w_ih) + 4 * unit * sizes.inputs);
-        pack_block(call.w_hh, sizes.hidden, sizes.hidden, block, at(layout.w_hh) + 4 * unit * sizes.hidden);
-        if (call.bias) pack_block(call.bias, sizes.hidden, 1, block, at(layout.bias) + 4 * unit);
+      for (int64_t panel = 2 * block; panel < 2 * block + 2 && part.rows.begin == 0; ++panel) {
+        if (layout.packed) pack(call.w_ih, sizes.inputs, panel, {0, sizes.inputs}, panel_of(layout.w_ih, sizes.inputs, panel));
+        if (layout.packed) pack(call.w_hh, sizes.hidden, panel, {0, sizes.hidden}, panel_of(layout.w_hh, sizes.hidden, panel));
+        if (call.bias) pack(call.bias, 1, panel, {0, 1}, panel_of(layout.bias, 1, panel));
       }
       for (int64_t row = part.rows.begin; row < part.rows.end; ++row) {
         const bool reset = call.reset && call.reset[time(0) * sizes.batch + row];
@@ -113,29 +96,53 @@ class Forward {
       for (int64_t step = 0; step < steps; ++step)
         for (int64_t row = part.rows.begin; row < part.rows.end; ++row)
           for (int v = 0; v < 2; ++v) store(sums(panel, step, row) + v * lanes, bias[v]);
-      const T* w = at(layout.w_ih) + panel * 2 * lanes * sizes.inputs;
       const T* x = call.x + begin * call.x_strides.step + part.rows.begin * call.x_strides.row;
       const int64_t rows = part.rows.end - part.rows.begin;
       if (call.x_strides.step == rows * call.x_strides.row) {  // all rows of all steps are equally far apart
-        product({x, call.x_strides.row, 1, w, 2 * lanes, sizes.inputs}, steps * rows,
-                sums(panel, 0, part.rows.begin), 2 * lanes);
+        project_rows(panel, x, call.x_strides.row, steps * rows, sums(panel, 0, part.rows.begin), 2 * lanes);
       } else if (rows > steps) {
         for (int64_t step = 0; step < steps; ++step)
-          product({x + step * call.x_strides.step, call.x_strides.row, 1, w, 2 * lanes, sizes.inputs}, rows,
-                  sums(panel, step, part.rows.begin), 2 * lanes);
+          project_rows(panel, x + step * call.x_strides.step, call.x_strides.row, rows,
+                       sums(panel, step, part.rows.begin), 2 * lanes);
       } else {
         for (int64_t row = 0; row < rows; ++row)
-          product({x + row * call.x_strides.row, call.x_strides.step, 1, w, 2 * lanes, sizes.inputs}, steps,
-                  sums(panel, 0, part.rows.begin + row), sizes.batch * 2 * lanes);
+          project_rows(panel, x + row * call.x_strides.row, call.x_strides.step, steps,
+                       sums(panel, 0, part.rows.begin + row), sizes.batch * 2 * lanes);
       }
+    }
+  }
+
+  void project_rows(int64_t panel, const T* x, int64_t row_step, int64_t rows, T* to, int64_t to_step) const {
+    if (!layout.packed) return multiply_unpacked(call.w_ih, sizes.inputs, panel, x, row_step, rows, to, to_step);
+    const Factors<T> by = {x, row_step, 1, panel_of(layout.w_ih, sizes.inputs, panel), 2 * lanes, sizes.inputs};
+    add_product<T, kRows, 1>(by, rows, to, to_step, 0, false);
+  }
+
+  // Pack a panel in parts that stay in the nearest cache, and multiply each at once. The sums have the same bits as those
+  // of a panel that is packed as a whole.
+  void multiply_unpacked(const T* w, int64_t depth, int64_t panel, const T* from, int64_t row_step, int64_t rows, T* to,
+                         int64_t to_step) const {
+    alignas(64) T packed[kDepth * 2 * lanes];
+    const int64_t parts = parts_of_sum(depth);
+    for (int64_t n = 0; n < parts; ++n) {
+      const Range terms = jax_lstm::part(depth, parts, n);
+      pack(w, depth, panel, terms, packed);
+      add_product<T, kRows, 1>({from + terms.begin, row_step, 1, packed, 2 * lanes, terms.end - terms.begin}, rows, to,
+                               to_step, 0, false);
     }
   }
 
   void multiply_h(int64_t order, int64_t step) const {
     const int64_t rows = part.rows.end - part.rows.begin, panel_step = 2 * lanes * sizes.hidden;
+    if (!layout.packed) {
+      for (int64_t panel = 2 * part.blocks.begin; panel < 2 * part.blocks.end; ++panel)
+        multiply_unpacked(call.w_hh, sizes.hidden, panel, h_of(order, part.rows.begin), layout.h_row, rows,
+                          sums(panel, step, part.rows.begin), 2 * lanes);
+      return;
+    }
     const int64_t together = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
     for (int64_t panel = 2 * part.blocks.begin; panel < 2 * part.blocks.end;) {
-      const Factors<T> by = {h_of(order, part.rows.begin), layout.h_row, 1, at(layout.w_hh) + panel * panel_step,
+      const Factors<T> by = {h_of(order, part.rows.begin), layout.h_row, 1, panel_of(layout.w_hh, sizes.hidden, panel),
                              2 * lanes, sizes.hidden, panel_step};
       T* to = sums(panel, step, part.rows.begin);
       if (together == 4 && panel + 4 <= 2 * part.blocks.end) {
@@ -149,10 +156,6 @@ class Forward {
         ++panel;
       }
     }
-  }
-
-  static void product(const Factors<T>& by, int64_t rows, T* to, int64_t row_step) {
-    add_product<T, kRows, 1>(by, rows, to, row_step, 0, false);
   }
 
   void advance_row(int64_t order, int64_t step, int64_t block, int64_t row) const {

@@ -13,7 +13,6 @@ struct Exp;
 
 template <>
 struct Exp<float> {
-  typedef VectorOf<int32_t>::type Bits;
   static constexpr int terms = 7, mantissa = 23, bias = 127;
   static constexpr float lowest = -87.0f, highest = 88.0f, round = 12582912.0f;  // round is 1.5 * 2^23
   static constexpr float log2_high = 0.693145751953125f, log2_low = 1.42860677e-6f;
@@ -22,7 +21,6 @@ struct Exp<float> {
 
 template <>
 struct Exp<double> {
-  typedef VectorOf<int64_t>::type Bits;
   static constexpr int terms = 13, mantissa = 52, bias = 1023;
   static constexpr double lowest = -708.0, highest = 709.0, round = 6755399441055744.0;  // round is 1.5 * 2^52
   static constexpr double log2_high = 0.693147180369123816490, log2_low = 1.90821492927058770002e-10;
@@ -50,7 +48,7 @@ inline Exponential<T> exponential(Vector<T> x) {
     factor *= k;
     series = series * r + factor;
   }
-  const typename E::Bits bits = ((typename E::Bits)shifted + E::bias) << E::mantissa;
+  const Integers<T> bits = ((Integers<T>)shifted + E::bias) << E::mantissa;
   return {(Vector<T>)bits, series * r};
 }
 
@@ -65,14 +63,13 @@ inline Vector<T> sigmoid(Vector<T> x) {
 // (exp(2|x|) - 1) / (exp(2|x|) + 1). exp(2|x|) - 1 is exact to the last digits also if x is small, unlike 2 sigmoid(2x) - 1.
 template <typename T>
 inline Vector<T> tanh(Vector<T> x) {
-  using E = Exp<T>;
-  const typename E::Bits sign = (typename E::Bits)x & (typename E::Bits)fill<T>(-T(0));
-  Vector<T> size = (Vector<T>)((typename E::Bits)x ^ sign);
-  size = size > E::saturated ? fill<T>(E::saturated) : size;
+  const Integers<T> sign = (Integers<T>)x & (Integers<T>)fill<T>(-T(0));
+  Vector<T> size = (Vector<T>)((Integers<T>)x ^ sign);
+  size = size > Exp<T>::saturated ? fill<T>(Exp<T>::saturated) : size;
   const Exponential<T> e = exponential<T>(size + size);
   const Vector<T> minus_one = e.power * e.rest + (e.power - T(1));
   const Vector<T> value = minus_one / (minus_one + T(2));
-  return (Vector<T>)((typename E::Bits)value ^ sign);
+  return (Vector<T>)((Integers<T>)value ^ sign);
 }
 
 template <typename T>

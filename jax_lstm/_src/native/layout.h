@@ -30,6 +30,7 @@ inline int64_t within(int64_t value, int64_t low, int64_t high) { return value <
 inline Range part(int64_t whole, int64_t parts, int64_t n) { return {whole * n / parts, whole * (n + 1) / parts}; }
 
 constexpr int64_t kGroupRows = 32;           // of a group of rows, at most
+constexpr int64_t kStepsToPack = 4;          // below, weights are packed in each step, part by part, and not for all
 constexpr int64_t kSumNumbers = 64 * 1024;   // of the sums that are projected at once, about
 // Steps times batch of one product of gradients. More of them do not fit into the cache, fewer make small products, and
 // for a short sequence they would need memory that is not small beside the sequence.
@@ -38,6 +39,7 @@ constexpr int64_t kMostRows = 256, kFewestRows = 64, kFewestBlocks = 16;  // row
 // Lengths and places are counted in numbers, and not in bytes.
 struct ForwardLayout {
   Sizes sizes;
+  bool packed;        // the weights are packed before the first step
   int64_t blocks, blocks_of_item, groups, items;
   int64_t padded;     // H, rounded up to whole blocks
   int64_t sum_steps;  // steps whose inputs are projected at once
@@ -48,15 +50,16 @@ struct ForwardLayout {
   ForwardLayout(const Sizes& sizes, int64_t lanes) : sizes(sizes) {
     blocks = ceil_of(sizes.hidden, lanes);
     blocks_of_item = sizes.batch == 1 ? 2 : 1;  // see `multiply`: one row needs four panels
-    groups = ceil_of(sizes.batch, kGroupRows);
+    packed = sizes.steps >= kStepsToPack;
+    groups = ceil_of(sizes.batch, packed ? kGroupRows : 4 * kGroupRows);
     items = ceil_of(blocks, blocks_of_item) * groups;
     padded = blocks * lanes;
     const int64_t sums_of_step = 4 * padded * sizes.batch;
     sum_steps = within(kSumNumbers / sums_of_step, 1, sizes.steps);
     h_row = padded + 16;  // rows a power of two apart would compete for the same places in the cache
     w_ih = 0;
-    w_hh = w_ih + 4 * padded * sizes.inputs;
-    bias = w_hh + 4 * padded * sizes.hidden;
+    w_hh = w_ih + (packed ? 4 * padded * sizes.inputs : 0);
+    bias = w_hh + (packed ? 4 * padded * sizes.hidden : 0);
     sums = bias + 4 * padded;
     h = sums + sum_steps * sums_of_step;
     c = h + 2 * sizes.batch * h_row;

@@ -4,6 +4,7 @@
 // number of the panel is used for all rows of the tile, and each number of a row for both vectors.
 #pragma once
 
+#include "layout.h"
 #include "vectors.h"
 
 namespace jax_lstm::JAX_LSTM_WIDTH {
@@ -73,17 +74,19 @@ inline void add_tile_of(int64_t rows, const Factors<T>& by, T* sums, int64_t row
   if constexpr (Rows > 1) add_tile_of<T, Rows - 1, Panels>(rows, by, sums, row_step, panel_step, in_one);
 }
 
-// Add the product of any number of rows, in tiles of equal height, and in parts of the sum that leave a panel in the
-// nearest cache. Short parts also keep the rounding small.
+// A long sum is added up in parts, which leave a panel in the nearest cache. Short parts also keep the rounding small.
+inline int64_t parts_of_sum(int64_t depth) { return ceil_of(depth, kDepth); }
+
+// Add the product of any number of rows, in tiles of equal height, and in parts of the sum.
 template <typename T, int Rows, int Panels>
 void add_product(const Factors<T>& by, int64_t rows, T* sums, int64_t row_step, int64_t panel_step, bool in_one) {
-  const int64_t tiles = (rows + Rows - 1) / Rows, parts = (by.depth + kDepth - 1) / kDepth;
-  for (int64_t part = 0; part < parts; ++part) {
-    const int64_t begin = by.depth * part / parts, end = by.depth * (part + 1) / parts;
+  const int64_t tiles = ceil_of(rows, Rows), parts = parts_of_sum(by.depth);
+  for (int64_t n_part = 0; n_part < parts; ++n_part) {
+    const Range terms = part(by.depth, parts, n_part);
     Factors<T> of_tile = by;
-    of_tile.rows += begin * by.depth_step;
-    of_tile.panels += begin * by.vectors_step;
-    of_tile.depth = end - begin;
+    of_tile.rows += terms.begin * by.depth_step;
+    of_tile.panels += terms.begin * by.vectors_step;
+    of_tile.depth = terms.end - terms.begin;
     T* to = sums;
     for (int64_t n = 0; n < tiles; ++n) {
       const int64_t height = rows / tiles + (n < rows % tiles);

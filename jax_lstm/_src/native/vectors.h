@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace jax_lstm::JAX_LSTM_WIDTH {
 
@@ -19,6 +20,8 @@ struct VectorOf {
 };
 template <typename T>
 using Vector = typename VectorOf<T>::type;
+template <typename T>
+using Integers = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;  // as many, of the same size
 template <typename T>
 constexpr int kLanes = VectorOf<T>::lanes;
 
