@@ -105,6 +105,20 @@ def test_a_program_for_a_cpu_runs_the_kernels_if_they_can():
         assert native.kernels_in(jax_lstm.lstm_stream, *without) == []
 
 
+@pytest.mark.parametrize("run", [jax_lstm.lstm_step, jax_lstm.lstm_stream])
+def test_the_kernels_take_a_mapped_axis_as_one_more_of_the_batch(run):
+    native.need_kernels()
+    params, x, state = problem("no biases")
+    x = x[:, 0] if run is jax_lstm.lstm_step else x
+    several = jax.tree.map(lambda a: np.stack([a, -a, 2 * a]), (x, state))
+    mapped = jax.vmap(run, in_axes=(None, 0, 0))
+    assert native.kernels_in(mapped, params, *several) == ["forward"] * 2
+    found = jax.jit(mapped)(params, *several)
+    for n in range(3):
+        one = jax.tree.map(lambda a, n=n: a[n], several)
+        assert_same_bits(jax.tree.map(lambda a, n=n: a[n], found), jax.jit(run)(params, *one))
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5, 40])
 def test_any_number_of_steps_at_once_gives_the_same_bits(batch):
     """The kernels pack the weights in other ways for few steps and for many, and take rows in tiles of other heights."""
