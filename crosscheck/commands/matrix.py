@@ -30,6 +30,5 @@ def run(options: Matrix) -> bool:
 
 
 def _reproducible(result: CaseResult) -> CaseResult:
-    return replace(
-        result, reproduce=f"crosscheck matrix --only {shlex.quote(result.implementation)} --case {result.name}"
-    )
+    only = shlex.quote(result.implementation)
+    return replace(result, reproduce=f"crosscheck matrix --only {only} --case {result.name}")

@@ -125,7 +125,8 @@ def compare(
     """
     weights, apply = {"params": params}, jax.jit(model.apply)
     expected, _ = apply(weights, tokens)
-    step, state, logits = jax.jit(step_function(model)), model.zero_state(len(tokens), jnp.float32), []
+    loop = model.clone(lstm_options={"backend": "scan"})  # what an exported program runs
+    step, state, logits = jax.jit(step_function(loop)), model.zero_state(len(tokens), jnp.float32), []
     for t in range(tokens.shape[1]):
         step_logits, state = step(weights, tokens[:, t], state)
         logits.append(step_logits)

@@ -48,15 +48,15 @@ def select_backend(
     if options.backend == "pallas":
         if dtype == jnp.float64:  # a TPU has no such hardware, and crosscheck judges every call in float64 too
             return BackendChoice("scan", "pallas was asked for, and float64 runs scan on every platform")
-        _refuse("pallas", obstacles_to_pallas(cell, network, x, dtype, options, keep))
+        refuse("pallas", obstacles_to_pallas(cell, network, x, dtype, options, keep))
         return BackendChoice("pallas", f"asked for; {OTHERWISE_SCAN}and under vmap")
     if options.backend == "cudnn":
-        _refuse("cudnn", obstacles_to_cudnn(cell, network, x, dtype, options, keep))
+        refuse("cudnn", obstacles_to_cudnn(cell, network, x, dtype, options, keep))
         return BackendChoice("cudnn", "asked for")
     otherwise = f"{OTHERWISE_SCAN}in an exported one, under vmap over the weights, and for gradients per example"
     obstacles = obstacles_to_native(cell, network, x, dtype, options)
     if options.backend == "native":
-        _refuse("native", obstacles)
+        refuse("native", obstacles)
         return BackendChoice("native", f"asked for; {otherwise}")
     beside = _word_on_cudnn(cell, network, x, dtype, options, keep)
     if not obstacles and _pays_for_packing(network, x, options):
@@ -90,7 +90,8 @@ def _word_on_cudnn(cell: Cell, network: Network, x: Abstract, dtype: DType, opti
     return "; cudnn could run this call, but no measurement says that it is faster"
 
 
-def _refuse(backend: str, obstacles: list[str]) -> None:
+def refuse(backend: str, obstacles: list[str]) -> None:
+    """Raise ValueError if there are obstacles to the backend that a caller asks for."""
     if obstacles:
         raise ValueError(
             f"backend={backend!r} cannot run this call: {'; '.join(obstacles)}. "

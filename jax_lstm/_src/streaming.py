@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,14 +38,14 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Params, Precision
-from jax_lstm._src.backends import obstacles_to_native
+from jax_lstm._src.backends import obstacles_to_native, refuse
 from jax_lstm._src.cell import LSTM
 from jax_lstm._src.cell_step import next_state
 from jax_lstm._src.dtypes import carry_dtype_of, compute_dtype
 from jax_lstm._src.kernel_call import Kernel, call_with_kernel
 from jax_lstm._src.lstm import check_state_type
 from jax_lstm._src.network import Network, read_network
-from jax_lstm._src.options import Options, hashable
+from jax_lstm._src.options import Backend, Options, hashable
 from jax_lstm._src.plan import Events, Plan, Weights
 from jax_lstm._src.products import loop_product, product
 from jax_lstm._src.single_step import check_step_input
@@ -60,6 +61,7 @@ def lstm_step(
     *,
     carry_dtype: DTypeLike | None = None,
     precision: Precision = None,
+    backend: Backend = "auto",
 ) -> tuple[Array, LSTMState]:
     """Run one step of a network of one direction, with any number of layers.
 
@@ -72,6 +74,10 @@ def lstm_step(
         h ``[L, *batch, P]`` and c ``[L, *batch, H]``. None means zeros. With None, every axis of x but the last is a
         batch axis, so that a surplus time axis is not detected.
       carry_dtype, precision: as for :func:`jax_lstm.lstm`.
+      backend: "scan" for a loop of XLA's on every platform, which is also what an exported program runs. "native" for
+        the compiled kernels in a program for a CPU. "auto" is "native" for two rows or more, if it can run them, and
+        "scan" for one row, for which it is faster. "cudnn" and "pallas", which a module may have, run "scan" here. The
+        bits of the two differ.
 
     Returns:
       y ``[*batch, P]`` in the compute dtype, and the next :class:`LSTMState` in the carry dtype. Step by step these
@@ -80,6 +86,7 @@ def lstm_step(
 
     Raises:
       ValueError, TypeError: before any computation. The message names the argument, what was expected and what came.
+        ValueError also if "native" is asked for and cannot run the network; the message says why.
 
     Example:
       >>> state = None
@@ -90,8 +97,9 @@ def lstm_step(
     check_state_type(state)
     _refuse_time_axis(x, state, network)
     check_step_input(x, network)
-    Options(carry_dtype=carry_dtype).check((1, *x.shape))
-    return _stream(network, None, params, x, state, carry_dtype, precision)
+    options = Options(carry_dtype=carry_dtype, precision=precision, backend=backend)
+    options.check((1, *x.shape))
+    return _stream(network, None, params, x, state, options)
 
 
 def lstm_stream(
@@ -102,6 +110,7 @@ def lstm_stream(
     time_major: bool = False,
     carry_dtype: DTypeLike | None = None,
     precision: Precision = None,
+    backend: Backend = "auto",
 ) -> tuple[Array, LSTMState]:
     """Run a sequence, or the next chunk of one, by the steps of :func:`lstm_step`.
 
@@ -113,6 +122,7 @@ def lstm_stream(
       x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
       state: :class:`LSTMState` with h ``[L, *batch, P]`` and c ``[L, *batch, H]``; None means zeros.
       time_major, carry_dtype, precision: as for :func:`jax_lstm.lstm`.
+      backend: as for :func:`lstm_step`.
 
     Returns:
       y and the last :class:`LSTMState`, as :func:`jax_lstm.lstm`.
@@ -122,8 +132,9 @@ def lstm_stream(
     """
     network = _one_direction(params, "lstm_stream")
     check_state_type(state)
-    check_input(x, network, Options(time_major=time_major, carry_dtype=carry_dtype))
-    return _stream(network, 0 if time_major else x.ndim - 2, params, x, state, carry_dtype, precision)
+    options = Options(time_major=time_major, carry_dtype=carry_dtype, precision=precision, backend=backend)
+    check_input(x, network, options)
+    return _stream(network, 0 if time_major else x.ndim - 2, params, x, state, options)
 
 
 def _stream(
@@ -132,23 +143,43 @@ def _stream(
     params: Params,
     x: ArrayLike,
     state: LSTMState | None,
-    carry_dtype: DTypeLike | None,
-    precision: Precision,
+    options: Options,
 ) -> tuple[Array, LSTMState]:
     """Return y in the layout of x, and the last state. ``time_axis`` is None for one step."""
-    batch = x.shape[:-1] if time_axis is None else (*x.shape[:time_axis], *x.shape[time_axis + 1 : -1])
-    check_state("state", state, network, batch, has_cell_state=True)
+    check_state("state", state, network, _batch_of(x.shape, time_axis), has_cell_state=True)
     params, inputs, state = jax.tree.map(jnp.asarray, (dict(params), x, state))
-    y, last = _run_stream(network, time_axis, carry_dtype, hashable(precision), params, inputs, state)
+    plan = _plan(network, params, inputs, time_axis, options)
+    y, last = _run_stream(network, time_axis, plan, params, inputs, state)
     return y, last
 
 
-@partial(jax.jit, static_argnums=range(4))
+def _plan(network: Network, params: Params, x: Array, time_axis: int | None, options: Options) -> Plan:
+    """Return how to run. The choice must not depend on the number of steps: the bits would."""
+    dtype = compute_dtype(x, params)
+    shape = (1, *x.shape) if time_axis is None else (x.shape[time_axis], *_batch_of(x.shape, time_axis), x.shape[-1])
+    steps = jax.ShapeDtypeStruct(shape, x.dtype)
+    obstacles = obstacles_to_native(LSTM, network, steps, dtype, replace(options, time_major=True))
+    if options.backend == "native":
+        refuse("native", obstacles)
+    by_itself = options.backend == "auto" and not obstacles and math.prod(shape[1:-1]) > 1
+    return Plan(
+        LSTM,
+        carry_dtype_of(options.carry_dtype, dtype),
+        precision=hashable(options.precision),
+        batch_first=time_axis not in (None, 0),
+        backend="native" if by_itself or options.backend == "native" else "scan",
+    )
+
+
+def _batch_of(shape: tuple[int, ...], time_axis: int | None) -> tuple[int, ...]:
+    return shape[:-1] if time_axis is None else (*shape[:time_axis], *shape[time_axis + 1 : -1])
+
+
+@partial(jax.jit, static_argnums=range(3))
 def _run_stream(
     network: Network,
     time_axis: int | None,
-    carry_dtype: DTypeLike | None,
-    precision: Precision,
+    plan: Plan,
     params: dict[str, Array],
     x: Array,
     state: LSTMState | None,
@@ -161,16 +192,6 @@ def _run_stream(
     params, x = vary_alike((params, x))
     x = x[None] if time_axis is None else jnp.moveaxis(x, time_axis, 0)
     dtype = compute_dtype(x, params)
-    options = Options(carry_dtype=carry_dtype, precision=precision, time_major=True)
-    obstacles = obstacles_to_native(LSTM, network, x, dtype, options)  # sizes that are not known are one
-    runs_kernels = not obstacles and math.prod(x.shape[1:-1]) > 1
-    plan = Plan(
-        LSTM,
-        carry_dtype_of(carry_dtype, dtype),
-        precision=precision,
-        batch_first=time_axis not in (None, 0),
-        backend="native" if runs_kernels else "scan",
-    )
     layers = [layer_weights(params, f"_l{layer}", dtype) for layer in range(network.num_layers)]
     first: list[LSTMState] = []
     for layer, weights in enumerate(layers):

@@ -144,13 +144,19 @@ class LSTM(nnx.Module, metaclass=Signed):
     def step(self, x: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
         """Run one step for x ``[*batch, D]``, as :func:`jax_lstm.lstm_step`. It has no dropout."""
         x, params = self._inputs_and_params(x)
-        return lstm_step(params, x, state, carry_dtype=self.carry_dtype, precision=self.precision)
+        return lstm_step(params, x, state, carry_dtype=self.carry_dtype, precision=self.precision, backend=self.backend)
 
     def stream(self, x: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
         """Run a chunk of any length by the same steps, as :func:`jax_lstm.lstm_stream`."""
         x, params = self._inputs_and_params(x)
         return lstm_stream(
-            params, x, state, time_major=self.time_major, carry_dtype=self.carry_dtype, precision=self.precision
+            params,
+            x,
+            state,
+            time_major=self.time_major,
+            carry_dtype=self.carry_dtype,
+            precision=self.precision,
+            backend=self.backend,
         )
 
     def set_view(self, deterministic: bool | None = None) -> None:

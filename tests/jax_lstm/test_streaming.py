@@ -89,6 +89,38 @@ def test_programs_with_the_loop_keep_the_promise_too(name, dtype):
     compare(STREAM(params, x, state), expected)
 
 
+@pytest.mark.parametrize("run", [jax_lstm.lstm_step, jax_lstm.lstm_stream])
+def test_a_backend_may_be_asked_for(run):
+    native.need_kernels()
+    several, one = problem("no biases"), problem("one row")
+    for backend, of_several, of_one in (("auto", 2, 0), ("native", 2, 1), ("scan", 0, 0), ("cudnn", 0, 0)):
+        asked = partial(run, backend=backend)
+        for (params, x, state), layers in ((several, of_several), (one, of_one)):
+            x = x[:, 0] if run is jax_lstm.lstm_step else x
+            assert native.kernels_in(asked, params, x, state) == ["forward"] * layers
+    params, x, state = problem("projection")
+    x = x[:, 0] if run is jax_lstm.lstm_step else x
+    with pytest.raises(ValueError, match=r"backend='native' cannot run this call: the weights have a projection to 4"):
+        run(params, x, state, backend="native")
+    with pytest.raises(ValueError, match="backend must be one of"):
+        run(params, x, state, backend="fast")
+
+
+def test_a_module_hands_its_backend_on():
+    native.need_kernels()
+    params, x, state = problem("no biases")
+    options = {"num_layers": 2, "bias": False, "param_dtype": jnp.float64}
+    for backend, expected in (("auto", ["forward"] * 2), ("scan", [])):
+        module = nnx.LSTM(6, 5, **options, backend=backend, rngs=flax_nnx.Rngs(0))
+        apply = partial(linen.LSTM(5, **options, backend=backend).apply, {"params": params})
+        for stream, step in (
+            (module.stream, module.step),
+            (partial(apply, method="stream"), partial(apply, method="step")),
+        ):
+            assert native.kernels_in(stream, x, state) == expected
+            assert native.kernels_in(step, x[:, 0], state) == expected
+
+
 def test_a_program_for_a_cpu_runs_the_kernels_if_they_can():
     native.need_kernels()
     params, x, state = problem("no biases")

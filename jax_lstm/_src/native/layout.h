@@ -30,7 +30,8 @@ inline int64_t within(int64_t value, int64_t low, int64_t high) { return value <
 inline Range part(int64_t whole, int64_t parts, int64_t n) { return {whole * n / parts, whole * (n + 1) / parts}; }
 
 constexpr int64_t kGroupRows = 32;           // of a group of rows, at most
-constexpr int64_t kStepsToPack = 4;          // below, weights are packed in each step, part by part, and not for all
+constexpr int64_t kGroupRowsUnpacked = 128;  // the same if each group packs the weights for itself
+constexpr int64_t kStepsToPack = 4;          // for fewer, each step packs the weights for itself, part by part
 constexpr int64_t kSumNumbers = 64 * 1024;   // of the sums that are projected at once, about
 // Steps times batch of one product of gradients. More of them do not fit into the cache, fewer make small products, and
 // for a short sequence they would need memory that is not small beside the sequence.
@@ -51,7 +52,7 @@ struct ForwardLayout {
     blocks = ceil_of(sizes.hidden, lanes);
     blocks_of_item = sizes.batch == 1 ? 2 : 1;  // see `multiply`: one row needs four panels
     packed = sizes.steps >= kStepsToPack;
-    groups = ceil_of(sizes.batch, packed ? kGroupRows : 4 * kGroupRows);
+    groups = ceil_of(sizes.batch, packed ? kGroupRows : kGroupRowsUnpacked);
     items = ceil_of(blocks, blocks_of_item) * groups;
     padded = blocks * lanes;
     const int64_t sums_of_step = 4 * padded * sizes.batch;
