@@ -2,21 +2,20 @@
 
     python -m benchmarks.serving
 
-`jax_lstm.lstm_step` and `lstm_stream` run the kernels for two rows or more, and else the loop. This table says why. The
-loop is what an exported program runs, and the kernels are what `lstm` runs with backend="native": their bits are those
-of a stream. Times of the sequence are per step.
+`jax_lstm.lstm_step` and `lstm_stream` run the kernels for two rows or more, and else the loop. This table says why: it
+has backend="native" and backend="scan". Times of the sequence are per step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from itertools import product
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import typer
-from jax import export
 
 import jax_lstm
 from benchmarks.table import duration
@@ -27,6 +26,7 @@ from jax_lstm import LSTMState
 
 SHAPES = ((1, 64, 64), (1, 256, 256), (1, 256, 1024), (2, 64, 64), (2, 256, 1024), (16, 256, 256), (64, 256, 1024))
 STEPS = 200
+BACKENDS: tuple[Literal["native", "scan"], ...] = ("native", "scan")
 COLUMNS = ("step, kernels", "step, loop", "of a sequence, kernels", "of a sequence, loop")
 
 
@@ -36,26 +36,15 @@ def measure(batch: int, inputs: int, hidden: int, seconds: float) -> list[float]
     state = LSTMState(*(jnp.zeros((1, batch, hidden)) for _ in range(2)))
     x = jax.random.normal(jax.random.key(1), (STEPS, batch, inputs))
     calls: dict[str, Callable[[], Any]] = {}
-    for some in (x[:1], x):
-        calls[f"kernels, {len(some)}"] = _call(jax.jit(on_kernels), params, some, state)
-        loop = exported_loop(params, some, state)
-        calls[f"loop, {len(some)}"] = _call(jax.jit(loop.call), params, some, state)
+    for column, (some, backend) in zip(COLUMNS, product((x[:1], x), BACKENDS), strict=True):
+        run = jax.jit(partial(jax_lstm.lstm_stream, time_major=True, backend=backend))
+        calls[column] = partial(_wait_for, run, params, some, state)
     found = medians(calls, most_runs=200, budget=seconds)
-    return [found[name] / (STEPS if name.endswith(str(STEPS)) else 1) for name in calls]
+    return [found[column] / (STEPS if "sequence" in column else 1) for column in COLUMNS]
 
 
-def on_kernels(params: dict[str, jax.Array], x: jax.Array, state: LSTMState) -> Any:
-    """Run the steps of x on the kernels."""
-    return jax_lstm.lstm(params, x, state, time_major=True, backend="native")
-
-
-def exported_loop(params: dict[str, jax.Array], x: jax.Array, state: LSTMState) -> export.Exported:
-    """Return the program that runs the steps of x on the loop."""
-    return export.export(jax.jit(partial(jax_lstm.lstm_stream, time_major=True)))(params, x, state)
-
-
-def _call(function: Any, *args: Any) -> Callable[[], Any]:
-    return lambda: jax.block_until_ready(function(*args))
+def _wait_for(function: Callable[..., Any], *args: Any) -> Any:
+    return jax.block_until_ready(function(*args))
 
 
 def main(seconds: Annotated[float, typer.Option(min=0.0, help="For each network.")] = 4.0) -> None:

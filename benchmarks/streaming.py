@@ -18,7 +18,8 @@ There are three comparisons per network, each of every output and of the last st
     lstm in steps   lstm on the whole, with lstm on one step at a time
     stream, lstm    lstm_stream on the whole, with lstm on the whole
 
-lstm runs with backend="scan" here, whose products are XLA's, as those of a stream are.
+lstm runs with backend="scan" here, whose products are XLA's. A stream of two rows or more runs the compiled kernels if
+they are installed.
 
 The table has the number of networks that are equal bit for bit, and the largest difference in ulps. An ulp is that of
 the larger number and at least that of 1, which is the size of an LSTM's outputs. The exit code is 1 if a comparison "in
