@@ -72,8 +72,8 @@ def _pays_for_packing(network: Network, x: Abstract, options: Options) -> bool:
     """Return whether native is faster than scan, which does not pack the weights.
 
     Measured with JAX 0.10 on two CPU cores, a training step in float32, native in units of scan, for D = 256, H = 1024
-    and one row: 2.7 with 1 step, 1.8 with 8, 1.1 with 32, 0.85 with 64; for D = H = 64 and one row: 0.6 with 4 steps.
-    With one step of 64 rows it is 1.3 and 1.6. `python -m benchmarks --shape T,B,D,H --work training` times both.
+    and one row: 2.2 with 1 step, 1.3 with 8, 0.8 with 32, 0.65 with 64; for D = H = 64 and one row: 0.4 with 4 steps.
+    With one step of 64 rows it is 1.5 and 0.6. `python -m benchmarks --shape T,B,D,H --work training` times both.
     """
     axis = 0 if options.time_major else x.ndim - 2
     steps, rows = x.shape[axis], math.prod(x.shape[:axis] + x.shape[axis + 1 : -1])
