@@ -8,6 +8,7 @@ has backend="native" and backend="scan". Times of the sequence are per step.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -51,7 +52,10 @@ def main(seconds: Annotated[float, typer.Option(min=0.0, help="For each network.
     """Time one step, and a step of a sequence, on the kernels of a CPU and on the loop."""
     rows = []
     for batch, inputs, hidden in SHAPES:
-        times = measure(batch, inputs, hidden, seconds)
+        try:
+            times = measure(batch, inputs, hidden, seconds)
+        except ValueError as error:
+            sys.exit(f"benchmarks.serving: {error}")
         rows.append((f"{batch},{inputs},{hidden}", *map(duration, times)))
     show(output(), Table("", ("B,D,H", *COLUMNS), tuple(rows), numeric=COLUMNS))
 

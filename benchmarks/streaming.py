@@ -18,8 +18,9 @@ There are three comparisons per network, each of every output and of the last st
     lstm in steps   lstm on the whole, with lstm on one step at a time
     stream, lstm    lstm_stream on the whole, with lstm on the whole
 
-lstm runs with backend="scan" here, whose products are XLA's. A stream of two rows or more runs the compiled kernels if
-they are installed.
+lstm runs with backend="scan" here, whose products are XLA's. Steps and streams run with the backend of ``--backend``.
+With "auto", two rows or more run the compiled kernels if they can. Exported programs, and programs for several devices,
+run the loop of "scan".
 
 The table has the number of networks that are equal bit for bit, and the largest difference in ulps. An ulp is that of
 the larger number and at least that of 1, which is the size of an LSTM's outputs. The exit code is 1 if a comparison "in
@@ -50,6 +51,7 @@ COMPARISONS = ("in steps", "lstm in steps", "stream, lstm")
 Array: TypeAlias = jax.Array | np.ndarray
 Params: TypeAlias = dict[str, jax.Array]
 Outputs: TypeAlias = tuple[Array, LSTMState]
+Backend: TypeAlias = Literal["auto", "scan"]
 Network: TypeAlias = Callable[[Params, Array, LSTMState], Outputs]
 
 
@@ -82,16 +84,17 @@ def draw(group: str, rng: np.random.Generator, dtype: DTypeLike) -> Drawn:
     return Drawn(params, normal(*rows, steps, inputs), state)
 
 
-def compare(drawn: Drawn, rng: np.random.Generator) -> dict[str, float]:
+def compare(drawn: Drawn, rng: np.random.Generator, backend: Backend = "auto") -> dict[str, float]:
     """Return the difference in ulps of each of COMPARISONS. It is 0.0 if the bits are equal."""
-    stream, step = jax.jit(jax_lstm.lstm_stream), jax.jit(jax_lstm.lstm_step)
+    functions = [partial(each, backend=backend) for each in (jax_lstm.lstm_stream, jax_lstm.lstm_step)]
+    stream, step = map(jax.jit, functions)
     lstm = jax.jit(partial(jax_lstm.lstm, backend="scan"))
-    amid = [jax.jit(partial(amid_a_model, each)) for each in (jax_lstm.lstm_stream, jax_lstm.lstm_step)]
+    amid = [jax.jit(partial(amid_a_model, each)) for each in functions]
     streamed, run, steps = stream(*drawn), lstm(*drawn), drawn.x.shape[-2]
     differences = (
         apart(streamed, in_steps(step, *drawn)),
         apart(streamed, in_chunks(stream, [int(rng.integers(steps))], *drawn)),
-        apart(streamed, jax.jit(in_scan)(*drawn)),
+        apart(streamed, jax.jit(partial(in_scan, functions[1]))(*drawn)),
         apart(amid[0](*drawn), in_steps(amid[1], *drawn)),
     )
     return {
@@ -116,9 +119,9 @@ def in_steps(function: Network, params: Params, x: Array, state: LSTMState) -> O
     return np.stack(ys, -2), state
 
 
-def in_scan(params: Params, x: Array, state: LSTMState) -> Outputs:
+def in_scan(step: Network, params: Params, x: Array, state: LSTMState) -> Outputs:
     """Scan over lstm_step, as a user's own loop does."""
-    state, y = jax.lax.scan(lambda state, x: jax_lstm.lstm_step(params, x, state)[::-1], state, jnp.moveaxis(x, -2, 0))
+    state, y = jax.lax.scan(lambda state, x: step(params, x, state)[::-1], state, jnp.moveaxis(x, -2, 0))
     return jnp.moveaxis(y, 0, -2), state
 
 
@@ -148,6 +151,7 @@ def main(
     shapes: Annotated[int, typer.Option(min=1, help="Networks in each of the five groups.")] = 20,
     dtype: Literal["float64", "float32"] = "float64",
     seed: int = 0,
+    backend: Annotated[Backend, typer.Option(help="Of steps and streams.")] = "auto",
 ) -> None:
     """Compare one step at a time with the whole sequence, bit for bit."""
     jax.config.update("jax_enable_x64", True)
@@ -155,11 +159,11 @@ def main(
     differences: dict[tuple[str, str], list[float]] = {(group, name): [] for group in GROUPS for name in COMPARISONS}
     console = Console(stderr=True)
     for group in track([group for group in GROUPS for _ in range(shapes)], console=console, transient=True):
-        for name, ulps in compare(draw(group, rng, dtype), rng).items():
+        for name, ulps in compare(draw(group, rng, dtype), rng, backend).items():
             differences[group, name].append(ulps)
         jax.clear_caches()
     rows = tuple((group, *(shown(differences[group, name]) for name in COMPARISONS)) for group in GROUPS)
-    title = f"equal bit for bit, {dtype}, jax {jax.__version__}"
+    title = f"equal bit for bit, {dtype}, backend {backend}, jax {jax.__version__}"
     show(output(), Table(title, ("group", *COMPARISONS), rows))
     raise typer.Exit(int(any(max(differences[group, "in steps"]) > 0 for group in GROUPS)))
 

@@ -70,8 +70,9 @@ def print_matrix(
             say(console, f"  {bad[0].name}: {finding_text(bad[0].verdict.first)}\n\n")
     say_settings(console, content["environment"])
     judged = sum(len(case.judged) for case in results)
-    line = f"{len(results)} cases, {len(implementations)} implementations, {judged} verdicts; "
-    say(console, f"{line}{OURS}: {content['verdict']}", "green" if content["ok"] else "red")
+    ours = f"{OURS} and its backends" if set(BACKENDS) & set(implementations) else OURS
+    line = f"{len(results)} cases, {len(implementations)} implementations, {judged} verdicts; {ours}: "
+    say(console, line + content["verdict"], "green" if content["ok"] else "red")
 
 
 def matrix_table(check: Check, results: Sequence[CaseResults], implementations: Sequence[str]) -> Table:

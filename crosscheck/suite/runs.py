@@ -117,7 +117,7 @@ def run_suite(
 
 
 def run_case(case: Case, reproduce: str = "") -> list[CaseResult]:
-    """Run the implementations of the standard suite in one case."""
+    """Run the implementations that answer every case in one: jax_lstm, torch_ref and torch.nn.LSTM."""
     return run_implementations(case, tuple(STANDARD), reproduce).judged
 
 

@@ -62,18 +62,19 @@ def select_backend(
     if not obstacles and _pays_for_packing(network, x, options):
         return BackendChoice("native", f"it is the fastest on a CPU; {otherwise}{beside}")
     if not obstacles:
-        return BackendChoice("scan", f"native packs the weights first, which takes longer than so few steps{beside}")
+        return BackendChoice("scan", f"native packs the weights, which may take longer than so few steps{beside}")
     # A measured rule belongs here, as one line. It must be worth its price: cudnn has no forward mode and no second
     # derivatives, and whether these follow cannot be seen here. pallas needs one too: nobody has timed it on a TPU.
     return BackendChoice("scan", f"native cannot run this call: {'; '.join(obstacles)}{beside}")
 
 
 def _pays_for_packing(network: Network, x: Abstract, options: Options) -> bool:
-    """Return whether native is faster than scan, which does not pack the weights.
+    """Return whether so many steps make native faster than scan, which does not pack the weights.
 
     Measured with JAX 0.10 on two CPU cores, a training step in float32, native in units of scan, for D = 256, H = 1024
     and one row: 2.2 with 1 step, 1.3 with 8, 0.8 with 32, 0.65 with 64; for D = H = 64 and one row: 0.4 with 4 steps.
-    With one step of 64 rows it is 1.5 and 0.6. `python -m benchmarks --shape T,B,D,H --work training` times both.
+    With one step of 64 rows it is 1.5 for the first of these sizes, and 0.6 for the second.
+    `python -m benchmarks --shape T,B,D,H --work training` times both.
     """
     axis = 0 if options.time_major else x.ndim - 2
     steps, rows = x.shape[axis], math.prod(x.shape[:axis] + x.shape[axis + 1 : -1])

@@ -1,6 +1,7 @@
-"""The loops over time as compiled functions for a CPU, for `recurrence.recur` and the transpose of `derivative`.
+"""The loops over time as compiled functions for a CPU: the forward loop, and its backward pass.
 
-The functions are in the folder `native`. They take any number of steps, rows and units, in float32 or float64, and the
+They stand for `recurrence.recur`, for the transpose of `derivative`, and for the layers of `stream_steps`. The
+functions are in the folder `native`. They take any number of steps, rows and units, in float32 or float64, and the
 events. They compute what the loops of scan compute, in another order of summation. All batch axes are one axis here.
 
 Scratch memory is an output that nobody reads. XLA thus allocates it and counts it with the program's other temporary

@@ -79,7 +79,7 @@ def _loop(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Array) -
 
 
 @partial(run_steps.defjvp, symbolic_zeros=True)
-def run_steps_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Any, Any]:
+def _run_steps_jvp(plan: Plan, primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Differentiate the same steps in a loop of known length, since JAX has no reverse mode for one of unknown length.
 
     Two things are here for rows on a mesh that is not set, as of JAX 0.12. Zeros among the tangents are made here,

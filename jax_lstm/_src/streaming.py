@@ -2,8 +2,8 @@
 
 :func:`lstm_stream` returns the same bits for every division of a sequence into chunks, and :func:`lstm_step` on each
 step returns these bits too. `stream_steps` says how. The promise holds on one kind of machine, for one batch size,
-dtype and precision. It holds between programs that all run the compiled kernels or all run the loop: an exported
-program, or one for several devices, runs the loop.
+dtype and precision. It holds between programs that all run the compiled kernels or all run the loop. A program runs
+the loop if it is exported, if it is for several devices, or if it is mapped over weights.
 
 A program for a CPU runs the kernels if they can run the network and there are two rows or more. For one row, a single
 step of the loop is faster: the kernels rearrange the weights before they multiply them. A sequence of one row would be
@@ -16,15 +16,15 @@ all inputs with W_ih at once.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jax_lstm._src.arrays import Array, ArrayLike, DTypeLike, Params, Precision
+from jax_lstm._src.arrays import Array, ArrayLike, DType, DTypeLike, Params, Precision
 from jax_lstm._src.backends import obstacles_to_native, refuse
+from jax_lstm._src.blocks import are_known
 from jax_lstm._src.cell import LSTM
 from jax_lstm._src.dtypes import carry_dtype_of, compute_dtype
 from jax_lstm._src.lstm import check_state_type
@@ -60,8 +60,8 @@ def lstm_step(
       carry_dtype, precision: as for :func:`jax_lstm.lstm`.
       backend: "scan" for a loop of XLA's on every platform, which is also what an exported program runs. "native" for
         the compiled kernels in a program for a CPU. "auto" is "native" for two rows or more, if it can run them, and
-        "scan" for one row, for which it is faster. "cudnn" and "pallas", which a module may have, run "scan" here. The
-        bits of the two differ.
+        "scan" for one row, since a single step is then faster. A long sequence of one row is faster with "native".
+        "cudnn" and "pallas", which a module may have, run "scan" here. "native" and "scan" differ in bits.
 
     Returns:
       y ``[*batch, P]`` in the compute dtype, and the next :class:`LSTMState` in the carry dtype. Step by step these
@@ -138,21 +138,27 @@ def _stream(
 
 
 def _plan(network: Network, params: Params, x: Array, time_axis: int | None, options: Options) -> Plan:
-    """Return how to run. The choice must not depend on the number of steps: the bits would."""
     dtype = compute_dtype(x, params)
-    shape = (1, *x.shape) if time_axis is None else (x.shape[time_axis], *_batch_of(x.shape, time_axis), x.shape[-1])
-    steps = jax.ShapeDtypeStruct(shape, x.dtype)
-    obstacles = obstacles_to_native(LSTM, network, steps, dtype, replace(options, time_major=True))
-    if options.backend == "native":
-        refuse("native", obstacles)
-    by_itself = options.backend == "auto" and not obstacles and math.prod(shape[1:-1]) > 1
     return Plan(
         LSTM,
         carry_dtype_of(options.carry_dtype, dtype),
         precision=hashable(options.precision),
         batch_first=time_axis not in (None, 0),
-        backend="native" if by_itself or options.backend == "native" else "scan",
+        backend=_backend(network, x, _batch_of(x.shape, time_axis), dtype, options),
     )
+
+
+def _backend(
+    network: Network, x: Array, batch: tuple[int, ...], dtype: DType, options: Options
+) -> Literal["scan", "native"]:
+    """Return what runs the steps. It must not depend on their number, since the bits would."""
+    several_rows = are_known(*batch) and math.prod(batch) > 1
+    if options.backend not in ("auto", "native") or (options.backend == "auto" and not several_rows):
+        return "scan"
+    obstacles = obstacles_to_native(LSTM, network, x, dtype, options)
+    if options.backend == "native":
+        refuse("native", obstacles)
+    return "scan" if obstacles else "native"
 
 
 def _batch_of(shape: tuple[int, ...], time_axis: int | None) -> tuple[int, ...]:

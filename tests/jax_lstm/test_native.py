@@ -43,6 +43,8 @@ SIZES = [
     (5, 12, 32, 32),
     (4, 13, 31, 65),
     (3, 33, 7, 100),
+    (2, 150, 7, 20),  # two groups of rows, each of which packs the weights for itself
+    (3, 4, 140, 150),  # a sum in two parts, each packed for itself
     (2, 70, 40, 48),
     (300, 1, 3, 8),
     (90, 7, 16, 16),  # several blocks of steps, with the gradient of x written over c_before

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -106,6 +107,27 @@ def test_a_backend_may_be_asked_for(run):
         run(params, x, state, backend="fast")
 
 
+@pytest.mark.parametrize("run", [jax_lstm.lstm_step, jax_lstm.lstm_stream])
+def test_only_a_call_that_may_run_the_kernels_loads_them(run, tmp_path):
+    """A file that does not load is a warning, and pytest makes it an error."""
+    several, one = problem("no biases"), problem("one row")
+    (tmp_path / "no library").write_text("")
+    for backend, (params, x, state) in (("scan", several), ("cudnn", several), ("pallas", several), ("auto", one)):
+        with native.kernels_from(tmp_path / "no library"):
+            run(params, x[:, 0] if run is jax_lstm.lstm_step else x, state, backend=backend)
+    params, x, state = several
+    with native.kernels_from(tmp_path / "no library"), pytest.warns(RuntimeWarning, match="does not load"):
+        run(params, x[:, 0] if run is jax_lstm.lstm_step else x, state)
+
+
+def test_an_error_names_the_shape_that_came():
+    native.need_kernels()
+    params = drawn_weights(5, 6, dtype=np.float64)
+    for run, shape in ((jax_lstm.lstm_step, (0, 5)), (jax_lstm.lstm_stream, (0, 4, 5))):
+        with pytest.raises(ValueError, match=re.escape(f"it refuses an empty batch, and x has shape {shape}")):
+            run(params, np.zeros(shape), backend="native")
+
+
 def test_a_module_hands_its_backend_on():
     native.need_kernels()
     params, x, state = problem("no biases")
@@ -151,16 +173,18 @@ def test_the_kernels_take_a_mapped_axis_as_one_more_of_the_batch(run):
         assert_same_bits(jax.tree.map(lambda a, n=n: a[n], found), jax.jit(run)(params, *one))
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5, 40])
+@pytest.mark.parametrize("batch", [1, 2, 5, 40, 150])
 def test_any_number_of_steps_at_once_gives_the_same_bits(batch):
     """The kernels pack the weights in other ways for few steps and for many, and take rows in tiles of other heights."""
+    native.need_kernels()
+    stream = jax.jit(partial(jax_lstm.lstm_stream, backend="native"))
     params = drawn_weights(150, 35, dtype=np.float32)
     x = np.random.default_rng(batch).normal(size=(batch, 12, 150)).astype(np.float32)
-    expected = STREAM(params, x)
+    expected = stream(params, x)
     for length in (1, 2, 3, 4, 5, 11):
         state, y = None, []
         for first in range(0, 12, length):
-            y_of_chunk, state = STREAM(params, x[:, first : first + length], state)
+            y_of_chunk, state = stream(params, x[:, first : first + length], state)
             y.append(y_of_chunk)
         assert_same_bits((np.concatenate(y, 1), state), expected)
 
@@ -180,15 +204,17 @@ def test_the_default_state_is_zero_and_time_may_come_first():
 
 
 AS_FOR_USERS = """
+from functools import partial
 import jax, numpy as np
 from benchmarks.streaming import apart, in_steps
 import jax_lstm
 from jax_lstm import LSTMState
 
 jax.config.update("jax_enable_x64", True)
-step, stream = map(jax.jit, (jax_lstm.lstm_step, jax_lstm.lstm_stream))
+on_loop = partial(jax_lstm.lstm_step, backend="scan"), partial(jax_lstm.lstm_stream, backend="scan")
+step, stream = map(jax.jit, on_loop)
 same = jax.jit(lambda params, x, state: jax.lax.scan(
-    lambda state, _: jax_lstm.lstm_step(params, x, state)[::-1], state, None, length=8)[1])
+    lambda state, _: on_loop[0](params, x, state)[::-1], state, None, length=8)[1])
 for rows, inputs, hidden, dtype in {problems}:
     params = jax_lstm.init_lstm(jax.random.key(1), inputs, hidden, dtype=dtype)
     rng = np.random.default_rng(inputs * hidden)
@@ -203,7 +229,7 @@ DIFFICULT = [((2,), 1, 4, "float64"), ((), 1, 6, "float64"), ((), 3, 2, "float32
 
 
 @pytest.mark.isa
-def test_neither_the_number_of_steps_nor_the_code_around_them_changes_a_bit():
+def test_neither_the_number_of_steps_nor_the_code_around_them_changes_a_bit_of_the_loop():
     """The programs are compiled as for a user, since quick compilation hides the optimizations that made bits differ.
 
     With one or two units XLA compiles a loop into one kernel, and a single step into several. And if a user's loop reads
@@ -292,6 +318,7 @@ def test_models_under_vmap_are_independent():
     models = [problem("no biases", seed=seed) for seed in (1, 2)]
     stacked = jax.tree.map(lambda *a: np.stack(a), *models)
     y, last = jax.jit(jax.vmap(jax_lstm.lstm_stream))(*stacked)
+    assert_same_bits(streaming.in_steps(jax.jit(jax.vmap(jax_lstm.lstm_step)), *stacked), (y, last))
     for n, args in enumerate(models):
         got = jax.tree.map(lambda a, n=n: a[n], (y, last))
         assert_close(got, STREAM(*args))
@@ -310,6 +337,17 @@ def test_on_many_devices():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     specs = {"in_specs": (P(), P("data")), "out_specs": (P("data"), P(None, "data"))}
     assert_close(jax.jit(jax.shard_map(jax_lstm.lstm_stream, mesh=mesh, **specs))(params, x), expected)
+
+
+def test_the_kernels_run_inside_shard_map():
+    native.need_kernels()
+    params, x, _ = problem("no biases")
+    x = np.concatenate([x] * 8)[:16]
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    specs = {"in_specs": (P(), P("data")), "out_specs": (P("data"), P(None, "data"))}
+    in_shards = jax.shard_map(jax_lstm.lstm_stream, mesh=mesh, **specs)
+    assert native.kernels_in(in_shards, params, x) == ["forward"] * 2
+    assert_close(jax.jit(in_shards)(params, x), STREAM(params, x))
 
 
 def test_an_ensemble_of_weights_on_many_devices():

@@ -49,7 +49,7 @@ def print_versions(asked: bool) -> None:
 
 @dataclass(frozen=True)
 class Suite:
-    """Cross-check jax_lstm, torch_ref and torch.nn.LSTM: outputs and gradients, in float64 and float32.
+    """Cross-check jax_lstm, its backends, torch_ref and torch.nn.LSTM: outputs and gradients, in float64 and float32.
 
     The table goes to stdout, progress to stderr. Exit code 0: all as expected; 1: not; 2: could not run.
     """
@@ -62,8 +62,7 @@ class Suite:
         list[str] | None,
         list_of(
             IMPLEMENTATIONS,
-            "Judge jax_lstm and these implementations, not torch_ref and torch.nn.LSTM; "
-            "flax stands for all that begin with it",
+            "Judge only jax_lstm and these implementations; flax stands for all that begin with it",
         ),
     ] = None
     shrinking: Annotated[

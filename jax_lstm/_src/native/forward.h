@@ -26,7 +26,7 @@ class Forward {
   Forward(const ForwardCall<T>& call, int64_t item)
       : call(call), layout(call.layout), sizes(layout.sizes), part(forward_part(layout, item)) {}
 
-  // Phase 0 packs the weights. Each later phase is a step.
+  // Phase 0 packs the biases and, unless each step does it, the weights. Each later phase is a step.
   void run(int64_t phase) const {
     if (phase == 0) return prepare();
     const int64_t order = phase - 1;
