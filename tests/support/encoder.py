@@ -6,7 +6,6 @@ process needed at most, beyond what it had before.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 import crosscheck
+from tests.support.memory import own_peak
 
 WIDTH, HEADS, HIDDEN, LAYERS = 384, 6, 1536, 7
 BATCH, STEPS = 4, 64
@@ -75,14 +75,9 @@ def main(run: Callable[..., None]) -> None:
     encoder = module()
     params = {name: p.detach().numpy() for name, p in encoder.named_parameters()}
     x = np.random.default_rng(0).normal(size=(BATCH, STEPS, WIDTH))
-    before, started = _peak(), time.process_time()
+    before, started = own_peak(), time.process_time()
     run(encoder, params, x)
-    print(f"{time.process_time() - started:.1f} {_peak() - before}")
-
-
-def _peak() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{time.process_time() - started:.1f} {own_peak() - before}")
 
 
 if __name__ == "__main__":

@@ -15,17 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.support.checkpoint_kinds import KINDS, REFUSED
 
 READ_DAMAGED = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from crosscheck.studies.checkpoint import BadFile, find_networks, read_checkpoint
 from tests.crosscheck.studies.checkpoint.test_damage import damaged
+from tests.support.memory import own_peak, peak_of_children
 
 def memory():  # bytes; the most so far, of this process or of one that it started
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return 1024 * max(resource.getrusage(one).ru_maxrss for one in who)
+    return max(own_peak(), peak_of_children())
 
 whole = [Path(name) for name in sys.argv[2:]]
 before, slowest, refused = memory(), 0.0, 0
@@ -81,7 +82,7 @@ def test_damage_is_refused_or_harmless(count, in_a_process, tmp_path):
         (tmp_path / str(number)).mkdir()
         whole.append(str(kind.make(tmp_path / str(number)).path))
     command = [sys.executable, "-c", READ_DAMAGED, str(count), *whole]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     refused, slowest, memory = json.loads(done.stdout)
     assert refused >= count * (0.2 if in_a_process else 0.5)  # HDF5 has no checksums

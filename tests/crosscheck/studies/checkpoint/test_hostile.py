@@ -28,6 +28,7 @@ from crosscheck.studies.checkpoint import BadFile, Skipped, find_networks, read_
 from crosscheck.studies.checkpoint.pickles import BadPickle, read_pickle
 from crosscheck.studies.checkpoint.records import set_state
 from crosscheck.studies.checkpoint.torch_files import MAGIC
+from tests import ROOT
 
 NOTHING: dict = {}
 
@@ -450,14 +451,12 @@ def bombs() -> dict[str, bytes]:
 
 
 READ_ALL = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from crosscheck.studies.checkpoint import BadFile, find_networks, read_checkpoint
+from tests.support.memory import own_peak
 
-def memory():  # bytes; the most so far
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-before = memory()
+before = own_peak()
 for path in sorted(Path(sys.argv[1]).iterdir()):
     start = time.process_time()
     try:
@@ -466,7 +465,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         result = "read"
     except BadFile as error:
         result = str(error)
-    print(json.dumps([path.name, result, time.process_time() - start, memory() - before]), flush=True)
+    print(json.dumps([path.name, result, time.process_time() - start, own_peak() - before]), flush=True)
 """
 WORDS = {
     "a storage that claims 10^12 numbers": "a tensor wants 4,000,000,000,000 bytes of the member",
@@ -488,7 +487,9 @@ HARMLESS = {
 
 def read_in_a_child(folder: Path) -> list[tuple[str, str, float, int]]:
     """Return the result of reading each file, with its seconds and its peak memory."""
-    done = subprocess.run([sys.executable, "-c", READ_ALL, str(folder)], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
