@@ -62,7 +62,7 @@ class Suite:
         list[str] | None,
         list_of(
             IMPLEMENTATIONS,
-            "Judge only jax_lstm and these implementations; flax stands for all that begin with it",
+            "Judge only jax_lstm and these implementations (flax stands for all that begin with it)",
         ),
     ] = None
     shrinking: Annotated[
