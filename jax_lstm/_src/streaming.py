@@ -153,10 +153,11 @@ def _backend(
 ) -> Literal["scan", "native"]:
     """Return what runs the steps. It must not depend on their number, since the bits would."""
     several_rows = are_known(*batch) and math.prod(batch) > 1
-    if options.backend not in ("auto", "native") or (options.backend == "auto" and not several_rows):
+    asked = options.backend == "native"
+    if not asked and not (options.backend == "auto" and several_rows):
         return "scan"
     obstacles = obstacles_to_native(LSTM, network, x, dtype, options)
-    if options.backend == "native":
+    if asked:
         refuse("native", obstacles)
     return "scan" if obstacles else "native"
 

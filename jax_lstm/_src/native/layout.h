@@ -34,10 +34,10 @@ constexpr int64_t kGroupRows = 32;  // of a group of rows, at most
 // float32 on two cores, packed beforehand in units of packed by each step: 1.9 with 1 step and 0.8 with 4 for 2 rows,
 // D = 256, H = 1024; 1.2 and 0.9 for 64 such rows; 1.9 and 1.3 for 16 rows, D = H = 256. Smaller groups of rows pack
 // more often: with 32 rows in a group, 64 rows take 1.1 times as long. To measure it again, change a constant, install,
-// and run `python -m benchmarks --shape T,B,D,H --work forward --only jax_lstm`.
+// and run `python -m benchmarks --shape T,B,D,H --work forward --only 'jax_lstm backend=native'`.
 constexpr int64_t kStepsToPack = 4;
 constexpr int64_t kGroupRowsUnpacked = 128;
-constexpr int64_t kSumNumbers = 64 * 1024;   // of the sums that are projected at once, about
+constexpr int64_t kSumNumbers = 64 * 1024;  // of the sums that are projected at once, about
 // Steps times batch of one product of gradients. More of them do not fit into the cache, fewer make small products, and
 // for a short sequence they would need memory that is not small beside the sequence.
 constexpr int64_t kMostRows = 256, kFewestRows = 64, kFewestBlocks = 16;  // rows, about

@@ -144,4 +144,4 @@ def test_100000_steps_in_less_than_4_gb():
     command += ["--checkpoint-every", "320"]
     done = subprocess.run([*measured, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 1e9 < int(done.stderr.split()[-1]) < 4e9, done.stderr
+    assert int(done.stderr.split()[-1]) < 4e9, done.stderr
