@@ -1,13 +1,17 @@
-"""Builds the compiled kernels for a CPU into the package. pyproject.toml has everything else.
+"""Builds the compiled kernels for a CPU into the package, and makes README.md the description of the package.
 
-They are one shared library without Python's API, so that one file serves every Python. Without a C++ compiler, or with
-one that cannot build it, the package installs all the same, and jax_lstm runs its loops as scan.
+pyproject.toml has everything else.
+
+The kernels are one shared library without Python's API, so one file serves every Python. If there is no C++ compiler,
+or the compiler cannot build it, the package is still installed, and jax_lstm runs its loops as scan.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import platform
+import re
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -25,12 +29,12 @@ if platform.machine() in ("x86_64", "AMD64"):
         ("32", "avx2", ["-mavx2", "-mfma"]),
         ("64", "avx512", ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mfma"]),
     ]
-# The library brings the parts of the C++ library that it uses, so that any release of it may be installed.
+# The library contains the parts of the C++ library that it uses, so it does not depend on the installed release.
 STATIC = ["-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-s"]
 
 
 class BuildKernels(build_ext):
-    """Compile width.cc for each width, and link all objects into a library that is no Python module."""
+    """Compile width.cc for each width, and link all objects into a library that is not a Python module."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return fullname.replace(".", "/") + ".so"
@@ -73,6 +77,27 @@ class Wheel(bdist_wheel):
         return ("py3", "none", super().get_tag()[2] if built else "any")
 
 
+def description() -> str:
+    """Return README.md with absolute links. A package index shows the text without the files beside it.
+
+    The links lead to the files of this release. Code in fences stays as it is.
+    """
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository, tag = project["urls"]["Repository"], f"v{project['version']}"
+
+    def absolute(found: re.Match[str]) -> str:
+        target = found["target"]
+        if target.startswith("#"):
+            target = f"README.md{target}"
+        kind = "raw" if target.endswith((".gif", ".jpg", ".png", ".svg")) else "blob"
+        return f"{found['before']}{repository}/{kind}/{tag}/{target}"
+
+    text = re.split(r"(^```.*?^```$)", Path("README.md").read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    relative = r"(?P<before>\]\(|^\[[^]]+\]: *|(?:href|src|srcset)=\")(?!\w+:|//)(?P<target>[^)\s\"]+)"
+    text[::2] = [re.sub(relative, absolute, part, flags=re.MULTILINE) for part in text[::2]]
+    return "".join(text)
+
+
 kernels = Extension(
     "jax_lstm._src.native.libjax_lstm_cpu",
     sources=[str(path) for path in sorted(FOLDER.glob("*.cc"))],
@@ -80,4 +105,9 @@ kernels = Extension(
     language="c++",
     optional=True,
 )
-setup(ext_modules=[kernels], cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel})
+setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
+    ext_modules=[kernels],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
+)
