@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to. Rename it to ``path`` at the end, or remove it if the block raises."""
+    """Yield a path to write to. Rename the file to ``path`` at the end, or remove it if the block raises."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary

@@ -6,7 +6,7 @@
     results.json    the results, written at the end
     curve.png       a plot of the metrics
 
-Nothing in these files depends on the time or on how often the script was stopped. If several processes share a run
+These files do not depend on the time, or on how often the script was stopped. If several processes share a run
 (jax.distributed), all of them call `train`, since Orbax synchronizes them at each checkpoint. The first one writes the
 files.
 """
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 class Run:
-    """A training in ``folder``. ``settings`` is everything that its numbers depend on, but the number of steps."""
+    """A training in ``folder``. Its numbers depend only on ``settings`` and on the number of steps."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder.absolute()
@@ -71,7 +71,7 @@ class Run:
           every: The number of steps between checkpoints. With each checkpoint, metrics.csv gets a line: the means of
             the metrics since the last line, and what ``evaluate`` returns.
           evaluate: Returns more metrics of a state.
-          until: Says of a line of metrics.csv whether training can stop there.
+          until: Returns whether training can stop after a given line of metrics.csv.
         """
         until = until or (lambda row: False)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
@@ -126,7 +126,7 @@ class Run:
             axes.plot(along, values, line, marker=marker, markevery=0.1, label=label)
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
-        figure.legend(loc="outside lower center", ncols=2)  # where it hides no line
+        figure.legend(loc="outside lower center", ncols=2)  # a place that hides no line
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=120, metadata={"Software": None})
         self._write(name, image.getvalue())

@@ -1,4 +1,4 @@
-"""Text as numbers: the split, the alphabet, the windows, and two baselines that count characters.
+"""Text as numbers: the split, the alphabet, the windows of the text, and two baselines that count characters.
 
 The first nine tenths of the characters are for training. The rest is held out. The alphabet has the characters of the
 training part. The network and the baselines see every other character as the symbol UNKNOWN.
@@ -84,12 +84,12 @@ def windows_of(tokens: np.ndarray, batch: int, length: int, name: str) -> np.nda
 
 
 def unigram_bits(train: np.ndarray, size: int, windows: np.ndarray) -> float:
-    """Return bits per predicted character if characters have their training frequencies, with add-one smoothing."""
+    """Return bits per predicted character for the characters' training frequencies, with add-one smoothing."""
     counts = np.bincount(train, minlength=size) + 1.0
     return float(-np.log2(counts / counts.sum())[windows[..., 1:]].mean())
 
 
 def bigram_bits(train: np.ndarray, size: int, windows: np.ndarray) -> float:
-    """Return the same for frequencies that are conditional on the previous character."""
+    """Return bits per predicted character for training frequencies that are conditional on the previous character."""
     counts = np.bincount(train[:-1] * size + train[1:], minlength=size**2).reshape(size, size) + 1.0
     return float(-np.log2(counts / counts.sum(1, keepdims=True))[windows[..., :-1], windows[..., 1:]].mean())

@@ -1,9 +1,9 @@
 """A character-level language model: Embedding -> LSTM -> Dense, measured in bits per character on held-out text.
 
 The training text is cut into parallel streams. Step n reads the next window of each stream and starts from the LSTM's
-state after step n - 1 (truncated back-propagation), or from zeros at the start of the streams. The checkpoint therefore
-holds that state too. The task is from Mikolov et al., 2012, "Subword language modeling with neural networks". LSTMs are
-trained in this way in Graves, 2013, "Generating sequences with recurrent neural networks".
+state after step n - 1 (truncated back-propagation), or from zeros at the start of the streams. Therefore the checkpoint
+also holds that state. The task is from Mikolov et al., 2012, "Subword language modeling with neural networks". LSTMs
+are trained in this way in Graves, 2013, "Generating sequences with recurrent neural networks".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Copy memory: an RNN and an LSTM repeat ten symbols after a growing lag.
 
-A sequence has ten symbols out of eight, then ``lag`` blanks, the last of which is a go sign, then ten more blanks. The
-network outputs blanks up to the go sign, and then the ten symbols. The baseline remembers nothing: it outputs blanks
-and then guesses, at a mean cross entropy of 10 log(8) / (lag + 20).
+A sequence has ten symbols from an alphabet of eight, then ``lag`` blanks, and then ten more blanks. The last of the
+``lag`` blanks is a go sign instead. The network outputs blanks up to the go sign, and then the ten symbols. The
+baseline has no memory: it outputs blanks and then guesses. Its mean cross entropy is 10 log(8) / (lag + 20).
 
 The task belongs to the family of Hochreiter & Schmidhuber, 1997, in the form of Arjovsky, Shah & Bengio, 2016, "Unitary
 evolution recurrent neural networks". Chrono initialisation is from Tallec & Ollivier, 2018, "Can recurrent neural

@@ -5,8 +5,8 @@ has all weights and its rows of the batch, and XLA adds up the gradients. The sa
 
     with 1 device in 1 process,   with N devices in 1 process,   and with N / 2 devices in each of 2 processes,
 
-on CPU devices that XLA simulates. The losses then differ only because sums are taken in another order. To measure how
-much such rounding may change, a run on one device perturbs its weights by one rounding before each step.
+on CPU devices that XLA simulates. The losses then differ only because the order of sums differs. To measure how much
+such rounding may change, one more run on one device perturbs its weights by one rounding before each step.
 
     python -m examples.many_devices.train
 
@@ -78,13 +78,13 @@ def main(
 
 
 def judge(losses: dict[str, list[float]], eps: float) -> tuple[dict[str, float], float]:
-    """Return each way's largest relative difference from one device, and the limit: eight times that of ROUNDED."""
+    """Return each run's largest relative difference from one device, and the limit: eight times that of ROUNDED."""
     difference = {name: largest_difference(values, losses[ONE_DEVICE]) for name, values in losses.items()}
     return difference, 8 * max(difference[ROUNDED], float(eps))
 
 
 def launch(arguments: list[str], processes: int, patience: float) -> None:
-    """Run the worker in several processes. All of them end if one fails, if the time is up, or if this process dies."""
+    """Run the worker in several processes. All end if one of them fails, if the time is up, or if this process dies."""
     command = [sys.executable, "-m", "examples.many_devices.worker", *arguments, f"localhost:{free_port()}"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}  # stdin: see end_with_parent in worker.py

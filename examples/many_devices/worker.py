@@ -91,7 +91,7 @@ def train(
 
 
 def end_with_parent() -> None:
-    """End this process when the parent dies: the parent holds the other end of standard input, which then closes."""
+    """End this process when the parent dies. The parent holds the other end of standard input, which then closes."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 

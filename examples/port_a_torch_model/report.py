@@ -1,4 +1,4 @@
-"""How far the runs in JAX are from the one in torch: the limit, the plot and the table."""
+"""The difference of the runs in JAX from the run in torch: the limit, the plot and the table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CARRIED, ROUNDED, FRESH = "optax", "optax, rounded", "optax, fresh moments"
 def judge(rows: list[dict[str, float]], eps: float) -> tuple[dict[str, float], float]:
     """Return the largest relative difference of each loss from torch's, and the limit for CARRIED.
 
-    The limit is 64 times what one rounding of the weights per step changes. Two libraries differ by more than the order
-    of their sums: each has its own tanh and exp, which are wrong by several roundings.
+    The limit is 64 times the change by one rounding of the weights per step. Two libraries differ by more than the
+    order of their sums: each has its own tanh and exp, whose errors are several roundings.
     """
     losses = {name: [row[name] for row in rows] for name in ("torch", CARRIED, ROUNDED, FRESH)}
     difference = {name: largest_difference(losses[name], losses["torch"]) for name in (CARRIED, ROUNDED, FRESH)}

@@ -6,7 +6,7 @@
     alphabet.json   the character of every token
 
 b and t may be any number. The arguments and results of the functions are arrays, so a reader needs no class of this
-package. The weights are in a file of their own, so that a model that is trained further needs no new export.
+package. The weights are in a separate file. So a model that is trained further needs no new export.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python serve.py FOLDER --tokens tokens.npy --logits logits.npz
 
 FOLDER holds the files of `export.py`. The first form reads the prompt and continues it. The second form reads int32
-tokens [streams, steps] step by step. It saves the logits of every step as "logits", those of the function that takes
-all steps at once as "whole", and the last state as "h" and "c". Wrong input ends with one line on stderr and exit
-code 2.
+tokens [streams, steps] step by step. It saves three results: "logits" has the logits of every step, "whole" has those
+of the function that takes all steps at once, and "h" and "c" are the last state. Wrong input ends with one line on
+stderr and exit code 2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jax import export
 
 State = tuple[jax.Array, jax.Array]  # h and c, each [layers, streams, H]
 
-UNKNOWN = 0  # the token of every character that the alphabet lacks
+UNKNOWN = 0  # the token for any character that is not in the alphabet
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile)  # raised for damaged files
 
 
@@ -95,7 +95,7 @@ def logits_and_state(model: Model, tokens: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def save(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an archive beside ``file`` and rename it, so that no reader sees half a file."""
+    """Write an archive in the folder of ``file`` and then rename it. So no reader sees half a file."""
     temporary = file.with_name(f".{file.stem}.{os.getpid()}.npz")
     try:
         np.savez(temporary, **arrays)

@@ -32,7 +32,7 @@ Count = Annotated[int, Option(min=1)]
 SERVER = Path(__file__).with_name("serve.py")
 BLOCKED = ("jax_lstm", "flax", "optax", "crosscheck", "torch")  # the server cannot import these
 SERVE = "import runpy, sys; sys.modules.update(dict.fromkeys({blocked})); runpy.run_path({server}, run_name='__main__')"
-ALLOWED = 8  # times what one rounding of the weights changes
+ALLOWED = 8  # times the change by one rounding of the weights
 ROUNDED = "the model, its weights moved by a rounding"
 
 
@@ -120,8 +120,8 @@ def compare(
     """Compare the logits of the server and of this process with those of the model on all tokens at once.
 
     Returns:
-      The largest relative difference per row of the table; and whether the server's steps give the same bits as the
-      steps in this process, in the logits and in the last state.
+      The largest relative difference per row of the table, and whether the logits and the last state of the server's
+      steps have the same bits as those of the steps in this process.
     """
     weights, apply = {"params": params}, jax.jit(model.apply)
     expected, _ = apply(weights, tokens)

@@ -11,7 +11,7 @@ from tests.support.example_commands import Killed
 
 @pytest.fixture
 def command(monkeypatch, capfd):
-    """A function that runs the main function of an example as its command line does, in the process of the test.
+    """Return a function that runs an example's main function like its command line, in the process of the test.
 
     ``command(main, *options)`` gives exit code, stdout and stderr. ``dies=True`` kills it after its first checkpoint.
     """
@@ -35,7 +35,7 @@ def command(monkeypatch, capfd):
 
 @pytest.fixture
 def text(tmp_path):
-    """A short text that repeats itself."""
+    """Return the file of a short text that repeats itself."""
     file = tmp_path / "text"
     file.write_text("abcd abdc " * 60)
     return file

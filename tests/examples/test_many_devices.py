@@ -1,4 +1,4 @@
-"""examples/many_devices: the same losses on one device, on several and in two processes, and no process left over."""
+"""examples/many_devices: the same losses on one device, several devices and two processes. No process is left over."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ from jax_lstm import linen
 from tests import ROOT
 
 EXAMPLES = ROOT / "examples"
-NAMES = sorted(file.parent.name for file in EXAMPLES.glob("*/train.py"))
-# Options that make a run of one step short. The two examples that are missing here have tests of their own below.
+PLAIN = "plain_training"  # it has no options
+NAMES = sorted({file.parent.name for file in EXAMPLES.glob("*/train.py")} - {PLAIN})
+# Options that make a run of one step short. The two examples that are missing here have separate tests below.
 SHORT = {
     "adding_problem": ["--lag", 2, "--hidden", 2, "--batch", 2, "--model", "lstm"],
     "char_lm": ["--hidden", 2, "--embedding", 2, "--batch", 2, "--length", 5, "--sample", 1],
@@ -72,6 +73,12 @@ def test_the_port_trains_a_step_with_adamw():
     assert losses[CARRIED] == losses[FRESH]
 
 
+def test_plain_training_runs_with_adamw(with_adamw):
+    main = importlib.import_module(f"examples.{PLAIN}.train").main
+    assert 0 < main(epochs=1) < 1
+    assert len(with_adamw) == 1
+
+
 def test_many_devices_train_a_step_with_adamw(with_adamw, tmp_path):
     options = {"way": "one", "rounded": False, "hidden": 2, "batch": 8, "length": 4, "learning_rate": 0.1}
     options |= {"dtype": "float32", "seed": 0}
@@ -83,7 +90,7 @@ def test_many_devices_train_a_step_with_adamw(with_adamw, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_learning_rate_has_one_name(name):
-    """The two studies of an RNN and an LSTM have one learning rate for each."""
+    """The two studies of an RNN and an LSTM have one learning rate per model."""
     main = importlib.import_module(f"examples.{name}.train").main
     rates = [option for option in inspect.signature(main).parameters if option.endswith(("rate", "lr"))]
     study = name in ("adding_problem", "copy_memory")

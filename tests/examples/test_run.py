@@ -34,7 +34,7 @@ def run_whole(folder, steps=10, **options):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that was not stopped."""
+    """Return the folder of a run that was not stopped."""
     return run_whole(tmp_path_factory.mktemp("runs") / "whole")
 
 

@@ -81,7 +81,7 @@ def test_wrong_input_is_refused(command, tmp_path):
 
 @pytest.mark.slow
 def test_the_last_state_depends_on_more_than_the_last_two_rows(command, tmp_path):
-    """The last two rows classify 66 % of the images; readers 92 % to 98 %, with four seeds and two instruction sets."""
+    """The last two rows give 66 % right images; all rows give 92 % to 98 % with four seeds and two instruction sets."""
     assert not command(main, "--out", tmp_path / "run")[0]
     accuracies = json.loads((tmp_path / "run" / "results.json").read_text())["test accuracy"]
     (images, labels), (others, expected) = (split(0)[part] for part in ("training", "test"))

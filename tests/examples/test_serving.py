@@ -33,7 +33,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture
 def serve(tmp_path):
-    """A function that runs the server in a process of its own: exit code, and all that it prints."""
+    """Return a function that runs the server in a separate process, and returns its exit code and output."""
 
     def serve_with(*arguments):
         words = [str(word) for word in arguments]
@@ -46,7 +46,7 @@ def serve(tmp_path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a run that the tests share: the first one trains, the others continue after its last step."""
+    """Return the folder of a shared run: the first test trains, and the others continue after its last step."""
     return tmp_path_factory.mktemp("shared") / "run"
 
 
@@ -69,7 +69,7 @@ def test_it_trains_exports_serves_and_agrees(command, text, run):
 
 
 def test_a_wrong_server_is_noticed(command, text, run, monkeypatch):
-    """Its logits of a step come from the state of another step."""
+    """A server whose logits of a step come from the state of another step."""
     serve = train.serve
 
     def forgetful(folder, tokens):
