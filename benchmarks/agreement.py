@@ -1,9 +1,10 @@
 """Whether an implementation computes what torch.nn.LSTM computes. This is checked before anything is timed.
 
-Every quantity has one limit, relative to its norm: 64 roundings of the run's precision, times √T/4 if that is more, as
-sums of T rounded terms need. It is never over a tenth. In float32, right programs stay under a tenth of the limit. A
-wrong gate order or a missing bias is off by tenths or by more than 1. TF32 in a run of float32 is off by 3e-4. In a
-narrow precision the check is weak. There the same adapter passes in float32 too.
+Every quantity has one limit, relative to its norm: 64 roundings of the run's precision. If √T/4 is more than 1, the
+limit is multiplied by it, since sums of T rounded terms need that. The limit is never over a tenth. In float32, the
+errors of right programs stay under a tenth of the limit. A wrong gate order or a missing bias has an error of some
+tenths or over 1. TF32 in a run of float32 has an error of 3e-4. In a narrow precision the check is weak, so the same
+adapter also passes it in float32.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def limit(work: Work) -> float:
 def worst(work: Work, expected: Results, got: Results) -> tuple[Quantity, float]:
     """Return the quantity with the largest error, and this error relative to the quantity's norm.
 
-    The error of a quantity that is missing or not finite is infinite. The loss is a sum of products of either sign. So
+    The error of a quantity that is missing or not finite is infinite. The loss is a sum of products of either sign, so
     its error is relative to the norms of its factors.
     """
     wanted = [name for name in expected if name != "y" or work.kind == "forward"]

@@ -1,4 +1,4 @@
-"""The options of ``python -m benchmarks``. It imports neither JAX nor torch, so that --help needs neither."""
+"""The options of ``python -m benchmarks``. This file imports neither JAX nor torch, so --help needs neither."""
 
 from __future__ import annotations
 

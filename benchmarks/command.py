@@ -33,7 +33,7 @@ def run(
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
-    """Measure, or read what was measured, print it and exit."""
+    """Measure, or read an earlier result. Then print it and exit."""
     check_json_file(json_file)
     check_plot_file(plot, json_file)
     work, only = names_of("--work", options.work, "work", KINDS), names_of("--only", options.only)
@@ -59,7 +59,7 @@ def run(
 
 
 def _plan(options: Options, brief: bool) -> Plan:
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or torch finds no memory beside JAX
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes all memory, and torch finds none
     with failures_in_one_line():
         try:
             if options.threads is not None:

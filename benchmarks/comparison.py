@@ -14,9 +14,9 @@ NOTCH = 1.57  # McGill, Tukey and Larsen, "Variations of box plots", 1978: media
 
 @dataclass(frozen=True)
 class Comparison:
-    """The time of one implementation in units of another's: the ratio of the medians, and the range of this ratio.
+    """The time of one implementation relative to another's: the ratio of the medians, and the range of this ratio.
 
-    The range is 0 to infinity if one of them has fewer than LEAST_RUNS runs. Such runs do not say how far they spread.
+    The range is 0 to infinity if one of them has fewer than LEAST_RUNS runs. Their spread is then unknown.
     """
 
     ratio: float
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def enough(self) -> bool:
-        """Whether both have the runs that a range needs."""
+        """Whether both have enough runs for a range."""
         return self.high < math.inf
 
     @property
@@ -50,10 +50,10 @@ class Comparison:
 
     @property
     def decimals(self) -> int:
-        """The decimals of the ratio that its range supports. They are negative if tens or hundreds are uncertain.
+        """The decimals of the ratio that its range supports: negative if tens or hundreds are uncertain.
 
-        The last digit has the place of the first digit of the distance to the nearer end of the range. There is at
-        least one digit. There are at most 2 decimals, unless a measured difference needs more to differ from 1.
+        The last digit has the same place as the first digit of the distance to the nearer end of the range. The ratio
+        has at least one digit. It has at most 2 decimals, unless a measured difference needs more to differ from 1.
         """
         first = _place(self.ratio)
         finest = min(-2, first, _place(abs(self.ratio - 1)) if self.decided else 0)
@@ -85,9 +85,9 @@ def compare(seconds: Sequence[float], others: Sequence[float]) -> Comparison:
 
 
 def spread(seconds: Sequence[float]) -> tuple[float, float]:
-    """Return the range of the median: from quartile to quartile, with few runs to the ends of a box plot's notch.
+    """Return the range of the median: the quartiles, or with few runs the ends of a box plot's notch.
 
-    One disturbed run moves neither end. No end is outside of what was measured.
+    One disturbed run moves neither end. Neither end is outside of the measured times.
     """
     low, median, high = quartiles(seconds)
     notch = NOTCH * (high - low) / math.sqrt(len(seconds))
@@ -95,7 +95,7 @@ def spread(seconds: Sequence[float]) -> tuple[float, float]:
 
 
 def quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
-    """Return the quartiles. The middle one is the median. A single run is all three."""
+    """Return the quartiles. The middle one is the median. With a single run all three are its time."""
     if len(seconds) < 2:
         return (seconds[0],) * 3
     low, middle, high = quantiles(seconds, n=4, method="inclusive")

@@ -14,7 +14,7 @@ SHOWN = ("date", "device", "processor", "cores", "jax threads", "torch threads",
 
 
 def settings_line(result: Result) -> str:
-    """Return the settings that decide most of a time. The JSON has all of them."""
+    """Return the settings that influence a time most. The JSON has all settings."""
     return ", ".join(f"{name} {result.settings[name]}" for name in SHOWN if name in result.settings)
 
 
@@ -44,7 +44,7 @@ def _against(name: str, comparisons: Mapping[Row, Comparison], base: Mapping[tup
       base: our own rows, by work.
 
     Returns:
-      One sentence for each of the three that occurs. The last is two if some rows have too few runs for a range.
+      One sentence per case that occurs. The last case has two sentences if some rows have too few runs for a range.
     """
 
     def place(row: Row, more: str = "") -> str:

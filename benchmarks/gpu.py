@@ -5,7 +5,7 @@
 1. The check: jax_lstm on the GPU against torch.nn.LSTM in float64 on the CPU, in each precision, on each backend. If
    jax_lstm is wrong, the session ends with exit code 1, and nothing is timed.
 2. The tables, in the order of `benchmarks.session.schedule`. A file is written after each piece of work.
-3. What follows: the time of one step, what the rule between the backends may say, and the commands to type next.
+3. The conclusions: the time of one step, what the rule between the backends may say, and the commands to type next.
 
 ``--read`` prints the third part of an earlier session again, from its files. jax, flax and torch must be installed. Any
 other library that is missing is a row with its reason. The output is plain text and the arguments are parsed by
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.shapes import parse_shape
 
-STARTED = time.monotonic()  # JAX and torch are imported later, which takes many seconds on a fresh machine
+STARTED = time.monotonic()  # JAX and torch are imported later: that takes many seconds on a fresh machine
 
 
 def main(arguments: Sequence[str] | None = None, started: float | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, started: float | None = None) -
         given.out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX starts, or torch finds no memory beside it
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # before JAX starts, which else takes all memory
     from benchmarks.session.timeline import read, run  # slow to import
 
     if not given.read:

@@ -1,4 +1,4 @@
-"""What an implementation is: a name, and how to make it ready for a piece of work."""
+"""An implementation: its name, and how to make it ready for a piece of work."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from crosscheck.core.problem import Results
 
 @dataclass(frozen=True)
 class Ready:
-    """An implementation that is compiled and warm, so that its next call can be timed.
+    """An implementation that is compiled and warm. Its next call can be timed.
 
     Attributes:
       call: runs the work once. It returns when all results are there.
       read: turns what ``call`` returned into float32 NumPy, time-major, as `benchmarks.work.reference` does.
       compile_seconds: None if nothing is compiled.
-      memory: the peak in bytes beside its inputs; None if it is unknown.
+      memory: the peak in bytes without its inputs; None if it is unknown.
     """
 
     call: Callable[[], Any]
@@ -35,8 +35,8 @@ class TimedImplementation:
       name: its name in tables and on the command line.
       package: the distribution whose version belongs to its rows.
       description: one line for ``--list``.
-      ready: makes it ready for a piece of work. It raises `CouldNotRun` with the reason if the library has no such
-        thing. The reason, like that of any other exception, stands in its row.
+      ready: makes it ready for a piece of work. It raises `CouldNotRun` with the reason if the library cannot do the
+        work. Its row gives this reason, as for any other exception.
     """
 
     name: str

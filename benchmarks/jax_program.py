@@ -1,4 +1,4 @@
-"""A JAX function as an implementation, compiled ahead of time, so that the clock sees only the program."""
+"""A JAX function as an implementation. It is compiled ahead of time, so only the program is timed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def ready_jax(
     Args:
       work: the work.
       apply: the network. x is ``[T, B, D]`` and y ``[T, B, directions * P]``.
-      write: makes the weights of a torch state dict of arrays, and by default leaves them as torch has them. It must be
-        affine: its transpose brings gradients back to torch's names.
-      batch_first: x is ``[B, T, D]`` and y ``[B, T, directions * P]``. They are transposed outside of the clock.
+      write: converts a torch state dict of arrays into the weights of ``apply``. The default changes nothing. It must
+        be affine, because its transpose converts gradients back to torch's names.
+      batch_first: x is ``[B, T, D]`` and y ``[B, T, directions * P]``. The transposition is not timed.
     """
     params = {name: jnp.asarray(a, work.dtype) for name, a in work.weights.items()}
     swapped = lambda a: np.ascontiguousarray(a.swapaxes(0, 1)) if batch_first else a
@@ -57,5 +57,5 @@ def ready_jax(
         arrays = (to_numpy(value), swapped(to_numpy(d_x)), *map(to_numpy, d_params.values()))
         return dict(zip(training_results(d_params), arrays, strict=True))
 
-    memory = getattr(compiled.memory_analysis(), "temp_size_in_bytes", None)  # beside arguments and results
+    memory = getattr(compiled.memory_analysis(), "temp_size_in_bytes", None)  # without arguments and results
     return Ready(lambda: jax.block_until_ready(compiled(*arguments)), read, seconds, memory)

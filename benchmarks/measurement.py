@@ -1,4 +1,4 @@
-"""Measures one piece of work: makes all implementations ready, checks them, and times those that pass in turn."""
+"""Measures one piece of work: makes all implementations ready, checks them, and times in turn those that pass."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def measure(
       implementations: what is timed.
       most_runs: the largest number of timed runs of each.
       budget: seconds for all runs together.
-      say: hears what is being done.
+      say: gets a line of text about the progress.
       clock: the system's clock if None.
     """
     rows: dict[str, Row] = {}
@@ -70,7 +70,7 @@ def measure(
 
 
 def _check(work: Work, implementation: TimedImplementation, expected: Results) -> tuple[Row, tuple[Call, float] | None]:
-    """Return the row without times, and what is timed with the seconds of its first call.
+    """Return the row without times, and the implementation to time with the seconds of its first call.
 
     The latter is None if it cannot be timed. Then the row has the reason.
     """
@@ -84,7 +84,7 @@ def _check(work: Work, implementation: TimedImplementation, expected: Results) -
         quantity, error = worst(work, expected, ready.read(returned))
     except CouldNotRun as refused:
         return replace(row, reason=str(refused)), None
-    except Exception as raised:  # whatever stops one implementation is its row, and the others go on
+    except Exception as raised:  # any failure of one implementation goes into its row, and the others run
         release_memory()
         return replace(row, reason=error_line(raised)), None
     row = replace(row, error=error, quantity=str(quantity), compile_seconds=ready.compile_seconds, memory=ready.memory)

@@ -2,12 +2,12 @@
 
     python -m benchmarks.operations --shape 128,32,128,256 --work forward
 
-The program of `python -m benchmarks` runs under JAX's profiler, and the operations of the compiled program are added up
-by kind. Loops are left out, since their time is that of their contents. The rest of a call is what no operation
-accounts for, such as waking threads and the steps of the loops. Beside it stands the whole call of torch.nn.LSTM, timed
-in turn with ours. The profiler slows a call down, more so if two threads work at once. So the sum belongs beside the
-call under the profiler. Kinds are known by XLA's names: "ynn" and "dot" are products; only names of copies, slices and
-transposes are moving data; any other fusion is pointwise.
+The program of `python -m benchmarks` runs under JAX's profiler, and the times of its operations are added up by kind.
+Loops are left out, since their time is that of their contents. The rest of a call is time outside of any operation,
+such as waking threads and the steps of the loops. The table also has the whole call of torch.nn.LSTM, timed in turn
+with jax_lstm's. The profiler slows a call down, more so if two threads work at once. So compare the sum with the call
+under the profiler. The kind is known from XLA's name of an operation: "ynn" and "dot" are products; a name of only
+copies, slices and transposes is moving data; any other fusion is pointwise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Operation = tuple[str, float]  # name, seconds
 
 
 def kind_of(name: str) -> str | None:
-    """Return the kind of an operation by its name. None for a loop or a call, whose time is that of its contents."""
+    """Return the kind of an operation by its name, or None for a loop or a call, whose time is that of its contents."""
     stem = re.sub(r"[.\d]+$", "", name)
     if stem in ("while", "call", "conditional"):
         return None

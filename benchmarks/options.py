@@ -1,4 +1,4 @@
-"""The options of a run, and the command line that asks for the same again. This imports neither JAX nor torch."""
+"""The options of a run, and the command line that repeats it. This file imports neither JAX nor torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Every option that decides what is measured, by its name on the command line.
+    """The options that decide what is measured, by their names on the command line.
 
     Attributes:
-      shape, work, only: what is measured. An empty one stands for all.
-      feature: in place of a plain layer.
+      shape, work, only: what is measured. An empty one means all.
+      feature: what the network has instead of one plain layer.
       precision: of every implementation.
-      sweep: the axis along which the cost is followed.
+      sweep: the axis along which the size grows.
       runs: the largest number of timed runs.
       seconds: for the runs of one piece of work.
-      threads: cores for both frameworks. None stands for all.
+      threads: cores for both frameworks. None means all.
     """
 
     shape: Sequence[str] = ()
@@ -40,7 +40,7 @@ class Options:
 
     @property
     def given(self) -> list[tuple[str, str]]:
-        """The options that are not at their defaults, each with its value."""
+        """The options that differ from their defaults, each with its value."""
         words = []
         for field in fields(self):
             value = getattr(self, field.name)

@@ -1,17 +1,17 @@
 """Times a deep stack on one device, data parallel, and as a pipeline over layers and time.
 
-In the pipeline each device holds a share of the layers, and the sequence is cut into chunks of steps. While a device
-works on one chunk, the device before it works on the next chunk, whose outputs it hands over afterwards. N devices and
-C chunks take C + N - 1 ticks. A tick takes 1 / (C N) of the work. So the time is at best (C + N - 1) / (C N) of one
-device's. At every tick ``[B, T / C, H]`` numbers go from each device to the next.
+In the pipeline each device holds a share of the layers, and the sequence is divided into chunks of steps. While a
+device works on one chunk, the previous device works on the next chunk, and then passes its outputs on. N devices and C
+chunks take C + N - 1 ticks. A tick takes 1 / (C N) of the work. So the time is at best (C + N - 1) / (C N) of one
+device's time. At every tick each device sends ``[B, T / C, H]`` numbers to the next device.
 
     python -m benchmarks.pipeline --layers 4 --devices 2 --batch 1 --length 1000 --hidden 64
 
 First all ways are compared in float64, outputs and gradients. A difference beyond rounding ends the run with exit code
-1. Then they are timed in float32 in turn, and the median of each is printed beside that of one device. On CPU the
+1. Then they are timed in float32 in turn. The table has the median of each, and its ratio to one device's. On CPU the
 devices are threads of one process. One device may also use every core, for a large product or for two independent ones.
-So the ratio says what this machine gains, and not what N machines would gain. Chunks on one device are a row of their
-own, since a chunk fits into a cache and may be faster by that.
+So the ratio shows the gain on this machine, and not the gain of N machines. Chunks on one device have their own row,
+since a chunk may fit into a cache and be faster for this reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Run: TypeAlias = Callable[[Params, jax.Array], jax.Array]
 class Way(NamedTuple):
     """A function, and its arguments on its devices.
 
-    ``at_best`` is its time in units of one device's, if all devices are as fast as a single one and handing over takes
+    ``at_best`` is its time in units of one device's time, if all devices are as fast as a single one and transfers take
     no time.
     """
 
@@ -49,7 +49,7 @@ class Way(NamedTuple):
     at_best: float = 1.0
 
     def compiled(self, make: Callable[[Run], Callable[..., Any]]) -> Callable[[], Any]:
-        """Return a call of ``make(run)`` that ends when its results are there."""
+        """Return a call of ``make(run)`` that returns when its results are ready."""
         program = jax.jit(make(self.run))
         return lambda: jax.block_until_ready(program(self.params, self.x))
 
@@ -94,7 +94,7 @@ def pipeline_over(mesh: Mesh, chunks: int) -> Run:
 
 
 def in_chunks(chunks: int) -> Run:
-    """Return the stack on one device, chunk after chunk: the effect of the chunks by themselves."""
+    """Return the stack on one device, chunk after chunk. It shows the effect of the chunks without a pipeline."""
 
     def run(params: Params, x: jax.Array) -> jax.Array:
         layers, hidden = sum("weight_hh" in name for name in params), params["weight_hh_l0"].shape[1]
@@ -141,7 +141,7 @@ def make_ways(layers: int, devices: int, chunks: list[int], params: Params, x: j
 
 
 def training(run: Run) -> Callable[[Params, jax.Array], Any]:
-    """Return a loss of the outputs with its gradients of weights and x."""
+    """Return a loss of the outputs, with its gradients with respect to weights and x."""
     return jax.value_and_grad(lambda params, x: jnp.sum(jnp.sin(run(params, x))), argnums=(0, 1))
 
 

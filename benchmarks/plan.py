@@ -1,4 +1,4 @@
-"""What a run of the benchmark measures. It is checked before any work, and then carried out piece by piece."""
+"""The plan of a run: what it measures. The plan is checked before any work, and then carried out piece by piece."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.work import make_work
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: every kind of work at every shape."""
+    """The plan: every kind of work at every shape."""
 
     shapes: tuple[Shape, ...]
     kinds: tuple[str, ...]
@@ -33,9 +33,9 @@ class Plan:
         return len(self.shapes) * len(self.kinds)
 
     def run(self, say: Say) -> Iterator[Result]:
-        """Measure one piece of work after the other. After each, yield all that was measured so far.
+        """Measure one piece of work after the other. After each one, yield the result of all pieces so far.
 
-        ``say`` hears what is being done.
+        ``say`` gets a line of text about the progress.
         """
         options, rows = self.options, list[Row]()
         settings = record(options.precision)
@@ -49,7 +49,7 @@ def make_plan(options: Options) -> Plan:
     """Return what the options ask for.
 
     Raises:
-      ValueError: an option is wrong. The message names it, what was expected and what came.
+      ValueError: an option is wrong. The message names the option, what was expected and what was given.
     """
     for kind in options.work:
         if kind not in KINDS:

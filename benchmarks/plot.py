@@ -84,9 +84,9 @@ def _over_axis(axes: Axes, rows: list[Row], result: Result) -> None:
 
 
 def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
-    """Draw bars in units of torch's time, or of ours if torch was not timed, with a line at 1. Else bars are times.
+    """Draw ratios to torch's time, or to ours if torch was not timed, and a line at 1. Draw times if neither was timed.
 
-    Our ratios, and those that are cut, have their figure on top.
+    The bars of jax_lstm, and bars that are too tall for the panel, have their figure on top.
     """
     unit = next((name for name in (TORCH, OURS) if compared(rows, name)), None)
     ratios = compared(rows, unit) if unit else {}
@@ -124,7 +124,7 @@ def _bars(axes: Axes, rows: list[Row], result: Result) -> None:
 
 
 def _say(axes: Axes, edge: float, height: float, text: str, lost: bool) -> None:
-    """Write a bar's figure above it, up to its right edge and off the line at 1. A loss of ours is red."""
+    """Write a bar's figure above it, up to its right edge and off the line at 1. It is red if ours is slower."""
     height = 1.0 if 0.88 < height < 1 else height
     style: dict[str, Any] = {"ha": "right", "va": "bottom", "textcoords": "offset points", "xytext": (1, 2)}
     colour, weight = (png.RED, "bold") if lost else (png.TEXT, "normal")

@@ -1,4 +1,4 @@
-"""What was measured, as frozen values, and their form in JSON. Tables and plots can be made from it again."""
+"""The measurements as frozen values, and their form in JSON. Tables and plots can be made from the JSON again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS, TORCH, FLAX = "jax_lstm", "torch.nn.LSTM", "flax.linen"
 
 @dataclass(frozen=True)
 class Row:
-    """One implementation at one piece of work.
+    """The measurement of one implementation at one piece of work.
 
     Attributes:
       implementation: its name.
@@ -24,8 +24,8 @@ class Row:
       compile_seconds: None if nothing is compiled.
       memory: in bytes; None if it is unknown.
       error: the largest error of its results, relative to the norm of the result. None if it has no results.
-      quantity: the result with this error.
-      differs: it computes something else.
+      quantity: the name of the result with this error.
+      differs: whether it computes something else.
       reason: why there are no timed runs.
     """
 
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
-        """The quartiles of the timed runs. The middle one is the median. A single run is all three."""
+        """The quartiles of the timed runs. The middle one is the median. With a single run all three are its time."""
         return quartiles(self.seconds)
 
     @property
@@ -90,7 +90,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """1 if ours computes something else. 2 if nothing was timed, or ours by its defaults could not run. Else 0."""
+        """1 if ours computes something else, 2 if nothing was timed or ours by default could not run, else 0."""
         if any(row.differs and row.ours for row in self.rows):
             return 1
         broken = any(row.implementation == OURS and not row.seconds for row in self.rows)
@@ -98,12 +98,12 @@ class Result:
 
 
 def base_rows(rows: Iterable[Row], unit: str = OURS) -> dict[tuple[Shape, str], Row]:
-    """Return the timed rows of one implementation by work. Others are compared with them."""
+    """Return the timed rows of one implementation by work. Other implementations are compared with these rows."""
     return {row.work: row for row in rows if row.implementation == unit and row.seconds}
 
 
 def compared(rows: Sequence[Row], unit: str = OURS) -> dict[Row, Comparison]:
-    """Return the timed rows in units of one implementation: over 1 is slower. A work that it lacks is left out."""
+    """Return the timed rows in units of one implementation: over 1 is slower. Work that this one lacks is left out."""
     base = base_rows(rows, unit)
     return {row: compare(row.seconds, base[row.work].seconds) for row in rows if row.seconds and row.work in base}
 
@@ -121,7 +121,7 @@ def as_content(result: Result) -> dict[str, Any]:
 
 
 def _row(row: Row, to_ours: Comparison | None) -> dict[str, Any]:
-    """Return every field, and what follows from the times."""
+    """Return every field, and the values that are computed from the times."""
     return {each.name: getattr(row, each.name) for each in fields(Row)} | {
         "shape": dict(zip("TBDH", row.shape, strict=True)),
         "median": row.median,

@@ -2,8 +2,8 @@
 
     python -m benchmarks.serving
 
-`jax_lstm.lstm_step` and `lstm_stream` run the kernels for two rows or more, and else the loop. This table says why: it
-has backend="native" and backend="scan". Times of the sequence are per step.
+`jax_lstm.lstm_step` and `lstm_stream` run the kernels with two rows or more, and the loop with one row. This table
+shows why: it has the times of backend="native" and backend="scan". The times of the sequence are per step.
 """
 
 from __future__ import annotations

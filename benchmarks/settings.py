@@ -1,7 +1,7 @@
-"""The settings under which everything is measured, and a record of them.
+"""The settings of all measurements, and a record of them.
 
-x64 is off. float32 means full float32 products in both frameworks. tf32 lets both round their factors to TF32, which
-only a GPU does. On a CPU both keep their defaults, which are full float32 products.
+x64 is off. float32 means full float32 products in both frameworks. tf32 lets both frameworks round the factors to TF32,
+which only a GPU does. On a CPU both keep their defaults, which are full float32 products.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PACKAGES = ("jax-lstm", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "torch",
 def use_threads(count: int) -> None:
     """Give both frameworks this number of cores.
 
-    JAX must not have started its device: its pool has one thread per core that it sees then.
+    JAX must not have started its device yet: its pool gets one thread per core that is available at that time.
 
     Raises:
-      ValueError: there are not enough cores.
+      ValueError: the process has fewer cores.
       RuntimeError: the system cannot confine a process.
     """
     if not hasattr(os, "sched_setaffinity"):
@@ -69,7 +69,7 @@ def measuring(precision: str) -> Iterator[None]:
 
 @contextmanager
 def _without_cache() -> Iterator[None]:
-    """Turn off JAX's cache on disk, from which a program would make the time to compile too short."""
+    """Turn off JAX's cache on disk. A program from it would make the time to compile too short."""
     enabled = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     reset_cache()  # JAX asks for the option once, at its first program
@@ -81,7 +81,7 @@ def _without_cache() -> Iterator[None]:
 
 
 def record(precision: str) -> dict[str, Any]:
-    """Return date, device, versions, threads and precision, as they are inside of `measuring`."""
+    """Return date, device, versions, threads and precision. Call it inside of `measuring`."""
     device = jax.devices()[0]
     with measuring(precision):
         precisions = {

@@ -1,4 +1,4 @@
-"""The sizes of problems: the tables of them, and the axes along which the cost is followed."""
+"""The sizes of problems: the shapes of the tables, and the axes of the sweeps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def parse_shape(text: str) -> Shape:
     """Return the shape of a text such as "128,32,128,256".
 
     Raises:
-      ValueError: the text is no shape.
+      ValueError: the text is not a shape.
     """
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*){3}", text) or min(map(int, text.split(","))) < 1:
         raise ValueError(f"must be T,B,D,H, four whole numbers of at least 1 such as 128,32,128,256; got {text!r}")

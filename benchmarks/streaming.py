@@ -3,7 +3,7 @@
     python -m benchmarks.streaming --shapes 20
 
 Networks are drawn (1 to 3 layers, with and without biases and projections, widths up to 300, up to 200 steps) in five
-groups. On CPU the bits were seen to depend on these:
+groups. On CPU the bits depend on these, as measured:
 
     1 to 3 units    a loop that touches few bytes is compiled into one kernel, by another part of XLA
     1 row           products of one row and of many rows are two routines
@@ -18,13 +18,14 @@ There are three comparisons per network, each of every output and of the last st
     lstm in steps   lstm on the whole, with lstm on one step at a time
     stream, lstm    lstm_stream on the whole, with lstm on the whole
 
-lstm runs with backend="scan" here, whose products are XLA's. Steps and streams run with the backend of ``--backend``.
-With "auto", two rows or more run the compiled kernels if they can. Exported programs, and programs for several devices,
-run the loop of "scan".
+lstm runs with backend="scan" here, which takes its products from XLA. Steps and streams run with the backend of
+``--backend``. With "auto", two rows or more run the compiled kernels if they can. Exported programs, and programs for
+several devices, run the loop of "scan".
 
-The table has the number of networks that are equal bit for bit, and the largest difference in ulps. An ulp is that of
-the larger number and at least that of 1, which is the size of an LSTM's outputs. The exit code is 1 if a comparison "in
-steps" is not equal: lstm_stream promises that. The other two promise only agreement within rounding.
+The table has the number of networks that are equal bit for bit, and the largest difference in ulps. The ulp is that of
+the larger number, and at least that of 1, which is the size of an LSTM's outputs. The exit code is 1 if a comparison
+"in steps" is not equal: lstm_stream promises equal bits there. The other two comparisons promise only agreement within
+rounding.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def compare(drawn: Drawn, rng: np.random.Generator, backend: Backend = "auto") -
 
 
 def amid_a_model(function: Network, params: Params, x: Array, state: LSTMState) -> Outputs:
-    """Run a function between operations that a compiler could merge with the first and the last product of a step."""
+    """Run a function between operations that a compiler could merge with the first and last product of a step."""
     y, state = function(params, 2 * jnp.sin(x) + x, state)
     return jnp.tanh(y) + 1, LSTMState(h=state.h, c=state.c)
 
@@ -136,7 +137,7 @@ def in_chunks(function: Network, cuts: Iterable[int], params: Params, x: Array, 
 
 
 def apart(got: Any, expected: Any) -> float:
-    """Return the largest difference of two trees in ulps, at least those of 1. It is 0.0 only if all bits are equal."""
+    """Return the largest difference of two trees in ulps, each at least that of 1. It is 0.0 only for equal bits."""
     largest = 0.0
     for a, b in zip(map(np.asarray, jax.tree.leaves(got)), map(np.asarray, jax.tree.leaves(expected)), strict=True):
         assert a.shape == b.shape

@@ -12,7 +12,7 @@ NONE = "-"
 
 
 def tables(result: Result) -> list[Table]:
-    """Return the tables. The shape stands in the first of its rows. The last column says why a row has no time."""
+    """Return the tables. Only the first row of a shape names it. The last column says why a row has no time."""
     to_ours, shown = compared(result.rows), []
     for kind in dict.fromkeys(row.kind for row in result.rows):
         rows = [row for row in result.rows if row.kind == kind]
@@ -23,7 +23,7 @@ def tables(result: Result) -> list[Table]:
 
 
 def title_of(row: Row) -> str:
-    """Return what was measured in all rows of this kind."""
+    """Return the table of all rows of this kind."""
     return ", ".join([row.kind, *[row.feature] * (row.feature != "plain"), row.precision])
 
 

@@ -1,9 +1,9 @@
-"""Times implementations in turn: each round has one timed call of each, so that a slow minute of the machine hits all.
+"""Times implementations in turn: each round has one timed call of each one. So a slow minute of the machine hits all.
 
-Each round has another order, drawn from a fixed seed, so that no implementation always runs after the same one. Each
-turn begins with untimed calls. Idle threads of the framework before keep spinning for some milliseconds on cores that
-the next one needs, and the next one's arrays have left the caches. A short call is repeated until that is over. Before
-a long call, of which this is a small part, the machine rests.
+The order of each round is drawn from a fixed seed. So no implementation always runs after the same one. Each turn
+begins with untimed calls. Idle threads of the previous framework keep spinning for some milliseconds on cores that the
+next one needs, and the next one's arrays have left the caches. A short call is repeated until this effect is over.
+Before a long call the process sleeps, because this effect is then a small part of the call.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Times:
 
     Attributes:
       seconds: of each call.
-      failed: what a call raised. There are no calls after it.
+      failed: the exception of the last call, or None. No call follows an exception.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -59,9 +59,9 @@ def interleave(
 ) -> dict[str, Times]:
     """Time each call in rounds.
 
-    The rounds end when each call has ``most_runs``, or when all together have run for ``budget`` seconds. Each call
-    gets LEAST_RUNS in any case, or ``most_runs`` if that is less. A call that takes longer than the whole budget gets
-    one run.
+    The rounds end when each call has ``most_runs`` runs, or when all together have run for ``budget`` seconds. Each
+    call gets at least LEAST_RUNS runs, or ``most_runs`` if that is less. A call that takes longer than the whole budget
+    gets one run.
 
     Args:
       calls: what is timed, by name.
@@ -80,7 +80,7 @@ def interleave(
             times = all_times[name]
             try:
                 times.seconds.append(_turn(calls[name], clock, times.seconds[-1] if times.seconds else expected[name]))
-            except Exception as error:  # out of memory, most likely: the others go on
+            except Exception as error:  # most likely out of memory; the other calls go on
                 times.failed = error
         waiting = [n for n in waiting if all_times[n].failed is None and min(all_times[n].seconds) <= budget]
     return all_times

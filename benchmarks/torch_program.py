@@ -36,15 +36,16 @@ def ready_torch(
     *,
     compiles: bool = False,
 ) -> Ready:
-    """Make ``outputs(module, x) -> y`` ready, with one call that picks kernels.
+    """Make ``outputs(module, x) -> y`` ready. One call selects the kernels.
 
-    The memory on a GPU is the peak of the allocator in a second call above what was there before it, results included.
+    The memory on a GPU is measured in a second call: the allocator's peak minus its use before the call. It includes
+    the results.
 
     Args:
       work: the work.
       lstm: the class of the module. It has torch.nn.LSTM's constructor.
       outputs: runs the module, which is on the device and has the work's weights and dtype.
-      compiles: the first call compiles, so that its time is the time to compile.
+      compiles: the first call compiles, and its time is the time to compile.
     """
     device, dtype = torch_device(), getattr(torch, work.dtype)
     module = torch_module(work, device, dtype, lstm)

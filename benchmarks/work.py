@@ -1,8 +1,8 @@
-"""One piece of work, the same for every implementation: weights, inputs, cotangents, and what must come out.
+"""One piece of work, the same for every implementation: weights, inputs, cotangents, and the right results.
 
-All arrays are drawn from the shape. Inputs are time-major, which every library but one can take. The other one
-transposes before the clock starts. In a narrow precision the arrays are rounded to it here. So casting them is exact,
-and every implementation and the reference start from the same numbers.
+The shape seeds the draw of all arrays. Inputs are time-major, which every library but one accepts. For that library
+they are transposed before the timing starts. In a narrow precision the arrays are rounded to it here. So casting them
+is exact, and every implementation and the reference start from the same numbers.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from crosscheck.lstm.cases import RecurrentCase
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """A network with its weights and inputs, and what is asked of it.
+    """A network with its weights and inputs, and what to compute.
 
     Attributes:
       shape: the sizes.
-      kind: "forward" asks for y. "training" asks for the loss, which is the sum of y times the cotangent, and for its
+      kind: "forward" computes y. "training" computes the loss, which is the sum of y times the cotangent, and its
         gradients with respect to x and all weights.
-      feature: what the network has in place of one plain layer.
+      feature: what the network has instead of one plain layer.
       precision: of every implementation.
-      case: the network, as the adapters of `crosscheck.libraries` take it. Its lengths are not in it.
+      case: the network, as the adapters of `crosscheck.libraries` take it, without its lengths.
       dtype: of weights, x and y.
       weights: a torch.nn.LSTM state dict.
       x: ``[T, B, D]``.
       cotangent: ``[T, B, directions * P]``.
-      lengths: int ``[B]`` on the CPU, which is where torch's packing needs them, or None.
+      lengths: int ``[B]`` or None. They are on the CPU, as torch's packing requires.
     """
 
     shape: Shape
@@ -91,7 +91,7 @@ def torch_module(
 
 
 def torch_outputs(work: Work, lstm: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Return y ``[T, B, directions * P]`` of torch.nn.LSTM. With lengths it takes torch's packing."""
+    """Return y ``[T, B, directions * P]`` of torch.nn.LSTM. Lengths are passed by torch's packing."""
     return lstm(x)[0] if work.lengths is None else run_packed(lstm, x, None, work.lengths, time_major=True)[0]
 
 
@@ -112,5 +112,5 @@ def reference(work: Work, device: str = "cpu", dtype: torch.dtype = torch.float3
 
 
 def training_results(parameters: Iterable[str]) -> list[Quantity]:
-    """Return what training gives, in order: the loss, its gradient of x, and that of each parameter."""
+    """Return the results of training in order: the loss, and its gradients with respect to x and to each parameter."""
     return ["loss", Gradient("x"), *map(Gradient, parameters)]

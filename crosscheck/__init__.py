@@ -1,6 +1,6 @@
 """Verifies that a JAX function and a torch module are the same function, gradients included, or says where they differ.
 
-Public are the names in ``__all__``. Each is imported when it is first used: the pytest plugin lives in this package,
+The names in ``__all__`` are public. Each is imported when it is first used: the pytest plugin lives in this package,
 and a test run without a cross-check must not wait for two frameworks.
 """
 

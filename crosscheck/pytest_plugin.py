@@ -21,13 +21,39 @@ _OUTCOMES: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 
 class Crosscheck:
-    """``check`` and ``assert_agree`` of the package, which also record each outcome."""
+    """`crosscheck.check` and `crosscheck.assert_agree` in a test, which also record each outcome.
+
+    The fixture `crosscheck` returns this object. Outcomes are user properties of the test, which pytest writes into
+    JUnit XML. A summary line counts them.
+
+    Args:
+      node: the test that gets the outcomes.
+
+    Examples:
+      A test that takes the fixture needs no import:
+
+      >>> def test_my_port(crosscheck):
+      ...     verdict = crosscheck.check(my_port, torch_module, params, (x,))
+      ...     assert verdict.ok
+    """
 
     def __init__(self, node: pytest.Item) -> None:
         self._node = node
 
     def check(self, *arguments: Any, **options: Any) -> Verdict:
-        """Return the verdict of `crosscheck.check`, which takes the same arguments."""
+        """Return the verdict of `crosscheck.check`, and record its outcome.
+
+        Args:
+          *arguments: the positional arguments of `crosscheck.check`: `jax_fn`, `torch_module`, `params` and `inputs`.
+          **options: the keyword arguments of `crosscheck.check`.
+
+        Returns:
+          The verdict.
+
+        Examples:
+          >>> def test_my_port(crosscheck):
+          ...     assert crosscheck.check(my_port, torch_module, params, (x,))
+        """
         from crosscheck import check
 
         verdict = check(*arguments, **options)
@@ -37,7 +63,22 @@ class Crosscheck:
         return verdict
 
     def assert_agree(self, *arguments: Any, **options: Any) -> Verdict:
-        """Return the verdict; AssertionError if it is not "agree"."""
+        """Return the verdict of `crosscheck.check`, or raise AssertionError if it is not "agree". Record its outcome.
+
+        Args:
+          *arguments: the positional arguments of `crosscheck.check`: `jax_fn`, `torch_module`, `params` and `inputs`.
+          **options: the keyword arguments of `crosscheck.check`.
+
+        Returns:
+          The verdict.
+
+        Raises:
+          AssertionError: the verdict is not "agree". The message is the verdict in words.
+
+        Examples:
+          >>> def test_my_port(crosscheck):
+          ...     crosscheck.assert_agree(my_port, torch_module, params, (x,))
+        """
         __tracebackhide__ = True
         from crosscheck.suite.pair import require_agreement
 
@@ -46,7 +87,18 @@ class Crosscheck:
 
 @pytest.fixture
 def crosscheck(request: pytest.FixtureRequest) -> Crosscheck:
-    """Return an object with ``check(...)`` and ``assert_agree(...)`` of the package."""
+    """Return an object with `check(...)` and `assert_agree(...)` of the package.
+
+    Args:
+      request: the test that asks for the fixture. pytest gives it.
+
+    Returns:
+      A `crosscheck.pytest_plugin.Crosscheck`, which records each outcome at the test.
+
+    Examples:
+      >>> def test_my_port(crosscheck):
+      ...     crosscheck.assert_agree(my_port, torch_module, params, (x,))
+    """
     return Crosscheck(request.node)
 
 

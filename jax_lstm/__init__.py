@@ -1,7 +1,7 @@
-"""An LSTM in JAX, written once as its equations, on the weights of torch.nn.LSTM.
+"""Run, train and check LSTMs in JAX, on the weights of torch.nn.LSTM.
 
-Axes, in all docstrings: T steps, B or *batch batch axes, D inputs, H hidden units, P output width (proj_size or H),
-G = 4H gate rows (H for an RNN), L layers, R = L * directions rows of a state.
+Axes, in all docstrings: T steps, B or *batch batch axes, D inputs, H hidden units, P output width (proj_size or H), G =
+4H gate rows (H for an RNN), L layers, R = L * directions rows of a state.
 """
 
 from importlib import import_module

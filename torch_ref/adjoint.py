@@ -34,12 +34,28 @@ _ZERO = float("-inf")
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Norms and singular values as binary logarithms, float64 tensors; -inf is a true zero. None: no cell state.
+    """Norms and singular values of the backward pass, as binary logarithms in `float64` tensors.
 
-    dh, dc ``[T + 1]``: log2 of ‖dL/dh_t‖ and ‖dL/dc_t‖ for t = 0 ... T; total derivatives, also of c through h.
-    along_c, through_h ``[T + 1]``: the part of dL/dc_t that never passed W_hh on its way, and the rest.
-    step_max, step_min: extreme singular values of J_t for t - 1 in range(0, T, every).
-    product_max, product_min: extreme singular values of ds_T / ds_t for t in range(0, T, every).
+    -inf is a true zero. `J_t` is ds_t / ds_{t-1}, with the state s = (h, c) of an LSTM and s = h of an RNN. Norms are
+    for all steps. Singular values are for every `every`-th step.
+
+    Attributes:
+      dh: `[T + 1]`, log2 of ‖dL/dh_t‖ for t = 0 ... T, as a total derivative.
+      dc: `[T + 1]`, log2 of ‖dL/dc_t‖ for t = 0 ... T, as a total derivative, so that it includes the way of c through
+        h. None for an RNN.
+      along_c: `[T + 1]`, log2 of the norm of the part of dL/dc_t that never passed W_hh on its way. None for an RNN.
+      through_h: `[T + 1]`, log2 of the norm of the rest of dL/dc_t. None for an RNN.
+      step_max: log2 of the largest singular value of `J_t` for t - 1 in range(0, T, every).
+      step_min: log2 of the smallest singular value of `J_t` for the same t.
+      product_max: log2 of the largest singular value of ds_T / ds_t for t in range(0, T, every).
+      product_min: log2 of the smallest singular value of ds_T / ds_t for the same t.
+
+    Examples:
+      >>> import torch
+      >>> import torch_ref
+      >>> flow = torch_ref.gradient_flow(torch_ref.RNN(3, 5), torch.randn(7, 3), dh_n=torch.ones(5))
+      >>> flow.product_max.shape, flow.dc
+      (torch.Size([7]), None)
     """
 
     dh: Tensor
@@ -64,16 +80,32 @@ def gradient_flow(
 ) -> GradientFlow:
     """Return the gradient flow of L = Σ dy ∘ y + Σ dh_n ∘ h_n + Σ dc_n ∘ c_n over one sequence.
 
+    Every Jacobian is a dense matrix, `[T, n, n]` in all, with n = H for an RNN and 2H for an LSTM. Therefore this
+    function is for small networks.
+
     Args:
-      module: one layer, one direction, no projection. Everything is computed in its dtype.
-      x: ``[T, D]``, with or without ``batch_first``.
-      hx: the initial state of the module for an unbatched x, ``[1, H]`` each; None means zeros.
-      dy: ``[T, H]``; None means zeros.
-      dh_n, dc_n: ``[H]``; None means zeros.
-      every: distance between the steps at which singular values are computed. Gradient norms are for all steps.
+      module: an LSTM or RNN of this package with one layer, one direction and no projection. Everything is computed in
+        its dtype.
+      x: the sequence `[T, D]`, with or without `batch_first`.
+      hx: the initial state for an unbatched x, (h_0, c_0) of `[1, H]` each for an LSTM and h_0 `[1, H]` for an RNN.
+        None means zeros.
+      dy: the gradient of the outputs `[T, H]`. None means zeros.
+      dh_n: the gradient of the last hidden state `[H]`. None means zeros.
+      dc_n: the gradient of the last cell state `[H]`. None means zeros.
+      every: the distance between the steps at which singular values are computed. Gradient norms are for all steps.
+
+    Returns:
+      The norms and singular values, as binary logarithms.
 
     Raises:
-      ValueError: the message names what is not supported or misshapen.
+      ValueError: the module is not supported, or an array has the wrong shape. The message names it.
+
+    Examples:
+      >>> import torch
+      >>> import torch_ref
+      >>> flow = torch_ref.gradient_flow(torch_ref.LSTM(3, 5), torch.randn(7, 3), dh_n=torch.ones(5))
+      >>> flow.dh.shape, flow.dh.dtype
+      (torch.Size([8]), torch.float64)
     """
     _check(module, x, every)
     before = _trajectory(module, x, _first_state(module, hx, x))

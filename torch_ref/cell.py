@@ -57,5 +57,5 @@ def rnn_tanh_step(w: Weights, x: Tensor, state: State) -> State:
 
 
 def rnn_relu_step(w: Weights, x: Tensor, state: State) -> State:
-    """Return the next state, as :func:`rnn_tanh_step`, with relu."""
+    """Return the next state, as `rnn_tanh_step`, with relu."""
     return (torch.relu(linear(x, w.weight_ih, w.bias_ih) + linear(state[0], w.weight_hh, w.bias_hh)),)

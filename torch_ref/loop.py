@@ -20,7 +20,7 @@ def run(
 
     Args:
       step: one step of a cell.
-      weights: of one layer in one direction.
+      weights: the weights of one layer in one direction.
       x: ``[T, *batch, D]``.
       state: the initial state.
       valid: bool ``[T, *batch, 1]``, or None. At a step with False, the state passes through and the output is zero.

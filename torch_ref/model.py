@@ -10,11 +10,25 @@ from torch_ref.modules import LSTM
 
 
 class SequenceModel(nn.Module):
-    """A model that scores every step of a sequence of tokens.
+    """A model that scores every step of a sequence of tokens: embedding, LSTM, fully connected layer.
 
     Args:
-      vocab_size, embedding_size, hidden_size, output_size, num_layers, dropout, bidirectional: as in torch.nn.
+      vocab_size: the number of tokens, as in torch.nn.Embedding.
+      embedding_size: the width of the embedding, and D of the LSTM.
+      hidden_size: H of the LSTM.
+      output_size: the number of scores per step.
+      num_layers: the number of layers of the LSTM.
+      dropout: the probability of dropout between the layers of the LSTM, as in torch.nn.LSTM.
+      bidirectional: whether each layer of the LSTM has two directions.
       lstm: the class of the LSTM module. torch.nn.LSTM has the same state dict.
+
+    Examples:
+      >>> import torch
+      >>> import torch_ref
+      >>> model = torch_ref.SequenceModel(vocab_size=10, embedding_size=3, hidden_size=5, output_size=4)
+      >>> logits, (h_n, c_n) = model(torch.zeros(2, 7, dtype=torch.long))
+      >>> logits.shape, h_n.shape
+      (torch.Size([2, 7, 4]), torch.Size([1, 2, 5]))
     """
 
     def __init__(
@@ -39,9 +53,23 @@ class SequenceModel(nn.Module):
     def forward(
         self, tokens: Tensor, hx: tuple[Tensor, Tensor] | None = None, **options: Any
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return logits ``[B, T, output_size]`` and the LSTM's ``(h_n, c_n)``, for tokens int ``[B, T]`` or ``[T]``.
+        """Run the model over a batch of token sequences, or over one sequence.
 
-        ``options`` go to the LSTM, such as ``lengths``.
+        Args:
+          tokens: int `[B, T]` or `[T]`.
+          hx: the initial state (h_0, c_0) of the LSTM. None means zeros.
+          **options: further arguments of the LSTM, such as `lengths`.
+
+        Returns:
+          The logits `[B, T, output_size]`, or `[T, output_size]` for one sequence, and the LSTM's (h_n, c_n).
+
+        Examples:
+          >>> import torch
+          >>> import torch_ref
+          >>> model = torch_ref.SequenceModel(10, 3, 5, 4)
+          >>> logits, state = model(torch.zeros(2, 7, dtype=torch.long), lengths=[7, 4])
+          >>> logits.shape
+          torch.Size([2, 7, 4])
         """
         y, state = self.lstm(self.embedding(tokens), hx, **options)
         return self.fc(y), state

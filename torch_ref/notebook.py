@@ -21,6 +21,14 @@ class NotebookLSTM(nn.Module):
       hidden_dim: H, the width of h and c.
       as_published: behave as the notebook's class does, with its two departures from the equations: every gate uses the
         layer f, and the outputs are the cell states. If False, the class computes the equations.
+
+    Examples:
+      >>> import torch
+      >>> import torch_ref
+      >>> module = torch_ref.NotebookLSTM(input_dim=3, hidden_dim=5)
+      >>> hidden_states, (h, c) = module(torch.zeros(2, 7, 3), torch.zeros(2, 5), torch.zeros(2, 5))
+      >>> torch.equal(hidden_states[:, -1], c)  # as published, these are the cell states
+      True
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, as_published: bool = True) -> None:
@@ -35,11 +43,21 @@ class NotebookLSTM(nn.Module):
         """Run the LSTM over time.
 
         Args:
-          x: ``[B, T, input_dim]``.
-          h, c: ``[B, hidden_dim]``, the state before the first step.
+          x: `[B, T, input_dim]`.
+          h: `[B, hidden_dim]`, the hidden state before the first step.
+          c: `[B, hidden_dim]`, the cell state before the first step.
 
         Returns:
-          The hidden states ``[B, T, hidden_dim]``, and the last (h, c).
+          The outputs of all steps `[B, T, hidden_dim]`, and the last (h, c). The outputs are the hidden states, or the
+          cell states if `as_published`.
+
+        Examples:
+          >>> import torch
+          >>> import torch_ref
+          >>> module = torch_ref.NotebookLSTM(3, 5, as_published=False)
+          >>> hidden_states, (h, c) = module(torch.zeros(2, 7, 3), torch.zeros(2, 5), torch.zeros(2, 5))
+          >>> hidden_states.shape, torch.equal(hidden_states[:, -1], h)
+          (torch.Size([2, 7, 5]), True)
         """
         to_i, to_c, to_o = (self.f,) * 3 if self.as_published else (self.i, self.c_, self.o)
         hidden_states = []
@@ -57,7 +75,14 @@ class NotebookLSTM(nn.Module):
     def lstm_state_dict(self) -> dict[str, Tensor]:
         """Return the weights as a torch.nn.LSTM state dict, by the equations, also if ``as_published``.
 
-        The one bias of each linear layer becomes ``bias_ih_l0``; ``bias_hh_l0`` is zero.
+        Returns:
+          Copies of the weights: `weight_ih_l0` `[4H, D]`, `weight_hh_l0` `[4H, H]`, `bias_ih_l0` and `bias_hh_l0`
+          `[4H]`. The one bias of each linear layer becomes `bias_ih_l0`, and `bias_hh_l0` is zero.
+
+        Examples:
+          >>> import torch_ref
+          >>> list(torch_ref.NotebookLSTM(3, 5).lstm_state_dict())
+          ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
         """
         gates = (self.i, self.f, self.c_, self.o)
         weight = torch.cat([gate.weight.detach() for gate in gates])

@@ -1,4 +1,4 @@
-"""What the commands of this folder compile unless they are told otherwise, and how they read what they are told."""
+"""The defaults of the commands in this folder, and the parsers of their options."""
 
 from __future__ import annotations
 

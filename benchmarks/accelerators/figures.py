@@ -1,9 +1,9 @@
 """What the text of a compiled program says about its cost: operations and cycles per loop, and memory.
 
-An operation is an instruction that the device runs by itself, such as a fusion or a product. What only names, counts or
-waits is none. On a GPU it is a kernel. TPU's compiler estimates the cycles of most operations. Their sum over all trips
-compares two programs of one compiler. It is no time: it leaves out transfers that overlap, and its estimates have never
-been compared with a device here.
+An operation is an instruction that the device runs by itself, such as a fusion or a product. An instruction that only
+names, counts or waits is not an operation. On a GPU an operation is a kernel. TPU's compiler estimates the cycles of
+most operations. The sum over all trips compares two programs of one compiler. It is not a time: it leaves out transfers
+that overlap, and the estimates were never compared with a device here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from crosscheck.studies.compiled.program_text import Instruction, Program, plain_shape, read_program
 
-# They name or order values, or wait for what another instruction has started.
+# These instructions name or order values, or wait for what another instruction has started.
 FREE = frozenset(
     "parameter get-tuple-element tuple bitcast constant after-all opt-barrier call conditional while".split()  # noqa: SIM905
 )
@@ -31,7 +31,7 @@ class Loop:
     """A loop of a compiled program, without the loops inside of it.
 
     Attributes:
-      trips: how often it and each loop around it run, outermost first; None if the text does not say it.
+      trips: how often the loop and each loop around it run, outermost first; None if the text does not say it.
       operations: in its body.
       cycles: of its body, estimated; 0 if the compiler estimates none.
       moved: the sorted dimensions of each array that its body copies or transposes.
@@ -55,8 +55,8 @@ class Figures:
     Attributes:
       loops: all loops, in the order of the text, an outer loop before its inner ones.
       cycles: of the whole program, estimated; 0 if the compiler estimates none.
-      temporary: what the program allocates beside its arguments and results.
-      peak: the most that is in use at one time, arguments and results included.
+      temporary: what the program allocates besides its arguments and results.
+      peak: the most memory in use at one time, arguments and results included.
     """
 
     loops: tuple[Loop, ...]
@@ -103,7 +103,7 @@ def _loops(program: Program, name: str, around: tuple[int | None, ...]) -> Itera
 
 
 def _operations(program: Program, name: str) -> Iterator[Instruction]:
-    """Yield the operations of a computation and of what it calls, without those of its loops."""
+    """Yield the operations of a computation and of the computations that it calls, without those of its loops."""
     for instruction in program.computations[name]:
         operation = instruction.operation
         if operation in ("call", "conditional"):
@@ -122,7 +122,7 @@ def _cycles(program: Program, name: str) -> int:
 
 
 def _inside(program: Program, name: str) -> Iterator[Instruction]:
-    """Yield the operations of a computation, and all instructions that they are made of."""
+    """Yield the operations of a computation, each with all instructions inside it."""
     for instruction in _operations(program, name):
         yield instruction
         for _, called in program.called(instruction):

@@ -1,4 +1,4 @@
-"""The kernels of backend="pallas" beside the loops of scan, by the instructions that TPU's compiler schedules.
+"""Compare the kernels of backend="pallas" with the loops of scan, by the instructions that TPU's compiler schedules.
 
 make accelerators                                # this too, in an environment that has the compilers
 python -m benchmarks.accelerators.kernels --target v5e --shape 128,32,128,256 --work forward
@@ -32,7 +32,7 @@ from jax_lstm._src.files import write_whole
 
 TPUS = [name for name, target in TARGETS.items() if target.platform == "tpu" and target.one_chip]
 BACKENDS = ("scan", "pallas")
-ODD = Shape(101, 12, 100, 100)  # no size is one of whole tiles, and the steps are no multiple of what is unrolled
+ODD = Shape(101, 12, 100, 100)  # no size is a multiple of a tile, and the steps are no multiple of the unrolled ones
 NOTE = (
     "These are figures of a compiler. Nothing was run on a device, and no figure is a time. A bundle is what a TPU "
     "issues per cycle. Bundles in loops count as often as the loop runs. Waiting for transfers does not count. "
@@ -49,7 +49,7 @@ class Program(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One computation, as a program of each backend."""
+    """One computation, with the figures of its program on each backend."""
 
     target: str
     kind: str

@@ -1,4 +1,4 @@
-"""The programs of an LSTM that are compiled: a forward pass and a training step, of ours and of other libraries.
+"""The programs to compile: a forward pass and a training step of jax_lstm and of other libraries.
 
 x is ``[B, T, D]``, as most users have it. A training step is the mean of y², with its gradients of the weights and x.
 """
@@ -32,7 +32,8 @@ def network(name: str, shape: Shape, dtype: str, **options: Any) -> tuple[Functi
       name: one of IMPLEMENTATIONS.
       shape: the sizes.
       dtype: of weights, x and y.
-      **options: of `jax_lstm.lstm`, for ours only; ``num_layers``, ``bidirectional`` and ``proj_size`` for the network.
+      **options: ``num_layers``, ``bidirectional`` and ``proj_size`` of the network; the others are options of
+      `jax_lstm.lstm`, for jax_lstm only.
     """
     sizes = {key: options.pop(key) for key in ("num_layers", "bidirectional", "proj_size") if key in options}
     case = RecurrentCase("", "", shape.batch, shape.steps, shape.inputs, shape.hidden, **sizes)

@@ -21,7 +21,7 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Row:
-    """One program.
+    """The result for one program.
 
     Attributes:
       target, implementation, shape, kind, precision: what was compiled.
@@ -39,13 +39,13 @@ class Row:
 
     @property
     def work(self) -> tuple[str, str, Shape]:
-        """What the program is to do, whoever does it."""
+        """The precision, kind and shape, which are the same for every implementation."""
         return self.precision, self.kind, self.shape
 
 
 @dataclass(frozen=True)
 class Result:
-    """The rows, the command that gives them again, and the versions of all packages."""
+    """The rows, the command that repeats them, and the versions of all packages."""
 
     rows: Sequence[Row]
     command: str
@@ -59,13 +59,13 @@ def versions_of(targets: Sequence[str]) -> dict[str, str]:
 
 
 def as_content(result: Result) -> dict[str, Any]:
-    """Return the result as JSON has it."""
+    """Return the result as a dict for JSON."""
     rows = [asdict(row) | {"shape": str(row.shape)} for row in result.rows]
     return {"command": result.command, "note": NOTE, "versions": result.versions, "rows": rows}
 
 
 def from_content(content: dict[str, Any]) -> Result:
-    """Return what :func:`as_content` has made JSON of."""
+    """Return the result from what :func:`as_content` returned."""
     rows = [
         Row(**row | {"shape": parse_shape(row["shape"]), "figures": row["figures"] and _figures(row["figures"])})
         for row in content["rows"]

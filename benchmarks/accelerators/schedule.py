@@ -1,11 +1,11 @@
 """How many bundles of instructions TPU's compiler schedules for a program, read from the files that it dumps.
 
-A TPU issues one bundle per cycle. Each bundle here counts as often as the loops around it run. What that leaves out:
-waiting for transfers. Both sides of a branch count. So the number compares two programs of one compiler, and is not a
-time. Unlike the estimated cycles in the program's text, it also covers what is inside a Pallas kernel.
+A TPU issues one bundle per cycle. Each bundle is counted as often as the loops around it run. Both branches of a
+condition are counted. The count leaves out the time to wait for transfers. So it compares two programs of one compiler,
+and is not a time. Unlike the estimated cycles in the program's text, it also covers the inside of a Pallas kernel.
 
 The compiler writes one file per part of a program. The parts are its fusions and kernels, and the top level, which
-calls them. The form of these files belongs to the compiler's version. What does not fit raises ValueError.
+calls them. The format of these files depends on the compiler's version. Any other format raises ValueError.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _FILE = re.compile(r"\d+-(?P<part>.+)-\d\d-packed-bundles-post-ra\.txt")
 _BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s+(?:(?:LB|LH|LE|PB|PF|CT|BB)\s*)?:\s*>*\s*(?:>\s*)*\{(?P<text>.*)$")
 _BRANCH = re.compile(r"sbr\.rel \(!?%(?P<predicate>p\d+)_p?\d+\) target bundleno = (?P<target>\d+)")
 _CALL = re.compile(r"inlined_call.*?/\* %(?P<part>\S+) = ")
-_PIPELINE = "iteration index, stage"  # in the loop over the blocks of a kernel, which runs two more times than blocks
+_PIPELINE = "iteration index, stage"  # in the loop over a kernel's blocks, which has two more iterations than blocks
 
 
 class Span(NamedTuple):
-    """A loop of a part: its first and last bundle, and what tells how often it runs."""
+    """A loop of a part: its first and last bundle, and the values that give the number of its iterations."""
 
     first: int
     last: int
@@ -40,7 +40,7 @@ def count_bundles(folder: Path, runs_at_top: Sequence[int]) -> int:
     """Return the bundles that a program issues.
 
     Args:
-      folder: what the compiler has dumped for this program, and for no other.
+      folder: the files that the compiler dumped for this program only.
       runs_at_top: how often each loop of the top level runs in all, in the order of the program's text.
 
     Raises:
@@ -87,7 +87,7 @@ def read_bundles(text: str) -> list[str]:
 
 
 def find_loops(bundles: Sequence[str]) -> list[Span]:
-    """Return the loops: the branches back. An outer loop comes before its inner ones."""
+    """Return the loops, each of which is a backward branch. An outer loop comes before its inner ones."""
     spans = [
         Span(int(branch["target"]), min(n + DELAY, len(bundles) - 1), branch["predicate"])
         for n, bundle in enumerate(bundles)
@@ -98,9 +98,9 @@ def find_loops(bundles: Sequence[str]) -> list[Span]:
 
 
 def _runs(bundles: Sequence[str], span: Span) -> int:
-    """Return how often a loop of a part runs: the limit that its counter is compared with, over its step.
+    """Return how often a loop of a part runs: the limit of its counter divided by the counter's step.
 
-    A loop that runs as long as a value in memory says counts once.
+    A loop whose end depends on a value in memory counts once.
     """
     body = bundles[span.first : span.last + 1]
     compared = _first(
@@ -118,7 +118,7 @@ def _first(bundles: Sequence[str], pattern: str) -> re.Match[str] | None:
 
 
 def _same_parts(folder: Path) -> list[set[str]]:
-    """Return the sets of parts that are the same code. The compiler dumps one part of each."""
+    """Return the sets of parts that have the same code. The compiler dumps only one part per set."""
     (path,) = sorted(folder.glob(f"*-{TOP}-00-deduplication-map.txt"))[-1:]
     return list(_read_map(path.read_text(encoding="utf-8")))
 

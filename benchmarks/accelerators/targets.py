@@ -1,8 +1,8 @@
 """The devices that programs are compiled for, and whether their compilers are installed.
 
-JAX compiles for a topology that only a description gives. TPU's compiler is in the package libtpu, and CUDA's in
-jax-cuda13-pjrt with the tools of nvidia-cuda-nvcc and nvidia-nvvm. `.ci/accelerator-wheels` lists the versions that fit
-the installed JAX.
+JAX compiles for a topology from a description, without the devices. TPU's compiler is in the package libtpu, and CUDA's
+in jax-cuda13-pjrt with the tools of nvidia-cuda-nvcc and nvidia-nvvm. `.ci/accelerator-wheels` lists the versions that
+fit the installed JAX.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Target(NamedTuple):
       platform: "tpu" or "cuda", as JAX names it.
       topology: the name of the topology.
       layout: the shape of a topology that has no name.
-      one_chip: whether a host has one chip, which must be said. The target is then one device; a tpu7x chip has two.
+      one_chip: whether a host has one chip, which the description must say. The target is then one device, although a
+      tpu7x chip has two.
     """
 
     platform: str

@@ -1,4 +1,4 @@
-"""Other JAX libraries, by their adapters in `crosscheck.libraries`: one layer from the library's own zeros."""
+"""Other JAX libraries, by their adapters in `crosscheck.libraries`: one layer from the library's own zero state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _outputs_of(adapter: Adapter, weights: object, x: jax.Array) -> jax.Array:
 
 
 def _ready(file: str, loop: str, lengths: str, work: Work) -> Ready:
-    """Make the library of a file in `crosscheck.libraries` ready. ``loop``: what runs over time."""
+    """Make the library of a file in `crosscheck.libraries` ready. ``loop`` names its loop over time."""
     lacking = {
         "lengths": lengths,
         "projection": f"{loop} has no projection",

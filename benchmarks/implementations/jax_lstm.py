@@ -1,6 +1,6 @@
-"""jax_lstm: one implementation per way to run it, and any other by its options.
+"""jax_lstm: some named ways to run it, and any other way by its options.
 
-"jax_lstm unroll=4 truncate_every=8" is ours with these options of `jax_lstm.lstm`. `sqrt` stands for about √T.
+"jax_lstm unroll=4 truncate_every=8" is jax_lstm with these options of `jax_lstm.lstm`. `sqrt` means about √T.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jax_lstm._src.cpu_library import load_library
 from jax_lstm._src.options import BACKENDS
 
 NAME = "jax_lstm"
-# The options that a word can spell. The others are arrays, or change the work.
+# The options that text can express. The others are arrays, or change the work.
 SETTABLE = ("backend", "carry_dtype", "checkpoint_every", "precision", "truncate_every", "unroll")
 SHORT = {"chunks": "checkpoint_every=sqrt"}
 
@@ -73,7 +73,7 @@ def _value(text: str, steps: int) -> Any:
         return text
 
 
-# The default comes first: the ratios are to it.
+# The default comes first: it is the unit of the ratios.
 IMPLEMENTATIONS = (
     ours(),
     *map(ours, SHORT),

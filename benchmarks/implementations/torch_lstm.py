@@ -30,7 +30,7 @@ def _ready_compiled(work: Work) -> Ready:
         raise NotSupported(f"a loop in Python, left out above {MOST_STEPS:,} steps")
     from torch._inductor import config, utils  # slow to import
 
-    torch.compiler.reset()  # after eight shapes of one step torch would compile no more, and run it as plain Python
+    torch.compiler.reset()  # after eight shapes of one step torch would stop compiling, and run it as plain Python
     step = torch.compile(lstm_step, dynamic=False)
 
     class Compiled(LSTM):
@@ -39,7 +39,7 @@ def _ready_compiled(work: Work) -> Ready:
 
     try:
         with (
-            config.patch(compile_threads=1),  # no pool of compilers that lives on beside the clock
+            config.patch(compile_threads=1),  # no pool of compiler processes that still runs during the timing
             unfinished(Path(mkdtemp())) as folder,  # torch leaves its files there if it fails
             utils.fresh_inductor_cache(dir=str(folder)),  # a program of an earlier run would make the time too short
         ):

@@ -1,1 +1,1 @@
-"""One session on a GPU: the check, the tables, and what follows from them. `benchmarks.gpu` runs it."""
+"""One session on a GPU: the check, the tables, and the conclusions from them. `benchmarks.gpu` runs it."""

@@ -1,7 +1,7 @@
 """The check before any time is measured: jax_lstm on JAX's default device against torch in float64 on the CPU.
 
-Every case runs on each backend. The first precision has the forward pass and the training step. The others have only
-the training step, which has the forward pass in it, since every program is compiled first.
+Every case runs on each backend. The first precision has the forward pass and the training step. The other precisions
+have only the training step, to save compilations: it includes the forward pass.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Case:
 
     Attributes:
       shape: the sizes, T,B,D,H.
-      feature: in place of a plain layer.
+      feature: what the network has instead of one plain layer.
       backend: the backend that runs it.
       options: other options, as `benchmarks.implementations.jax_lstm.ours` takes them.
     """
@@ -60,7 +60,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a case.
+    """The outcome of a case.
 
     Attributes:
       shape, feature, backend, options, precision, kind: the case, and how it ran.
@@ -95,14 +95,14 @@ def cases(plain: Sequence[str]) -> list[Case]:
 def check(
     checked: Sequence[Case], precisions: Sequence[Precision], out: Path, has_time: Callable[[], bool] = lambda: True
 ) -> bool:
-    """Check every case, print and write what came of it, and return whether nothing was wrong.
+    """Check every case, print and write its outcome, and return whether nothing was wrong.
 
     Args:
       checked: the cases, the most important first.
       precisions: each case runs in all of them.
       out: the folder of the file.
-      has_time: whether to go on. Cases that it leaves out are counted in the last line. `benchmarks.measurement`
-        checks each row of a table too.
+      has_time: returns whether there is time for one more case. The last line counts the cases that are left out.
+        `benchmarks.measurement` checks each row of a table too.
     """
     todo = [(case, precision, kind) for case in checked for precision, kind in _runs(precisions)]
     rows = []
@@ -122,7 +122,7 @@ def check(
 
 
 def check_one(case: Case, precision: Precision, kind: str) -> Row:
-    """Run one case and compare it. An exception is wrong, unless the backend refuses the case."""
+    """Run one case and compare it. An exception counts as wrong, unless the backend refuses the case."""
     work, expected = _reference(case.shape, kind, case.feature, precision)
     row = Row(**asdict(case), precision=precision, kind=kind, limit=limit(work))
     with measuring(precision):
@@ -131,7 +131,7 @@ def check_one(case: Case, precision: Precision, kind: str) -> Row:
         try:
             ready = ours(f"backend={case.backend} {case.options}").ready(work)
             quantity, error = worst(work, expected, ready.read(ready.call()))
-        except Exception as raised:  # whatever it is, it is what came of the case
+        except Exception as raised:  # any exception is the outcome of the case
             quantity, error = error_line(raised), math.inf
     outcome = RIGHT if error <= row.limit else WRONG
     return replace(row, outcome=outcome, quantity=str(quantity), error=error)

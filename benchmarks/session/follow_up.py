@@ -1,4 +1,4 @@
-"""What follows from a session: the commands to type, and the paragraphs for benchmarks/README.md."""
+"""The conclusions from a session: the commands to type, and the paragraphs for benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def commands(results: Mapping[str, Result], out: Path) -> list[str]:
 
 
 def worth_keeping(results: Mapping[str, Result]) -> dict[str, str]:
-    """Return the tables that others may read, each with the file below `RESULTS` that it becomes, without suffix.
+    """Return the tables to publish, each with the path of its file below `RESULTS`, without suffix.
 
-    Ours is right and was timed beside another implementation in each of them.
+    In each of these tables jax_lstm is right, and was timed together with another implementation.
     """
     kept = {
         table: result
@@ -74,7 +74,7 @@ def has_brief(result: Result) -> bool:
 
 
 def gpu_tests(root: Path) -> list[Path]:
-    """Return the test files that have a test marked ``gpu``. Collecting all others takes time on a lent machine."""
+    """Return the test files that have a test marked ``gpu``. Collecting the other files would cost time."""
     files = sorted((root / "tests").rglob("test_*.py"))
     return [path.relative_to(root) for path in files if "@pytest.mark.gpu" in path.read_text(encoding="utf-8")]
 

@@ -14,10 +14,10 @@ KEYS = ("precision", "T,B,D,H", "work")
 
 
 def per_step_table(results: Iterable[Result]) -> Table:
-    """Return a row per precision, shape and kind of work. A table without ours on a backend is left out.
+    """Return a row per precision, shape and kind of work. A table with neither scan nor cudnn is left out.
 
     The time is the median of the whole call, divided by the number of steps. The memory is that of the table of
-    results: for JAX what XLA's program allocates beside its arguments and results.
+    results: for JAX what XLA's program allocates besides its arguments and results.
     """
     columns = (*KEYS, *(f"{name}, per step" for name in SHOWN), *(f"{name}, memory" for name in SHOWN))
     found: dict[tuple[str, str, str], dict[str, Row]] = {}

@@ -1,7 +1,7 @@
 """What the tables say about the rule that chooses between scan and cudnn in `jax_lstm._src.backends`.
 
-`benchmarks.comparison` decides who is faster. The rule sees shapes, but not whether a gradient follows. So a shape
-favours a backend only if this backend is faster in one kind of work at least, and slower in none.
+`benchmarks.comparison` decides which backend is faster. The rule knows the shapes, but not whether a gradient follows.
+So a shape favours a backend only if this backend is faster in at least one kind of work, and slower in none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Favoured = Literal["cudnn", "scan", "neither", "not decided"]
 
 
 def rule_lines(results: Iterable[Result]) -> list[str]:
-    """Return where the rule stands, its source, and what each table that has both backends says about it."""
+    """Return the place of the rule, its source, and what each table that has both backends says about it."""
     lines, reasons = marked_source(Path(backends.__file__)), dict[str, None]()
     count = len(lines)
     for result in results:
@@ -97,7 +97,7 @@ def _by_shape(beside: Mapping[Row, Comparison]) -> list[str]:
 
 
 def _control(result: Result) -> list[str]:
-    """Return how often the default was found different from scan. Both are one program if the default is scan."""
+    """Return how often the default differed from scan in time. If the default is scan, both are the same program."""
     same = [c for row, c in compared(result.rows, SCAN).items() if row.implementation == OURS]
     if not same:
         return []

@@ -1,7 +1,7 @@
-"""What a session measures, the most important first, since its time may end anywhere.
+"""What a session measures. The most important steps come first, since the time may end at any step.
 
-A step is one table, at one shape, for some implementations. The choice between the backends needs several shapes, so
-that the backends and torch go through the important shapes before every library does.
+A step is one table, at one shape, for some implementations. The choice between the backends needs several shapes. So
+the backends and torch run at all important shapes before every library does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def everyone() -> list[str]:
 
 
 def unrolled() -> list[str]:
-    """Return ours with one step of the loop per iteration and with several, and torch, beside which they are shown."""
+    """Return ours with one step of the loop per iteration and with several steps, and torch to compare them with."""
     return [OURS, *(f"{OURS} unroll={n}" for n in UNROLLED), TORCH]
 
 

@@ -21,7 +21,7 @@ from crosscheck.core.finding import CouldNotRun
 from crosscheck.report.json import read_json, write_json
 
 NO_TIME = "the time of the session was over"
-RUNS = 10  # with ten runs equal implementations are found different in one comparison of forty
+RUNS = 10  # with ten runs, one comparison of forty finds a difference between equal implementations
 BUDGET = 8.0  # seconds for the runs of a piece of work
 
 
@@ -42,7 +42,7 @@ class Session:
         self._longest = 0.0  # seconds per implementation, of the slowest piece of work so far
 
     def measure(self, step: Step) -> None:
-        """Measure a step as far as the time allows. What fails is printed, and the session goes on."""
+        """Measure a step as far as the time allows. A failure is printed, and the session goes on."""
         try:
             options = Options(shape=[step.shape], only=step.only, precision=step.precision, runs=RUNS, seconds=BUDGET)
             plan = self._within_time(make_plan(options))
@@ -57,7 +57,7 @@ class Session:
             before = time.monotonic()
             try:
                 result = next(results)
-            except Exception as error:  # the reference fails, most likely: other steps may still run
+            except Exception as error:  # most likely the reference fails; other steps may still run
                 print(f"\n## {step.table} at {step.shape}: failed: {error_line(error)}", flush=True)
                 return
             self._longest = max(self._longest, (time.monotonic() - before) / len(step.only))
@@ -68,7 +68,7 @@ class Session:
         return left > 0 and left >= self._longest * implementations
 
     def _within_time(self, plan: Plan) -> Plan:
-        """Return the plan, in which no implementation starts to compile after the end."""
+        """Return a plan in which no implementation starts to compile after the end."""
         guarded = tuple(replace(each, ready=partial(self._ready, each)) for each in plan.implementations)
         return replace(plan, implementations=guarded)
 
@@ -93,8 +93,8 @@ class Session:
 def merged(rows: Sequence[Row], piece: Sequence[Row]) -> tuple[Row, ...]:
     """Return the rows with one more piece of work.
 
-    If this work is there already, the measurement with more timed rows stays. Times of two measurements are not mixed:
-    only within one did the implementations take turns.
+    If this work was measured before, the measurement with more timed rows is kept. Times of two measurements are not
+    mixed, since implementations take turns only within one measurement.
     """
     work = piece[0].work
     earlier = [row for row in rows if row.work == work]
@@ -108,7 +108,7 @@ def read_tables(folder: Path) -> dict[str, Result]:
 
     Raises:
       OSError: a file cannot be read.
-      ValueError: a file is no table.
+      ValueError: a file is not a table.
     """
     order = list(dict.fromkeys(step.table for step in steps([""], [])))
     names = {path.stem for path in folder.glob("*.json") if path.name != CHECK_FILE}

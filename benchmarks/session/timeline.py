@@ -1,4 +1,4 @@
-"""Runs the parts of a session in order: check, measure, and say what follows."""
+"""Runs the parts of a session in order: check, measure, and print the conclusions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(out: Path, started: float, seconds: float, shapes: Sequence[str] = (), *
       out: the folder of the files.
       started: when the session began, by `time.monotonic`.
       seconds: nothing new starts this many seconds after that.
-      shapes: what is measured in place of the shapes of a GPU.
+      shapes: the shapes to measure instead of the defaults for a GPU.
       go_on: measure even if the check finds that jax_lstm is wrong.
     """
     print(f"jax {jax.__version__} on {jax.devices()[0]}, torch {torch.__version__}", flush=True)
@@ -61,17 +61,17 @@ def run(out: Path, started: float, seconds: float, shapes: Sequence[str] = (), *
 
 
 def read(out: Path) -> int:
-    """Say what follows from the files of an earlier session, and return the exit code.
+    """Print the conclusions from the files of an earlier session, and return the exit code.
 
     Raises:
       OSError: a file cannot be read.
-      ValueError: a file is no table.
+      ValueError: a file is not a table.
     """
     return close(read_tables(out), out)
 
 
 def close(results: Mapping[str, Result], out: Path) -> int:
-    """Print and write what follows from the tables. Return 1 if ours computes something else in one of them, else 0."""
+    """Print and write the conclusions from the tables. Return 1 if ours computes something else in a table, else 0."""
     lines = []
     for table, result in results.items():
         lines.append(f"{table}: {settings_line(result)}")

@@ -178,7 +178,7 @@ class _Comparison:
         return WHOLE if self.slicing is None else self.slicing.scope
 
     def _too_small(self, rows: Rows | None) -> int:
-        """Return how many numbers of the truth could all be zero within the limit. Only those of known digits count."""
+        """Return how many numbers of the truth could all be zero within the limit. Only steady numbers count."""
         steady = self.reference.steady.get(self.name)
         if rows is None or steady is None:
             return 0

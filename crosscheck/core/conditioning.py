@@ -1,4 +1,4 @@
-"""What is known of one problem before anything is judged: the truth, and what the limits of its slices are made of."""
+"""What is known about one problem before the judgement: the truth, and the parts of the limits of its slices."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Inside:
     """Rounding measured inside the two programs, for one precision check. Arrays are ``[2 norms, rows]``, absolute.
 
     Attributes:
-      reference: what rounding in the reference's operations does to the truth.
-      port: the same of the port; zero if it was not measured.
-      constants: what the rounding to float32 of constants does that the two programs keep, such as buffers.
-      spread: how far the truth moved under the errors that were used. If it is far, the response is not linear, and
+      reference: the effect on the truth of rounding in the reference's operations.
+      port: the effect of rounding in the port's operations; zero if it was not measured.
+      constants: the effect of rounding to float32 the constants that the two programs keep, such as buffers.
+      spread: how far the truth moved under the errors that were used. If it moved far, the response is not linear and
         says nothing about smaller errors.
       zero: bool: the truth is below its own float64 rounding, such as the gradient of a bias before a softmax.
     """
@@ -40,7 +40,7 @@ class Inside:
 
     @property
     def of_zero(self) -> np.ndarray:
-        """What rounding may make of a quantity that is zero: each program rounds in its own way."""
+        """The size that rounding may give to a quantity that is zero: each program rounds in its own way."""
         noise: np.ndarray = np.maximum(self.reference, self.port)
         return noise
 
@@ -72,13 +72,13 @@ class Reference:
 
     Attributes:
       truth: float64 values by quantity.
-      conditioning: by quantity and scope.
+      conditioning: the conditioning by quantity and scope.
       outliers: masks of the outliers of those quantities that have some.
-      steady: masks of numbers of which several digits are known: no perturbation moves them by 1e-3 of themselves.
+      steady: masks of numbers with several known digits: no perturbation moves them by 1e-3 of themselves.
       run: runs the reference in float64 on another problem.
       dtypes: what the narrower paths returned, by quantity.
       unused: names through which the reference has no path to an output, or stops the gradient.
-      power: of the loss scaling.
+      power: the power of two of the loss scaling.
       loss_scaled: the reference for cotangents times 2^``power``, if gradients fade.
     """
 
@@ -94,6 +94,6 @@ class Reference:
 
 
 def is_chaotic(reference: Reference) -> bool:
-    """Return whether the problem amplifies rounding past deciding in some slice."""
+    """Return whether the problem amplifies rounding so much that some slice cannot be decided."""
     every = (known for scopes in reference.conditioning.values() for known in scopes.values())
     return any(np.any(~(known.condition * U32 <= CHAOS)) for known in every)

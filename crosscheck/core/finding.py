@@ -14,10 +14,20 @@ from crosscheck.core.slices import WHOLE, Scope
 
 
 class Outcome(StrEnum):
-    """The outcome of a check. Only AGREE is success.
+    """The outcome of a check. Only AGREE is success. Each member equals its text, such as "agree".
 
-    INCONCLUSIVE: the problem amplifies rounding so much that nothing can be decided. VACUOUS: there was nothing to
-    check.
+    Attributes:
+      AGREE: rounding explains every difference.
+      VACUOUS: there was nothing to check.
+      INCONCLUSIVE: the problem amplifies rounding so much that nothing can be decided.
+      DISAGREE: rounding does not explain some difference.
+
+    Examples:
+      >>> import crosscheck
+      >>> [str(outcome) for outcome in crosscheck.Outcome]
+      ['agree', 'vacuous', 'inconclusive', 'disagree']
+      >>> crosscheck.Outcome.AGREE == "agree"
+      True
     """
 
     AGREE = "agree"
@@ -98,7 +108,20 @@ class Grounds(StrEnum):
 
 
 class CouldNotRun(Exception):
-    """An implementation could not compute what was asked, so there is nothing to judge. Exit code 2."""
+    """The error that an implementation cannot compute what was asked, so that there is nothing to judge.
+
+    The command ends with exit code 2.
+
+    Examples:
+      >>> import numpy as np
+      >>> import torch
+      >>> import crosscheck
+      >>> try:
+      ...     crosscheck.check(lambda params, x: x[0], torch.nn.Identity(), {}, (np.ones((2, 3)),))
+      ... except crosscheck.CouldNotRun as error:
+      ...     print(error)
+      'output 0' has shape (3,) from the JAX function and (2, 3) from the torch module.
+    """
 
 
 @dataclass(frozen=True)
@@ -122,7 +145,8 @@ class Rows:
 
     Attributes:
       outcomes: ``[slices]``, indices into ``SEVERITY``.
-      error, limit: ``[slices]``, in the 2-norm, relative to ``size``.
+      error: ``[slices]``, in the 2-norm, relative to ``size``.
+      limit: ``[slices]``, in the 2-norm, relative to ``size``.
       size: ``[slices]``, the 2-norm of the truth.
       rest: ``[slices]`` bool: neither agreed, nor settled by another check.
       explained: ``[slices]`` bool: rounding that was measured inside the reference explains the error, however large
@@ -147,28 +171,40 @@ class Rows:
 class Finding:
     """One quantity in one precision check: the whole, its outliers, or its slices.
 
-    It is described in the norm, and at the slice, that is nearest to its limit. Errors and limits are relative to the
-    truth's norm.
+    A finding describes the norm, and the slice, that is nearest to its limit. Errors and limits are relative to the
+    norm of the truth.
 
     Attributes:
-      quantity: an output's name, or a gradient.
+      quantity: the name of an output, or a `crosscheck.Gradient`.
       check: the precision check.
       verdict: the outcome of this check.
-      error, limit: None if they cannot be given.
-      scope: what of the quantity was judged.
+      error: the relative error, or None if there is none.
+      limit: the largest error that agrees, or None if there is none.
+      scope: the part of the quantity that was judged.
       slice: the slice that is described.
       by: the norm.
-      norm: the truth's norm.
-      index, got, expected: the place of the largest difference, and both numbers there.
-      first_step: the first time step beyond its limit; for a gradient, which runs backward, the last one.
+      norm: the norm of the truth.
+      index: the place of the largest difference.
+      got: the port's number at `index`.
+      expected: the truth's number at `index`.
+      first_step: the first time step beyond its limit. For a gradient, which runs backward, it is the last one.
       counts: the number of slices by outcome.
       settled_by: what decided the slices that this check could not decide, if all of them are decided.
       note: what a reader must know.
       reason: why it disagrees if there is no error.
-      own_limit: the limit is made of this implementation's own error, so that it cannot fail.
+      own_limit: whether the limit is made of this implementation's own error, so that it cannot fail.
       grounds: why it agrees if the limit of its size does not say so.
       too_small: how many numbers of the truth are so small beside the others that zeros in their place would agree.
       rows: all slices.
+
+    Examples:
+      >>> import numpy as np
+      >>> import torch
+      >>> import crosscheck
+      >>> verdict = crosscheck.check(lambda params, x: 2 * x, torch.nn.Identity(), {}, (np.ones((2, 3)),))
+      >>> finding = verdict.findings[0]
+      >>> finding.label, str(finding.check), finding.got, finding.expected
+      ('output 0', 'float64', 2.0, 1.0)
     """
 
     quantity: Quantity
@@ -200,7 +236,7 @@ class Finding:
 
     @property
     def final(self) -> Outcome:
-        """What this counts as in a verdict: a doubt that another check settled is none."""
+        """The outcome that counts in a verdict. It is AGREE if other checks settled what this one could not decide."""
         return Outcome.AGREE if self.settled_by else self.verdict
 
     @property

@@ -36,7 +36,7 @@ class Layout:
     """What a traced program depends on.
 
     Attributes:
-      dtype: of everything that is floating point.
+      dtype: the dtype of all floating-point numbers.
       params: names of the parameters.
       input_names: names of the input leaves, in order.
       inputs: the tree structure of the inputs.
@@ -85,7 +85,7 @@ def layout_of(problem: Problem, dtype: str, values_are_static: bool = False) -> 
 
     Args:
       problem: the problem.
-      dtype: of everything that is floating point.
+      dtype: the dtype of all floating-point numbers.
       values_are_static: arrays that are not differentiated are static too.
     """
     wrt = {key_of(name, problem) for name in problem.wrt}

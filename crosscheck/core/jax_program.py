@@ -77,7 +77,7 @@ def trace(fn: Callable[..., Any], layout: Layout, arguments: Arguments, options:
       fn: the function.
       layout: its arguments.
       arguments: arrays of these shapes.
-      options: for the compilation.
+      options: options for the compilation.
 
     Raises:
       CouldNotRun: the function returned other outputs than expected.

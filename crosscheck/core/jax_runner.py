@@ -25,14 +25,14 @@ def run_jax(fn: Callable[..., Any], problem: Problem, dtype: str) -> Results:
     Args:
       fn: the function.
       problem: the problem.
-      dtype: of everything that is floating point.
+      dtype: the dtype of all floating-point numbers.
 
     Returns:
       Outputs, then gradients, as NumPy. They leave the x64 context as NumPy: outside of it an eager operation would
       round them. Complex numbers are real pairs in a last axis, and their gradients follow torch's convention.
 
     Raises:
-      CouldNotRun: the function cannot run so.
+      CouldNotRun: the function cannot run in this dtype.
     """
     with jax_precision(dtype):
         return program_for(fn, problem, dtype)(problem)
@@ -49,9 +49,9 @@ def program_for(
     Args:
       fn: the function.
       problem: a problem of these shapes.
-      dtype: of everything that is floating point.
+      dtype: the dtype of all floating-point numbers.
       keep: keep the program for the next call.
-      options: for the compilation of a program that is not kept.
+      options: options for the compilation of a program that is not kept.
     """
     make = _program if keep and _is_hashable(fn) else partial(_program.__wrapped__, options=options)
     layout = layout_of(problem, dtype)
@@ -66,7 +66,7 @@ def program_for(
 
 
 class _Shapes:
-    """Arguments, of which only the shapes count. All are equal, since the layout has the shapes."""
+    """Arguments whose values do not count. All are equal, since the layout has their shapes."""
 
     def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
@@ -89,8 +89,8 @@ def _program(fn: Callable[..., Any], layout: Layout, shapes: _Shapes, options: O
 def device_of(dtype: str) -> jax.Device | None:
     """Return the device that a run in ``dtype`` is put on, or None if JAX's default device stays.
 
-    A TPU has no float64 hardware, and its float64 is put together from two float32 numbers. So float64 runs on the CPU
-    of its host, unless JAX has only the TPU.
+    A TPU has no float64 hardware, and its float64 is put together from two float32 numbers. Therefore float64 runs
+    on the CPU of its host, unless JAX has only the TPU.
     """
     if dtype != "float64" or jax.default_backend() != "tpu":
         return None
@@ -107,7 +107,7 @@ def jax_precision(dtype: str) -> Iterator[None]:
     An error of the function in the block keeps its type and its traceback, and gets a note.
 
     Raises:
-      CouldNotRun: the function in the block mixes dtypes, so that it cannot run so.
+      CouldNotRun: the function in the block mixes dtypes, so that it cannot run in ``dtype``.
     """
     device = device_of(dtype)
     placed = nullcontext() if device is None else jax.default_device(device)

@@ -37,7 +37,7 @@ def forget_arrays(fn: Callable[..., Any], problem: Problem) -> None:
 
     JAX (0.10 to 0.12) keeps a copy of such an array, as long as a program that holds it is alive. The copy has the
     dtype of the x64 setting under which JAX first met the array. If the user ran the function in float32 before, it
-    would fail in float64, and JAX would never let go of the copy.
+    would fail in float64, and JAX would never free the copy.
     """
     dtype = str(jax.dtypes.canonicalize_dtype(np.float64))  # in the x64 setting of the user, it does not fail
     try:

@@ -3,8 +3,8 @@
 - The float64 and the float32 check run the problem itself.
 - Linearity: a pullback is linear, so cotangents times 2^20 give gradients times 2^20, bit for bit.
 - Loss scaling: if gradients fade out of float32, the float32 check runs again with cotangents times a power of two.
-- Stand-ins: if the problem amplifies rounding past deciding, another problem of the same network that can be decided
-  runs in its place. Where they come from is not known here; `crosscheck.lstm.teacher_forcing` makes those of an LSTM.
+- Stand-ins: if the problem amplifies rounding so much that nothing can be decided, another problem of the same network
+  runs in its place. Callers give the stand-ins; `crosscheck.lstm.teacher_forcing` makes those of an LSTM.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ Stages: TypeAlias = Callable[[Criterion], Iterable[Reference]]
 
 
 def no_stand_ins(chaotic: bool) -> Sequence[StandIn]:
-    """Return nothing: what cannot be decided stays so."""
+    """Return no stand-in: what cannot be decided stays undecided."""
     return ()
 
 
 def no_stages(criterion: Criterion) -> Iterable[Reference]:
-    """Return nothing: only the limits that cost nothing more are used."""
+    """Return no stage: only the limits that need no further runs are used."""
     return ()
 
 
@@ -86,9 +86,9 @@ def run_checks(
       stand_ins: gives the stand-ins. It is called only if something could not be decided; its argument says whether
         the float64 check is in doubt too.
       is_truth: the implementation is itself the float64 truth, so that ``criteria`` has no float64 check.
-      comparer: applies a criterion. Another one than `compare` is broken on purpose, to see that this shows.
+      comparer: applies a criterion. Any other than `compare` is broken on purpose, to check that the score shows it.
       stages: gives the reference with rounding measured inside the programs. It is called only if the limits that
-        cost nothing more do not suffice.
+        need no further runs do not suffice.
     """
     findings: list[Finding] = []
     for criterion in criteria:
@@ -185,7 +185,7 @@ def _check_stand_in(stand_in: StandIn) -> list[Finding]:
 
 
 def settle(findings: Sequence[Finding], is_truth: bool = False) -> list[Finding]:
-    """Mark what one check could not decide and another did.
+    """Mark what one check could not decide and another one decided.
 
     The loss-scaled or the float64 check settles vacuous slices of the float32 check. An implementation that is the
     float64 truth needs no float64 check. If all stand-ins agree, they settle inconclusive slices. The float64 check

@@ -1,4 +1,4 @@
-"""What is installed, and what is said if it is not. Imports nothing but Python's own library."""
+"""Which packages are installed, and the message about a missing one. Imports only Python's own library."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def what_is_missing(error: ModuleNotFoundError, needs: str = "") -> str | None:
       needs: what needs the package.
 
     Returns:
-      The line. None if the module belongs to none of PACKAGES: then a module of ours is missing, which is a bug.
+      The line. None if the module belongs to none of PACKAGES. Then a module of ours is missing, which is a bug.
     """
     package = PACKAGES.get((error.name or "").partition(".")[0])
     if package is None:

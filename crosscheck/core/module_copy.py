@@ -26,9 +26,9 @@ class Kinds:
     """The dtypes of a run.
 
     Attributes:
-      name: of the dtype.
-      real: of floating-point numbers.
-      complex: of complex numbers with parts of that precision; None if torch has none to compute with.
+      name: the name of the dtype.
+      real: the dtype of floating-point numbers.
+      complex: the dtype of complex numbers with parts of that precision; None if torch cannot compute with any.
     """
 
     name: str
@@ -70,8 +70,8 @@ class ModuleCopy:
 
     Attributes:
       module: the copy.
-      parameters: the leaves of each parameter by name. There is one, but for a parameter that is tied between a
-        TorchScript module and its surroundings: these are copied apart.
+      parameters: the leaves of each parameter by name. There is one leaf, except for a parameter that is tied between
+        a TorchScript module and its surroundings: these are copied separately.
       constants: buffers and other floating-point tensors of the copy that are no parameters.
     """
 

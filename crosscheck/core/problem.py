@@ -20,11 +20,16 @@ from crosscheck.core.slices import Slicing
 
 @dataclass(frozen=True)
 class Gradient:
-    """The gradient with respect to the parameter or input named ``of``, as a quantity beside the outputs.
+    """The gradient with respect to the parameter or input named `of`, as a quantity beside the outputs.
 
     Attributes:
-      of: the name.
+      of: the name of the parameter or input.
       order: 1 for the gradient, 2 for the Hessian-vector product along the problem's tangents.
+
+    Examples:
+      >>> import crosscheck
+      >>> str(crosscheck.Gradient("weight")), str(crosscheck.Gradient("weight", order=2))
+      ('grad weight', 'hessian-vector product weight')
     """
 
     of: str
@@ -96,7 +101,7 @@ class Problem:
     def perturbed(self, rng: np.random.Generator, size: float) -> Problem:
         """Return the problem with every floating-point number times 1 ± ``size``, signs at random.
 
-        The real and the imaginary part of a complex number move on their own. Equal numbers move equally in an array
+        The real and the imaginary part of a complex number move independently. Equal numbers move equally in an array
         that has ties, so that a maximum keeps its winner.
         """
         seed = int(rng.spawn(1)[0].integers(2**62))
@@ -141,7 +146,7 @@ def real_pairs(a: np.ndarray) -> np.ndarray:
 
 
 def complex_from_pairs(pairs: np.ndarray) -> np.ndarray:
-    """Return the complex numbers of :func:`real_pairs`."""
+    """Return complex numbers from pairs of real ones; the inverse of `real_pairs`."""
     real, imaginary = np.moveaxis(pairs, -1, 0)
     numbers: np.ndarray = real + 1j * imaginary
     return numbers

@@ -39,9 +39,9 @@ def measure_reference(
     Args:
       problem: the problem.
       truth: runs the reference in float64.
-      float32_paths: run the reference in float32, each in its own way.
-      seed: of the perturbations.
-      size: of the perturbations. κ is a derivative only if they are small enough.
+      float32_paths: functions that run the reference in float32, each in its own way.
+      seed: the seed of the perturbations.
+      size: the size of the perturbations. κ is a derivative only if they are small enough.
 
     Raises:
       CouldNotRun: the reference does not compute in float64.
@@ -100,7 +100,7 @@ def difference(a: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _dwarfing(name: Quantity, truth: np.ndarray) -> np.ndarray | None:
-    """Return a mask of the numbers that dwarf the rest of an output; None if there are none.
+    """Return a mask of the numbers that are far larger than the rest of an output; None if there are none.
 
     It is not applied to gradients: a vanishing gradient spans many orders of magnitude.
     """
@@ -112,7 +112,7 @@ def _dwarfing(name: Quantity, truth: np.ndarray) -> np.ndarray | None:
 
 
 def _outliers(truth: np.ndarray, moving: np.ndarray, dwarfing: np.ndarray | None) -> np.ndarray | None:
-    """Return a mask of numbers that dwarf the rest, and of numbers that no perturbation moves, unless they are tiny."""
+    """Return a mask of far larger numbers, and of numbers that no perturbation moves, unless they are tiny."""
     size = np.where(np.isfinite(truth), np.abs(truth), 0.0)
     rest = moving if dwarfing is None else moving & ~dwarfing
     fixed = ~moving & (size > 2.0**-26 * np.max(size[rest], initial=0.0)) & (size > 2.0**-900)
@@ -182,7 +182,7 @@ def _with_own_error(
 
 
 def over_neighbours(values: np.ndarray, scope: Scope, numbers: int) -> np.ndarray:
-    """Widen a sample of few numbers: a step takes its neighbours' maximum, a small slice that of all slices."""
+    """Widen a sample of few numbers: a step takes the maximum of its neighbours, a small slice that of all slices."""
     if scope.in_order:
         widened: np.ndarray = maximum_filter1d(values, 2 * NEIGHBOURS + 1, axis=1, mode="nearest")
         return widened

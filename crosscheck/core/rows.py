@@ -188,7 +188,7 @@ def _undecidable(known: Conditioning, criterion: Criterion) -> np.ndarray:
 
 
 def _most_telling(outcomes: np.ndarray, error: np.ndarray, limit: np.ndarray) -> tuple[int, int]:
-    """Return (norm, row) of the gravest outcome, and among those of the largest error in units of its limit."""
+    """Return (norm, row) of the gravest outcome, and among equals of the largest error in units of its limit."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.nan_to_num(error / limit, nan=0.0)
     ratio[outcomes != outcomes.max()] = -1.0

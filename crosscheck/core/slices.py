@@ -1,8 +1,8 @@
-"""What is judged of a quantity: the whole, its slices, and its outliers.
+"""The parts of a quantity that are judged: the whole, its slices, and its outliers.
 
-A mask of -1e30 hides every other number of an array in every norm. Therefore outliers are judged on their own: numbers
-that no perturbation of weights, inputs and cotangents moves, and numbers of an output that exceed its median by a
-factor of 2^26.
+A mask of -1e30 hides every other number of an array in every norm. Therefore outliers are judged separately. They are
+numbers that no perturbation of weights, inputs and cotangents moves, and numbers of an output that exceed its median
+by a factor of 2^26.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Scope:
-    """What of a quantity a finding is about.
+    """The part of a quantity that a finding is about.
 
     Attributes:
       name: the name in results.

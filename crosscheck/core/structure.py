@@ -21,9 +21,9 @@ class Outputs:
     """The arrays that a program returned.
 
     Attributes:
-      paths: where each stands.
+      paths: the path of each array.
       leaves: the arrays.
-      packed: the paths of those that were a PackedSequence in torch, and are padded here.
+      packed: the paths of arrays that were a PackedSequence in torch, and are padded here.
     """
 
     paths: tuple[Path, ...]
@@ -117,7 +117,7 @@ def _flatten(out: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _parts(out: Any) -> list[tuple[str | int, Any]] | None:
-    """Return what a container holds, by key; None if it is none."""
+    """Return what a container holds, by key; None if it is no container."""
     if isinstance(out, Mapping):
         return [(_text(key), value) for key, value in out.items()]
     if isinstance(out, PackedSequence):

@@ -1,4 +1,4 @@
-"""Errors of torch about the dtypes of tensors, told apart from errors of the user's own code that speak of dtypes."""
+"""Distinguishes errors of torch about the dtypes of tensors from errors of the user's own code about dtypes."""
 
 from __future__ import annotations
 

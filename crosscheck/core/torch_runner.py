@@ -59,12 +59,12 @@ def run_torch(
     """Run a torch module on a problem.
 
     A gradient with respect to a complex number z is torch's: dL/d(Re z) + i dL/d(Im z), the conjugate of JAX's. A
-    Hessian-vector product is the gradient of the sum of gradient times tangent, real and imaginary parts apart.
+    Hessian-vector product is the gradient of the sum of gradient times tangent, with separate real and imaginary parts.
 
     Args:
       module: the module. A deep copy of it runs.
       problem: the problem.
-      dtype: of everything that is floating point: "float64", "float32", "float16" or "bfloat16".
+      dtype: the dtype of all floating-point numbers: "float64", "float32", "float16" or "bfloat16".
       torch_fn: called as ``torch_fn(module, *inputs, **kwargs)``.
       kwargs: keyword arguments. Arrays among them become tensors.
       buffers: arrays that replace buffers of these names.
@@ -79,7 +79,7 @@ def run_torch(
       ml_dtypes. Complex arrays are real ones with a last axis of two: real, imaginary.
 
     Raises:
-      CouldNotRun: the module cannot run so.
+      CouldNotRun: the module cannot run in this dtype.
     """
     kinds = KINDS[dtype]
     native = not onednn or bool(problem.tangents)  # oneDNN's operations have no second derivatives
@@ -174,8 +174,8 @@ def _hessian_vector_products(
 def _has_no_derivative(tensor: torch.Tensor) -> bool:
     """Return whether the graph of a tensor has an operation without a derivative.
 
-    autograd raises only if a leaf is behind it in the graph. Behind a function that is once_differentiable there is
-    none, and the gradient would be None without a word.
+    autograd raises only if a leaf is behind it in the graph. Behind a function that is once_differentiable there is no
+    leaf, and the gradient would be None without an error.
     """
     seen, waiting = set(), [tensor.grad_fn]
     while waiting:
@@ -215,7 +215,7 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 
 @contextmanager
 def _users_code(kinds: Kinds) -> Iterator[None]:
-    """Add a note to an error of the user's code. One about dtypes says that the module cannot run in this dtype."""
+    """Add a note to an error of the user's code. If it is about dtypes, say that the module cannot run in this one."""
     try:
         yield
     except CouldNotRun:
@@ -232,7 +232,7 @@ def _users_code(kinds: Kinds) -> Iterator[None]:
 
 @contextmanager
 def flushed_subnormals() -> Iterator[None]:
-    """Let torch take numbers below the smallest normal one for zero, as XLA does, if the processor can."""
+    """Let torch treat numbers below the smallest normal number as zero, as XLA does, if the processor can."""
     smallest = torch.tensor([2.0**-140], dtype=torch.float32, device="cpu")
     before = bool((smallest * 1.0 == 0).all())
     torch.set_flush_denormal(True)
@@ -244,7 +244,7 @@ def flushed_subnormals() -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Turn TF32 off and gradients on, and use one thread: for the products of a time step a second one only waits."""
+    """Turn TF32 off and gradients on, and use one thread. A second thread only waits in the products of a time step."""
     precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     threads = torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")

@@ -11,9 +11,10 @@ from crosscheck.core.verdict_text import findings_text
 
 @dataclass(frozen=True)
 class Verdict:
-    """All findings of one implementation on one problem. ``str()`` gives them in words.
+    """All findings of one implementation on one problem. `str(verdict)` gives them in words.
 
-    It is true in a condition only if it is "agree", so that ``assert crosscheck.check(...)`` fails for a wrong port.
+    A verdict is true in a condition only if it is "agree", so that `assert crosscheck.check(...)` fails for a wrong
+    port.
 
     Attributes:
       findings: one per quantity, scope and precision check; outputs come before gradients.
@@ -23,10 +24,16 @@ class Verdict:
       environment: versions, device and settings.
       not_shown: what the inputs of an agreeing pair cannot show, in words.
 
-    Example:
-      >>> verdict = crosscheck.check(jax_fn, torch_module, params, (x,))
-      >>> if not verdict:
-      ...     print(verdict, verdict.first.quantity, sep="\\n")
+    Examples:
+      >>> import numpy as np
+      >>> import torch
+      >>> import crosscheck
+      >>> module = torch.nn.Linear(3, 5)
+      >>> params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+      >>> without_bias = lambda params, x: x @ params["weight"].T
+      >>> verdict = crosscheck.check(without_bias, module, params, (np.ones((2, 3)),))
+      >>> bool(verdict), str(verdict.outcome), verdict.first.quantity
+      (False, 'disagree', 'output 0')
     """
 
     findings: tuple[Finding, ...]
@@ -52,7 +59,10 @@ class Verdict:
 
     @property
     def first(self) -> Finding | None:
-        """The first finding that is as grave as the verdict. Outputs come before gradients, float64 before float32."""
+        """The first finding that is as grave as the verdict, or None without findings.
+
+        Outputs come before gradients, and float64 before float32.
+        """
         return next((f for f in self.findings if f.final is self.outcome), None)
 
     def __str__(self) -> str:

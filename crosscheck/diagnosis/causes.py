@@ -1,4 +1,4 @@
-"""A likely cause of a disagreement, by which quantities differ, in which check, where and by how much."""
+"""A likely cause of a disagreement, from which quantities differ, in which check, where and by how much."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def likely_cause(findings: Sequence[Finding], reference: Reference) -> str:
             "stop_gradient, a truncation or a custom derivative"
         )
     if recurrent and first.first_step == 0:
-        return "outputs differ from step 0 on: look at gate order, transposed weights, biases, the initial state"
+        return (
+            "outputs differ from step 0 on: look at gate order, transposed weights, biases, the initial state, and at "
+            "lengths in the reverse direction"
+        )
     if recurrent and first.first_step is not None:
         return (
             f"outputs agree up to step {first.first_step - 1} and differ at {first.first_step}: look at the recurrent "

@@ -1,4 +1,4 @@
-"""Where an implementation first departs from the reference: time step, layer, direction and gate. The same backward.
+"""Where an implementation first departs from the reference, forward and backward: time step, layer, direction, gate.
 
 Every step of the sequence starts from the reference's own states, and all steps run at once. A step that is wrong then
 is wrong by itself. If all single steps are right and the sequence is not, the place is found in the sequence.
@@ -29,8 +29,10 @@ class Departure:
     """The first departure from the reference.
 
     Attributes:
-      text: for readers, with what was tried.
-      step, layer, suffix: the place; None if it is not known. ``suffix`` is "" or "_reverse".
+      text: the departure in words, with what was tried.
+      step: the time step; None if it is not known.
+      layer: the layer; None if it is not known.
+      suffix: the direction, "" or "_reverse"; None if it is not known.
       gates: the parts of the cell that are wrong there; empty if they are not known.
     """
 
@@ -136,7 +138,7 @@ def _proportion(name: Quantity, got: np.ndarray, expected: np.ndarray) -> str:
 def _wrong_blocks(
     params: Mapping[str, np.ndarray], wrong: Sequence[Quantity], result: Results, true: Results, dtype: str
 ) -> list[CellPart]:
-    """Return the gates whose blocks are wrong in some weight or bias gradient; none if all four are."""
+    """Return the gates whose blocks are wrong in some weight or bias gradient; no gates if all four are wrong."""
     bad: set[CellPart] = set()
     for gradient, slicing in gate_slicings(params).items():
         if gradient in wrong:

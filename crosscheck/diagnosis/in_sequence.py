@@ -1,8 +1,9 @@
 """Which gate is wrong at a step of the sequence, if all single steps that start from the reference's states are right.
 
-Only the inputs before this step can be chosen. So many random sequences end there. One gate explains the error of c' if
-the error is the gate's partner times a function of the gate's own pre-activation: c · φ(z_f), g · φ(z_i) or i · φ(z_g).
-The gate whose φ leaves least unexplained is named, if it is clearly the best.
+Only the inputs before this step can be chosen. Therefore many random sequences end there. One gate explains the error
+of c' if the error is the gate's partner times a function of the gate's own pre-activation: c · φ(z_f), g · φ(z_i) or
+i · φ(z_g).
+The result is the gate whose φ leaves the least unexplained, if it is clearly the best.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ ROWS = (32, 512)  # the least and the most sequences
 NUMBERS = 200_000  # sequences times steps, within these bounds
 DRAWS = 32  # runs of an implementation that runs only with its own batch size
 BINS = 8
-EXPLAINED = 0.05  # of the variance: if more is left, no gate explains the error
-STANDS_OUT = 0.5  # of the variance that the second best gate leaves
+EXPLAINED = 0.05  # share of the variance: if more is left, no gate explains the error
+STANDS_OUT = 0.5  # share of the variance that the second best gate leaves
 
 
 def wrong_gates_at(subject: Subject, step: int, dtype: str) -> tuple[int, list[CellPart]] | None:

@@ -1,9 +1,9 @@
 """The check of the inputs: would a mistake of layout show on them?
 
 The reference runs with every mistake of layout in the catalogue: gate orders, transposed weights, biases left out and
-doubled, states ignored, swapped and in another order. Each must change the outputs. This finds more than the rule that
-sizes must differ and that nothing may be zero. It also works if the model has equal sizes, such as 128 inputs and 128
-units.
+doubled, states ignored, swapped and in another order. Each mistake must change the outputs. This finds more than the
+rule that sizes must differ and that nothing may be zero. It also works if the model has equal sizes, such as 128 inputs
+and 128 units.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check_inputs(case: Case, problem: Problem, stateless: bool = False) -> tuple
     Args:
       case: the network.
       problem: the inputs.
-      stateless: the model takes no initial states, so that zero states are right.
+      stateless: whether the model takes no initial states, so that zero states are right.
     """
     hidden = unseen_mistakes(case, problem, stateless)
     if not hidden:
@@ -43,7 +43,7 @@ def check_inputs(case: Case, problem: Problem, stateless: bool = False) -> tuple
 def unseen_mistakes(case: Case, problem: Problem, stateless: bool = False) -> list[Fault]:
     """Return the mistakes of layout that change no output; for mistakes of biases, also no gradient.
 
-    A bias may be zero, such as one of a library with a single bias. Its gradient shows the mistake.
+    A bias may be zero, such as the second one of a library with a single bias. Its gradient shows the mistake.
     """
     if not isinstance(case, RecurrentCase) or case.kind != "lstm":
         return []

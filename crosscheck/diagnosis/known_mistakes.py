@@ -1,7 +1,7 @@
 """The mistake by name: the reference runs with every fault of the catalogue and in every convention.
 
-A match is exact: every output and every gradient of the implementation equals that of the faulty reference within
-rounding. Reduced precision has no exact match, since products may be summed in any order. There the nearest faults are
+A match is exact: every output and every gradient of the implementation equals the faulty reference's within rounding.
+Reduced precision has no exact match, since products may be summed in any order. In this case the nearest faults are
 named, if they are much nearer than the truth.
 """
 
@@ -22,7 +22,7 @@ from crosscheck.faults.fault import Fault, Params, Wrong, wrong_outputs
 from crosscheck.lstm.cases import RecurrentCase
 
 EXACT = 1e-9
-NEAREST = 0.3  # of the distance to the truth
+NEAREST = 0.3  # share of the distance to the truth
 TIE = 0.05  # TF32 and float16 round to the same ten bits
 STEPS, ROWS, MOST_ROWS = 6, 3, 8  # up to 8 rows stay as they are: their number may be written into the implementation
 MOST = 3  # sentences
@@ -33,8 +33,8 @@ def find_mistakes(subject: Subject, dtype: str, factor: float = 1.0) -> list[str
 
     Args:
       subject: the implementation.
-      dtype: of the run.
-      factor: of the cotangents, for mistakes that only large ones show.
+      dtype: the dtype of the run.
+      factor: the factor of the cotangents, for mistakes that only large cotangents show.
     """
     case, problem = small_problem(subject)
     problem = problem.scaled(factor)

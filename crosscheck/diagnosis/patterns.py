@@ -9,8 +9,8 @@ import numpy as np
 from crosscheck.core.finding import Finding, Outcome
 from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_differentiable
 
-SAME = 1e-6  # relative: two results that are the same but for rounding, also in float32
-EXPLAINED = 1e-2  # of what differs may be left if a factor is the cause
+SAME = 1e-6  # relative: two results that are the same except for rounding, also in float32
+EXPLAINED = 1e-2  # share of the difference that may be left if a factor is the cause
 NEAR = 1e-3  # a factor this near to 1 is written as 1 + its distance
 MOST_FACTOR = 2.0**20
 _LOOK_AT = "look at a mean in place of a sum, or a scale"

@@ -37,10 +37,10 @@ def wrong_gates(subject: Subject, case: RecurrentCase, problem: Problem, row: in
 
     Args:
       subject: the implementation.
-      case: of one step.
-      problem: of the case.
+      case: a case of one step.
+      problem: the problem of the case.
       row: the layer and direction.
-      dtype: of the run.
+      dtype: the dtype of the run.
     """
     case, problem = _without_padding(case, problem)
     known = trace_states(case, problem)[row]

@@ -26,7 +26,7 @@ class Subject:
       case: the network and its options.
       problem: the problem on which it disagrees.
       runner: returns its run for a case of other sizes.
-      stateless: it takes no initial states. They are zero.
+      stateless: whether it takes no initial states. They are then zero.
     """
 
     case: RecurrentCase
@@ -65,7 +65,7 @@ def truth(case: RecurrentCase, problem: Problem) -> Results:
 
 
 def relative_errors(got: np.ndarray, expected: np.ndarray, parts: int) -> np.ndarray:
-    """Return the largest difference in equal parts of the first axis, as :func:`relative_error` does for the whole."""
+    """Return the largest difference in equal parts of the first axis, as `relative_error` does for the whole."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     away = np.abs(got - expected)
     largest = float(np.max(np.abs(expected), initial=0.0)) or 1.0

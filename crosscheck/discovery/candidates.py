@@ -67,14 +67,14 @@ def equivalent(one: Scored, other: Scored) -> bool:
 
 
 def count(layouts: Sequence[Layout]) -> int:
-    """Return how many candidates :func:`rank` tries."""
+    """Return how many candidates `rank` tries."""
     return sum(len(_variants(layout)) * len(RULES[len(layout.biases)]) for layout in layouts) * 4 * len(GATES)
 
 
 def rank(step: Step, layouts: Sequence[Layout]) -> list[Scored]:
     """Return the best candidates, computed in full, in the order of ``layouts``, and the best of the wrong ones.
 
-    ``layouts`` have the same sizes, and thus the same number of biases. Simple ones are first.
+    ``layouts`` have the same sizes, and therefore the same number of biases. Simple ones are first.
     """
     variants = [(layout, transposed) for layout in layouts for transposed in _variants(layout)]
     rules = RULES[len(layouts[0].biases)]
@@ -135,7 +135,7 @@ def _screen(step: Step, variants: Variants, rules: Sequence[BiasRule]) -> np.nda
 
 
 def _distances(got: Pair, expected: Sequence[np.ndarray]) -> np.ndarray:
-    """Return :func:`distance` per index of the leading axes."""
+    """Return `distance` per index of the leading axes."""
     off = [(a - b, np.linalg.norm(b) or 1.0) for a, b in zip(got, expected, strict=True)]
     errors: np.ndarray = np.maximum(*(np.sqrt(np.einsum("...n,...n", d, d)) / norm for d, norm in off))
     return errors

@@ -62,8 +62,8 @@ class Convention:
             are NumPy arrays or torch tensors. Gradients flow through tensors. Other entries do not change.
 
         Returns:
-          The same names, shapes and dtypes. An ignored bias is zeros. Without biases there are none, unless something
-          is added at run time: this is then bias_ih, beside a bias_hh of zeros.
+          Weights of the same names, shapes and dtypes. An ignored bias is zeros. Without biases there are no biases,
+          unless something is added at run time: this is then bias_ih, beside a bias_hh of zeros.
 
         Raises:
           ValueError: a matrix is missing or has no four blocks, or ``transposed`` and the blocks are not square.
@@ -78,11 +78,11 @@ class Convention:
     def write(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arrays with which a port of this convention computes what ``cell`` computes in torch.
 
-        This is the inverse of :meth:`read`. A bias that the port ignores becomes zeros, and its values are added to the
-        other one.
+        This is the inverse of `read`. A bias that the port ignores becomes zeros, and its values are added to the
+        other bias.
 
         Raises:
-          ValueError: as :meth:`read`, or the ignored bias is not zero and there is no other one.
+          ValueError: as `read`, or the ignored bias is not zero and there is no other bias.
         """
         order = [TORCH_ORDER.index(gate) for gate in self.gates]
         written = self._moved(cell, order)

@@ -26,7 +26,7 @@ class Form:
       view: the shape to which the leaf is reshaped.
       axes: the order of axes after that.
       words: the form for readers.
-      final: the transpose of a square block is another form. If not, the search must also try the transpose.
+      final: whether the transpose of a square block is another form. If not, the search must also try the transpose.
       part: what is taken after that: (n,) is index n of the first axis, (start, stop) are columns, () is all.
     """
 
@@ -73,7 +73,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Layout:
-    """What every leaf is. What the blocks mean is open."""
+    """What every leaf is, but not what the blocks mean."""
 
     input_size: int
     hidden_size: int
@@ -125,7 +125,8 @@ def sizes(shapes: Sequence[Shape], input_size: int | None, hidden_size: int | No
 def possible_layouts(shapes: Sequence[Shape], input_size: int, hidden_size: int) -> list[Layout]:
     """Return every layout of these sizes that uses each leaf. Arrays per gate have the same gate order in every group.
 
-    A cell's results do not show which of two biases belongs to the input. So biases have the order of the matrices.
+    A cell's results do not show which of two biases belongs to the input. Therefore biases have the order of the
+    matrices.
     """
     layouts = []
     for inputs, recurrent in _matrices(shapes, input_size, hidden_size):
@@ -141,7 +142,7 @@ def possible_layouts(shapes: Sequence[Shape], input_size: int, hidden_size: int)
 def other_orders(layout: Layout) -> list[list[tuple[int, ...]]]:
     """Return the orders to try for the arrays in each group.
 
-    One group keeps its order; a fused one, if there is one. The search tries all gate orders anyway, so that only the
+    One group keeps its order: a fused group, if there is one. The search tries all gate orders anyway, so that only the
     order of one group relative to another matters.
     """
     kept: list[tuple[int, ...]] = [(0, 1, 2, 3)]

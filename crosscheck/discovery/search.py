@@ -1,7 +1,7 @@
 """Finds out from one step how a foreign LSTM cell keeps its weights.
 
 The cell is a black box. One step on random weights, input and state is compared with every explanation that the shapes
-of its arrays allow (`layouts`, `candidates`). The right one errs only by rounding; all others are far off.
+of its arrays allow (`layouts`, `candidates`). The right explanation errs only by rounding. All others are far off.
 """
 
 from __future__ import annotations
@@ -39,26 +39,38 @@ def discover(
 ) -> WeightMap:
     """Find the weight map of a black-box LSTM cell: layout, gate order, bias rule and state order.
 
-    Axes: B is the batch size, D the input size, H the hidden size.
+    B is the batch size, D the input size and H the hidden size.
 
     Args:
-      fn: ``fn(params, x, (h, c)) -> (h', c')``, one step with x ``[B, D]``, and h and c ``[B, H]``. Wrap the call of
-        your library. It may take or return the state as (c, h); this is found out. It is called once, in float64. A
-        cell that knows only float32 may cast. It gets arrays of the kind in ``params_like``: torch tensors, NumPy
+      fn: `fn(params, x, (h, c))` returns the next (h, c): one step with x `[B, D]`, and h and c `[B, H]`. Wrap the call
+        of your library. It may take or return the state as (c, h); this is found out. It is called once, in `float64`.
+        A cell that knows only `float32` may cast. It gets arrays of the kind in `params_like`: torch tensors, NumPy
         arrays, else jax arrays.
       params_like: the parameters of the cell in the structure of the library: any pytree of arrays or
-        jax.ShapeDtypeStruct. Values do not matter. Matrices may be fused, joint over [x, h] or [h, x], or one per gate,
-        as [in, out] or [out, in]. There may be no, one or two biases.
-      input_size, hidden_size: D and H, if the shapes do not determine them.
-      seed: of the random step.
+        jax.ShapeDtypeStruct. Values do not matter. Matrices may be fused, joint over `[x, h]` or `[h, x]`, or one per
+        gate, as `[in, out]` or `[out, in]`. There may be no, one or two biases.
+      input_size: D, if the shapes do not determine it.
+      hidden_size: H, if the shapes do not determine it.
+      seed: the seed of the random step.
 
     Returns:
-      The weight map. Look at ``decided`` first.
+      The weight map. Look at `decided` first.
 
     Raises:
-      TypeError: a leaf of ``params_like`` is no array.
-      ValueError: the leaves cannot belong to an LSTM cell, or ``fn`` does not return two finite arrays ``[B, H]``.
-      Exception: whatever ``fn`` raises.
+      TypeError: a leaf of `params_like` is no array, or `fn` returns complex numbers.
+      ValueError: the leaves cannot belong to an LSTM cell, or `fn` does not return two finite arrays `[B, H]`.
+      Exception: whatever `fn` raises.
+
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> import crosscheck
+      >>> cell = nn.OptimizedLSTMCell(5)
+      >>> params = cell.init(jax.random.key(0), (jnp.zeros((1, 5)), jnp.zeros((1, 5))), jnp.zeros((1, 3)))
+      >>> weight_map = crosscheck.discover(lambda params, x, state: cell.apply(params, state, x)[0], params)
+      >>> weight_map.decided, weight_map.state_order
+      (True, 'ch')
     """
     leaves, structure, names, shapes = _flatten(params_like)
     ranked: list[Scored] = []

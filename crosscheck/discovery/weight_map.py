@@ -36,7 +36,7 @@ class Candidate:
     returns: StateOrder = "hc"
 
     def facts(self, names: tuple[str, ...]) -> dict[str, str]:
-        """Return the explanation in words, by topic. ``names`` are those of the leaves."""
+        """Return the explanation in words, by topic. ``names`` are the names of the leaves."""
         layout = self.layout
         facts = {"gates": _gates(self)}
         if layout.joint:
@@ -70,14 +70,25 @@ class RunnerUp:
 
 @dataclass(frozen=True)
 class WeightMap:
-    """How a cell keeps its weights. ``str()`` gives it in words.
+    """How a cell keeps its weights, as `crosscheck.discover` finds it. `str(weight_map)` gives it in words.
 
     Attributes:
-      candidate: the best explanation. It is certain only if ``decided``.
+      candidate: the best explanation. It is certain only if `decided` is true.
       error: the larger relative 2-norm error of h and c in one step.
-      runner_up: the best of those that compute something else.
-      candidates: how many were tried.
-      names, shapes, structure: of the parameters.
+      runner_up: the best of the candidates that compute something else.
+      candidates: how many candidates were tried.
+      names: the names of the parameters.
+      shapes: the shapes of the parameters.
+      structure: the pytree structure of the parameters.
+
+    Examples:
+      >>> import torch
+      >>> import crosscheck
+      >>> cell = torch.nn.LSTMCell(3, 5)
+      >>> step = lambda params, x, state: torch.func.functional_call(cell, params, (x, state))
+      >>> weight_map = crosscheck.discover(step, dict(cell.named_parameters()))
+      >>> weight_map.decided, str(weight_map.convention)
+      (True, "gate order i f g o (torch's)")
     """
 
     candidate: Candidate
@@ -91,7 +102,7 @@ class WeightMap:
     @property
     def decided(self) -> bool:
         """Whether the error is rounding, and every candidate that computes something else errs 1000 times as much."""
-        return self.error <= ROUNDING and self.runner_up.error >= MARGIN * max(self.error, np.finfo(float).eps)
+        return bool(self.error <= ROUNDING and self.runner_up.error >= MARGIN * max(self.error, np.finfo(float).eps))
 
     @property
     def convention(self) -> Convention:
@@ -115,11 +126,23 @@ class WeightMap:
           params: the parameters of the library.
 
         Returns:
-          weight_ih ``[4H, D]``, weight_hh ``[4H, H]``, bias_ih and bias_hh ``[4H]`` as NumPy arrays in the dtype of the
-          parameters. A single bias becomes bias_ih, beside a bias_hh of zeros. Without biases both are left out.
+          A dict of `weight_ih` `[4H, D]`, `weight_hh` `[4H, H]`, `bias_ih` and `bias_hh` `[4H]`, as NumPy arrays in the
+          dtype of the parameters. A single bias becomes `bias_ih`, beside a `bias_hh` of zeros. Without biases both are
+          left out.
 
         Raises:
-          ValueError: the map is not decided, or ``params`` have another structure or other shapes.
+          ValueError: the map is not decided, or `params` have another structure or other shapes.
+
+        Examples:
+          >>> import jax
+          >>> import jax.numpy as jnp
+          >>> from flax import linen as nn
+          >>> import crosscheck
+          >>> cell = nn.OptimizedLSTMCell(5)
+          >>> params = cell.init(jax.random.key(0), (jnp.zeros((1, 5)), jnp.zeros((1, 5))), jnp.zeros((1, 3)))
+          >>> weight_map = crosscheck.discover(lambda params, x, state: cell.apply(params, state, x)[0], params)
+          >>> {name: array.shape for name, array in weight_map.to_torch(params).items()}
+          {'weight_ih': (20, 3), 'weight_hh': (20, 5), 'bias_ih': (20,), 'bias_hh': (20,)}
         """
         self._require_decided()
         leaves, structure = jax.tree.flatten(params)
@@ -136,8 +159,27 @@ class WeightMap:
 
         If the library keeps one bias, it is the sum of both, which rounds.
 
+        Args:
+          cell: `weight_ih` `[4H, D]`, `weight_hh` `[4H, H]`, and `bias_ih` and `bias_hh` `[4H]` if there are biases, as
+            arrays or torch tensors.
+
+        Returns:
+          The parameters of the library, in the dtype of `weight_ih`.
+
         Raises:
           ValueError: the map is not decided, shapes do not fit, or the library has no place for the biases.
+
+        Examples:
+          >>> import jax
+          >>> import jax.numpy as jnp
+          >>> from flax import linen as nn
+          >>> import crosscheck
+          >>> cell = nn.OptimizedLSTMCell(5)
+          >>> params = cell.init(jax.random.key(0), (jnp.zeros((1, 5)), jnp.zeros((1, 5))), jnp.zeros((1, 3)))
+          >>> weight_map = crosscheck.discover(lambda params, x, state: cell.apply(params, state, x)[0], params)
+          >>> written = weight_map.from_torch(weight_map.to_torch(params))
+          >>> bool((written["params"]["ii"]["kernel"] == params["params"]["ii"]["kernel"]).all())
+          True
         """
         self._require_decided()
         given = {name: _array(value) for name, value in cell.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Faults only of the backward pass: every output is that of the reference bit for bit, some gradient is not."""
+"""Faults of only the backward pass: every output equals the reference's bit for bit, and some gradient does not."""
 
 from __future__ import annotations
 

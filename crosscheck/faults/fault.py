@@ -4,8 +4,8 @@ A fault departs from the reference in one or two of six places, its hooks. Every
 whatever the layout of the case: x ``[T, *batch, D]``, y ``[T, *batch, O]``, h ``[R, *batch, P]`` and
 c ``[R, *batch, H]`` with R layers times directions. The states of one layer have no axis R.
 
-Autograd differentiates the first five hooks. So a fault in the outputs has the gradients that a port with this mistake
-has. A fault that is only in the backward pass uses ``detach`` or a derivative of its own.
+Autograd differentiates the first five hooks. Therefore a fault in the outputs has the gradients of a port with this
+mistake. A fault that is only in the backward pass uses ``detach`` or a derivative of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Direction:
     reverse: bool
 
     def run(self, **changes: Any) -> SequenceAndState:
-        """Return y and the last state, of other values in some fields."""
+        """Return y and the last state, with other values in some fields."""
         it = replace(self, **changes)
         return it.loop(it.x, it.state, it.valid, it.reverse)
 
@@ -77,10 +77,10 @@ GradientsHook: TypeAlias = Callable[[Results, RecurrentCase], Results]
 
 
 class Wrong(StrEnum):
-    """What of a program is wrong. The value is its name in results."""
+    """The part of a program that is wrong. The value is its name in results."""
 
     OUTPUTS = "outputs"
-    GRADIENTS = "gradients"  # every output is that of the reference, bit for bit
+    GRADIENTS = "gradients"  # every output equals the reference's, bit for bit
     NOTHING = "right"
 
 
@@ -178,5 +178,5 @@ def wrong_outputs(name: str, departure: str, *needs: str, **fields: Any) -> Faul
 
 
 def wrong_gradients(name: str, departure: str, *needs: str, **fields: Any) -> Fault:
-    """Return a fault that is only in the gradients, as :func:`wrong_outputs` does."""
+    """Return a fault that is only in the gradients, as `wrong_outputs` does."""
     return Fault(name, f"the reference with {departure}", Wrong.GRADIENTS, needs=needs, **fields)

@@ -57,7 +57,7 @@ def _forget_bias(amount: float) -> WeightsHook:
 
 
 def _interleaved(a: Tensor) -> Tensor:
-    """Return ``[4H, ...]`` read as ``[H, 4, ...]``: the four gates of the first unit, then those of the second."""
+    """Return ``[4H, ...]`` read as ``[H, 4, ...]``: the four gates of the first unit, then the gates of the second."""
     return a.reshape(-1, 4, *a.shape[1:]).transpose(0, 1).reshape(a.shape)
 
 

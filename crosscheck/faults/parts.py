@@ -1,4 +1,4 @@
-"""What faults are made of: a step whose parts can be replaced, and functions with a wrong derivative.
+"""The parts of faults: a step whose parts can be replaced, and functions with a wrong derivative.
 
 ``open_step`` with no part replaced equals the step of torch_ref bit for bit; a test verifies this.
 """
@@ -73,9 +73,9 @@ def open_step(
       at: not used; hooks get it.
       product: the product with W_ih and W_hr, and with W_hh if there is no ``recurrent``.
       recurrent: the product with W_hh.
-      sigmoid: of i, f and o.
-      tanh: of g, and of c if there is no ``squash``.
-      squash: of c.
+      sigmoid: the sigmoid of i, f and o.
+      tanh: the tanh of g, and of c if there is no ``squash``.
+      squash: the function of c.
       gates: applied to (i, f, g, o).
       update: (i, f, g, c) -> the new c.
     """

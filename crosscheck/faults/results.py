@@ -34,7 +34,7 @@ def _one_nan(a: Tensor, case: RecurrentCase) -> Tensor:
 
 
 def _late(a: Tensor, case: RecurrentCase) -> Tensor:
-    """Return the gradient shifted by one time step: that of the first step is zero, that of the last step is lost."""
+    """Return the gradient shifted by one time step. The first step's becomes zero, and the last step's is lost."""
     a = a.roll(1, case.time_axis)
     a.select(case.time_axis, 0).zero_()
     return a

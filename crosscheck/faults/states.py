@@ -35,7 +35,7 @@ def _pairs_swapped(case: RecurrentCase, a: Tensor) -> Tensor:
 
 
 def _layers_swapped(case: RecurrentCase, a: Tensor) -> Tensor:
-    """Reverse the order of the layers, and keep that of the directions."""
+    """Reverse the order of the layers, and keep the order of the directions."""
     return a.reshape(case.num_layers, -1, *a.shape[1:]).flip(0).reshape(a.shape)
 
 

@@ -41,7 +41,7 @@ AdapterOf: TypeAlias = Callable[[RecurrentCase], Adapter]
 def adapter_runner(case: Case, lacking: Mapping[str, str], adapter_of: AdapterOf) -> Runner:
     """Return the runner of a library.
 
-    Weights are written inside the differentiated function. So gradients come back by torch's names, and a wrong
+    Weights are written inside the differentiated function. Therefore gradients come back by torch's names, and a wrong
     converter shows as a wrong library.
 
     Args:

@@ -1,4 +1,4 @@
-"""What an implementation is: a name, and how to run a case on it. Also why it may have no answer to a case."""
+"""What an implementation is: a name, how to run a case on it, and why it may have no answer to a case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Implementation:
       name: its name.
       runner: ``runner(case)`` returns a function of (problem, dtype) that computes outputs and gradients.
       package: the distribution whose version belongs to its results.
-      dtypes: those that it can compute in.
+      dtypes: the dtypes in which it can compute.
       gradients: whether it has gradients. Without them only outputs are judged.
     """
 
@@ -65,7 +65,7 @@ def require(case: Case, lacking: Mapping[str, str]) -> None:
       lacking: features that the library lacks, and the reasons.
 
     Raises:
-      NotSupported: it lacks one.
+      NotSupported: it lacks a feature.
     """
     for name in features(case):
         if name in lacking:

@@ -12,7 +12,7 @@ from jax_lstm import convert
 
 
 def adapter(case: RecurrentCase, precision: jax.lax.PrecisionLike = None) -> Adapter:
-    """Return the network. ``precision`` is of its products: HIGHEST rules TF32 out."""
+    """Return the network. ``precision`` is the precision of its products: HIGHEST excludes TF32."""
 
     def run(weights: jax.Array, x: jax.Array, h0: State, c0: State) -> Outputs:
         zero = jnp.zeros((case.rows, x.shape[0], case.hidden_size), x.dtype)

@@ -1,6 +1,6 @@
 """torch.nn.LSTM and torch.nn.RNN.
 
-torch's packing refuses rows of length 0. The other rows run, and an empty one gets what the definition says: zero
+torch's packing refuses rows of length 0. The other rows run. An empty row gets what the definition says: zero
 outputs and its initial state.
 """
 

@@ -1,8 +1,8 @@
 """The named cases: one table for the command line, the tests and the benchmarks.
 
 NumPy draws weights and inputs, so that no random numbers and no initializers of a framework matter. In every case D, H,
-B and T differ, initial states are not zero, the two biases differ, and cotangents on every output are random. So no
-equal size, no zero and no symmetric sum hides a mistake of layout.
+B and T differ, initial states are not zero, the two biases differ, and cotangents on every output are random. Therefore
+no equal size, no zero and no symmetric sum hides a mistake of layout.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from crosscheck.lstm.gates import ROW, gate_slicings
 
 @dataclass(frozen=True)
 class RecurrentCase:
-    """A recurrent network over a random sequence. Options are those of torch.nn.LSTM and torch.nn.RNN.
+    """A recurrent network over a random sequence, with the options of torch.nn.LSTM and torch.nn.RNN.
 
     Attributes:
       batch: B; None for inputs without a batch axis.
@@ -33,7 +33,7 @@ class RecurrentCase:
       forget_bias: "chrono" draws forget biases log U(1, T-1), and input biases of the opposite sign (Tallec & Ollivier
         2018). A number is added to the forget biases.
       expect: the outcome of a right implementation.
-      weights: by torch's names, in place of drawn ones, such as those of a checkpoint.
+      weights: weights by torch's names, in place of drawn ones, such as a checkpoint's.
     """
 
     name: str

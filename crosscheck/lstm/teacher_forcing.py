@@ -4,7 +4,7 @@ The sequence is cut into short stretches. Each stretch starts from the reference
 stretches are the rows of one batch. Stretches of one step cover every step. Stretches of a few steps also cover what
 carries over between steps, and the order of outputs and gradients in time. Cotangents are random.
 
-No stretch can see a mistake that depends on the position in the whole sequence. `crosscheck.lstm.damping` has what can.
+No stretch can see a mistake that depends on the position in the whole sequence. `crosscheck.lstm.damping` can.
 """
 
 from __future__ import annotations

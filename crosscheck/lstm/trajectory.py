@@ -1,6 +1,6 @@
 """The states that a recurrent network passes through, in NumPy and float64. Teacher forcing starts from them.
 
-This is a third writing of the equations, beside those of jax_lstm and torch_ref. Only this one keeps the states of
+This is a third implementation of the equations, beside jax_lstm and torch_ref. Only this one keeps the states of
 every layer.
 """
 

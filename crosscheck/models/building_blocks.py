@@ -14,7 +14,7 @@ GENTLE = ("offset", "quantised", "small", "zeros")
 
 
 def flip(rng: np.random.Generator, chance: float = 0.5) -> bool:
-    """Return True with a chance."""
+    """Return True with a probability."""
     return bool(rng.random() < chance)
 
 
@@ -23,7 +23,7 @@ def draw_input(rng: np.random.Generator, *shape: int, unkind: tuple[str, ...] = 
 
     Args:
       rng: the source.
-      shape: of the array.
+      shape: the shape of the array.
       unkind: what may happen: "offset" adds 20, "quantised" rounds to halves, "small" and "large" multiply by 1e-3 and
         1e3, "zeros" pads the end of the second axis with zeros.
     """
@@ -84,10 +84,12 @@ def attend(q: Any, k: Any, v: Any, allowed: Any = None, scale: float | None = No
     """Return softmax(q kᵀ scale + bias) v over the last two axes.
 
     Args:
-      q, k, v: `[..., T, D]`, `[..., S, D]`, `[..., S, V]`.
+      q: `[..., T, D]`.
+      k: `[..., S, D]`.
+      v: `[..., S, V]`.
       allowed: what a query may see, `[..., T, S]`; None is everything.
-      scale: default one over the root of D.
-      bias: added to the scores.
+      scale: the factor of the scores; by default one over the root of D.
+      bias: what is added to the scores.
     """
     scores = q @ jnp.swapaxes(k, -1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale) + bias
     if allowed is not None:

@@ -21,7 +21,7 @@ def by_name(kind: str, items: Iterable[Named]) -> dict[str, Named]:
     """Return items by name.
 
     Raises:
-      ValueError: two have the same name.
+      ValueError: two items have the same name.
     """
     given = list(items)
     counts = Counter(item.name for item in given)
@@ -35,7 +35,7 @@ def require_pairs(mistakes: Iterable[Mistake], pairs: Mapping[str, ModelPair]) -
     """Check that the pair of every mistake is known.
 
     Raises:
-      ValueError: one is not.
+      ValueError: a pair is not known.
     """
     for mistake in mistakes:
         if mistake.pair not in pairs:
@@ -61,6 +61,6 @@ def draw_right(name: str, draw: int) -> Drawn:
 
 
 def draw_wrong(name: str, draw: int) -> Drawn:
-    """Return random problem number ``draw`` of a mistake: that of its pair, with the mistake in it."""
+    """Return random problem number ``draw`` of a mistake: the problem of its pair, with the mistake in it."""
     mistake = MISTAKES[name]
     return mistake.change(draw_right(mistake.pair, draw))

@@ -31,7 +31,7 @@ def around(wrong: Callable[..., Any]) -> Change:
 
 
 def other_params(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
-    """Return a change to a port that uses ``change(params)``: the names that it returns replace those of the params."""
+    """Return a change to a port that uses ``change(params)``: its names replace those of the params."""
     return around(lambda port, params, *inputs: port({**params, **change(params)}, *inputs))
 
 
@@ -66,7 +66,7 @@ def with_input(number: int, value: Callable[[Any], Any], change: Change) -> Chan
     """Return a change that also replaces one input, such as by a mask of ones.
 
     Args:
-      number: of the input.
+      number: the number of the input.
       value: takes the input that was drawn.
       change: the change of the port.
     """

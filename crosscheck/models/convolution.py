@@ -26,7 +26,7 @@ def convolve(params: Params, name: str, x: Any, **how: Any) -> Any:
 
     Args:
       params: parameters by name.
-      name: of the layer, with a point at its end; "" for the module itself.
+      name: the name of the layer, with a point at its end; "" for the module itself.
       x: the input.
       how: ``stride``, ``padding``, ``dilation`` and ``groups``, the first three one number for all axes.
     """

@@ -1,4 +1,4 @@
-"""How a random problem is drawn: sizes that differ, numbers that are now and then less kind, options."""
+"""How a random problem is drawn: sizes that differ, numbers that are sometimes difficult, options."""
 
 from __future__ import annotations
 

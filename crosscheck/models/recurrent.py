@@ -107,7 +107,7 @@ def _draw_both(rng: np.random.Generator) -> Drawn:
 
 
 def _linen_gru(params: Params, x: Any, h0: Any) -> tuple[Any, Any]:
-    """flax has one bias where torch has two, but for the gate n."""
+    """flax has one bias in place of torch's two, except in the gate n."""
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     w_in, w_h, b_in, b_h = (jnp.split(params[name], 3) for name in names)
     tree = {f"i{g}": {"kernel": w_in[n].T, "bias": b_in[n] + (b_h[n] if n < 2 else 0)} for n, g in enumerate("rzn")}

@@ -25,10 +25,10 @@ def case_table(results: Sequence[Sequence[CaseResult]], title: str = "", anchors
     """Return one row per case.
 
     In each precision check a row shows the quantity of jax_lstm that is nearest to its limit, or farthest over it. If
-    another implementation has a graver verdict, it shows that one's.
+    another implementation has a graver verdict, the row shows a quantity of that implementation.
 
     Args:
-      results: a list per case, a result per implementation.
+      results: one list per case, with one result per implementation.
       title: the title.
       anchors: where each row leads to on a page.
     """

@@ -31,7 +31,7 @@ def write_json(path: Path, command: Command, content: dict[str, Any]) -> None:
     """Write ``content`` below the two keys with which every file begins, whole or not at all.
 
     Args:
-      path: the file; a device or a pipe will do.
+      path: the file, which may be a device or a pipe.
       command: the command whose output it is.
       content: the keys of that command, without "schema_version" and "command".
 
@@ -43,7 +43,7 @@ def write_json(path: Path, command: Command, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path, command: Command) -> dict[str, Any]:
-    """Return what :func:`write_json` wrote, with the keys that every file has.
+    """Return what `write_json` wrote, with the keys that every file has.
 
     Numbers that are not finite stay strings, which ``float`` accepts.
 
@@ -53,7 +53,7 @@ def read_json(path: Path, command: Command) -> dict[str, Any]:
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is no such file, or is of another command, or has a version that is unknown here.
+      ValueError: the file is no file of --json, is another command's, or has a version that is unknown here.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ Each entry: outputs / gradients, the largest error in units of its limit; 1 is t
 def to_json(
     results: Sequence[CaseResults], implementations: Sequence[str], environment: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return all results. ``ok`` and ``verdict`` are those of jax_lstm and its backends; every case has its own."""
+    """Return all results. ``ok`` and ``verdict`` are about jax_lstm and its backends; every case has its own."""
     content = case_report.to_json([case.judged for case in results], environment | _versions(implementations))
     ours = [result for case in results for result in case.judged if result.implementation in (OURS, *BACKENDS)]
     return content | {

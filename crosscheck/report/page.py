@@ -1,7 +1,7 @@
 """A page: one HTML file that needs neither a network nor scripts.
 
-Commands describe a page as frozen values, and only `render` knows HTML. Every text is escaped, but for drawings. No
-clock is read here: the date is one of the values, so that the same values give the same file.
+Commands describe a page as frozen values, and only `render` knows HTML. Every text except drawings is escaped. No
+clock is read here. The date is one of the values, so that the same values give the same file.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Page:
 
     @property
     def origin(self) -> dict[str, str]:
-        """Where the results come from. What is not known is left out."""
+        """The origin of the results. What is not known is left out."""
         known = {
             "date": f"{self.date.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if self.date else "",
             "command": self.command,

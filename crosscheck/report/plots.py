@@ -22,7 +22,7 @@ from crosscheck.report.svg import ACCENT, BAD, BAND, HEAT, INK, MUTED, PAPER, RU
 WIDTH = 4.6  # inches; the page scales the whole
 PANEL = 1.9
 BINS = 400  # a curve of more steps than this is thinned out
-FAINTEST, DARKEST = -3.0, 3.0  # decades of error / limit that shades tell apart
+FAINTEST, DARKEST = -3.0, 3.0  # decades of error / limit that have shades of their own
 _AGREE, _VACUOUS, _INCONCLUSIVE, _DISAGREE = range(len(SEVERITY))
 _STRIP: dict[int, dict[str, Any]] = {
     _VACUOUS: {"facecolor": "none", "edgecolor": MUTED, "hatch": "//////"},
@@ -57,11 +57,11 @@ def thinned(rows: Rows, bins: int = BINS) -> np.ndarray:
 def curve(findings: Sequence[Finding], bins: int = BINS) -> str:
     """Return error against step on a log axis as inline SVG, one panel per finding. The limit is the edge of a band.
 
-    Errors and limits are those of the 2-norm, relative to the truth's norm in the same step. Steps that were vacuous
+    Errors and limits are in the 2-norm, relative to the norm of the truth in the same step. Steps that were vacuous
     or inconclusive are marked at the bottom.
 
     Args:
-      findings: by time or training step, of one check, in the order of the panels.
+      findings: the findings of one check by time or training step, in the order of the panels.
       bins: a longer curve is thinned out to this number of bins.
 
     Raises:
@@ -186,7 +186,7 @@ def heat_map(findings: Sequence[Finding]) -> str:
     marks blocks that disagree.
 
     Args:
-      findings: by gate, of one check.
+      findings: the findings of one check by gate.
 
     Raises:
       ValueError: a finding has no gates.
@@ -258,7 +258,7 @@ def _label(axes: Axes, columns: Sequence[str], rows: Sequence[str], **style: Any
 
 
 def number(ratio: float) -> str:
-    """Return two digits in little room."""
+    """Return a number with two digits as a short text."""
     if not np.isfinite(ratio):
         return "∞"
     if ratio >= 9999.5:

@@ -32,7 +32,7 @@ def cases_page(
     """Return the page. The case of the worst quantity is open, and so are its curves.
 
     Args:
-      results: a list per case, a result per implementation.
+      results: one list per case, with one result per implementation.
       environment: names and values.
       command: the command line that gives these results again.
     """
@@ -69,7 +69,7 @@ def _meaning(flat: Sequence[CaseResult]) -> str:
 
 
 def _drawn(result: CaseResult) -> bool:
-    """Return whether a result has drawings: those of jax_lstm do, and those that are not as expected."""
+    """Return whether a result has drawings: it is jax_lstm's, or it is not as expected."""
     return result.implementation == OURS or not result.ok
 
 

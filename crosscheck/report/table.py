@@ -45,12 +45,12 @@ class Table:
     """A table of texts.
 
     Attributes:
-      title: stands above it; may be empty.
+      title: the title above it, which may be empty.
       columns: the names of the columns. A column without a name holds words, which may wrap.
-      rows: as many texts or Cells per row as there are columns.
+      rows: rows of texts or Cells, one per column.
       numeric: the columns that are aligned to the right.
       label: what a screen reader calls it; the title if empty.
-      keys: the number of leading columns that tell the rows apart.
+      keys: the number of leading columns that identify a row.
 
     Raises:
       ValueError: a row has more or fewer cells than there are columns.

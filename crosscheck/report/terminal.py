@@ -14,13 +14,13 @@ from rich.text import Text
 
 from crosscheck.report.table import Table, Tone
 
-ENDLESS = 1_000_000  # columns of a file or a pipe: no line is as long
+ENDLESS = 1_000_000  # columns of a file or a pipe: more than any line has
 INDENT = "  "
 STYLES: dict[Tone, str] = {"": "", "good": "green", "doubt": "yellow", "bad": "red"}
 
 
 def output() -> Console:
-    """Return stdout as a console: as wide as the terminal, or endless if it is none."""
+    """Return stdout as a console: as wide as the terminal, or without a limit if it is no terminal."""
     return Console() if sys.stdout.isatty() else Console(width=ENDLESS)
 
 

@@ -141,7 +141,7 @@ def canonical_inputs(inputs: Any) -> tuple[Any, ...]:
 
 
 def input_names(jax_fn: Callable[..., Any], inputs: tuple[Any, ...], params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a name per leaf: that of the argument in jax_fn's signature, or "input 0" and so on if it has none."""
+    """Return a name per leaf: the argument's name in jax_fn's signature, or "input 0" and so on if it has none."""
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(inputs)[0]]
     arguments = _argument_names(jax_fn, len(inputs))
     own = tuple(f"{arguments[path[0].idx]}{jax.tree_util.keystr(path[1:])}" for path in paths)
@@ -155,7 +155,7 @@ def chosen_names(wrt: Iterable[str] | None, params: Arrays, inputs: Mapping[str,
 
     Raises:
       TypeError: ``wrt`` is no sequence of names.
-      ValueError: a name is none of them, or stands twice.
+      ValueError: a name is unknown, or is given twice.
     """
     require_names("wrt", wrt)
     known = [name for name, a in {**params, **inputs}.items() if is_differentiable(a)]
@@ -195,7 +195,7 @@ def _like(what: str, value: Any, own: torch.Tensor) -> np.ndarray:
 
 
 def _hint(missing: Sequence[str], extra: Sequence[str], module: torch.nn.Module) -> str:
-    """Return what may be meant by names that are unknown."""
+    """Return a hint about what unknown names may mean."""
     buffers = [name for name in extra if name in dict(module.named_buffers())]
     if buffers:
         return f" {buffers} are buffers: leave them out, or give them as buffers=."

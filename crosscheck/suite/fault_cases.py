@@ -1,4 +1,4 @@
-"""Cases for the mutation score: fixed ones, such that every fault applies to some, and random configurations."""
+"""Cases for the mutation score: fixed cases, so that every fault applies to some, and random configurations."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def fixed_cases(quick: bool) -> tuple[RecurrentCase, ...]:
 def random_cases(count: int, seed: int = 0) -> Iterator[RecurrentCase]:
     """Yield configurations of every option of torch.nn.LSTM and torch.nn.RNN, with sizes that differ.
 
-    relu comes only with many units and rows: all of few units may be zero in some step, and then there is nothing to
-    check.
+    relu comes only with many units and rows. If there are few, all may be zero in some step, and then there is nothing
+    to check.
     """
     rng = np.random.default_rng([seed, 0xFA])
     for n in range(count):

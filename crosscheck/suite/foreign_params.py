@@ -22,7 +22,7 @@ def require_flat(params: Any) -> None:
     """Check that parameters are a mapping of names to arrays.
 
     Raises:
-      TypeError: they are not. The message says what came, and how to map it inside jax_fn.
+      TypeError: they are not a mapping. The message says what came, and how to map it inside jax_fn.
     """
     came, example = _kind(params)
     if came:

@@ -1,4 +1,4 @@
-"""Lines about quantities that agree, and of which little was compared."""
+"""Lines about quantities that agree although little of them was compared."""
 
 from __future__ import annotations
 

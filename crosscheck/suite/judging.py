@@ -1,4 +1,4 @@
-"""The verdict on a pair: all checks, what is measured inside if they need it, and what is said about the result."""
+"""The verdict on a pair: all checks, measurements inside the programs if they need them, and the notes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crosscheck.core.verdict import Verdict
 from crosscheck.diagnosis.causes import likely_cause
 from crosscheck.diagnosis.patterns import pattern
 from crosscheck.suite.grounds import little_compared
-from crosscheck.suite.lstm_pair import as_lstm, slicings_of
+from crosscheck.suite.lstm_pair import as_lstm, explain_without_pair, slicings_of
 from crosscheck.suite.precision_inside import inexact_notes, less_precise_at, type_findings, type_notes
 from crosscheck.suite.preparation import SetUp
 from crosscheck.suite.torch_side import TorchSide
@@ -49,6 +49,7 @@ def judge(made: SetUp, dtypes: Sequence[Precision] = ("float64", "float32")) -> 
     if pair is None:
         stages = _measures(problem, reference, port, side, seed).stages
         findings = run_checks(problem, reference, port, criteria, stages=stages)
+        lines = explain_without_pair(problem, findings)
     else:
         notes += pair.notes()
         checked = run_checks(problem, reference, port, criteria, stand_ins=pair.stand_ins)

@@ -1,7 +1,8 @@
-"""Is a pair an LSTM? Then `crosscheck.check` also has slices, stand-ins, the check of the inputs and the diagnosis."""
+"""A pair that is an LSTM: `crosscheck.check` then adds slices, stand-ins, the check of the inputs and the diagnosis."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 
 from crosscheck.core.conditioning import ReferenceRun
 from crosscheck.core.errors import run_at_other_sizes
-from crosscheck.core.finding import CouldNotRun, Finding
+from crosscheck.core.finding import CouldNotRun, Finding, Outcome
 from crosscheck.core.judge import Run, StandIn
 from crosscheck.core.problem import Gradient, Problem, Quantity, Results, is_differentiable
 from crosscheck.core.reference import measure_reference
@@ -27,6 +28,11 @@ from jax_lstm._src.network import read_network
 FEW = 4
 INPUTS = ("x", "h0", "c0")
 OUTPUTS = ("y", "h_n", "c_n")
+RECURRENT = re.compile(r"weight_hh_l\d+")
+BY_ITSELF = (
+    "no diagnosis by name: it needs the LSTM by itself and without lengths, with inputs x, or x and (h, c), and with "
+    "outputs y and (h, c). Check it in that form first"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class LstmPair:
 
     Attributes:
       network: the network, with the problem under the names of cases.
-      port: runs the JAX function, with the inputs in the user's structure or in that of cases.
+      port: runs the JAX function, with the inputs in the user's structure or in the structure of cases.
       problem: the problem under the user's names.
     """
 
@@ -74,10 +80,10 @@ class LstmPair:
 
 
 def as_lstm(problem: Problem, port: Run, truth: ReferenceRun, paths: Sequence[ReferenceRun]) -> LstmPair | None:
-    """Return the pair as an LSTM; None if it is none.
+    """Return the pair as an LSTM; None if it is not an LSTM.
 
-    It is one if its parameters are the state dict of a torch LSTM, its inputs are x or x, h and c, its outputs are y,
-    h_n and c_n, and the reference computes the same numbers. Without states the canonical problem has zero states.
+    It is an LSTM if its parameters are the state dict of a torch LSTM, its inputs are x or x, h and c, its outputs are
+    y, h_n and c_n, and the reference computes the same numbers. Without states the canonical problem has zero states.
     """
     leaves = [np.asarray(a) for a in jax.tree.leaves(problem.inputs)]
     if len(leaves) not in (1, 3) or len(problem.output_names) != 3 or any(a.dtype.kind != "f" for a in leaves):
@@ -102,8 +108,14 @@ def as_lstm(problem: Problem, port: Run, truth: ReferenceRun, paths: Sequence[Re
     return None
 
 
+def explain_without_pair(problem: Problem, findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Return how to get a diagnosis, if a model with an LSTM disagrees that is not an LSTM by itself."""
+    has_lstm = any(RECURRENT.search(name) for name in problem.params)
+    return (BY_ITSELF,) if has_lstm and any(f.final is Outcome.DISAGREE for f in findings) else ()
+
+
 def _at_other_sizes(*runs: ReferenceRun) -> Measure:
-    """Return what measures the torch module on problems of other sizes. Its own may be written into it."""
+    """Return a function that measures the torch module on problems of other sizes. Its own sizes may be fixed in it."""
     truth, *paths = (lambda problem, run=run: run_at_other_sizes(partial(run, problem)) for run in runs)
     return lambda case, problem: measure_reference(problem, truth, paths, seed=case.seed)
 
@@ -146,7 +158,7 @@ def slicings_of(problem: Problem, pair: LstmPair | None, loops: bool) -> dict[Qu
 
     Parameters with torch's LSTM names are sliced by gate. An array is sliced by time step if the pair is an LSTM. A 3-D
     array of any other pair is sliced along the axis that is as long as the longest axis of the inputs, if there is only
-    one: by time step if the port loops, else by position.
+    one. Its slices are time steps if the port loops, and positions otherwise.
     """
     slicings = gate_slicings(problem.params)
     if pair is not None:

@@ -42,7 +42,7 @@ class MeasuredCase:
         return () if self.network is None else self.network.input_findings
 
     def stand_ins(self, implementation: Implementation, chaotic: bool) -> Sequence[StandIn]:
-        """Return the stand-ins for one implementation. One without gradients has none."""
+        """Return the stand-ins for one implementation. An implementation without gradients has none."""
         if self.network is None or not implementation.gradients:
             return []
         return self.network.stand_ins(implementation.runner, chaotic, partial(criteria_of, implementation))
@@ -51,7 +51,7 @@ class MeasuredCase:
 def truth_of(case: Case) -> str:
     """Return the name of the implementation whose float64 results are the truth of a case.
 
-    It is torch.nn.LSTM. torch refuses a row of length 0; for such cases it is torch_ref.
+    It is torch.nn.LSTM, or torch_ref for a case with a row of length 0, which torch refuses.
     """
     empty_row = isinstance(case, RecurrentCase) and case.lengths is not None and 0 in case.lengths
     return "torch_ref" if empty_row else "torch.nn.LSTM"
@@ -93,7 +93,8 @@ def assess_implementation(measured: MeasuredCase, implementation: Implementation
       explain: look for the mistake if it disagrees. This takes a while.
 
     Raises:
-      NotSupported, NotInstalled: the implementation has no answer to the case.
+      NotSupported: the implementation does not support the case.
+      NotInstalled: a library of the implementation is not installed.
     """
     findings = (*measured.input_findings, *check_implementation(measured, implementation))
     lines: tuple[str, ...] = ()
@@ -107,7 +108,8 @@ def check_implementation(measured: MeasuredCase, implementation: Implementation)
     """Return only the findings of all precision checks.
 
     Raises:
-      NotSupported, NotInstalled: the implementation has no answer to the case.
+      NotSupported: the implementation does not support the case.
+      NotInstalled: a library of the implementation is not installed.
     """
     case, problem, reference = measured.case, measured.case.problem, measured.reference
     if not implementation.gradients:

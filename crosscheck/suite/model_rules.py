@@ -1,6 +1,6 @@
 """Rules in use elsewhere for models of any kind, as data.
 
-Two of them compare the errors of both programs, by a run of the torch module in float64. The others are those of
+Two of them compare the errors of both programs, by a run of the torch module in float64. The others come from
 `tolerance_rules` and see only float32. A rule is applied to every output, and to every gradient if its users compare
 gradients. Integers and bools must be equal under every rule.
 """
@@ -63,7 +63,7 @@ def passed_rules(port: Results, module: Results, truth: Results, problem: Proble
 
 
 def _dynamo_same(port: np.ndarray, module: np.ndarray, truth: np.ndarray) -> bool:
-    """Return whether torch.allclose accepts, or the error of the port is not much larger than that of the module.
+    """Return whether torch.allclose accepts, or the error of the port is not much larger than the module's.
 
     The case of a reference with NaN that the port and float64 lack is the last one in `same`.
     """

@@ -127,7 +127,7 @@ def _try(draw_problem: Callable[[str, int], Drawn], name: str, draw: int, answer
 
 
 def grade_of(verdict: Verdict) -> Grade:
-    """Return the outcome of a verdict. A disagreement only by precision is told apart."""
+    """Return the outcome of a verdict. A disagreement that is only in precision has a grade of its own."""
     wrong = [finding for finding in verdict.findings if finding.final is Outcome.DISAGREE]
     if wrong and all(finding.reason is Reason.PRECISION for finding in wrong):
         return Grade.LESS_PRECISE
@@ -193,7 +193,7 @@ class ModelScore:
         return [name for name, found in self.fates.items() if found is fate]
 
     def rejected(self) -> tuple[int, int]:
-        """Return of how many right problems and of how many mistakes, in every draw, the verdict is "disagree"."""
+        """Return on how many right problems, and on how many mistakes in every draw, the verdict is "disagree"."""
         return len(self.graded(*REJECTED)), len(self.with_fate(Fate.KILLED))
 
     def rejected_by_rule(self, rule: str) -> tuple[int, int]:
@@ -208,7 +208,7 @@ class ModelScore:
 
     @property
     def ok(self) -> bool:
-        """Whether no alarm is false, few problems are in doubt, and no mistake survived. Nothing tried is not right."""
+        """Whether no alarm is false, few problems are in doubt, and no mistake survived. False if nothing was tried."""
         tried = bool(self.right and self.wrong)
         return tried and not self.graded(*ALARMS) and self.doubt < DOUBT and not self.with_fate(Fate.SURVIVED)
 

@@ -99,7 +99,7 @@ def _nan_is_zero(
 
 
 def _signed(rows: np.ndarray) -> np.ndarray:
-    """Return in place of both norms the mean of the differences, in which they cancel."""
+    """Return the mean of the differences, in which they cancel, in place of both norms."""
     mean = np.abs(rows.mean(axis=1))
     return np.stack([mean * np.sqrt(rows.shape[1]), mean])
 

@@ -40,7 +40,7 @@ class Trial:
       name: the fault, or the implementation.
       kind: what is wrong in the program.
       outcome: the verdict.
-      passed_rules: the rules that let it pass; None if none was asked.
+      passed_rules: the rules that let it pass; None if no rule was asked.
       ratio: the largest error of a disagreement, in units of its limit.
     """
 
@@ -95,7 +95,7 @@ def _reference32(case: RecurrentCase) -> Results:
 
 
 def try_faults(case: RecurrentCase, names: Sequence[str]) -> TaskResult:
-    """Judge those of the named faults that apply to a case."""
+    """Judge the named faults that apply to a case."""
     result = TaskResult()
     for fault in (FAULTS[name] for name in names):
         if fault.applies(case):

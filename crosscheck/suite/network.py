@@ -32,7 +32,7 @@ class Network:
       case: the network.
       problem: the problem.
       measure: measures the reference of another problem of the network.
-      stateless: the implementation takes no initial states. They are zero.
+      stateless: whether the implementation takes no initial states. They are then zero.
     """
 
     case: RecurrentCase
@@ -73,8 +73,8 @@ class Network:
 
         Args:
           runner: gives its run for a case of the network.
-          chaotic: the float64 check is in doubt too. Then positions in the whole sequence need a damped stand-in; if
-            there is none, nothing stands in.
+          chaotic: whether the float64 check is in doubt too. Then positions in the whole sequence need a damped
+            stand-in. If there is no damped stand-in, there are no stand-ins at all.
           criteria: the precision checks for a case.
         """
 

@@ -33,57 +33,66 @@ def check(
 ) -> Verdict:
     """Judge whether a JAX function and a torch module compute the same outputs and the same gradients.
 
-    The truth is the torch module in float64. Everything is compared in float64 and in float32. The limits are measured
-    on this problem; see `crosscheck.core.criterion`. If T is not known, the longest axis of the inputs counts as T.
+    The truth is the torch module in `float64`. Everything is compared in `float64` and in `float32`. The limits are
+    measured on this problem; see `crosscheck.core.criterion`. If T is not known, the longest axis of the inputs counts
+    as T.
 
     Outputs are matched by their places: keys of dicts, mappings and dataclasses in any order, sequences by index. None
-    is left out. A PackedSequence is padded with zeros, and compared batch first, or time steps first if jax_fn returns
-    that shape.
+    is left out. A PackedSequence is padded with zeros. It is compared batch first, or time steps first if jax_fn
+    returns that shape.
 
-    Complex params, inputs and outputs are taken too. The gradient with respect to a complex number z is torch's,
-    dL/d(Re z) + i dL/d(Im z) for a real loss L. jax.vjp gives the conjugate of it for conjugated cotangents; this is
-    accounted for, so that jax_fn needs no change. A complex result counts as a real one with a last axis of two.
+    Params, inputs and outputs may be complex. The gradient with respect to a complex number z is torch's,
+    dL/d(Re z) + i dL/d(Im z) for a real loss L. jax.vjp gives the conjugate of it for conjugated cotangents. The check
+    allows for that, so that jax_fn needs no change. A complex result counts as a real one with a last axis of two.
 
     Args:
-      jax_fn: ``jax_fn(params, *inputs)`` -> a pytree of arrays. It is jitted, and differentiated by jax.vjp. If it
+      jax_fn: `jax_fn(params, *inputs)` returns a pytree of arrays. It is jitted, and differentiated by jax.vjp. If it
         closes over NumPy arrays, the check empties JAX's caches, so that other jitted functions compile again.
-      torch_module: ``torch_module(*inputs)`` -> the same structure of tensors. A deep copy of it runs, in eval mode.
+      torch_module: `torch_module(*inputs)` returns the same structure of tensors. A deep copy of it runs, in eval mode.
         It may be, or contain, a TorchScript module.
-      params: arrays by the names of ``torch_module.named_parameters()``. jax_fn receives this dict.
-      inputs: a sequence of pytrees of arrays, such as ``(x, (h0, c0))``. Integer and bool arrays do not change. Leaves
+      params: arrays by the names of `torch_module.named_parameters()`. jax_fn receives this dict.
+      inputs: a sequence of pytrees of arrays, such as `(x, (h0, c0))`. Integer and bool arrays do not change. Leaves
         that are no arrays are static: Python ints, bools, strings and other objects go to both sides as they are. A
         Python float is an array.
-      torch_fn: ``torch_fn(module, *inputs)`` in place of ``module(*inputs)``, such as to pack, or to choose outputs.
-      output_names: a name for each output array, in the order of the torch module; default the keys of a mapping or the
-        fields of a dataclass, and "output 0", ... in sequences.
-      cotangents: a pytree with the structure of the outputs; default random normal numbers from ``seed``. An output
-        through which torch gives no gradient, such as a running mean, has a cotangent of zero.
-      seed: of the random cotangents and tangents, and of the perturbations that measure the condition.
-      wrt: names to differentiate with respect to; default all floating-point and complex params and inputs. Inputs have
-        the names of jax_fn's arguments, such as "x" and "state[0]". If it has none, they are "input 0", ...
+      torch_fn: `torch_fn(module, *inputs)` runs in place of `module(*inputs)`, for example to pack, or to choose
+        outputs.
+      output_names: a name for each output array, in the order of the torch module. The default is the keys of a mapping
+        or the fields of a dataclass, and "output 0" and so on in sequences.
+      cotangents: a pytree with the structure of the outputs. The default is random normal numbers from `seed`. An
+        output through which torch gives no gradient, such as a running mean, has a cotangent of zero.
+      seed: the seed of the random cotangents and tangents, and of the perturbations that measure the condition.
+      wrt: the names to differentiate with respect to. The default is all floating-point and complex params and inputs.
+        Inputs have the names of jax_fn's arguments, such as "x" and "state[0]". If it has none, they are "input 0" and
+        so on.
       buffers: arrays that replace the module's buffers of these names.
       train: run the module in train mode.
       torch_kwargs: keyword arguments of the module's call, or of torch_fn's. Arrays become tensors, floating-point ones
         in the dtype of the run. They are neither perturbed nor differentiated. Other values are passed as they are.
       second_order: also compare a Hessian-vector product with respect to each name, along a random tangent.
-      dtypes: the precision checks: of "float64", "float32", "bfloat16" and "float16". The float64 check says whether
-        the two are the same function; each other one whether the port rounds as torch does in that dtype.
+      dtypes: the precision checks, some of "float64", "float32", "bfloat16" and "float16". The `float64` check says
+        whether the two are the same function. Each other check says whether the port rounds as torch does in that
+        dtype.
 
     Returns:
-      The verdict: ``ok``, ``findings``, and ``str(verdict)`` in words. It is true in a condition only if it is "agree".
+      The verdict. It is true in a condition only if it is "agree". `str(verdict)` gives it in words.
 
     Raises:
-      TypeError, ValueError: names, shapes of arguments or structures do not fit. The message says which. Or two runs of
-        the torch module differ, because it draws random numbers.
-      CouldNotRun: one of the two cannot compute what was asked, or their outputs have other shapes. Errors that the
-        torch module raises keep their type.
+      TypeError: an argument is of the wrong kind. The message names it.
+      ValueError: names, shapes or structures do not fit, which the message names. Or two runs of the torch module
+        differ, because it draws random numbers.
+      CouldNotRun: one of the two cannot compute what was asked, or their outputs have other shapes. Errors that jax_fn
+        or the torch module raises keep their type.
 
-    Example:
+    Examples:
+      >>> import numpy as np
+      >>> import torch
+      >>> import crosscheck
       >>> module = torch.nn.Linear(3, 5)
       >>> params = {name: p.detach().numpy() for name, p in module.named_parameters()}
       >>> port = lambda params, x: x @ params["weight"].T + params["bias"]
-      >>> bool(check(port, module, params, (np.ones((2, 3)),)))
-      True
+      >>> verdict = crosscheck.check(port, module, params, (np.ones((2, 3)),))
+      >>> bool(verdict), str(verdict.outcome)
+      (True, 'agree')
     """
     dtypes = canonical_dtypes(dtypes)
     made = set_up(
@@ -105,10 +114,29 @@ def check(
 
 
 def assert_agree(*arguments: Any, **options: Any) -> Verdict:
-    """Return the verdict of :func:`check`, which takes the same arguments.
+    """Return the verdict of `crosscheck.check`, or raise AssertionError if it is not "agree".
+
+    Args:
+      *arguments: the positional arguments of `crosscheck.check`: `jax_fn`, `torch_module`, `params` and `inputs`.
+      **options: the keyword arguments of `crosscheck.check`, such as `dtypes` and `torch_fn`.
+
+    Returns:
+      The verdict.
 
     Raises:
       AssertionError: the verdict is not "agree". The message is the verdict in words.
+      TypeError: as `crosscheck.check`.
+      ValueError: as `crosscheck.check`.
+      CouldNotRun: as `crosscheck.check`.
+
+    Examples:
+      >>> import numpy as np
+      >>> import torch
+      >>> import crosscheck
+      >>> module = torch.nn.Linear(3, 5)
+      >>> params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+      >>> port = lambda params, x: x @ params["weight"].T + params["bias"]
+      >>> verdict = crosscheck.assert_agree(port, module, params, (np.ones((2, 3)),))
     """
     __tracebackhide__ = True
     return require_agreement(check(*arguments, **options))

@@ -18,8 +18,8 @@ MOST = 4  # places that a line names
 def type_findings(port: Port, trial: Trial) -> tuple[Finding, ...]:
     """Return a finding if only the port computes in a narrower type than float64.
 
-    A constant that the torch module makes in a narrower type is no such computation. A type that a function of JAX
-    itself chose is not the port's, and an array that it closes over keeps its dtype.
+    A constant that the torch module makes in a narrower type does not count as its computation. A type that a function
+    of JAX chose does not count as the port's. An array that the port closes over keeps its dtype.
     """
     own = [place for place in port.narrow if not place.excuse]
     if not own or any(place.excuse != CONSTANT for place in trial.narrow):

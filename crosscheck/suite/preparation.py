@@ -1,4 +1,4 @@
-"""What `crosscheck.check` judges, made of its arguments: the problem, the port and the torch module."""
+"""Makes what `crosscheck.check` judges from its arguments: the problem, the port and the torch module."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SetUp:
       trial: what one run of the torch module showed.
       port: the JAX function.
       side: the torch module.
-      seed: of the perturbations.
+      seed: the seed of the perturbations.
     """
 
     problem: Problem
@@ -64,7 +64,7 @@ def set_up(
     torch_kwargs: Mapping[str, Any] | None = None,
     second_order: bool = False,
 ) -> SetUp:
-    """Return what `check` judges, of the same arguments. Nothing is judged yet."""
+    """Return what `check` judges, from the same arguments. Nothing is judged yet."""
     require_pair(jax_fn, torch_module)
     require_options(seed, torch_kwargs, buffers)
     require_names("output_names", output_names)

@@ -163,7 +163,7 @@ def _absence(error: Exception) -> Absence:
 
 
 def overall(results: Sequence[CaseResult]) -> Outcome:
-    """Return the gravest outcome that was not expected; without one, the gravest of those that are no control's."""
+    """Return the gravest unexpected outcome; without one, the gravest outcome of cases that are no controls."""
     failed = [result.outcome for result in results if not result.ok]
     judged = [result.outcome for result in results if result.expected is Outcome.AGREE]
     return worst(failed or judged or [result.outcome for result in results])

@@ -1,4 +1,4 @@
-"""Rules in use elsewhere, as data: each compares a port's float32 results with those of the reference.
+"""Rules in use elsewhere, as data: each compares a port's float32 results with the reference's.
 
 A port fails a rule if it lacks a quantity that the rule compares, or if a shape differs.
 """

@@ -23,7 +23,7 @@ class TorchSide:
     Attributes:
       module: the module.
       torch_fn: called as ``torch_fn(module, *inputs, **kwargs)``.
-      options: those of `run_torch`.
+      options: the options of `run_torch`.
       lifts: narrow types inside the module are computed in float64 in place of what the module asks for.
       unused: the names whose gradient torch gave as None.
       inexact: operations that are inexact in float64, and their relative errors. It is known after a noisy run.
@@ -51,7 +51,7 @@ class TorchSide:
           problem: the problem.
           dtype: the dtype.
           onednn: use oneDNN.
-          subnormal: keep numbers below the smallest normal one. XLA takes them for zero.
+          subnormal: keep numbers below the smallest normal number. XLA treats them as zero.
         """
         with nullcontext() if subnormal else flushed_subnormals():
             return run_torch(self.module, problem, dtype, torch_fn=self.torch_fn, onednn=onednn, **self.options)

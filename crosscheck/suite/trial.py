@@ -17,7 +17,7 @@ from crosscheck.core.problem import Problem, canonical, is_differentiable, real_
 from crosscheck.core.structure import Outputs, Path, jax_outputs, order_of, torch_outputs
 from crosscheck.core.torch_runner import TorchFn, run_torch
 
-SAME = 1e-6  # of the largest number: more than two kernels differ in float64, less than a drawn number changes
+SAME = 1e-6  # share of the largest number: more than two kernels differ in float64, less than a drawn number changes
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Trial:
 
     Attributes:
       outputs: the arrays that it returned. Complex ones are complex.
-      paths: where each stands in what it returned.
-      names: the name of each.
-      packed: the paths of those that were a PackedSequence.
+      paths: the path of each output in what the module returned.
+      names: the name of each output.
+      packed: the paths of outputs that were a PackedSequence.
       changed_buffers: the names of buffers that the forward pass changed.
-      lost_buffers: those of them that are not among the outputs, so that nothing compares them.
+      lost_buffers: the changed buffers that are not among the outputs, so that nothing compares them.
       outputs_without_gradient: the positions of floating-point outputs through which torch gives no gradient.
       narrow: where the module computes in a narrower type than float64.
-      one_sided: choices in the module of which only one side was seen, in words.
-      train: it ran in train mode.
-      steps_first: what was a PackedSequence is padded to ``[T, B, ...]``, not to ``[B, T, ...]``.
+      one_sided: choices in the module that showed only one side, in words.
+      train: whether it ran in train mode.
+      steps_first: whether a PackedSequence is padded to ``[T, B, ...]`` and not to ``[B, T, ...]``.
     """
 
     outputs: tuple[np.ndarray, ...]
@@ -68,7 +68,7 @@ def try_module(module: torch.nn.Module, torch_fn: TorchFn, problem: Problem, **o
       module: the module.
       torch_fn: called as ``torch_fn(module, *inputs, **kwargs)``.
       problem: the problem. It may lack outputs and cotangents.
-      options: those of `run_torch`.
+      options: the options of `run_torch`.
     """
     seen: list[tuple[Any, dict[str, torch.Tensor], torch.nn.Module, Watch]] = []
 
@@ -95,10 +95,10 @@ def try_module(module: torch.nn.Module, torch_fn: TorchFn, problem: Problem, **o
 def require_repeatable(trial: Trial, results: Sequence[np.ndarray]) -> None:
     """Check that another run gave the outputs of the trial.
 
-    torch may choose another kernel if gradients are asked for, so that the last digits may differ.
+    torch may choose another kernel if gradients are requested, so that the last digits may differ.
 
     Raises:
-      ValueError: it did not.
+      ValueError: it gave others.
     """
     for name, output, again in zip(trial.names, trial.real_outputs, results, strict=True):
         if not _is_repeated(output, again):
@@ -106,7 +106,10 @@ def require_repeatable(trial: Trial, results: Sequence[np.ndarray]) -> None:
             advice = (
                 "Set its dropout to 0." if trial.train else "Does it call F.dropout without training=self.training?"
             )
-            raise ValueError(f"{mode} torch module draws random numbers: two runs differ in {name!r}. {advice}")
+            raise ValueError(
+                f"{mode} torch module draws random numbers: two runs differ in {name!r}. {advice} Make other noise an "
+                "input, with torch_fn=lambda module, x, noise: ..."
+            )
 
 
 def _is_repeated(first: np.ndarray, second: np.ndarray) -> bool:
@@ -144,7 +147,7 @@ def port_outputs(jax_fn: Callable[..., Any], problem: Problem) -> Outputs:
 def ordered_port(jax_fn: Callable[..., Any], wanted: Sequence[Path], given: Sequence[Path]) -> Callable[..., Any]:
     """Return a function that gives the arrays of ``jax_fn`` in the order of torch's outputs.
 
-    It is a new function in each check, since jax_fn may call code that was edited since.
+    It is a new function in each check, because jax_fn may call code that was edited in between.
 
     Raises:
       ValueError: the two return other structures.

@@ -30,7 +30,7 @@ def not_shown(
       problem: the problem.
       trial: what one run of the torch module showed.
       side: the torch module.
-      seed: of the other values.
+      seed: the seed of the other values.
       dtypes: the precision checks that ran.
     """
     outcomes = Moves(problem, side)
@@ -112,7 +112,7 @@ def _default_buffers(problem: Problem, side: TorchSide, outcomes: Moves, seed: i
     real = {name: a for name, a in others.items() if is_differentiable(a)}
     exact = {name: a for name, a in others.items() if name not in real}
     named = [*real] if real and not outcomes.never([problem], real) else []
-    if exact and not outcomes.never([problem], exact):  # a count of batches is seldom used
+    if exact and not outcomes.never([problem], exact):  # a count of batches is rarely used
         named += [name for name, a in exact.items() if not outcomes.never([problem], {name: a})] or [*exact]
     if named:
         yield (
@@ -149,7 +149,7 @@ class Moves:
         self.problem, self.side = problem, side
 
     def never(self, others: Iterable[Problem], buffers: Mapping[str, Any] | None = None) -> bool:
-        """Return whether some of the other problems ran, and none of those that ran moved an output.
+        """Return whether some of the other problems ran, and no problem that ran moved an output.
 
         A module may refuse other values, such as an index that is too large. That shows nothing.
         """

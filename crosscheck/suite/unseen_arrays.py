@@ -61,7 +61,7 @@ def _cotangents(problem: Problem) -> Iterator[str]:
 
 
 def _twins(problem: Problem) -> Iterator[str]:
-    """Yield a line about inputs that hold the same numbers. Those with a gradient are told apart by it."""
+    """Yield a line about inputs that hold the same numbers. Inputs with a gradient differ in their gradients."""
     arrays = {name: a for name, a in problem.input_leaves.items() if not is_static(a) and not is_constant(a)}
     names = [name for name in arrays if name not in problem.wrt]
     for n, first in enumerate(names):

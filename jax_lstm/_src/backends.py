@@ -1,4 +1,4 @@
-"""Which backend runs a call, and why. It is decided before the call itself is traced.
+"""The choice of the backend that runs a call. It is made before the call itself is traced.
 
 "scan" runs every call on every device. "native" runs our compiled kernels on a CPU, and "pallas" our kernels on a TPU.
 "cudnn" is NVIDIA's kernel behind jax.experimental.rnn. Each of these three runs the calls for which its function here
@@ -30,7 +30,20 @@ OTHERWISE_SCAN = (
 
 
 class BackendChoice(NamedTuple):
-    """The backend of a call and the reason in words."""
+    """The backend of a call, and the reason in words. `jax_lstm.choose_backend` returns it.
+
+    Attributes:
+      backend: "scan", "native", "cudnn" or "pallas".
+      reason: why this backend was chosen, and when its program runs the loops of "scan" instead.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16)
+      >>> choice = jax_lstm.choose_backend(params, jnp.ones((4, 10, 8)), backend="scan")
+      >>> choice.backend, choice.reason
+      ('scan', 'asked for')
+    """
 
     backend: Literal["scan", "native", "cudnn", "pallas"]
     reason: str
@@ -63,13 +76,14 @@ def select_backend(
         return BackendChoice("native", f"it is the fastest on a CPU; {otherwise}{beside}")
     if not obstacles:
         return BackendChoice("scan", f"native packs the weights, which may take longer than so few steps{beside}")
-    # A measured rule belongs here, as one line. It must be worth its price: cudnn has no forward mode and no second
-    # derivatives, and whether these follow cannot be seen here. pallas needs one too: nobody has timed it on a TPU.
+    # A measured rule belongs here, as one line. For cudnn it must be worth the price: cudnn has no forward mode and no
+    # second derivatives, and nothing here says whether the caller takes them. For pallas there is no measurement yet:
+    # nobody has timed it on a TPU.
     return BackendChoice("scan", f"native cannot run this call: {'; '.join(obstacles)}{beside}")
 
 
 def _pays_for_packing(network: Network, x: Abstract, options: Options) -> bool:
-    """Return whether so many steps make native faster than scan, which does not pack the weights.
+    """Return whether the call has enough steps for native, which packs the weights, to be faster than scan.
 
     Measured with JAX 0.10 on two CPU cores, a training step in float32, native in units of scan, for D = 256, H = 1024
     and one row: 2.2 with 1 step, 1.3 with 8, 0.8 with 32, 0.65 with 64; for D = H = 64 and one row: 0.4 with 4 steps.
@@ -155,7 +169,7 @@ def obstacles_to_pallas(
 def _obstacles_to_a_kernel(
     cell: Cell, network: Network, dtype: DType, options: Options, keep: str, only: tuple[str, ...]
 ) -> list[str]:
-    """Return what no kernel can run. ``only``: the names of the dtypes that this one computes in."""
+    """Return what no kernel can run. ``only`` has the names of the dtypes that this kernel computes in."""
     carry_dtype = carry_dtype_of(options.carry_dtype, dtype)
     obstacles = []
     if cell is not LSTM:
@@ -173,7 +187,7 @@ def _obstacles_to_a_kernel(
 
 
 def _without(options: Options, *names: str) -> list[str]:
-    """Return the obstacle of each option that is given and that a kernel does not have."""
+    """Return one obstacle per given option that the kernel does not have."""
     return [f"it has no {name}" for name in names if getattr(options, name) is not None]
 
 

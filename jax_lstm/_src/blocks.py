@@ -39,7 +39,7 @@ def over_blocks(
     """Run ``body(carry, xs) -> (carry, ys)`` on blocks of ``size`` steps. The last block may be shorter.
 
     It is jax.lax.scan with all steps of a block at once: time is the first axis of ``xs`` and ``ys``. Blocks are
-    counted from step 0, also if ``reverse`` runs the last block first.
+    counted from step 0, even if ``reverse`` runs the last block first.
     """
     length = jax.tree.leaves(xs)[0].shape[0]
     if size >= length:
@@ -68,7 +68,7 @@ def rewrite_blocks(
     *,
     reverse: bool,
 ) -> tuple[Carry, Array, Tree]:
-    """Run :func:`over_blocks` with ``body(carry, block, xs) -> (carry, block, ys)``, and rewrite ``buffer`` in place.
+    """Run `over_blocks` with ``body(carry, block, xs) -> (carry, block, ys)``, and rewrite ``buffer`` in place.
 
     The loop reads ``buffer [T, ...]`` one block at a time and writes the new content of a block over the old one. XLA
     sees that nothing else of the buffer is read, so that the old and the new content share one allocation.

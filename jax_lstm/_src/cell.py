@@ -1,4 +1,4 @@
-"""The LSTM cell: six equations, and what they turn into when differentiated.
+"""The LSTM cell: six equations, and their derivatives.
 
     i_t = σ(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)          input gate
     f_t = σ(W_if x_t + b_if + W_hf h_{t-1} + b_hf)          forget gate

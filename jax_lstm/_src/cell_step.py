@@ -2,8 +2,8 @@
 
 The loop over time (`recurrence`), the step of a stream (`stream_steps`) and a single call of a cell (`single_step`)
 share it. How the gate sums are added stays with each of them: the recurrence has projected the inputs of a whole block
-before its loop and adds gate by gate; a stream adds all gates and then splits them; a single cell adds its two biases
-one after the other. Another order of these additions and splits is another compiled program, and changes the last bits.
+before its loop and adds gate by gate. A stream adds all gates and then splits them. A single cell adds its two biases
+one after the other. Another order of these additions and splits gives another compiled program, and other last bits.
 """
 
 from __future__ import annotations

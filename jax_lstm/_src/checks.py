@@ -1,4 +1,4 @@
-"""Checks of arguments. Each raises an error that names the argument, what was expected and what came."""
+"""Checks of arguments. Each raises an error that names the argument, what is expected and what was given."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def require_same_shapes(given: Mapping[str, Any], shapes: Mapping[str, tuple[int
         if tuple(given[name].shape) != shape:
             raise ValueError(
                 f"params[{name!r}] of {owner} must have shape {shape}; got {tuple(given[name].shape)}. "
-                "Do its sizes, and the features of x, fit these weights?"
+                "Its options and the features of x require this shape: are they those of these weights?"
             )
     surplus = [name for name in given if name not in shapes]
     if surplus:

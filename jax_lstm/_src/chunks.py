@@ -27,7 +27,7 @@ def recur_in_chunks(
     origin: LSTMState,
     events: Events,
 ) -> Trace:
-    """Run :func:`jax_lstm._src.recurrence.recur` in chunks of ``every`` steps from step 0. The last may be shorter."""
+    """Run `jax_lstm._src.recurrence.recur` in chunks of ``every`` steps from step 0. The last may be shorter."""
     if every is None or every >= x.shape[0]:
         return recur(plan, weights, x, carry, origin, events)
     run = jax.checkpoint(partial(recur, plan))

@@ -1,8 +1,8 @@
 """The loops over time as compiled functions for a CPU: the forward loop, and its backward pass.
 
-They stand for `recurrence.recur`, for the transpose of `derivative`, and for the layers of `stream_steps`. The
-functions are in the folder `native`. They take any number of steps, rows and units, in float32 or float64, and the
-events. They compute what the loops of scan compute, in another order of summation. All batch axes are one axis here.
+They replace `recurrence.recur`, the transpose of `derivative`, and the layers of `stream_steps`. The functions are in
+the folder `native`. They take any number of steps, rows and units, in float32 or float64, and the events. They compute
+what the loops of scan compute, in another order of summation. All batch axes are one axis here.
 
 Scratch memory is an output that nobody reads. XLA thus allocates it and counts it with the program's other temporary
 memory.
@@ -48,7 +48,7 @@ CALLERS = ("x", "h", "c_before", "ct_h", "ct_x")  # in the order of the caller's
 
 
 def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events) -> Trace:
-    """Run :func:`jax_lstm._src.recurrence.recur`, for a plan and arguments to which `obstacles_to_native` is empty."""
+    """Run `jax_lstm._src.recurrence.recur` for a call for which `obstacles_to_native` returns nothing."""
     leading, dtype, sizes = x.shape[:-1], x.dtype, Sizes.of(x, weights.hh)
     rows, every_step, every_x = sizes.rows(), sizes.steps_of(sizes.hidden), sizes.steps_of(sizes.inputs)
     absent = jnp.zeros(0, dtype)
@@ -88,9 +88,9 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin
 
 
 def run_backward(plan: Plan, wanted: Moved, kept: Kept, cotangents: Trace) -> Moved:
-    """Return the cotangents of the arguments of the forward loop, those that are not None in ``wanted``.
+    """Return the cotangents of those arguments of the forward loop that are not None in ``wanted``.
 
-    It is the transpose of :func:`jax_lstm._src.derivative.differentiate`.
+    It is the transpose of `jax_lstm._src.derivative.differentiate`.
     """
     weights, x, carry, origin, events, h, path = kept
     assert path.c_before is not None
@@ -185,7 +185,7 @@ def _call(
 
 
 def _scratch(loop: str, sizes: Sizes, dtype: Any) -> int:
-    """Return the numbers of scratch memory of a call."""
+    """Return how many numbers of scratch memory a call needs."""
     of_sizes = getattr(load_library().functions, f"jax_lstm_{loop}_scratch")
     return int(of_sizes(*sizes, dtype.itemsize))
 

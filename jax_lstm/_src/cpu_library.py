@@ -27,7 +27,7 @@ class Library(NamedTuple):
 def load_library() -> Library:
     """Load the compiled kernels and make them known to XLA, once per process.
 
-    A file that is there and does not load is a warning, once. Every call then runs scan.
+    A file that exists and does not load causes one warning. Every call then runs scan.
     """
     if not FILE.exists():
         return Library(None, NOT_BUILT)
@@ -40,7 +40,7 @@ def load_library() -> Library:
             raise ValueError(f"it has interface {found}, and this release needs {INTERFACE}")
         for target in TARGETS:
             jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(functions, target)), platform="cpu")
-    except Exception as error:  # the loader, a missing name or XLA refuses it; none of them may stop a call
+    except Exception as error:  # of the loader, of a missing name or of XLA; none of them may stop a call
         missing = f"its compiled file does not load: {' '.join(str(error).split())}"
         warnings.warn(f"jax_lstm runs its loops as scan, since {missing}", RuntimeWarning, stacklevel=2)
         return Library(None, missing)

@@ -47,7 +47,7 @@ def recur_on_cudnn(plan: Plan, weights: Weights, x: Array, carry: LSTMState, len
       weights: float32, without a projection.
       x: ``[T, *batch, D]``, float32 and finite in its padding.
       carry: the first state, in the sharding type of all operands together.
-      lengths: int ``[*batch]`` or None. As under jit in :func:`jax_lstm.lstm`, values outside 0 to T are clipped.
+      lengths: int ``[*batch]`` or None. As under jit in `jax_lstm.lstm`, values outside 0 to T are clipped.
     """
     steps, *batch, _ = x.shape
     count = math.prod(batch)

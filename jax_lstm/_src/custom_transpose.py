@@ -1,4 +1,4 @@
-"""A linear function with a transpose that is given, as one JAX primitive.
+"""A linear function with a given transpose, as one JAX primitive.
 
 Why: JAX can transpose a scan by itself, but it allocates new buffers. The cotangents of the gate sums are as large as
 the gates, and the gates are not needed any more when these cotangents are computed. With a transpose of our own, the
@@ -47,8 +47,9 @@ def call_with_transpose(
         must vary over the same mesh axes.
       fold: what happens under vmap. If False, ``pull`` is mapped, and an operand that is not mapped gets the sum of
         the cotangents of all instances. If True, JAX transposes the mapped ``push``, and stores no instances.
-      places: of the first batch axis, in each of ``residuals``, of ``operands`` and of the result, see `mapped_axes`.
-        If it is given, ``push`` and ``pull`` take any number of batch axes, and vmap adds one if it can.
+      places: the places of the first batch axis in each of ``residuals``, of ``operands`` and of the result, see
+        `mapped_axes`. If they are given, ``push`` and ``pull`` take any number of batch axes, and vmap adds one if it
+        can.
     """
     residual_tree: Any  # JAX exports no type of a PyTreeDef
     operand_tree: Any
@@ -83,7 +84,7 @@ class _Remap(NamedTuple):
     """How a mapped call becomes the call on one more batch axis.
 
     push: makes the body for new shapes.
-    places, out_places: of the first batch axis, in each argument and in each result.
+    places, out_places: the places of the first batch axis in each argument and in each result.
     """
 
     push: Callable[..., list[Array]]

@@ -75,13 +75,13 @@ def _differentiate(plan: Plan, kept: Kept, moved: Moved) -> Trace:
 
 
 def _transpose(plan: Plan, present: Moved, kept: Kept, cotangents: Any) -> Moved:
-    """Return the cotangents of ``moved`` in :func:`differentiate`, from those of the trace.
+    """Return the cotangents of ``moved`` in `differentiate`, from those of the trace.
 
     Args:
-      plan: as for :func:`differentiate`.
-      present: a tree like ``moved``: which cotangents are wanted.
-      kept: as for :func:`differentiate`.
-      cotangents: a :class:`Trace` of them. None is zero.
+      plan: as for `differentiate`.
+      present: a tree like ``moved`` that says which cotangents are wanted.
+      kept: as for `differentiate`.
+      cotangents: a `Trace` of cotangents. None is zero.
     """
     # A gradient of weights has no batch axis. Under vmap, each instance has its own.
     has_weights = bool(jax.tree.leaves(present.weights))
@@ -126,7 +126,7 @@ def _unprojected(plan: Plan, path: Path) -> Array:
 
 
 def _of_type(h: Array, width: int, dtype: DTypeLike, *terms: Array | None) -> Array:
-    """Return the sum of the terms ``[T, *batch, width]``, in the sharding type of h, whichever terms are present."""
+    """Return the sum of the present terms, ``[T, *batch, width]``, always in the sharding type of h."""
     zero, total = zeros_like(h[..., :1], dtype), add(*terms)
     return jnp.broadcast_to(zero, (*h.shape[:-1], width)) if total is None else total.astype(dtype) + zero
 

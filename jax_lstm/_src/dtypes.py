@@ -1,7 +1,8 @@
 """The dtype that a call computes in, and the dtype that it accumulates and carries in.
 
-JAX's ``promote_types`` follows ``jax.numpy_dtype_promotion``: in "strict" mode it refuses bfloat16 beside float32. A
-wider accumulator is no implicit promotion of the caller's arrays. Therefore the rules here do not depend on that mode.
+JAX's ``promote_types`` follows ``jax.numpy_dtype_promotion``: in "strict" mode it refuses bfloat16 beside float32. To
+accumulate in a wider dtype is no implicit promotion of the caller's arrays. Therefore the rules here do not depend on
+that mode.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def accumulation_dtype(*dtypes: DTypeLike) -> DType:
 
 
 def carry_dtype_of(requested: DTypeLike | None, *dtypes: DTypeLike) -> DType:
-    """Return the dtype of a carried state: the requested one, or else :func:`accumulation_dtype`."""
+    """Return the dtype of a carried state: the requested one, or else `accumulation_dtype`."""
     return jnp.dtype(requested) if requested is not None else accumulation_dtype(*dtypes)
 
 

@@ -3,8 +3,8 @@
 A reset and a cut are boundaries between two steps, the same for both directions. The forward direction meets the
 boundary between t-1 and t before it processes t, and the reverse direction before it processes t-1. If a boundary is at
 a step that does not take place, it lies between the nearest steps around it that do. A boundary after the last step
-that takes place has no effect, nor has one before the first such step in the reverse direction: the state only passes
-through there.
+that takes place has no effect. In the reverse direction, a boundary before the first such step has no effect either.
+The state only passes through there.
 """
 
 from __future__ import annotations

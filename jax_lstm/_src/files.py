@@ -54,6 +54,6 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` in UTF-8, by :func:`whole`. Raise OSError if that fails."""
+    """Write ``text`` in UTF-8, by `whole`. Raise OSError if that fails."""
     with whole(path) as file:
         file.write_text(text, encoding="utf-8")

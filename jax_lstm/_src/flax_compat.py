@@ -77,7 +77,7 @@ def check_activations(gate_fn: Any, activation_fn: Any) -> None:
 
 
 def refuse_options(given: Mapping[str, Any], reasons: Mapping[str, str]) -> None:
-    """Raise TypeError for an option that Flax does not have, and ValueError for one of Flax's that is not empty.
+    """Raise TypeError for an option that Flax does not have, and ValueError if an option of Flax's is set.
 
     ``reasons`` says for each of Flax's options why it is not supported.
     """
@@ -100,7 +100,7 @@ def cell_initializers(
 ) -> dict[str, Draw]:
     """Return ``init(key, dtype)`` by the names of torch.nn.LSTMCell.
 
-    Arguments and errors are those of :func:`jax_lstm._src.module_init.module_initializers`. A cell that follows Flax
+    Arguments and errors are those of `jax_lstm._src.module_init.module_initializers`. A cell that follows Flax
     and has no ``style`` draws what Flax's cell draws. If ``fused``, its initialisers draw the kernels of all gates at
     once.
     """
@@ -173,7 +173,7 @@ def zeros(
     """Return a carry of zeros, of the kind that the cell has.
 
     Its dtype is ``carry_dtype``. If that is None, it is ``param_dtype`` in a cell that follows Flax, and
-    :func:`state_dtype` in any other cell.
+    `state_dtype` in any other cell.
     """
     if carry_dtype is None and follows_flax:
         carry_dtype = param_dtype

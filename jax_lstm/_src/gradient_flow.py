@@ -35,20 +35,37 @@ from jax_lstm._src.trees import split_gates
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class GradientFlow:
-    """Norms and singular values as binary logarithms: ``-inf`` is a true zero, and NaN a value that was not found.
+    """Norms and singular values as binary logarithms. ``-inf`` is a true zero, and NaN a value that was not found.
 
-    log2_dh, log2_dc: ``[*batch, T + 1]``, of ‖dL/dh_t‖ and ‖dL/dc_t‖ for t = 0 ... T. They are total derivatives, as
-      in autograd: dL/dc_t includes what passes through h_t.
-    log2_along_c, log2_through_h: ``[*batch, T + 1]``, of ‖a_t‖ and ‖b_t‖, the two parts of dL/dc_t = a_t + b_t. a_t
-      is what came along c only, without passing W_hh: with the slope q_k = o_k ∘ (1 - tanh(c_k)²) and the direct
-      derivatives y*_k = ∂L/∂h_k (and c* = ∂L/∂c_n), a_t = Σ_{k≥t} (f_{t+1} ∘ ... ∘ f_k) ∘ q_k ∘ y*_k, and c* times
-      all of f_{t+1} ... f_T; q_0 = 0. b_t is what passed W_hh at least once.
-    log2_step_max, log2_step_min: ``[*batch, T]``, largest and smallest singular value of J_1 ... J_T. The largest is
-      the norm.
-    log2_product_max, log2_product_min: ``[*batch, T + 1]``, the same for P_0 ... P_T; P_T is the identity.
+    `jax_lstm.gradient_flow` returns it. With ``s_t = h_t`` for an RNN and ``s_t = (h_t, c_t)`` for an LSTM, ``J_t =
+    ds_t / ds_{t-1}`` is the Jacobian of one step, and ``P_t = ds_T / ds_t = J_T ... J_{t+1}`` that of all steps after
+    t.
+
+    The gradient ``dL/dc_t = a_t + b_t`` has two parts. ``a_t`` is what came along c only, without passing W_hh. ``b_t``
+    is what passed W_hh at least once. With the slope ``q_k = o_k ∘ (1 - tanh(c_k)²)``, ``q_0 = 0``, and the direct
+    derivatives ``y*_k = ∂L/∂h_k`` and ``c* = ∂L/∂c_T`` (those that do not pass through a later step), ``a_t = Σ_{k≥t}
+    (f_{t+1} ∘ ... ∘ f_k) ∘ q_k ∘ y*_k``, plus ``c*`` times all of ``f_{t+1} ... f_T``.
 
     A field is None if it was not requested, or if it is about c and the network is an RNN. The relative error of the
     smallest singular value of J_t is about eps times the condition number of J_t.
+
+    Attributes:
+      log2_dh: ``[*batch, T + 1]``, of ‖dL/dh_t‖ for t = 0 ... T. It is a total derivative, as in autograd.
+      log2_dc: ``[*batch, T + 1]``, of ‖dL/dc_t‖. It is a total derivative: it includes what passes through h_t.
+      log2_along_c: ``[*batch, T + 1]``, of ‖a_t‖.
+      log2_through_h: ``[*batch, T + 1]``, of ‖b_t‖.
+      log2_step_max: ``[*batch, T]``, of the largest singular value of J_1 ... J_T. It is the norm of J_t.
+      log2_step_min: ``[*batch, T]``, of the smallest singular value of J_1 ... J_T.
+      log2_product_max: ``[*batch, T + 1]``, of the largest singular value of P_0 ... P_T. P_T is the identity.
+      log2_product_min: ``[*batch, T + 1]``, of the smallest singular value of P_0 ... P_T.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16)
+      >>> flow = jax_lstm.gradient_flow(params, jnp.ones((4, 10, 8)), products=False)
+      >>> flow.log2_dh.shape, flow.log2_step_max.shape, flow.log2_product_max
+      ((4, 11), (4, 10), None)
     """
 
     log2_dh: Array
@@ -64,10 +81,20 @@ class GradientFlow:
     def share_along_c(self) -> Array:
         """Return ‖a_t‖ / (‖a_t‖ + ‖b_t‖), ``[*batch, T + 1]``: 1 if all came along c only, 0 if all of it passed W_hh.
 
-        The parts may cancel, so that their norms need not add up to ‖dL/dc_t‖. NaN if both are zero.
+        The parts may cancel, so that their norms need not add up to ‖dL/dc_t‖. It is NaN if both are zero.
 
         Raises:
           TypeError: the network is an RNN, which has no c.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16)
+          >>> x = jnp.ones((4, 10, 8))
+          >>> flow = jax_lstm.gradient_flow(params, x, jacobians=False, products=False)
+          >>> share = flow.share_along_c
+          >>> share.shape, bool(((share >= 0) & (share <= 1)).all())
+          ((4, 11), True)
         """
         if self.log2_through_h is None or self.log2_along_c is None:
             raise TypeError("share_along_c is about the cell state, and an RNN has none. Use log2_dh.")
@@ -90,32 +117,39 @@ def gradient_flow(
     """Return gradient norms and singular values per time step, for one layer in one direction.
 
     The gradients are the derivatives of L = Σ dy ∘ y + Σ dstate ∘ (last state) by every state, separately for each row
-    of the batch.
+    of the batch. J_t and P_t are the Jacobians that `jax_lstm.GradientFlow` defines.
 
     Args:
       params: a state dict of torch.nn.LSTM or torch.nn.RNN as arrays. Its shapes tell which of the two it is.
       x: ``[*batch, T, D]``.
-      state: the initial state, as :func:`jax_lstm.lstm` (an LSTMState) or :func:`jax_lstm.rnn` (h) takes it.
+      state: the initial state, as `jax_lstm.lstm` (an LSTMState) or `jax_lstm.rnn` (h) takes it.
       dy: ``[*batch, T, H]``, the cotangent of y; None means zeros.
-      dstate: the cotangent of the last state, shaped like it: LSTMState of ``[1, *batch, H]``, or only h for an RNN.
-        If dy and dstate are both None, it is random normal on the last h, drawn with ``key``, and zero on c.
+      dstate: the cotangent of the last state, shaped like it: LSTMState of ``[1, *batch, H]``, or only h for an RNN. If
+        dy and dstate are both None, it is random normal on the last h, drawn with ``key``, and zero on c.
       key: a jax.random key for that; None means ``jax.random.key(0)``.
       nonlinearity: "tanh" or "relu", for an RNN.
       jacobians: whether to measure the singular values of the J_t.
-      products: whether to measure the singular values of the P_t. This is most of the work: 2T products of [n, n] with
-        [n, n].
+      products: whether to measure the singular values of the P_t. This is most of the work: 2T products of ``[n, n]``
+        with ``[n, n]``, where n is the width of the state, 2H for an LSTM and H for an RNN.
       precision: jax.lax.Precision of every product, or its name.
 
     Returns:
-      :class:`GradientFlow` in the result type of x and params, or float32 if that is narrower.
+      A `jax_lstm.GradientFlow` in the result type of x and params, or float32 if that is narrower.
 
     Raises:
-      ValueError, TypeError: before any computation. The message names the argument, what was expected and what came.
-        Several layers, a reverse direction and a projection are not supported.
+      ValueError: a value or a shape is wrong, or the network has several layers, a reverse direction or a projection,
+        which are not supported. It is raised before any computation. The message names the argument, what is expected
+        and what was given.
+      TypeError: a type or a dtype is wrong. It is raised in the same way.
 
-    Example:
-      >>> flow = jax_lstm.gradient_flow(params, x, products=False)
-      >>> flow.log2_dh  # log2 of the norm of dL/dh_t, [*batch, T + 1]
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16)
+      >>> x = jnp.ones((4, 10, 8))
+      >>> flow = jax_lstm.gradient_flow(params, x, jacobians=False, products=False)
+      >>> flow.log2_dh.shape  # log2 of the norm of dL/dh_t, [*batch, T + 1]
+      (4, 11)
     """
     network = read_network(params, read_kind(params))
     _check_network(network)

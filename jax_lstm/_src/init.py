@@ -1,17 +1,8 @@
-"""Initial weights, by the conventions of four libraries.
+"""Initial weights, by the conventions of four libraries. The docstring of `jax_lstm.init_lstm` has the table of the
+rules.
 
-    style       weight_ih, per gate               weight_hh, per gate            biases             forget bias
-    "torch"     U(±1/√H)                          U(±1/√H)                       both U(±1/√H)      none added
-    "flax"      lecun_normal                      orthogonal                     0                  0
-    "keras"     glorot_uniform on [D, G] whole    orthogonal on [H, G] whole     0                  1
-    "haiku"     truncated normal, 1/√(D+H)        the same                       0                  1
-
-A projection ``weight_hr`` follows the rule of its style for a dense layer (torch's U(±1/√H), lecun_normal,
-glorot_uniform, truncated normal 1/√H). For an RNN the rules are the same, except that haiku uses 1/√D and 1/√H, as its
-VanillaRNN has two linear layers. ``forget_bias`` replaces the bias of the forget gate: b_ih holds it, and b_hh is zero.
-
-Chrono initialisation (Tallec & Ollivier 2018), ``forget_bias="chrono:N"``: b_f = log U(1, N-1) and b_i = -b_f. It lets
-memories and gradients last for about N steps.
+For an RNN the rules are the same, except that haiku uses 1/√D and 1/√H, as its VanillaRNN has two linear layers.
+``forget_bias`` replaces the bias of the forget gate: b_ih holds it, and b_hh is zero.
 """
 
 from __future__ import annotations
@@ -49,23 +40,48 @@ def init_lstm(
     forget_bias: ForgetBias = None,
     dtype: DTypeLike = jnp.float32,
 ) -> dict[str, jax.Array]:
-    """Draw the weights of an LSTM: a torch.nn.LSTM state dict as a dict of arrays.
+    """Draw the weights of an LSTM, as a torch.nn.LSTM state dict of arrays.
+
+    | style | weight_ih, per gate | weight_hh, per gate | biases | forget bias |
+    |---|---|---|---|---|
+    | "torch" | U(±1/√H) | U(±1/√H) | both U(±1/√H) | none added |
+    | "flax" | lecun_normal | orthogonal | 0 | 0 |
+    | "keras" | glorot_uniform on all gates, ``[D, 4H]`` | orthogonal on all gates, ``[H, 4H]`` | 0 | 1 |
+    | "haiku" | truncated normal, 1/√(D+H) | the same | 0 | 1 |
+
+    A projection ``weight_hr`` follows the rule of its style for a dense layer: U(±1/√H), lecun_normal, glorot_uniform,
+    or truncated normal with 1/√H.
 
     Args:
       key: a jax.random key.
-      input_size, hidden_size, num_layers, bias, bidirectional, proj_size: as torch.nn.LSTM.
-      style: "torch", "flax", "keras" or "haiku"; the table of this module (`jax_lstm._src.init`) lists their rules.
+      input_size: D, the width of x.
+      hidden_size: H, the number of hidden units.
+      num_layers: L, the number of layers.
+      bias: whether the gates have biases.
+      bidirectional: whether there is a reverse direction.
+      proj_size: P, the width of the projection of h, smaller than H; 0 means no projection.
+      style: the library whose rules are followed: "torch", "flax", "keras" or "haiku", see the table.
       forget_bias: the sum of the forget gate's two biases, a number or "chrono:N"; None means the style's own.
+        "chrono:N" is chrono initialisation (Tallec & Ollivier 2018): b_f = log U(1, N-1), and b_i = -b_f for the input
+        gate. It lets memories and gradients last for about N steps.
       dtype: floating-point dtype of every array.
 
     Returns:
-      Arrays by torch's names, shapes and order, as `jax_lstm._src.network` lists them.
+      Arrays by torch's names, shapes and order: ``weight_ih_l{k} [4H, D]``, ``weight_hh_l{k} [4H, P]``, ``bias_ih_l{k}
+      [4H]``, ``bias_hh_l{k} [4H]`` and ``weight_hr_l{k} [P, H]`` per layer k. In later layers, D is directions * P. The
+      names of the reverse direction end in ``_reverse``.
 
     Raises:
-      ValueError, TypeError: the message names the argument, what was expected and what came.
+      ValueError: a size, ``style`` or ``forget_bias`` has a wrong value. The message names the argument, what is
+        expected and what was given.
+      TypeError: ``dtype`` or ``forget_bias`` has a wrong type.
 
-    Example:
-      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, num_layers=2, style="keras")
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, style="keras")
+      >>> {name: array.shape for name, array in params.items()}
+      {'weight_ih_l0': (64, 8), 'weight_hh_l0': (64, 16), 'bias_ih_l0': (64,), 'bias_hh_l0': (64,)}
     """
     network = Network("lstm", input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
     return init_network(key, network, style=style, forget_bias=forget_bias, dtype=dtype)
@@ -82,16 +98,33 @@ def init_rnn(
     style: Style = "torch",
     dtype: DTypeLike = jnp.float32,
 ) -> dict[str, jax.Array]:
-    """Draw the weights of an Elman RNN: a torch.nn.RNN state dict as a dict of arrays.
+    """Draw the weights of an Elman RNN, as a torch.nn.RNN state dict of arrays.
 
     Args:
-      key, input_size, hidden_size, num_layers, bias, bidirectional, style, dtype: as for :func:`init_lstm`.
+      key: a jax.random key.
+      input_size: D, the width of x.
+      hidden_size: H, the number of hidden units.
+      num_layers: L, the number of layers.
+      bias: whether there are biases.
+      bidirectional: whether there is a reverse direction.
+      style: "torch", "flax", "keras" or "haiku", with the rules of `jax_lstm.init_lstm`. haiku's scales are 1/√D and
+        1/√H, since its VanillaRNN has two linear layers.
+      dtype: floating-point dtype of every array.
 
     Returns:
-      Arrays by torch's names, shapes and order.
+      Arrays by torch's names, shapes and order: ``weight_ih_l{k} [H, D]``, ``weight_hh_l{k} [H, H]``, ``bias_ih_l{k}
+      [H]`` and ``bias_hh_l{k} [H]`` per layer k.
 
     Raises:
-      ValueError, TypeError: as :func:`init_lstm`.
+      ValueError: as `jax_lstm.init_lstm`.
+      TypeError: as `jax_lstm.init_lstm`.
+
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_rnn(jax.random.key(0), 8, 16)
+      >>> {name: array.shape for name, array in params.items()}
+      {'weight_ih_l0': (16, 8), 'weight_hh_l0': (16, 16), 'bias_ih_l0': (16,), 'bias_hh_l0': (16,)}
     """
     network = Network("rnn", input_size, hidden_size, num_layers, bias, bidirectional)
     return init_network(key, network, style=style, dtype=dtype)

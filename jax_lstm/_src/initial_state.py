@@ -21,18 +21,25 @@ def zero_state(params: Params, batch_shape: int | tuple[int, ...] = (), dtype: D
     Args:
       params: a state dict of torch.nn.LSTM or torch.nn.RNN as arrays, or of one of their cells.
       batch_shape: the shape of x without its time axis and D: ``()`` for no batch, ``(8,)`` or ``8`` for eight rows.
-      dtype: a floating-point dtype. None means the dtype that :func:`jax_lstm.lstm` carries by default: the dtype of
-        the weights, or float32 if that is narrower.
+      dtype: a floating-point dtype. None means the dtype that `jax_lstm.lstm` carries by default: the dtype of the
+        weights, or float32 if that is narrower.
 
     Returns:
-      :class:`LSTMState` with h ``[R, *batch_shape, P]`` and c ``[R, *batch_shape, H]``, R = layers * directions. For an
-      RNN, h only. For a cell, the same without R.
+      A `jax_lstm.LSTMState` with h ``[R, *batch_shape, P]`` and c ``[R, *batch_shape, H]``, R = layers * directions.
+      For an RNN, only h. For a cell, the same without R.
 
     Raises:
-      ValueError, TypeError: the message names the argument, what was expected and what came.
+      ValueError: ``params`` is no such state dict, or ``batch_shape`` has a negative size. The message names the
+        argument, what is expected and what was given.
+      TypeError: ``batch_shape`` is not made of integers, or ``params`` or ``dtype`` is not in floating point.
 
-    Example:
-      >>> state = jax_lstm.zero_state(params, batch_shape=8)
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, num_layers=2)
+      >>> state = jax_lstm.zero_state(params, batch_shape=4)
+      >>> state.h.shape, state.c.shape, state.h.dtype
+      ((2, 4, 16), (2, 4, 16), dtype('float32'))
     """
     single = is_cell(params)
     kind = read_kind(params)

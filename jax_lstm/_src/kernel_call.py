@@ -1,4 +1,4 @@
-"""A computation that one platform does by a kernel and every other by a loop, as one JAX primitive.
+"""A computation that runs a kernel on one platform and a loop on every other, as one JAX primitive.
 
 Why a primitive: JAX's transformations see the loop only. Derivatives and sharding types are therefore those of the
 loop, and a kernel needs none of them. vmap makes the mapped axis one more batch axis if the kernel says how. The
@@ -6,8 +6,8 @@ backward loop is a call of its own, with its own kernel.
 
 A kernel enters when a program is lowered for its platform, if each device computes the whole call: the program is for
 one device, or the call is inside a shard_map over all mesh axes. XLA cannot divide a kernel over devices. Otherwise the
-loop is lowered, so that every call gives its numbers on every platform. An exported program runs without this package,
-and has the loop in the place of a kernel that only this package brings.
+loop is lowered, so that every call runs on every platform. An exported program runs without this package. It therefore
+has the loop in the place of a kernel that only this package provides.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ KERNEL_PLATFORMS = ("cpu", "tpu")
 class Kernel(NamedTuple):
     """A kernel, and the programs that it can enter.
 
-    platform: whose programs.
+    platform: the platform of these programs.
     run: it takes the arguments of the loop, and returns a tree of the structure, shapes and dtypes that the loop
       returns. It is traced when a program is lowered.
-    places: of the first batch axis, in each argument and in each field of the result, see `mapped_axes`. If it is None,
-      a mapped call runs the loop.
+    places: the places of the first batch axis in each argument and in each field of the result, see `mapped_axes`. If
+      it is None, a mapped call runs the loop.
     """
 
     platform: Literal["cpu", "tpu"]
@@ -114,7 +114,7 @@ def _transpose(cotangents: Any, *args: Any, body: ClosedJaxpr, **_: Any) -> list
 
 
 def _batch(args: Any, axes: Any, *, body: ClosedJaxpr, call: _FlatCall) -> tuple[list[Array], Sequence[int]]:
-    """Map a call: with one more batch axis if the arrays without a batch are not mapped, and else the loop."""
+    """Map a call: as one more batch axis if no array without a batch is mapped, and otherwise as a loop."""
     places = call.kernel.places
     moved = None if places is None else as_batch_axis(args, axes, places[0])
     if places is None or moved is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+import numpy as np
+
 from jax_lstm._src.arrays import Abstract, Array, ArrayLike, DTypeLike, Listed, Params, Precision
 from jax_lstm._src.backends import BackendChoice, select_backend
 from jax_lstm._src.cell import LSTM
@@ -34,32 +36,32 @@ def lstm(
     unroll: int = 1,
     precision: Precision = None,
 ) -> tuple[Array, LSTMState]:
-    """Run a multi-layer LSTM over a sequence: the function of torch.nn.LSTM, on its weights.
+    """Run a multi-layer LSTM over a sequence, as torch.nn.LSTM does, on its weights.
 
     Outside jax.jit, a call is one compiled program, and so is its gradient. Each is compiled once per set of shapes,
     dtypes and options. Put a training step under jax.jit, so that the whole step is one program.
 
-    Axes: T steps, D inputs, H hidden, P = proj_size or H, R = layers * directions.
+    Axes: T steps, D inputs, H hidden units, P = proj_size or H, R = layers * directions.
 
     Args:
       params: a torch.nn.LSTM state dict as arrays. Layers, directions, sizes, biases and projection are read from it.
-        :func:`init_lstm` makes one, and :func:`jax_lstm.convert.from_torch` reads one.
+        `jax_lstm.init_lstm` makes one, and `jax_lstm.convert.from_torch` reads one.
       x: ``[*batch, T, D]`` with any number of batch axes, also none; ``[T, *batch, D]`` with ``time_major``.
-      state: the initial :class:`LSTMState`, h ``[R, *batch, P]`` and c ``[R, *batch, H]``; None means zeros. A batch
-        axis of one element stands for the whole batch, so that a learned initial state may be ``[R, 1, P]`` and
-        ``[R, 1, H]``.
+      state: the initial `jax_lstm.LSTMState`, h ``[R, *batch, P]`` and c ``[R, *batch, H]``; None means zeros. A batch
+        axis of one element stands for the whole batch, so that a learned initial state may be ``[R, 1, P]`` and ``[R,
+        1, H]``.
       lengths: int ``[*batch]`` from 0 to T, in any order, as for pack_padded_sequence. Outputs after the end of a row
         are zero, the last state is the state at its last valid step, and the reverse direction starts there. A row of
         length 0 returns its initial state. NaN or inf in the padding reaches no output and no gradient. Under jit,
-        where values are unknown, a length over T counts as T and a negative one as 0.
+        values are unknown: a length over T then counts as T, and a negative one as 0.
       mask: bool, shaped as x without D. A step with False does not take place: the state passes through it, and y is
         zero there. Holes and padding on the left are allowed, in both directions. NaN or inf at such a step reaches no
         output and no gradient. With ``lengths``, a step takes place if both allow it.
       reset: bool, shaped as x without D. True at t is a boundary between t-1 and t in both directions. The segment that
         begins a direction starts from ``state``, and every later one from ``reset_state``. A reset at a step that does
         not take place applies to the next step that does.
-      reset_state: the :class:`LSTMState` that a reset goes back to, shaped as ``state``; None means zeros. It receives
-        a gradient from every reset. With ``reset_state=state``, each segment starts from ``state``.
+      reset_state: the `jax_lstm.LSTMState` that a reset goes back to, shaped as ``state``; None means zeros. It
+        receives a gradient from every reset. With ``reset_state=state``, each segment starts from ``state``.
       time_major: whether T is the first axis of x.
       dropout: probability of setting an output of any layer but the last to zero; it needs ``dropout_key``. Under
         shard_map, give each shard its own key, by jax.random.fold_in of its axis_index.
@@ -69,39 +71,49 @@ def lstm(
       truncate_every: number of steps k. Gradients stop between steps k-1 and k, 2k-1 and 2k, ... in both directions.
         Nothing stops before the first step of a row that takes place, or after the last one: the states keep their
         gradients through padding.
-      carry_dtype: dtype of the state in the loop and of the returned state. None means the compute dtype, or float32
-        if the compute dtype is narrower.
-      backend: "scan", "native", "cudnn", "pallas" or "auto". :func:`choose_backend` returns what a call runs on, and
-        why. "scan" runs every call on every device.
-        "native" runs our compiled kernels on a CPU: float32 or float64 with a carry of the same dtype, without
-        projection. It needs the compiled file, which the installation builds if there is a C++ compiler. A kernel runs
-        in a program for one CPU device, or under a shard_map over every mesh axis. Everything else runs the loops of
-        "scan": other devices, exported programs, vmap over the weights, forward mode and second derivatives.
-        "cudnn" is NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without projection, ``mask``,
-        ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first derivatives in reverse mode only (forward
-        mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs one element after another. XLA cannot
-        partition it: wrap it in shard_map, since under jit with a NamedSharding every device would compute the whole
-        batch.
-        "pallas" runs our own kernels for a TPU: float32 or bfloat16 with a float32 carry, without projection,
-        ``lengths``, ``mask``, ``reset`` and ``truncate_every``. A kernel runs in a program for one TPU, or under a
-        shard_map over every mesh axis. Everything else runs the loops of "scan": other devices, float64, vmap, forward
-        mode and second derivatives.
-        "auto" is "native" if it can run the call, except for a single step and for a few steps of one row, and else
-        "scan". No measurement favours another one yet.
+      carry_dtype: dtype of the state in the loop and of the returned state. None means the compute dtype, or float32 if
+        the compute dtype is narrower.
+      backend: the implementation that runs the call. `jax_lstm.choose_backend` returns the choice for a call, and the
+        reason.
+
+        - "auto" is "native" if it can run the call, except for a single step and for a few steps of one row. Otherwise
+          it is "scan". No measurement favours another one yet.
+        - "scan" runs every call on every device, as loops that XLA compiles.
+        - "native" runs our compiled kernels on a CPU: float32 or float64 with a carry of the same dtype, without a
+          projection. See the page "CPU kernels" (docs/cpu.md) for what it runs, and for what runs the loops of "scan"
+          instead.
+        - "cudnn" runs NVIDIA's kernel through jax.experimental.rnn: float32 on CUDA, without projection, ``mask``,
+          ``reset``, ``truncate_every`` and ``checkpoint_every``. It has first derivatives in reverse mode only (forward
+          mode raises JAX's TypeError). It ignores ``unroll``, and vmap runs one element after another. XLA cannot
+          partition it: wrap it in shard_map, since under jit with a NamedSharding every device would compute the whole
+          batch.
+        - "pallas" runs our own kernels for a TPU: float32 or bfloat16 with a float32 carry, without projection,
+          ``lengths``, ``mask``, ``reset`` and ``truncate_every``. See the page "TPU and GPU" (docs/accelerators.md) for
+          what runs the loops of "scan" instead.
+
       unroll: steps per iteration of the loops of "scan".
       precision: jax.lax.Precision of every product, or its name; None means JAX's default. By default a TPU rounds the
         factors of a float32 product to bfloat16, and a GPU to TF32. "highest" means full float32 products everywhere.
 
     Returns:
       y ``[*batch, T, directions * P]`` (or time-major) in the compute dtype, which is the result type of x and all
-      weights; and the last :class:`LSTMState` in the carry dtype.
+      weights; and the last `jax_lstm.LSTMState` in the carry dtype.
 
     Raises:
-      ValueError, TypeError: before any computation. The message names the argument, what was expected and what came.
+      ValueError: a value or a shape is wrong, or ``backend`` cannot run the call. It is raised before any computation.
+        The message names the argument, what is expected and what was given.
+      TypeError: a type or a dtype is wrong. It is raised in the same way.
 
-    Example:
-      >>> params = jax_lstm.init_lstm(jax.random.key(0), input_size=8, hidden_size=16, num_layers=2)
-      >>> y, state = jax_lstm.lstm(params, x, lengths=lengths)
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, num_layers=2)
+      >>> x = jnp.ones((4, 10, 8))  # [*batch, T, D]
+      >>> y, state = jax_lstm.lstm(params, x, lengths=jnp.array([10, 7, 3, 0]))
+      >>> y.shape, state.h.shape, state.c.shape
+      ((4, 10, 16), (2, 4, 16), (2, 4, 16))
+      >>> bool((y[1, 7:] == 0).all())  # the padding of the second row
+      True
     """
     options = Options(
         lengths=lengths,
@@ -131,15 +143,26 @@ def lstm_states(
     """Return the state after every step, for every layer and direction.
 
     Args:
-      params, x, state: as for :func:`lstm`.
-      **options: the options of :func:`lstm`.
+      params: a torch.nn.LSTM state dict as arrays, as for `jax_lstm.lstm`.
+      x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
+      state: the initial `jax_lstm.LSTMState`, as for `jax_lstm.lstm`; None means zeros.
+      **options: the options of `jax_lstm.lstm`, with the same meaning.
 
     Returns:
-      :class:`LSTMState` with h ``[R, *batch, T, P]`` and c ``[R, *batch, T, H]`` (``[R, T, *batch, ...]`` with
+      A `jax_lstm.LSTMState` with h ``[R, *batch, T, P]`` and c ``[R, *batch, T, H]`` (``[R, T, *batch, ...]`` with
       ``time_major``) in the carry dtype, rows in torch's order. It is zero at steps that do not take place.
 
     Raises:
-      ValueError, TypeError: as :func:`lstm`.
+      ValueError: as `jax_lstm.lstm`.
+      TypeError: as `jax_lstm.lstm`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, num_layers=2)
+      >>> states = jax_lstm.lstm_states(params, jnp.ones((4, 10, 8)))
+      >>> states.h.shape, states.c.shape
+      ((2, 4, 10, 16), (2, 4, 10, 16))
     """
     check_state_type(state)
     check_state_type(options.get("reset_state"), "reset_state")
@@ -152,20 +175,31 @@ def lstm_states(
 def choose_backend(
     params: Params, x: Abstract, state: LSTMState | None = None, **options: Unpack[OptionArguments]
 ) -> BackendChoice:
-    """Return what :func:`lstm` would run on with these arguments, and why. Nothing is computed.
+    """Return the backend that `jax_lstm.lstm` would run on with these arguments, and the reason. Nothing is computed.
 
     The choice is made while tracing. It does not depend on a transformation around the call, nor, under jit, on the
     device of x.
 
     Args:
-      params, x, state: as for :func:`lstm`; also jax.ShapeDtypeStruct.
-      **options: the options of :func:`lstm`.
+      params: as for `jax_lstm.lstm`; also arrays of jax.ShapeDtypeStruct.
+      x: as for `jax_lstm.lstm`; also a jax.ShapeDtypeStruct.
+      state: as for `jax_lstm.lstm`; also of jax.ShapeDtypeStruct.
+      **options: the options of `jax_lstm.lstm`, with the same meaning.
 
     Returns:
-      A :class:`BackendChoice` (backend, reason).
+      A `jax_lstm.BackendChoice` (backend, reason).
 
     Raises:
-      ValueError: the given backend cannot run this call; the message says why. Other errors as :func:`lstm`.
+      ValueError: the given backend cannot run this call; the message says why. Also as `jax_lstm.lstm`.
+      TypeError: as `jax_lstm.lstm`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16)
+      >>> x = jax.ShapeDtypeStruct((4, 10, 8), jnp.bfloat16)
+      >>> jax_lstm.choose_backend(params, x, backend="scan")
+      BackendChoice(backend='scan', reason='asked for')
     """
     check_state_type(state)
     check_state_type(options.get("reset_state"), "reset_state")
@@ -183,36 +217,49 @@ def lstm_cell(
     carry_dtype: DTypeLike | None = None,
     precision: Precision = None,
 ) -> LSTMState:
-    """Run one step of one layer: the function of torch.nn.LSTMCell, on its weights.
+    """Run one step of one layer, as torch.nn.LSTMCell does, on its weights.
 
     Args:
-      params: ``weight_ih [4H, D]``, ``weight_hh [4H, H]`` and optionally ``bias_ih``, ``bias_hh [4H]``. With a
-        projection ``weight_hh [4H, P]`` and ``weight_hr [P, H]``.
-      state: :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``; None means zeros. A batch axis may have one
-        element, which stands for the whole batch.
+      params: arrays by torch.nn.LSTMCell's names: ``weight_ih [4H, D]``, ``weight_hh [4H, H]`` and optionally
+        ``bias_ih``, ``bias_hh [4H]``. With a projection ``weight_hh [4H, P]`` and ``weight_hr [P, H]``.
+      state: a `jax_lstm.LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``; None means zeros. A batch axis may have
+        one element, which stands for the whole batch.
       x: ``[*batch, D]``.
       carry_dtype: dtype of the returned state. None means the widest dtype of state, x and weights, or float32 if all
         are narrower. jax.lax.scan requires the same dtype before and after a step, so that a bfloat16 state there needs
         ``carry_dtype=jnp.bfloat16``. Products are computed in the result type of x and the weights, whatever the dtype
         of the state.
-      precision: as for :func:`lstm`.
+      precision: as for `jax_lstm.lstm`.
 
     Returns:
-      The next :class:`LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``.
+      The next `jax_lstm.LSTMState`, h ``[*batch, P]`` and c ``[*batch, H]``.
 
     Raises:
-      ValueError, TypeError: as :func:`lstm`.
+      ValueError: as `jax_lstm.lstm`.
+      TypeError: as `jax_lstm.lstm`.
 
-    Example:
-      >>> state = jax_lstm.lstm_cell(jax_lstm.convert.cell(params), None, x_t)
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16)
+      >>> cell = jax_lstm.convert.cell(params)  # by torch.nn.LSTMCell's names
+      >>> state = None
+      >>> for x_t in jnp.ones((10, 4, 8)):
+      ...     state = jax_lstm.lstm_cell(cell, state, x_t)
+      >>> state.h.shape, state.c.shape
+      ((4, 16), (4, 16))
     """
     check_state_type(state)
     return run_cell(LSTM, read_cell(params, "lstm"), params, state, x, carry_dtype, precision)
 
 
 def check_state_type(state: Any, name: str = "state") -> None:
-    """Raise TypeError unless a state is an :class:`LSTMState` or None."""
+    """Raise TypeError unless a state is an LSTMState or None."""
     if state is not None and not isinstance(state, LSTMState):
+        if np.issubdtype(getattr(state, "dtype", np.void), np.integer):
+            raise TypeError(
+                f"{name} must be a jax_lstm.LSTMState or None; got integers. Give lengths by name: lengths=..."
+            )
         raise TypeError(
             f"{name} must be a jax_lstm.LSTMState or None; got {type(state).__name__}. Write LSTMState(h=..., c=...): "
             "torch orders a pair (h, c) and Flax (c, h), and a swap raises nothing."

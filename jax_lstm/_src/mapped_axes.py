@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jax_lstm._src.arrays import Array
 
-Places = tuple[int | None, ...]  # of the first batch axis
+Places = tuple[int | None, ...]  # the places of the first batch axis
 
 
 def places_of_leaves(places: Places, trees: Sequence[Any]) -> Places:

@@ -38,10 +38,10 @@ def module_initializers(
 
     Args:
       network: the layers.
-      style, forget_bias: as for :func:`jax_lstm.init_lstm`, for the parameters that ``given`` does not draw.
+      style, forget_bias: as for `jax_lstm.init_lstm`, for the parameters that ``given`` does not draw.
       given: ``kernel_init``, ``recurrent_kernel_init`` and ``bias_init``, each an initialiser or None. They draw
         weight_ih, weight_hh and bias_ih of every layer and direction. With ``bias_init``, bias_hh is zero.
-      open_box: separates an array from its metadata, see :func:`as_drawn`.
+      open_box: separates an array from its metadata, see `as_drawn`.
       fused: whether an initialiser draws the kernels of all gates at once, and not one kernel per gate.
 
     Raises:

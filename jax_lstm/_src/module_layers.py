@@ -19,7 +19,7 @@ def embed(weight: Array, tokens: ArrayLike) -> Array:
 
     Raises:
       TypeError: tokens are not integers.
-      ValueError: a token lies outside 0 to V - 1. Under jit, where values are unknown, it is not checked.
+      ValueError: a token lies outside 0 to V - 1. Under jit, values are unknown, and it is not checked.
     """
     if not hasattr(tokens, "dtype") or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise TypeError(f"tokens must be an integer array; got {getattr(tokens, 'dtype', type(tokens).__name__)}.")

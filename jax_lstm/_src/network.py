@@ -1,4 +1,4 @@
-"""A network as its sizes, read from its weights so that nothing is configured twice.
+"""The sizes of a network, read from its weights so that nothing is configured twice.
 
 A parameter tree is a torch state dict: a flat dict of arrays under torch's names, shapes and gate order.
 
@@ -6,8 +6,8 @@ A parameter tree is a torch state dict: a flat dict of arrays under torch's name
     bias_ih_l{k}{_reverse} [G]            bias_hh_l{k}{_reverse} [G]
 
 G = 4H for an LSTM and H for an RNN; P = H without a projection; D_0 = D, and D_k = directions * P for later layers. A
-single cell has the same names without ``_l{k}``. Both biases are kept: merged into one, they would train differently,
-since each receives the full gradient, so that their sum moves twice as far.
+single cell has the same names without ``_l{k}``. Both biases are kept. Each receives the full gradient, so that their
+sum moves twice as far as one merged bias would.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Network:
 
 
 def read_network(params: Mapping[str, object], kind: str) -> Network:
-    """Return the :class:`Network` that ``params`` belong to. ``kind`` is "lstm" or "rnn".
+    """Return the `Network` that ``params`` belong to. ``kind`` is "lstm" or "rnn".
 
     Raises:
       TypeError: ``params`` is not a flat dict of real floating-point arrays.
@@ -114,7 +114,7 @@ def read_network(params: Mapping[str, object], kind: str) -> Network:
 
 
 def read_kind(params: Mapping[str, object]) -> str:
-    """Return "rnn" if weight_hh is square without a projection, else "lstm"; :func:`read_network` checks the rest."""
+    """Return "rnn" if weight_hh is square without a projection, else "lstm"; `read_network` checks the rest."""
     _check_arrays(params, "lstm")
     suffix = "" if is_cell(params) else "_l0"
     shape = tuple(getattr(params.get(f"weight_hh{suffix}"), "shape", ()))
@@ -127,10 +127,10 @@ def is_cell(params: Mapping[str, object]) -> bool:
 
 
 def read_cell(params: Mapping[str, object], kind: str) -> Network:
-    """Return the :class:`Network` of one cell, by the names of torch.nn.LSTMCell, without ``_l0``.
+    """Return the `Network` of one cell, by the names of torch.nn.LSTMCell, without ``_l0``.
 
     Raises:
-      TypeError, ValueError: as :func:`read_network`.
+      TypeError, ValueError: as `read_network`.
     """
     _check_arrays(params, kind, is_cell=True)
     hint = functools.partial(advice, "params", params, kind, is_cell=True)

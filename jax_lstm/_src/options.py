@@ -1,8 +1,8 @@
 """The options of a recurrent network, checked once, before any computation.
 
-:class:`OptionArguments` has their types for callers, and :class:`Options` their defaults. Every function with
+`OptionArguments` has their types for callers, and `Options` their defaults. Every function with
 ``**options`` gets its signature from them, and a Flax module passes the options that it holds by
-:func:`options_of_module`. Only :func:`jax_lstm.lstm` and the constructors of the Flax modules list the options again,
+`options_of_module`. Only `jax_lstm.lstm` and the constructors of the Flax modules list the options again,
 so that editors show them; tests/jax_lstm/test_types.py compares the lists.
 """
 
@@ -30,7 +30,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class OptionArguments(TypedDict, total=False):
-    """The keyword arguments of :func:`jax_lstm.lstm`, which documents them."""
+    """The keyword arguments of `jax_lstm.lstm`, which documents them."""
 
     lengths: Listed | None
     mask: Listed | None
@@ -66,7 +66,7 @@ class Options:
     precision: Precision = None
 
     def check(self, x_shape: tuple[int, ...]) -> None:
-        """Raise ValueError or TypeError that names the option, what was expected and what came."""
+        """Raise ValueError or TypeError that names the option, what is expected and what was given."""
         _check_one_of("backend", self.backend, BACKENDS)
         for name in ("checkpoint_every", "truncate_every"):
             _check_positive(name, getattr(self, name), or_none=True)
@@ -107,7 +107,7 @@ class Options:
 
 
 def options_of_module(module: object) -> dict[str, Any]:
-    """Return the options that a Flax module holds as attributes: those that are no arrays, without dropout."""
+    """Return the options that a Flax module holds as attributes: all but the arrays and dropout."""
     names = (field.name for field in dataclasses.fields(Options) if field.name not in (*ARRAYS, "dropout"))
     return {name: getattr(module, name) for name in names}
 

@@ -20,7 +20,7 @@ class Weights(NamedTuple):
 
 
 class Events(NamedTuple):
-    """What happens at which step. Each field is bool ``[T, *batch or ones, 1]``, or None if it never happens.
+    """The events of each step. Each field is bool ``[T, *batch or ones, 1]``, or None if it never happens.
 
     valid: the step takes place. At any other step, the state passes through unchanged. None: all steps are valid.
     reset: the step starts from the origin, and not from the state before it.
@@ -33,7 +33,7 @@ class Events(NamedTuple):
 
 
 class Path(NamedTuple):
-    """What the derivative is computed from: c before each step (after cut and reset), and the gates.
+    """The arrays of a run that its derivative needs: c before each step (after cut and reset), and the gates.
 
     c_before ``[T, *batch, H]``, or None for a cell without c. gates ``[T, *batch, G]``.
     """
@@ -52,7 +52,7 @@ class Trace(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What the derivative is computed from: the arguments of `recurrence.recur`, and what its run has kept."""
+    """The inputs of the derivative: the arguments of `recurrence.recur`, and what its run has kept."""
 
     weights: Weights
     x: Array
@@ -66,7 +66,7 @@ class Kept(NamedTuple):
 class Moved(NamedTuple):
     """Tangents, or cotangents, of the arguments of `recurrence.recur`. An array without one is None.
 
-    ``weights`` is a :class:`Weights`, of which any field may be None.
+    ``weights`` is a `Weights`, of which any field may be None.
     """
 
     weights: Any
@@ -88,7 +88,7 @@ class Plan:
       unroll: steps per iteration of the compiled loop.
       precision: of every product.
       batch_first: whether the caller's arrays have the batch before the steps.
-      backend: whose kernels a program may run in the place of the loops: "native" on a CPU, "pallas" on a TPU, or
+      backend: the kernels that a program may run in the place of the loops: "native" on a CPU, "pallas" on a TPU, or
         "scan" for none.
     """
 

@@ -1,8 +1,8 @@
 """The forms of the compiled loops that differ between platforms, and their choice when a program is lowered.
 
-Why when it is lowered: a program that is traced or exported on a CPU host may be for a TPU. JAX knows the platform only
-when it lowers, and so does it know the number of devices. jax.default_backend and jax.device_count, asked while
-tracing, would answer for the host.
+Why when it is lowered: a program that is traced or exported on a CPU host may be for a TPU. JAX knows the platform and
+the number of devices only when it lowers. While tracing, jax.default_backend and jax.device_count would answer for the
+host.
 
 `RULES` is the table of the differences. Everything else is one program for all platforms. The figures beside the rules
 of TPU and GPU are those of their compilers. `python -m benchmarks.accelerators` prints them for the rules as they are.
@@ -41,11 +41,12 @@ class LoopForm(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a platform's loops are made of.
+    """The parameters of a platform's loops.
 
-    block_bytes: of the gate sums of one block, at most.
-    fewest_blocks: of a long sequence, so that the memory of one block is small beside the memory of the sequence.
-    gates_apart, rewrites_sums: see :class:`LoopForm`.
+    block_bytes: the largest size of the gate sums of one block.
+    fewest_blocks: the smallest number of blocks of a long sequence. The memory of one block is then small beside the
+      memory of the sequence.
+    gates_apart, rewrites_sums: see `LoopForm`.
     sums_weight_gradients: on one device, a weight gradient is summed over blocks of steps. Otherwise it is one product.
     """
 
@@ -70,8 +71,9 @@ RULES = {
     OTHER: Rule(2**25, 4, gates_apart=False, rewrites_sums=False, sums_weight_gradients=False),
 }
 
-# Steps of one block, at least. Measured with JAX 0.10 on two CPU cores, a training step of T,B,D,H = 128,32,128,256 in
-# float32: 81 ms. It takes 93 ms with SHORTEST = 1, which pays for the loop over blocks, and 100 ms with 64.
+# The smallest number of steps of one block. Measured with JAX 0.10 on two CPU cores, a training step of T,B,D,H =
+# 128,32,128,256 in float32: 81 ms. It takes 93 ms with SHORTEST = 1, which pays for the loop over blocks, and 100 ms
+# with 64.
 SHORTEST = 8
 
 
@@ -98,8 +100,8 @@ def per_platform(run: Callable[..., Any], forms: Mapping[str, Hashable], *args: 
     """Return ``run(form, *args)``, with the form of the platform that the program is lowered for.
 
     Args:
-      run: it is traced once for each form that differs.
-      forms: by the names in `RULES`.
+      run: the function. It is traced once per different form.
+      forms: the forms by the names in `RULES`.
       *args: trees of arrays.
     """
     default = partial(run, forms[OTHER])

@@ -1,4 +1,4 @@
-"""What a precision lets the products of a GPU or a TPU do, in all the spellings that JAX takes."""
+"""What a precision allows in the products of a GPU or a TPU, in all the spellings that JAX takes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _allows_tf32(precision: Any) -> bool | None:
 def as_one_precision(precision: Precision) -> jax.lax.Precision | None:
     """Return the jax.lax.Precision that both factors of a product have, or None if it is no such value.
 
-    A precision of None stands for jax_default_matmul_precision, and that one for the default of the platform.
+    A precision of None stands for jax_default_matmul_precision. If that is None too, the platform decides.
     """
     resolved = resolve_precision(precision)
     each = set(resolved) if isinstance(resolved, (tuple, list)) else {resolved}

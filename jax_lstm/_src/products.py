@@ -57,7 +57,7 @@ def product(plan: Plan, a: Array | None, w: Array | None) -> Array | None:
 def weight_product(
     plan: Plan, left: Callable[[Any, Any], tuple[Any, Array]], carry: Tree, steps: Tree, d_w: Array | None
 ) -> Array | None:
-    """Return :func:`product` of ``a`` and ``d_w``, the tangent of a weight, for ``carry, a = left(carry, steps)``.
+    """Return `product` of ``a`` and ``d_w``, the tangent of a weight, for ``carry, a = left(carry, steps)``.
 
     Its transpose is the weight gradient, ``dz^T a``. On one CPU the gradient is summed over blocks of steps, and
     ``left`` makes the ``a`` of one block at a time. Elsewhere it is one product, as JAX would do it.
@@ -92,7 +92,7 @@ def weight_product(
 
 
 def as_it_is(carry: Tree, a: Array) -> tuple[Tree, Array]:
-    """Return the arguments: the ``left`` of :func:`weight_product` if ``a`` exists already."""
+    """Return the arguments: the ``left`` of `weight_product` if ``a`` exists already."""
     return carry, a
 
 

@@ -1,6 +1,6 @@
 """Recognize which library a tree of weights comes from. This is for error messages only.
 
-A function that cannot read its weights asks :func:`advice`, or :func:`refuse_tree`, what they look like and what to
+A function that cannot read its weights asks `advice`, or `refuse_tree`, what they look like and what to
 write instead. The signs are data: a new kind of tree is one line in a table.
 """
 
@@ -171,7 +171,7 @@ def advice(argument: str, tree: Any, kind: str, *, is_cell: bool = False) -> str
 
 
 def stored_form(tree: Any) -> str:
-    """Return in which other form a torch module stores its weights, and how to undo it; "" if in none."""
+    """Return a sentence on the other form in which a torch module stores its weights, and how to undo it; or ""."""
     leaves = list(paths(tree))
     return next(filter(None, (sign.sentence(leaves) for sign in FORMS)), "")
 
@@ -208,9 +208,9 @@ def _kind(shape: tuple[int, ...], is_projected: bool) -> str | None:
 
 
 def elsewhere(argument: str, tree: Any, kind: str, *, is_cell: bool = False) -> str:
-    """Return where in a tree a network of this kind is, or of which kind another one is; else "".
+    """Return a sentence that says where a network of this kind is in a tree, or which other kind is there; or "".
 
-    Arguments as for :func:`advice`.
+    Arguments as for `advice`.
     """
     networks = list(places(tree))
     wanted = [p for p in networks if (p.kind, p.is_cell) == (kind, is_cell) and not p.is_top]
@@ -240,7 +240,7 @@ def _use(place: Place, kind: str, is_cell: bool) -> str:
 
 
 def _library_of_a_cell(tree: Any, expected: str) -> str:
-    """Return which library a tree comes from, by an LSTM in it if there is one: a model may also have a GRU."""
+    """Return which library a tree comes from. If the model has both an LSTM and a GRU, the LSTM decides."""
     cells: dict[str, list[str]] = {}  # the leaves by what they are inside of, "net" for "net/if/kernel (4, 5)"
     for leaf in paths(tree):
         cells.setdefault("/".join(leaf.partition(" ")[0].split("/")[:-2]), []).append(leaf)

@@ -16,7 +16,7 @@ transpose. In reverse mode the weight gradients are therefore large products *af
 forward mode, reverse mode, Hessians and vmap.
 
 The rule computes its primal by the custom_jvp function, and not by the plain loop. A second derivative then meets the
-same rule again. JAX still inlines the plain loop where it partially evaluates a checkpointed region. Therefore the
+same rule again. JAX still inlines the plain loop when it partially evaluates a checkpointed region. Therefore the
 plain loop stops gradients at cuts too: without that, second derivatives under ``checkpoint_every`` would lose the
 truncation.
 """
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def recur(plan: Plan, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events) -> Trace:
-    """Run one layer in one direction over ``x [T, *batch, D]`` and return its :class:`Trace`.
+    """Run one layer in one direction over ``x [T, *batch, D]`` and return its `Trace`.
 
     Args:
       plan: what is fixed while tracing.
@@ -102,7 +102,7 @@ def _run_on_tpu(
 def _run(
     plan: Plan, form: LoopForm, weights: Weights, x: Array, carry: LSTMState, origin: LSTMState, events: Events
 ) -> Trace:
-    """Return :func:`recur` with its loop in one form."""
+    """Return `recur` with its loop in one form."""
     cell = plan.cell
     times_hh, times_hr = loop_product(plan, weights.hh, carry.h), loop_product(plan, weights.hr, carry.h)
     dtype = storage_dtype(weights.ih.dtype)

@@ -22,24 +22,30 @@ def rnn(
     nonlinearity: Nonlinearity = "tanh",
     **options: Unpack[OptionArguments],
 ) -> tuple[Array, Array]:
-    """Run a multi-layer Elman RNN over a sequence: the function of torch.nn.RNN, on its weights.
+    """Run a multi-layer Elman RNN over a sequence, as torch.nn.RNN does, on its weights.
 
     Args:
       params: a torch.nn.RNN state dict as arrays. Layers, directions, sizes and biases are read from it.
       x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
       h: the initial hidden state ``[R, *batch, H]``; None means zeros.
       nonlinearity: "tanh" or "relu".
-      **options: the options of :func:`jax_lstm.lstm`, with the same meaning. ``reset_state`` is an array shaped as h.
+      **options: the options of `jax_lstm.lstm`, with the same meaning. ``reset_state`` is an array shaped as h.
 
     Returns:
-      y ``[*batch, T, directions * H]`` in the compute dtype, and the last h ``[R, *batch, H]`` in the carry dtype.
+      y ``[*batch, T, directions * H]`` (or time-major) in the compute dtype, and the last h ``[R, *batch, H]`` in the
+      carry dtype.
 
     Raises:
-      ValueError, TypeError: as :func:`jax_lstm.lstm`.
+      ValueError: as `jax_lstm.lstm`.
+      TypeError: as `jax_lstm.lstm`.
 
-    Example:
-      >>> params = jax_lstm.init_rnn(jax.random.key(0), input_size=8, hidden_size=16)
-      >>> y, h = jax_lstm.rnn(params, x, nonlinearity="relu")
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_rnn(jax.random.key(0), 8, 16)
+      >>> y, h = jax_lstm.rnn(params, jnp.ones((4, 10, 8)), nonlinearity="relu")
+      >>> y.shape, h.shape
+      ((4, 10, 16), (1, 4, 16))
     """
     cell = cell_of(nonlinearity)
     network = read_network(params, "rnn")
@@ -57,20 +63,31 @@ def rnn_cell(
     carry_dtype: DTypeLike | None = None,
     precision: Precision = None,
 ) -> Array:
-    """Run one step of one layer: the function of torch.nn.RNNCell, on its weights.
+    """Run one step of one layer, as torch.nn.RNNCell does, on its weights.
 
     Args:
-      params: as for :func:`jax_lstm.lstm_cell`, with H rows.
-      h: ``[*batch, H]``; None means zeros.
+      params: arrays by torch.nn.RNNCell's names: ``weight_ih [H, D]``, ``weight_hh [H, H]`` and optionally ``bias_ih``,
+        ``bias_hh [H]``.
+      h: ``[*batch, H]``; None means zeros. A batch axis may have one element, which stands for the whole batch.
       x: ``[*batch, D]``.
       nonlinearity: "tanh" or "relu".
-      carry_dtype, precision: as for :func:`jax_lstm.lstm_cell`.
+      carry_dtype: dtype of the returned h, as for `jax_lstm.lstm_cell`.
+      precision: as for `jax_lstm.lstm`.
 
     Returns:
       The next h ``[*batch, H]``.
 
     Raises:
-      ValueError, TypeError: as :func:`jax_lstm.lstm_cell`.
+      ValueError: as `jax_lstm.lstm`.
+      TypeError: as `jax_lstm.lstm`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_rnn(jax.random.key(0), 8, 16)
+      >>> cell = {name.removesuffix("_l0"): a for name, a in params.items()}
+      >>> jax_lstm.rnn_cell(cell, None, jnp.ones((4, 8))).shape
+      (4, 16)
     """
     cell = cell_of(nonlinearity)
     state = None if h is None else LSTMState(h, None)

@@ -23,7 +23,7 @@ def run_cell(
     carry_dtype: DTypeLike | None,
     precision: Precision,
 ) -> LSTMState:
-    """Check the arguments of :func:`jax_lstm.lstm_cell` or :func:`jax_lstm.rnn_cell`, and return the next state."""
+    """Check the arguments of `jax_lstm.lstm_cell` or `jax_lstm.rnn_cell`, and return the next state."""
     check_step_input(x, network)
     params, inputs = vary_alike((dict(params), jnp.asarray(x)))
     h, c = _state_or_zeros(cell, network, params, state, inputs)

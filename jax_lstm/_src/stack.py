@@ -26,7 +26,7 @@ from jax_lstm._src.precisions import as_one_precision
 from jax_lstm._src.state import LSTMState
 from jax_lstm._src.trees import vary_alike, zeros_like
 
-Keep = Literal["h", "states"]  # what is kept of every step
+Keep = Literal["h", "states"]  # what is kept from every step
 
 
 class StackResult(NamedTuple):
@@ -55,7 +55,7 @@ def run_stack(
     """
     check_input(x, network, options)
     batch = x.shape[1:-1] if options.time_major else x.shape[:-2]
-    reset_state: Any = options.reset_state  # an LSTMState: `rnn` has made one of its array
+    reset_state: Any = options.reset_state  # an LSTMState: `rnn` makes one of its array
     for name, rows in (("state", state), ("reset_state", reset_state)):
         check_state(name, rows, network, batch, cell.has_cell_state)
     settings, arrays = options.split()
@@ -163,9 +163,9 @@ def first_state(
     Delete them when jax.lax.scan gives its first carry the type of the later ones.
 
     Args:
-      plan, network, weights: of the row.
+      plan, network, weights: those of the row.
       steps: the inputs of the layer, ``[T, *batch, D]``.
-      events: of the direction.
+      events: those of the direction.
       state: all rows of the initial state, or None for zeros.
       like: all states whose type the loop may meet, or None for each.
       row: which row.
@@ -202,7 +202,7 @@ def _without_axes_of_one(
     Why: XLA on CPU copies whole sequences of gates and states between layouts that differ only in the place of such an
     axis. Measured with JAX 0.10, the temporary memory of a training step with T = 2048, B = 1, H = 256 in float32: 15
     MiB without the axis, 24 MiB with it. Delete this function when the two numbers agree. An axis of one element that
-    is sharded, over a mesh axis of one device, stays: it would come back unsharded.
+    is sharded, over a mesh axis of one device, stays, since it would come back unsharded.
     """
     batch = zip(steps.shape[1:-1], jax.typeof(steps).sharding.spec[1:-1], strict=True)
     ones = [axis for axis, (size, over) in enumerate(batch) if are_known(size) and size == 1 and over is None]

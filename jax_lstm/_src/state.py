@@ -18,13 +18,25 @@ from jax import export
 class LSTMState:
     """The hidden state ``h`` and the cell state ``c`` of an LSTM; a JAX pytree.
 
-    :func:`jax_lstm.lstm` returns h ``[R, *batch, P]`` and c ``[R, *batch, H]``, rows in torch's order (layer 0 forward,
-    layer 0 reverse, layer 1 forward, ...). P is the width of the projection, or H without one.
-    :func:`jax_lstm.lstm_cell` returns h ``[*batch, P]`` and c ``[*batch, H]``.
+    `jax_lstm.lstm` returns h ``[R, *batch, P]`` and c ``[R, *batch, H]``, rows in torch's order (layer 0 forward, layer
+    0 reverse, layer 1 forward, ...). P is the width of the projection, or H without one. `jax_lstm.lstm_cell` returns h
+    ``[*batch, P]`` and c ``[*batch, H]``.
 
-    The attributes have the type jax.Array. The constructor takes anything that JAX puts into a tree: NumPy arrays,
-    jax.ShapeDtypeStruct, shardings, axes of jax.vmap. (Inside this package, the state of an RNN has None as ``c``. No
-    public function returns such a state.)
+    A state has no order, so that h and c cannot be swapped by accident: unpacking and indexing raise TypeError. The
+    constructor takes anything that JAX puts into a tree: NumPy arrays, jax.ShapeDtypeStruct, shardings, axes of
+    jax.vmap. (Inside this package, the state of an RNN has None as ``c``. No public function returns such a state.)
+
+    Attributes:
+      h: the hidden state, a jax.Array.
+      c: the cell state, a jax.Array.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> state = jax_lstm.LSTMState(h=jnp.zeros((1, 4, 16)), c=jnp.ones((1, 4, 16)))
+      >>> detached = jax.tree.map(jax.lax.stop_gradient, state)
+      >>> detached.h.shape, float(detached.c[0, 0, 0])
+      ((1, 4, 16), 1.0)
     """
 
     h: jax.Array

@@ -1,18 +1,20 @@
 """The steps of a stream. Their bits do not depend on how many run at once, nor on the program around them.
 
-:func:`jax_lstm.lstm` does not promise that. It multiplies all inputs with W_ih before its loop, and how a compiler sums
+`jax_lstm.lstm` does not promise that. It multiplies all inputs with W_ih before its loop, and how a compiler sums
 a product depends on the number of rows, on the layout of the operands, and on what else is in the same loop. Therefore
 
 (1) a step does all products of that step, with as many rows as the batch has, and
-(2) a step is always the body of a loop, also if it is the only one. The compiler does not know how often the loop runs,
-    and the inputs are one longer than what is read. Otherwise the compiler would unroll a loop of one step, or move
-    the product of the only input out of it.
+(2) a step is always the body of a loop, even if it is the only one. The compiler does not know how often the loop runs,
+    and the inputs have one row more than the loop reads. Otherwise the compiler would unroll a loop of one step, or
+    move the product of the only input out of it.
 
-So the compiler sees the same loop for every number of steps and in every surrounding program. (Equal instructions of
-the step are not enough. Under a condition they were equal, and yet the bits differed if a layer had one or two units:
-XLA on CPU compiles a loop that touches few bytes into one kernel, and a step outside a loop into several.)
+So the compiler sees the same loop for every number of steps and in every surrounding program. (It is not enough that
+the instructions of the step are equal. In a conditional they were equal, and yet the bits differed if a layer had one
+or two units. XLA on CPU compiles a loop that touches few bytes into one kernel, and a step outside a loop into
+several.)
 
-The compiled kernels for a CPU need neither. They add up the terms of each sum in one order, whatever else they compute.
+The compiled kernels for a CPU need neither (1) nor (2). They add up the terms of each sum in one order, whatever else
+they compute.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def _run_on_cpu(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Ar
 
 
 def _loop(plan: Plan, layers: list[Weights], first: list[LSTMState], x: Array) -> tuple[list[LSTMState], Array]:
-    """Return :func:`run_steps` as a loop for every platform.
+    """Return `run_steps` as a loop for every platform.
 
     The barrier and the surplus row of x are (2) of the module's docstring. Delete them when
     tests/jax_lstm/test_streaming.py passes without them.

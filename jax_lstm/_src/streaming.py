@@ -1,6 +1,6 @@
-"""An LSTM one step at a time, for inputs that arrive one by one; and whole sequences by the same steps.
+"""An LSTM one step at a time, for inputs that arrive one by one, and whole sequences by the same steps.
 
-:func:`lstm_stream` returns the same bits for every division of a sequence into chunks, and :func:`lstm_step` on each
+`lstm_stream` returns the same bits for every division of a sequence into chunks, and `lstm_step` on each
 step returns these bits too. `stream_steps` says how. The promise holds on one kind of machine, for one batch size,
 dtype and precision. It holds between programs that all run the compiled kernels or all run the loop. A program runs
 the loop if it is exported, if it is for several devices, or if it is mapped over weights.
@@ -9,7 +9,7 @@ A program for a CPU runs the kernels if they can run the network and there are t
 step of the loop is faster: the kernels rearrange the weights before they multiply them. A sequence of one row would be
 faster on the kernels, but it must have the bits of its steps. `python -m benchmarks.serving` times both.
 
-To train, or to read a sequence that exists already, :func:`jax_lstm.lstm` is faster than the loop, since it multiplies
+To train, or to read a sequence that exists already, `jax_lstm.lstm` is faster than the loop, since it multiplies
 all inputs with W_ih at once.
 """
 
@@ -49,33 +49,44 @@ def lstm_step(
 ) -> tuple[Array, LSTMState]:
     """Run one step of a network of one direction, with any number of layers.
 
-    It is compiled as :func:`jax_lstm.lstm` is.
+    It is compiled as `jax_lstm.lstm` is.
 
     Args:
-      params: as for :func:`jax_lstm.lstm`, without ``_reverse`` entries.
+      params: as for `jax_lstm.lstm`, without ``_reverse`` entries.
       x: ``[*batch, D]``, the inputs of this step.
-      state: the :class:`LSTMState` that the step before returned, or that :func:`jax_lstm.lstm` returned for a prompt:
-        h ``[L, *batch, P]`` and c ``[L, *batch, H]``. None means zeros. With None, every axis of x but the last is a
+      state: the `jax_lstm.LSTMState` that the step before returned, or that `jax_lstm.lstm` returned for a prompt: h
+        ``[L, *batch, P]`` and c ``[L, *batch, H]``. None means zeros. With None, every axis of x but the last is a
         batch axis, so that a surplus time axis is not detected.
-      carry_dtype, precision: as for :func:`jax_lstm.lstm`.
-      backend: "scan" for a loop of XLA's on every platform, which is also what an exported program runs. "native" for
-        the compiled kernels in a program for a CPU. "auto" is "native" for two rows or more, if it can run them, and
-        "scan" for one row, since a single step is then faster. A long sequence of one row is faster with "native".
-        "cudnn" and "pallas", which a module may have, run "scan" here. "native" and "scan" differ in bits.
+      carry_dtype: dtype of the state, as for `jax_lstm.lstm`.
+      precision: as for `jax_lstm.lstm`.
+      backend: the implementation that runs the step. "native" and "scan" differ in bits.
+
+        - "auto" is "native" for two rows or more, if it can run them. For one row it is "scan", since a single step is
+          then faster. A long sequence of one row is faster with "native".
+        - "scan" is a loop of XLA's on every platform. An exported program runs it too.
+        - "native" runs the compiled kernels in a program for a CPU.
+        - "cudnn" and "pallas", which a module may have, run "scan" here.
 
     Returns:
-      y ``[*batch, P]`` in the compute dtype, and the next :class:`LSTMState` in the carry dtype. Step by step these
-      have the bits of :func:`lstm_stream`, and they agree with :func:`jax_lstm.lstm` within rounding. All kinds of
+      y ``[*batch, P]`` in the compute dtype, and the next `jax_lstm.LSTMState` in the carry dtype. Step by step these
+      have the bits of `jax_lstm.lstm_stream`, and they agree with `jax_lstm.lstm` within rounding. All kinds of
       derivatives work. A gradient runs the steps twice.
 
     Raises:
-      ValueError, TypeError: before any computation. The message names the argument, what was expected and what came.
-        ValueError also if "native" is asked for and cannot run the network; the message says why.
+      ValueError: a value or a shape is wrong, the network has two directions, or "native" is requested and cannot run
+        the network. It is raised before any computation. The message names the argument, what is expected and what was
+        given.
+      TypeError: a type or a dtype is wrong. It is raised in the same way.
 
-    Example:
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16, num_layers=2)
       >>> state = None
-      >>> for x_t in inputs:  # each [*batch, D]
+      >>> for x_t in jnp.ones((10, 4, 8)):
       ...     y, state = jax_lstm.lstm_step(params, x_t, state)
+      >>> y.shape, state.h.shape
+      ((4, 16), (2, 4, 16))
     """
     network = _one_direction(params, "lstm_step")
     check_state_type(state)
@@ -96,23 +107,37 @@ def lstm_stream(
     precision: Precision = None,
     backend: Backend = "auto",
 ) -> tuple[Array, LSTMState]:
-    """Run a sequence, or the next chunk of one, by the steps of :func:`lstm_step`.
+    """Run a sequence, or the next chunk of one, by the steps of `jax_lstm.lstm_step`.
 
-    It is compiled as :func:`jax_lstm.lstm` is. If each chunk starts from the state that the chunk before it returned,
-    y and the last state have the same bits for every division of the sequence into chunks.
+    It is compiled as `jax_lstm.lstm` is. If each chunk starts from the state that the chunk before it returned, y and
+    the last state have the same bits for every division of the sequence into chunks.
 
     Args:
-      params: as for :func:`jax_lstm.lstm`, without ``_reverse`` entries.
+      params: as for `jax_lstm.lstm`, without ``_reverse`` entries.
       x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
-      state: :class:`LSTMState` with h ``[L, *batch, P]`` and c ``[L, *batch, H]``; None means zeros.
-      time_major, carry_dtype, precision: as for :func:`jax_lstm.lstm`.
-      backend: as for :func:`lstm_step`.
+      state: the initial `jax_lstm.LSTMState`, h ``[L, *batch, P]`` and c ``[L, *batch, H]``; None means zeros.
+      time_major: whether T is the first axis of x.
+      carry_dtype: dtype of the state, as for `jax_lstm.lstm`.
+      precision: as for `jax_lstm.lstm`.
+      backend: as for `jax_lstm.lstm_step`.
 
     Returns:
-      y and the last :class:`LSTMState`, as :func:`jax_lstm.lstm`.
+      y ``[*batch, T, P]`` (or time-major) in the compute dtype, and the last `jax_lstm.LSTMState` in the carry dtype.
 
     Raises:
-      ValueError, TypeError: as :func:`jax_lstm.lstm`; ValueError if the network has two directions.
+      ValueError: as `jax_lstm.lstm_step`.
+      TypeError: as `jax_lstm.lstm_step`.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 8, 16)
+      >>> x = jax.random.normal(jax.random.key(1), (4, 10, 8))
+      >>> whole, _ = jax_lstm.lstm_stream(params, x)
+      >>> first, state = jax_lstm.lstm_stream(params, x[:, :3])
+      >>> second, _ = jax_lstm.lstm_stream(params, x[:, 3:], state)
+      >>> bool((jnp.concatenate((first, second), axis=1) == whole).all())
+      True
     """
     network = _one_direction(params, "lstm_stream")
     check_state_type(state)

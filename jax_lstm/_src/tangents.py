@@ -35,7 +35,7 @@ from jax_lstm._src.trees import (
 
 
 class HSources(NamedTuple):
-    """What :func:`h_before` computes from: the carry (h, the origin's h), and (h after each step, reset, cut)."""
+    """The arguments of `h_before`: the carry (h, the origin's h), and (h after each step, reset, cut)."""
 
     carry: tuple[Array, Array]
     steps: tuple[Array, Array | None, Array | None]
@@ -47,7 +47,7 @@ class HSources(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """What the coefficients of the loop are computed from: the weights, the events, and the fields of a `plan.Path`."""
+    """The arrays that give the coefficients of the loop: the weights, the events, and the fields of a `plan.Path`."""
 
     w_hh: Array
     w_hr: Array | None
@@ -57,7 +57,7 @@ class Residuals(NamedTuple):
 
 
 class Tangents(NamedTuple):
-    """What the loop is linear in.
+    """The inputs in which the loop is linear.
 
     sums: tangents of the gate sums, ``[T, *batch, G]``, without the recurrent product.
     projected: tangents of h by weight_hr, ``[T, *batch, P]``, or None.
@@ -112,7 +112,7 @@ def push(plan: Plan, residuals: Residuals, tangents: Tangents) -> tuple[LSTMStat
 
 
 def _push(plan: Plan, form: LoopForm, residuals: Residuals, tangents: Tangents) -> Any:
-    """Return :func:`push` with its loop in one form."""
+    """Return `push` with its loop in one form."""
     w_hh, w_hr, events, c_before, gates = residuals
     like = tangents.carry.h
     times_hh, times_hr = loop_product(plan, w_hh, like), loop_product(plan, w_hr, like)
@@ -137,12 +137,12 @@ def _push(plan: Plan, form: LoopForm, residuals: Residuals, tangents: Tangents) 
 
 
 def pull(plan: Plan, residuals: Residuals, cotangents: Any, *, projected: bool) -> Tangents:
-    """Return the cotangents of the operands of :func:`push`: its transpose.
+    """Return the cotangents of the operands of `push`: its transpose.
 
     Args:
-      plan, residuals: as for :func:`push`.
-      cotangents: the fields of :class:`Cotangents`.
-      projected: whether :func:`push` had a tangent ``projected``.
+      plan, residuals: as for `push`.
+      cotangents: the fields of `Cotangents`.
+      projected: whether `push` had a tangent ``projected``.
     """
     forms = loop_forms(residuals.gates.shape[0], residuals.gates.shape[1:])
 
@@ -159,7 +159,7 @@ def pull(plan: Plan, residuals: Residuals, cotangents: Any, *, projected: bool) 
 
 
 def _kernel(plan: Plan) -> Kernel | None:
-    """Return the kernel of :func:`pull`. Its module is imported when a program is lowered that runs it."""
+    """Return the kernel of `pull`. Its module is imported when a program is lowered that runs it."""
     if plan.backend != "pallas" or plan.path:  # no kernel takes the cotangents of a path
         return None
     return Kernel("tpu", partial(_pull_on_tpu, plan))
@@ -176,7 +176,7 @@ def _pull_on_tpu(plan: Plan, *args: Any, interpret: bool = False) -> Tangents:
 
 
 def _pull(plan: Plan, projected: bool, form: LoopForm, residuals: Residuals, cotangents: Cotangents) -> Tangents:
-    """Return :func:`pull` with its loop in one form."""
+    """Return `pull` with its loop in one form."""
     w_hh, w_hr, events, c_before, gates = residuals
     ct_last, ct_h, ct_c, ct_c_before = cotangents
     # JAX transposes these two products, so that w is used as it lies, without `loop_product`.
@@ -244,7 +244,7 @@ def _step(
 
 
 def kept_gates(form: LoopForm, gates: Gates) -> Gates | Array:
-    """Return what a loop reads or writes of all gates in one step."""
+    """Return the gates of one step as a loop reads and writes them: one array per gate, or one for all gates."""
     return gates if form.gates_apart else join_gates(gates)
 
 

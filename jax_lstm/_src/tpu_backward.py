@@ -80,7 +80,7 @@ def run_backward(
 
 
 def _kernel(fixed: Fixed, ct_h, gates, c_before, w_hh, h_last, c_last, ct_sums, h_first, c_first, h, c, z) -> None:  # type: ignore[no-untyped-def]
-    """Run one block. The arguments are the blocks of what :func:`run_backward` gives to pallas_call, in its order."""
+    """Run one block. The arguments are the blocks of what `run_backward` gives to pallas_call, in its order."""
     cell, grid, width, precision = fixed
     hidden = h.shape[1]
 

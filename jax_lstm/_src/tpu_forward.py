@@ -89,7 +89,7 @@ def run_forward(plan: Plan, weights: Weights, x: Array, carry: LSTMState, *, int
 
 
 def _kernel(fixed: Fixed, x, w_ih, bias, w_hh, h0, c0, h_last, c_last, h_kept, *rest) -> None:  # type: ignore[no-untyped-def]
-    """Run one block. The arguments are the blocks of what :func:`run_forward` gives to pallas_call, in its order."""
+    """Run one block. The arguments are the blocks of what `run_forward` gives to pallas_call, in its order."""
     cell, grid, width, precision = fixed
     *path, z, h, c = rest
     batch, hidden = h0.shape

@@ -1,4 +1,4 @@
-"""What the kernels of a TPU share: the blocks of steps that they run over, and the padding of their arrays.
+"""The shared parts of the kernels of a TPU: the blocks of steps that they run over, and the padding of their arrays.
 
 Padded rows and units are computed and cut off. Their states stay finite: a padded unit has weights of zero.
 """
@@ -22,7 +22,7 @@ SMALL_STEP = 8192  # numbers of h in one step: the compiler schedules fewer inst
 class Grid(NamedTuple):
     """The blocks of time steps that a kernel runs over, one after another.
 
-    steps: of the whole sequence.
+    steps: steps of the whole sequence.
     block: steps of one block. The last block of the sequence may be shorter.
     unroll: steps per iteration of the loop inside a block.
     backward: whether the kernel runs from the last step to the first.
@@ -79,7 +79,7 @@ class Grid(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What a kernel is traced for: the equations, the blocks, units per chunk, and the precision of products."""
+    """The fixed arguments of a kernel: the equations, the blocks, units per chunk, and the precision of products."""
 
     cell: Cell
     grid: Grid
@@ -115,6 +115,6 @@ def pad_gates(a: Array, gates: int, hidden: int) -> Array:
 
 
 def cut_gates(a: Array, gates: int, hidden: int) -> Array:
-    """Return ``[..., gates * n]`` as ``[..., gates * hidden]``, without the padding of :func:`pad_gates`."""
+    """Return ``[..., gates * n]`` as ``[..., gates * hidden]``, without the padding of `pad_gates`."""
     apart = a.reshape(*a.shape[:-1], gates, -1)[..., :hidden]
     return apart.reshape(*a.shape[:-1], gates * hidden)

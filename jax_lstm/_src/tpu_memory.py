@@ -1,6 +1,6 @@
-"""What a kernel needs of a TPU's vector memory (VMEM), and how many steps one of its blocks may have.
+"""How much of a TPU's vector memory (VMEM) a kernel needs, and how many steps one of its blocks may have.
 
-A TPU computes on tiles of 128 lanes by 8 rows of 32 bits. A kernel sees arrays of whole tiles only.
+A TPU computes on tiles of 128 lanes by 8 rows of 32 bits. A kernel only sees arrays of whole tiles.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ LANES = 128
 MIB = 2**20
 # The smallest VMEM of v5e, v6e, v5p and tpu7x is 64 MiB.
 VMEM_BYTES = 60 * MIB
-# The arrays of one block, at most, if one step needs no more. The rest is for weights.
+# The largest size of the arrays of one block, unless one step needs more. The rest is for weights.
 BLOCK_BYTES = 24 * MIB
-# What the compiler puts there by itself, such as the results of a product: a quarter of the arrays, and this.
+# The compiler needs room of its own, such as for the results of a product: a quarter of the arrays, plus this.
 OWN_BYTES = 4 * MIB
 
 
@@ -33,16 +33,17 @@ class Tiles(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes of VMEM: of what lies there during the whole call, and of one step of a block.
+    """Bytes of VMEM: for what lies there during the whole call, and for one step of a block.
 
-    What is read from or written to the main memory counts twice, since one block is moved while another is computed.
+    An array that is read from or written to the main memory counts twice, since one block is moved while another is
+    computed.
     """
 
     fixed: int
     per_step: int
 
     def limit(self, steps: int) -> int:
-        """Return what the compiler is allowed to use, with blocks of ``steps``."""
+        """Return the bytes that the compiler may use, with blocks of ``steps``."""
         return (self.fixed + steps * self.per_step) * 5 // 4 + OWN_BYTES
 
     @property
@@ -96,7 +97,7 @@ def backward_memory(tiles: Tiles, gates: int, dtype: DType, operand: DType) -> M
 
 
 def missing_memory(network: Network, batch: int, dtype: DType, precision: jax.lax.Precision) -> tuple[int, int] | None:
-    """Return the VMEM that a training step needs, and what there is, in MiB; None if every layer fits."""
+    """Return the VMEM that a training step needs and the VMEM of a TPU, in MiB; None if every layer fits."""
     operand, gates = operand_dtype(dtype, precision), network.num_gates
     needed = 0
     for layer in range(network.num_layers):

@@ -17,7 +17,7 @@ Params: TypeAlias = dict[str, Array]
 AnyArray: TypeAlias = Any
 """An array, tensor or variable of JAX, NumPy, torch, Keras or Flax, or a tracer. ``read_array`` checks it."""
 AnyTree: TypeAlias = Any
-"""A library's own structure of :data:`AnyArray`: a mapping, a sequence, a module or a single array."""
+"""A library's own structure of `AnyArray`: a mapping, a sequence, a module or a single array."""
 
 DLPACK_ONLY = "torch.bfloat16"  # NumPy has no such dtype; JAX reads it from torch's memory
 # torch tensors that cannot be read, by "dtype layout device", and what to pass instead: the first that fits.
@@ -37,7 +37,7 @@ def read_array(name: str, value: AnyArray, dtype: DTypeLike | None = None) -> ja
     Args:
       name: what the array is called in errors.
       value: a jax, NumPy, torch, Keras or Flax nnx array, or a tracer.
-      dtype: dtype to cast a floating-point array to; None keeps its own.
+      dtype: the dtype to cast a floating-point array to. None keeps its own.
 
     Raises:
       TypeError: it is no array, or a tensor in a form that neither NumPy nor JAX has, such as a quantized one.

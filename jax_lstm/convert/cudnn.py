@@ -23,19 +23,31 @@ ORDER = "ifgo"
 def to_cudnn(params: Mapping[str, Array]) -> Array:
     """Pack an LSTM's parameter tree into the flat vector that jax.experimental.rnn.lstm takes as ``weights``.
 
+    The conversion is lossless.
+
     Args:
-      params: a torch.nn.LSTM state dict as arrays, any number of layers and directions. One without biases gets
-        zeros, since cuDNN's call always reads two.
+      params: a torch.nn.LSTM state dict of arrays, with any number of layers and directions. If it has no biases, the
+        vector has zeros in their place, because cuDNN's call always reads two.
 
     Returns:
-      ``[N]`` in the result type of the weights: weight_ih, weight_hh of layer 0 forward, of layer 0 reverse, of
-      layer 1 forward, ..., and then their bias_ih, bias_hh. Of the kind that came. Lossless.
+      A vector `[N]` in the result dtype of the weights, NumPy's or jax's like the arrays of `params`. First come
+      `weight_ih` and `weight_hh` of layer 0 forward, of layer 0 reverse, of layer 1 forward, and so on. Then come
+      `bias_ih` and `bias_hh` in the same order.
 
     Raises:
-      ValueError, TypeError: ``params`` are no LSTM's, or have a projection, for which JAX's call has no place.
+      TypeError: `params` is not a flat dict of floating-point arrays.
+      ValueError: the names or shapes are not those of an LSTM, or it has a projection, for which JAX's call has no
+        place.
 
-    Example:
-      >>> y, h, c = rnn.lstm(x, h0, c0, convert.to_cudnn(params), lengths, input_size, hidden_size, layers, 0.0, False)
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
+      >>> weights = jax_lstm.convert.to_cudnn(params)
+      >>> weights.shape
+      (200,)
+
+      On a GPU, `jax.experimental.rnn.lstm(x, h0, c0, weights, lengths, 3, 5, 1, 0.0, False)` takes the vector.
     """
     network = read_network(params, "lstm")
     if network.proj_size:
@@ -60,25 +72,32 @@ def from_cudnn(
     *,
     dtype: DTypeLike | None = None,
 ) -> Params:
-    """Unpack the flat vector of jax.experimental.rnn.lstm; the inverse of :func:`to_cudnn`.
+    """Unpack the flat vector of jax.experimental.rnn.lstm; the inverse of `jax_lstm.convert.to_cudnn`.
+
+    The conversion is lossless unless `dtype` is narrower.
 
     Args:
-      weights: ``[N]``, as jax.experimental.rnn.lstm takes and init_lstm_weight makes it.
-      input_size: D, as given to jax.experimental.rnn.lstm. The vector itself has no shapes.
+      weights: a vector `[N]`, as `jax.experimental.rnn.lstm` takes it and `jax.experimental.rnn.init_lstm_weight`
+        makes it.
+      input_size: D, as given to `jax.experimental.rnn.lstm`. The vector itself has no shapes.
       hidden_size: H.
-      num_layers: number of layers.
+      num_layers: the number of layers.
       bidirectional: whether each layer has two directions.
-      dtype: dtype to cast to; None keeps its own.
+      dtype: the dtype to cast to. None keeps the vector's own.
 
     Returns:
-      A torch.nn.LSTM state dict with both biases as jax arrays. Lossless.
+      A torch.nn.LSTM state dict as jax arrays, with both biases.
 
     Raises:
-      ValueError, TypeError: a size is no positive int, or ``weights`` is no vector of numbers or does not have the
-        length that the sizes require.
+      TypeError: the numbers of `weights` are not floating-point.
+      ValueError: a size is no positive int, or `weights` is no vector of the length that the sizes require.
 
-    Example:
-      >>> params = convert.from_cudnn(rnn.init_lstm_weight(key, 3, 5, 2, False), 3, 5, num_layers=2)
+    Examples:
+      >>> import numpy as np
+      >>> from jax_lstm import convert
+      >>> params = convert.from_cudnn(np.zeros(200, np.float32), input_size=3, hidden_size=5)
+      >>> params["weight_hh_l0"].shape
+      (20, 5)
     """
     network = Network("lstm", input_size, hidden_size, num_layers, bidirectional=bidirectional)
     check_network(network)

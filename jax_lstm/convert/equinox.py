@@ -27,45 +27,63 @@ EXPECTED = "an equinox.nn.LSTMCell, or a mapping of its weight_ih, weight_hh and
 def from_equinox(cells: AnyTree, *, bidirectional: bool = False, dtype: DTypeLike | None = None) -> Params:
     """Read equinox.nn.LSTMCell as a parameter tree of this package.
 
+    The conversion is lossless unless `dtype` is narrower: `jax_lstm.convert.to_equinox` returns the same bits.
+
     Args:
-      cells: a cell, as the module or as {"weight_ih", "weight_hh", "bias"}; or a list of cells, one per layer.
-      bidirectional: whether the list has each layer's forward cell and then its reverse one.
-      dtype: dtype to cast to; None keeps each array's own.
+      cells: a cell, or a list of cells with one per layer. A cell is the module, or a mapping of its arrays
+        `weight_ih` `[4H, D]`, `weight_hh` `[4H, H]` and `bias` `[4H]`.
+      bidirectional: whether the list has two cells per layer, forward before reverse.
+      dtype: the dtype to cast to. None keeps each array's own.
 
     Returns:
-      A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; None means no biases.
-      Lossless: :func:`to_equinox` returns the same bits.
+      A torch.nn.LSTM state dict as jax arrays. The bias becomes `bias_ih`, and `bias_hh` is zero. If the bias is None,
+      the state dict has no biases.
 
     Raises:
-      ValueError, TypeError: the cells are another library's, lack an array, or do not fit one another.
+      TypeError: an array is not a floating-point array that JAX can read.
+      ValueError: the cells are another library's, lack an array, or do not fit one another.
 
-    Example:
-      >>> params = convert.from_equinox(model.cell)
+    Examples:
+      The mapping has the arrays of `equinox.nn.LSTMCell(3, 5, key=key)`.
+
+      >>> import numpy as np
+      >>> from jax_lstm import convert
+      >>> shapes = {"weight_ih": (20, 3), "weight_hh": (20, 5), "bias": (20,)}
+      >>> params = convert.from_equinox({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+      >>> list(params)
+      ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
     """
     refuse = partial(refuse_tree, "cells", EXPECTED)
     return join_layers(find_layers(cells, partial(_read_cell, dtype=dtype), refuse, bidirectional))
 
 
 def to_equinox(params: Mapping[str, Array], *, strict: bool = False) -> Any:
-    """Write an LSTM as Equinox's arrays; the inverse of :func:`from_equinox`.
+    """Write an LSTM as Equinox's arrays; the inverse of `jax_lstm.convert.from_equinox`.
+
+    The conversion is lossless if `bias_hh` is zero. Otherwise Equinox's one bias is the sum of both, rounded.
 
     Args:
       params: a torch.nn.LSTM state dict without projection, or a torch.nn.LSTMCell's.
-      strict: refuse a bias_hh that is not zero, which Equinox has no place for.
+      strict: refuse a `bias_hh` that is not zero, for which Equinox has no place.
 
     Returns:
-      {"weight_ih", "weight_hh", "bias"} for one layer in one direction; otherwise a list of them, by layer, forward
-      before reverse. bias is None if there is none (LSTMCell(..., use_bias=False)). Arrays are of the kind that came.
-      Lossless if bias_hh is zero; otherwise Equinox's one bias is the sum of both, rounded.
+      A dict `{"weight_ih": ..., "weight_hh": ..., "bias": ...}` for one layer in one direction. Otherwise a list of
+      such dicts, layer by layer, forward before reverse. `bias` is None if there are no biases, as in
+      `equinox.nn.LSTMCell(..., use_bias=False)`. Arrays are NumPy's or jax's, like those of `params`.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection; or ``strict``, as above.
+      TypeError: `params` is not a flat dict of floating-point arrays.
+      ValueError: the names or shapes are not those of an LSTM, it has a projection, or `strict` refuses it.
 
-    Example:
-      A bias of None is left out of the list of names.
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> arrays = jax_lstm.convert.to_equinox(jax_lstm.init_lstm(jax.random.key(0), 3, 5))
+      >>> {name: array.shape for name, array in arrays.items()}
+      {'weight_ih': (20, 3), 'weight_hh': (20, 5), 'bias': (20,)}
 
-      >>> arrays = convert.to_equinox(params)
-      >>> cell = equinox.tree_at(lambda c: [getattr(c, name) for name in arrays], cell, list(arrays.values()))
+      `equinox.tree_at` puts the arrays into a cell. If the bias is None, leave it out of the names:
+      `equinox.tree_at(lambda c: [getattr(c, name) for name in arrays], cell, list(arrays.values()))`.
     """
     layers = map_cells(split_layers(params, "Equinox"), partial(_write_cell, strict=strict))
     cells = [cell for layer in layers for cell in layer]

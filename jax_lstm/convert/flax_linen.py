@@ -31,46 +31,66 @@ EXPECTED = (
 def from_flax(tree: AnyTree, *, bidirectional: bool = False, dtype: DTypeLike | None = None) -> Params:
     """Read the params of flax.linen's LSTM cells as a parameter tree of this package.
 
+    The conversion is lossless unless `dtype` is narrower: `jax_lstm.convert.to_flax` returns the same bits.
+
     Args:
-      tree: the params of a cell, of RNN or of Bidirectional; or of a stack: a mapping with numbered names, as
-        Sequential's layers_0, layers_1 or a compact module's OptimizedLSTMCell_0, ..., or a list of layers. Of a
-        variables dict, the entry "params" is read.
-      bidirectional: whether the numbered cells are each layer's forward cell and then its reverse one, as a compact
-        module names them.
-      dtype: dtype to cast to; None keeps each array's own.
+      tree: the params of a cell, of RNN, of Bidirectional, or of a stack of these. A stack is a list of layers, or a
+        mapping with numbered names: `layers_0`, `layers_1` of Sequential, or `OptimizedLSTMCell_0` and so on of a
+        compact module. A variables dict may be given whole; its entry "params" is read.
+      bidirectional: whether the numbered cells are two per layer, forward before reverse, as a compact module names
+        them.
+      dtype: the dtype to cast to. None keeps each array's own.
 
     Returns:
       A torch.nn.LSTM state dict as jax arrays. A single cell without RNN becomes layer 0 too. The bias becomes
-      bias_ih, and bias_hh is zero. Lossless: :func:`to_flax` returns the same bits.
+      `bias_ih`, and `bias_hh` is zero.
 
     Raises:
-      ValueError, TypeError: the tree is another library's, lacks a gate, or its layers do not fit one another.
+      TypeError: a leaf is not a floating-point array that JAX can read.
+      ValueError: the tree is another library's or lacks a gate, or its layers do not fit one another.
 
-    Example:
-      >>> params = convert.from_flax(variables["params"]["OptimizedLSTMCell_0"])
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> from jax_lstm import convert
+      >>> variables = nn.RNN(nn.OptimizedLSTMCell(5)).init(jax.random.key(0), jnp.zeros((2, 7, 3)))
+      >>> params = convert.from_flax(variables)
+      >>> params["weight_ih_l0"].shape
+      (20, 3)
     """
     read = partial(read_gates, argument="tree", expected=EXPECTED, names=GATES, dtype=dtype)
     return join_layers(find_layers(tree, read, partial(refuse_tree, "tree", EXPECTED), bidirectional))
 
 
 def to_flax(params: Mapping[str, Array], *, strict: bool = False) -> dict[str, Any]:
-    """Write an LSTM as flax.linen's params; the inverse of :func:`from_flax`.
+    """Write an LSTM as flax.linen's params; the inverse of `jax_lstm.convert.from_flax`.
+
+    The conversion is lossless if `bias_hh` is zero. Otherwise Flax's one bias is the sum of both, rounded.
 
     Args:
       params: a torch.nn.LSTM state dict with biases and without projection, or a torch.nn.LSTMCell's.
-      strict: refuse a bias_hh that is not zero, which Flax has no place for.
+      strict: refuse a `bias_hh` that is not zero, for which Flax has no place.
 
     Returns:
-      For a cell the params of LSTMCell or OptimizedLSTMCell; for one layer those of RNN, {"cell": ...}, or of
-      Bidirectional, {"forward_rnn": ..., "backward_rnn": ...}; for several those of Sequential, {"layers_0": ..., ...}.
-      Arrays are of the kind that came. Lossless if bias_hh is zero; otherwise Flax's one bias is the sum of both,
-      rounded.
+      The params of a Flax module. A cell's are those of LSTMCell or OptimizedLSTMCell. One layer's are those of RNN,
+      `{"cell": ...}`, or of Bidirectional, `{"forward_rnn": ..., "backward_rnn": ...}`. Those of several layers are
+      Sequential's, `{"layers_0": ..., "layers_1": ...}`. Arrays are NumPy's or jax's, like those of `params`.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection or no biases; or ``strict``, as above.
+      TypeError: `params` is not a flat dict of floating-point arrays.
+      ValueError: the names or shapes are not those of an LSTM, it has a projection or no biases, or `strict` refuses
+        it.
 
-    Example:
-      >>> variables = {"params": convert.to_flax(convert.cell(params), strict=True)}
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from flax import linen as nn
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
+      >>> variables = {"params": jax_lstm.convert.to_flax(params)}
+      >>> nn.RNN(nn.OptimizedLSTMCell(5)).apply(variables, jnp.zeros((2, 7, 3))).shape
+      (2, 7, 5)
     """
     layers = map_cells(split_layers(params, "Flax"), partial(write_gates, names=GATES, strict=strict))
     if is_cell(params):

@@ -34,20 +34,30 @@ ORDER = "ifgo"  # OptimizedLSTMCell's
 def from_nnx(state: AnyTree, *, bidirectional: bool = False, dtype: DTypeLike | None = None) -> Params:
     """Read the state of flax.nnx's LSTM cells as a parameter tree of this package.
 
+    The conversion is lossless unless `dtype` is narrower: `jax_lstm.convert.to_nnx` returns the same bits.
+
     Args:
-      state: ``nnx.state(module, nnx.Param)``, or the same as plain dicts, of a cell, an RNN, a Bidirectional, or a
-        stack of them with numbered entries (nnx.List, nnx.Sequential); or a list of such states, one per layer.
-      bidirectional: whether the numbered cells are each layer's forward cell and then its reverse one.
-      dtype: dtype to cast to; None keeps each array's own.
+      state: `nnx.state(module, nnx.Param)`, or the same as plain dicts, of a cell, an RNN, a Bidirectional, or a stack
+        of them with numbered entries (nnx.List, nnx.Sequential). It may also be a list of such states, one per layer.
+      bidirectional: whether the numbered cells are two per layer, forward before reverse.
+      dtype: the dtype to cast to. None keeps each array's own.
 
     Returns:
-      As :func:`from_flax`.
+      A torch.nn.LSTM state dict as jax arrays. A single cell without RNN becomes layer 0 too. The bias becomes
+      `bias_ih`, and `bias_hh` is zero.
 
     Raises:
-      ValueError, TypeError: as :func:`from_flax`. A state with random keys beside the weights is refused.
+      TypeError: a leaf is not a floating-point array that JAX can read.
+      ValueError: the state is another library's, lacks a gate or has random keys beside the weights, or its layers do
+        not fit one another.
 
-    Example:
+    Examples:
+      >>> from flax import nnx
+      >>> from jax_lstm import convert
+      >>> module = nnx.RNN(nnx.OptimizedLSTMCell(3, 5, rngs=nnx.Rngs(0)))
       >>> params = convert.from_nnx(nnx.state(module, nnx.Param))
+      >>> params["weight_ih_l0"].shape
+      (20, 3)
     """
     refuse = partial(refuse_tree, "state", EXPECTED)
     return join_layers(find_layers(state, partial(_read_cell, dtype=dtype), refuse, bidirectional))
@@ -56,22 +66,35 @@ def from_nnx(state: AnyTree, *, bidirectional: bool = False, dtype: DTypeLike | 
 def to_nnx(
     params: Mapping[str, Array], cell: CellName = "OptimizedLSTMCell", *, strict: bool = False
 ) -> dict[str, Any]:
-    """Write an LSTM as flax.nnx's state; the inverse of :func:`from_nnx`.
+    """Write an LSTM as flax.nnx's state; the inverse of `jax_lstm.convert.from_nnx`.
+
+    The conversion is lossless if `bias_hh` is zero. Otherwise Flax's one bias is the sum of both, rounded.
 
     Args:
       params: a torch.nn.LSTM state dict with biases and without projection, or a torch.nn.LSTMCell's.
       cell: "LSTMCell" or "OptimizedLSTMCell", which have different layouts.
-      strict: refuse a bias_hh that is not zero, which Flax has no place for.
+      strict: refuse a `bias_hh` that is not zero, for which Flax has no place.
 
     Returns:
-      Plain dicts, nested as :func:`to_flax` nests them. Several layers are nested as in nnx.Sequential,
-      {"layers": {0: ..., 1: ...}}. Lossless or not as :func:`to_flax`.
+      Plain dicts, which `nnx.update` takes. A cell's are those of `cell`. One layer's are those of RNN,
+      `{"cell": ...}`, or of Bidirectional, `{"forward_rnn": ..., "backward_rnn": ...}`. Those of several layers are
+      nnx.Sequential's, `{"layers": {0: ..., 1: ...}}`. Arrays are NumPy's or jax's, like those of `params`.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection or no biases; ``strict``, as above; or unknown ``cell``.
+      TypeError: `params` is not a flat dict of floating-point arrays.
+      ValueError: the names or shapes are not those of an LSTM, it has a projection or no biases, `strict` refuses it,
+        or `cell` is unknown.
 
-    Example:
-      >>> nnx.update(module, convert.to_nnx(params))  # an RNN or a Bidirectional
+    Examples:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jax_lstm
+      >>> module = nnx.RNN(nnx.OptimizedLSTMCell(3, 5, rngs=nnx.Rngs(0)))
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
+      >>> nnx.update(module, jax_lstm.convert.to_nnx(params))
+      >>> module(jnp.zeros((2, 7, 3))).shape
+      (2, 7, 5)
     """
     if cell not in CELLS:
         raise ValueError(f"cell must be one of {', '.join(map(repr, CELLS))}; got {cell!r}.")

@@ -30,24 +30,34 @@ def from_haiku(
 ) -> Params:
     """Read the params of hk.LSTM, or of an hk.DeepRNN of them, as a parameter tree of this package.
 
+    Haiku adds 1 to the forget gate when it runs. Here that 1 is added to the forget bias, and this sum rounds by up to
+    half an ulp of the result. Everything else is lossless unless `dtype` is narrower.
+
     Args:
-      params: module names to {"w", "b"}, all of LSTMs of one stack: "lstm/linear", "lstm_1/linear", ... in any module,
-        such as "net/~/lstm/linear".
+      params: a mapping of module names to `{"w": [D + H, 4H], "b": [4H]}`. The names are "lstm/linear",
+        "lstm_1/linear" and so on, in any module, such as "net/~/lstm/linear". All must be LSTMs of one stack.
       prefix: take only the modules whose names begin with this.
       strict: refuse if adding Haiku's 1 to a forget bias rounds.
-      dtype: dtype to cast to; None keeps each array's own.
+      dtype: the dtype to cast to. None keeps each array's own.
 
     Returns:
-      A torch.nn.LSTM state dict as jax arrays, layers by the numbers of their modules. The bias, with Haiku's 1 added
-      to its forget gate, becomes bias_ih, and bias_hh is zero. Not lossless: that sum rounds, by up to half an ulp of
-      the result. Everything else is lossless.
+      A torch.nn.LSTM state dict as jax arrays, with layers in the order of the numbers of their modules. The bias, with
+      1 added to its forget gate, becomes `bias_ih`, and `bias_hh` is zero.
 
     Raises:
-      ValueError, TypeError: the params are another library's, or other modules' as well; ``strict`` and a forget bias
-        would round; or the layers do not fit one another.
+      TypeError: an entry is not a floating-point array that JAX can read.
+      ValueError: the params are another library's, or have other modules too; the layers do not fit one another; or
+        `strict` is set and a forget bias rounds.
 
-    Example:
-      >>> params = convert.from_haiku(weights, prefix="net/~/lstm")
+    Examples:
+      >>> import numpy as np
+      >>> from jax_lstm import convert
+      >>> weights = {"lstm/linear": {"w": np.zeros((8, 20), np.float32), "b": np.zeros(20, np.float32)}}
+      >>> params = convert.from_haiku(weights, strict=True)
+      >>> params["weight_ih_l0"].shape
+      (20, 3)
+      >>> params["bias_ih_l0"][5:10].tolist()  # the forget gate
+      [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     if not isinstance(params, Mapping):
         refuse_tree("params", EXPECTED, params)
@@ -61,23 +71,34 @@ def from_haiku(
 
 
 def to_haiku(params: Mapping[str, Array], name: str = "lstm", *, strict: bool = False) -> dict[str, dict[str, Array]]:
-    """Write an LSTM as Haiku's params; the inverse of :func:`from_haiku`.
+    """Write an LSTM as Haiku's params; the inverse of `jax_lstm.convert.from_haiku`.
+
+    The conversion is not lossless. Haiku has one bias, the sum of both, and its forget gate's bias is less by the 1
+    that Haiku adds when it runs. Both sums round.
 
     Args:
-      params: a torch.nn.LSTM state dict with biases, in one direction, without projection; or a torch.nn.LSTMCell's.
-      name: name of the first module: "lstm", or "net/~/lstm" within a module.
-      strict: refuse a bias_hh that is not zero, which Haiku has no place for, and a forget bias from which 1 cannot be
-        subtracted without rounding.
+      params: a torch.nn.LSTM state dict with biases, in one direction and without projection, or a
+        torch.nn.LSTMCell's.
+      name: the name of the first module: "lstm", or "net/~/lstm" within a module.
+      strict: refuse a `bias_hh` that is not zero, for which Haiku has no place, and a forget bias from which 1 cannot
+        be subtracted without rounding.
 
     Returns:
-      {"lstm/linear": {"w", "b"}, "lstm_1/linear": ...}. Arrays are of the kind that came. Not lossless: Haiku has one
-      bias, the sum of both, and its forget gate's is less by the 1 that Haiku adds. Both sums round.
+      A dict `{"lstm/linear": {"w": ..., "b": ...}, "lstm_1/linear": ...}` with `w` `[D + H, 4H]` and `b` `[4H]`. Arrays
+      are NumPy's or jax's, like those of `params`.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection, two directions or no biases; or ``strict``, as above.
+      TypeError: `params` is not a flat dict of floating-point arrays.
+      ValueError: the names or shapes are not those of an LSTM, it has a projection, two directions or no biases, or
+        `strict` refuses it.
 
-    Example:
-      >>> y, state = net.apply(convert.to_haiku(params), x, hk.LSTMState(h, c))
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
+      >>> weights = jax_lstm.convert.to_haiku(params, name="net/~/lstm")
+      >>> weights["net/~/lstm/linear"]["w"].shape
+      (8, 20)
     """
     cells = only_one_direction(split_layers(params, "Haiku"), "Haiku")
     return {f"{name}{f'_{n}' * (n > 0)}/linear": _write_cell(cell, strict) for n, cell in enumerate(cells)}

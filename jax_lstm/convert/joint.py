@@ -16,7 +16,7 @@ ORDER = "igfo"
 
 
 def read_joint(w: Array, b: Array, where: str, names: tuple[str, str]) -> CellWeights:
-    """Return a cell with the bias as it is stored. ValueError, with ``where`` and ``names``, if the shapes misfit."""
+    """Return a cell with the bias as it is stored. ValueError, which has ``where`` and ``names``, if shapes misfit."""
     hidden = b.shape[0] // 4 if b.ndim == 1 else 0
     if w.ndim != 2 or not hidden or b.shape[0] != 4 * hidden or w.shape[1] != 4 * hidden or w.shape[0] <= hidden:
         raise ValueError(

@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 import jax
 import numpy as np
 
+from jax_lstm._src.checks import is_int
 from jax_lstm._src.network import Network, read_cell, read_network
 from jax_lstm.convert.arrays import Array, Params, concrete, namespace
 
@@ -72,7 +73,8 @@ def split_layers(params: Mapping[str, Array], library: str) -> list[LayerWeights
     """Return the layers of a network, or the one layer of a cell, for a library without projections.
 
     Raises:
-      ValueError, TypeError: ``params`` are no LSTM's, or have a projection.
+      TypeError: ``params`` is not a flat dict of floating-point arrays.
+      ValueError: ``params`` are no LSTM's, or have a projection.
     """
     if is_cell(params):
         network = read_cell(params, "lstm")
@@ -90,7 +92,7 @@ def split_layers(params: Mapping[str, Array], library: str) -> list[LayerWeights
 
 
 def group_directions(cells: Sequence[CellWeights], directions: int) -> list[LayerWeights]:
-    """Return layers of one direction or two; ``cells`` has each layer's forward cell before its reverse one.
+    """Return layers of one direction or two. In ``cells``, each layer's forward cell comes before its reverse cell.
 
     ValueError if cells of two directions are not in pairs.
     """
@@ -108,20 +110,32 @@ def is_cell(params: object) -> bool:
 def cell(params: Mapping[str, Array], layer: int = 0, *, reverse: bool = False) -> CellWeights:
     """Return one layer's weights in one direction, by torch.nn.LSTMCell's names.
 
-    :func:`jax_lstm.lstm_cell` and the LSTMCells of this package take them.
+    `jax_lstm.lstm_cell` and the LSTMCell modules of this package take them.
 
     Args:
-      params: a torch.nn.LSTM state dict.
-      layer: number of the layer, counted from 0.
-      reverse: whether to take the layer's reverse direction.
+      params: a torch.nn.LSTM state dict of arrays.
+      layer: the number of the layer, counted from 0.
+      reverse: whether to take the reverse direction of the layer.
 
     Returns:
-      ``weight_ih``, ``weight_hh`` and what else the layer has. They are the arrays themselves and no copies.
+      A dict of `weight_ih` `[4H, D]`, `weight_hh` `[4H, H]`, and the biases and projection that the layer has. The
+      arrays are not copied.
 
     Raises:
-      ValueError, TypeError: ``params`` are no LSTM's, or have no such layer or direction.
+      TypeError: `params` is not a flat dict of floating-point arrays, or `layer` is not an integer.
+      ValueError: the names or shapes are not those of an LSTM, or it has no such layer or direction.
+
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 3, 5, num_layers=2)
+      >>> cell = jax_lstm.convert.cell(params, layer=1)
+      >>> {name: array.shape for name, array in cell.items()}
+      {'weight_ih': (20, 5), 'weight_hh': (20, 5), 'bias_ih': (20,), 'bias_hh': (20,)}
     """
     network = read_network(params, "lstm")
+    if not is_int(layer):
+        raise TypeError(f"layer must be the number of a layer, counted from 0; got {layer!r}.")
     if not 0 <= layer < network.num_layers:
         raise ValueError(f"params have {network.num_layers} layers, counted from 0; got layer {layer}.")
     if reverse and not network.bidirectional:
@@ -130,21 +144,34 @@ def cell(params: Mapping[str, Array], layer: int = 0, *, reverse: bool = False) 
 
 
 def stack(cells: Sequence[CellWeights], *, bidirectional: bool = False) -> Params:
-    """Return a network of cells; the inverse of :func:`cell`.
+    """Return a network of cells; the inverse of `jax_lstm.convert.cell`.
 
     Args:
       cells: the weights of each cell by torch.nn.LSTMCell's names, one cell per layer.
       bidirectional: whether there are two cells per layer, forward before reverse.
 
     Returns:
-      A torch.nn.LSTM state dict.
+      A torch.nn.LSTM state dict. The arrays are not copied.
 
     Raises:
-      ValueError, TypeError: the cells do not fit one another, or ``bidirectional`` and they are not in pairs.
+      TypeError: `cells` is not a sequence, or a cell is not a flat dict of floating-point arrays.
+      ValueError: there is no cell, the cells do not fit one another, or `bidirectional` is set and they are not in
+        pairs.
 
-    Example:
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> from jax_lstm import convert
+      >>> forward, backward = (jax_lstm.init_lstm(jax.random.key(seed), 3, 5) for seed in (0, 1))
       >>> both = convert.stack([convert.cell(forward), convert.cell(backward)], bidirectional=True)
+      >>> both["weight_ih_l0_reverse"].shape
+      (20, 3)
     """
+    if not isinstance(cells, Sequence):
+        got = type(cells).__name__
+        raise TypeError(
+            f"cells must be a list with one dict of weights per cell, as convert.cell returns it; got {got}."
+        )
     return join_layers(group_directions(cells, 2 if bidirectional else 1))
 
 
@@ -173,7 +200,7 @@ def make_cell(weight_ih: Array, weight_hh: Array, bias: Array | None) -> CellWei
 
 
 def required_bias(weights: CellWeights, library: str, strict: bool) -> Array:
-    """Return a cell's :func:`folded_bias` for a library whose cell always has one. ValueError if there is none."""
+    """Return a cell's `folded_bias` for a library whose cell always has one. ValueError if there is none."""
     bias = folded_bias(weights, library, strict)
     if bias is None:
         raise ValueError(

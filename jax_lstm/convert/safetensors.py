@@ -29,23 +29,37 @@ DTYPES = {  # the format's codes; JAX registers the names that NumPy itself does
 def save_safetensors(
     params: Mapping[str, Any], path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a parameter tree to a file, whole or not at all. A file that is there is replaced.
+    """Write a parameter tree to a file, whole or not at all. An existing file is replaced.
+
+    torch can read the file: its `load_state_dict` takes what `safetensors.torch.load_file` returns. The file is
+    lossless.
 
     Args:
-      params: arrays by name, or nested dicts, whose names are joined by dots: "lstm.weight_ih_l0". torch's
-        load_state_dict takes what safetensors.torch.load_file reads. Each array keeps its dtype, bfloat16 too.
+      params: arrays by name, or nested dicts, whose names are joined by dots: "lstm.weight_ih_l0". Each array keeps its
+        dtype, `bfloat16` too.
       path: the file. Its name ends in ".safetensors".
-      metadata: text by name, for the file's header.
+      metadata: text by name, for the header of the file.
+
+    Returns:
+      None.
 
     Raises:
       ImportError: safetensors is not installed (extra "files").
-      TypeError: a leaf is no array, or ``metadata`` is no text.
+      TypeError: a leaf is no array, or `metadata` is no text.
       ValueError: the name has another ending, two leaves have one name, or values are not known because of a
         transformation.
       OSError: writing failed.
 
-    Example:
-      >>> convert.save_safetensors(variables["params"], "model.safetensors")
+    Examples:
+      >>> import os
+      >>> import tempfile
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
+      >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+      >>> jax_lstm.convert.save_safetensors({"lstm": params}, path)
+      >>> os.path.exists(path)
+      True
     """
     package, file = _require_safetensors(), _check_ending(path)
     arrays = {name: np.ascontiguousarray(concrete(a, "save_safetensors")) for name, a in flatten(params).items()}
@@ -59,23 +73,33 @@ def save_safetensors(
 def load_safetensors(
     path: str | os.PathLike[str], prefix: str = "", *, dtype: DTypeLike | None = None
 ) -> dict[str, Any]:
-    """Read a file of arrays as a parameter tree; the inverse of :func:`save_safetensors`.
+    """Read a file of arrays as a parameter tree; the inverse of `jax_lstm.convert.save_safetensors`.
+
+    The conversion is lossless unless `dtype` is narrower.
 
     Args:
       path: the file. Its name ends in ".safetensors".
-      prefix: take only the entries under this prefix, as :func:`from_torch` does.
-      dtype: dtype to cast floating-point entries to; None keeps each entry's own.
+      prefix: take only the entries under this prefix, such as "lstm.", and strip it.
+      dtype: the dtype to cast floating-point entries to. None keeps each entry's own.
 
     Returns:
-      As :func:`from_torch`: jax arrays, and dots in names become nested dicts. Lossless unless ``dtype`` is narrower.
+      A dict of jax arrays. Dotted names become nested dicts: "lstm.weight_ih_l0" is `tree["lstm"]["weight_ih_l0"]`.
 
     Raises:
       ImportError: safetensors is not installed (extra "files").
-      ValueError: the file is not there, is damaged or of another format, or has a dtype that JAX does not have; and as
-        :func:`from_torch`.
+      ValueError: the file is not there, is damaged or of another format, or has a dtype that JAX does not have; nothing
+        is under `prefix`, or `prefix` lacks its dot; or a 64-bit entry would lose bits because x64 is off.
 
-    Example:
-      >>> params = convert.load_safetensors("model.safetensors", prefix="lstm.")
+    Examples:
+      >>> import os
+      >>> import tempfile
+      >>> import jax
+      >>> import jax_lstm
+      >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+      >>> jax_lstm.convert.save_safetensors({"lstm": jax_lstm.init_lstm(jax.random.key(0), 3, 5)}, path)
+      >>> params = jax_lstm.convert.load_safetensors(path, prefix="lstm.")
+      >>> params["weight_ih_l0"].shape
+      (20, 3)
     """
     file = _check_ending(path)
     _require_safetensors()
@@ -94,7 +118,7 @@ def map_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray]
     """Return the arrays of a file by name, as read-only views of the file, and the other entries' dtype codes by name.
 
     safetensors itself checks the header: its size, and that the entries lie in the file one after another. Its own
-    arrays are not used: for NumPy it has no float8.
+    arrays are not used, because they have no float8 in NumPy.
 
     Raises:
       ImportError: safetensors is not installed.

@@ -40,30 +40,40 @@ def from_tf1(
 ) -> Params:
     """Read BasicLSTMCell or LSTMCell of TensorFlow 1, or a MultiRNNCell of them, as a parameter tree of this package.
 
+    TensorFlow adds `forget_bias` to the forget gate when it runs. Here it is added to the forget bias, and this sum
+    rounds by up to half an ulp of the result. With `forget_bias=0.0` nothing rounds.
+
+    The checkpoint does not have the options of a cell. This function takes them to be activation=tanh without
+    cell_clip.
+
     Args:
-      variables: arrays by the names of a checkpoint, as ``tf.train.load_checkpoint(path).get_tensor(name)`` returns
-        them: "rnn/basic_lstm_cell/kernel" and "rnn/basic_lstm_cell/bias", or with "multi_rnn_cell/cell_0/", ... before
-        the cell. All under ``prefix`` must belong to one stack. Variables of an optimizer, such as
-        ".../kernel/Adam", do not.
+      variables: arrays by the names of a checkpoint, as `tf.train.load_checkpoint(path).get_tensor(name)` returns
+        them: "rnn/basic_lstm_cell/kernel" `[D + H, 4H]` and "rnn/basic_lstm_cell/bias" `[4H]`. A MultiRNNCell has
+        "multi_rnn_cell/cell_0/" and so on before the cell. All variables under `prefix` must belong to one stack.
+        Variables of an optimizer, such as ".../kernel/Adam", do not.
       prefix: take only the variables whose names begin with this, such as "bidirectional_rnn/fw/".
       forget_bias: the argument with which the cell was made. The checkpoint does not have it. TensorFlow's
         CudnnCompatibleLSTMCell, which reads the weights of CudnnLSTM, has 0.0.
-      strict: refuse if adding ``forget_bias`` to a bias rounds.
-      dtype: dtype to cast to; None keeps each array's own.
+      strict: refuse if adding `forget_bias` to a bias rounds.
+      dtype: the dtype to cast to. None keeps each array's own.
 
     Returns:
-      A torch.nn.LSTM state dict as jax arrays, layers by the numbers of their cells. The bias, with ``forget_bias``
-      added to its forget gate, becomes bias_ih, and bias_hh is zero. Not lossless: that sum rounds, by up to half an
-      ulp of the result. With forget_bias=0.0 nothing rounds.
-
-      The checkpoint does not have a cell's options either. They are taken to be activation=tanh without cell_clip.
+      A torch.nn.LSTM state dict as jax arrays, with layers in the order of the numbers of their cells. The bias, with
+      `forget_bias` added to its forget gate, becomes `bias_ih`, and `bias_hh` is zero.
 
     Raises:
-      ValueError, TypeError: there are other variables under ``prefix``; the cell has peepholes or a projection;
-        ``strict`` and a forget bias would round; or the layers do not fit one another.
+      TypeError: a variable is not a floating-point array that JAX can read.
+      ValueError: there are other variables under `prefix`; the cell has peepholes or a projection; the layers do not
+        fit one another; or `strict` is set and a forget bias rounds.
 
-    Example:
+    Examples:
+      >>> import numpy as np
+      >>> from jax_lstm import convert
+      >>> shapes = {"rnn/basic_lstm_cell/kernel": (8, 20), "rnn/basic_lstm_cell/bias": (20,)}
+      >>> variables = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
       >>> params = convert.from_tf1(variables, prefix="rnn/", forget_bias=1.0)
+      >>> params["bias_ih_l0"][5:10].tolist()  # the forget gate
+      [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     if not isinstance(variables, Mapping):
         refuse_tree("variables", EXPECTED, variables)
@@ -77,7 +87,7 @@ def from_tf1(
 
 
 def _cells_in_order(taken: Mapping[str, AnyArray], variables: Mapping[str, AnyArray], prefix: str) -> list[str]:
-    """Return the names of the cells, from input to output. ValueError unless the variables are those of one stack."""
+    """Return the names of the cells, from input to output. ValueError unless the variables belong to one stack."""
     owners = [name.rpartition("/")[0] for name in taken if name.rpartition("/")[2] in NAMES]
     matches = {owner: _CELL.fullmatch(owner) for owner in owners}
     stems = {(match["stem"], match["number"] is None) for match in matches.values() if match}

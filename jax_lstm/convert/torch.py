@@ -21,24 +21,34 @@ def from_torch(
 ) -> dict[str, Any]:
     """Read a torch state dict as a parameter tree of this package.
 
+    The conversion is lossless unless `dtype` is narrower.
+
     Args:
-      state_dict: names to torch tensors on any device, or to arrays.
+      state_dict: a mapping of names to torch tensors on any device, or to arrays.
       prefix: take only the entries under this prefix, such as "encoder.lstm.", and strip it.
-      dtype: dtype to cast floating-point entries to; None keeps each entry's own.
+      dtype: the dtype to cast floating-point entries to. None keeps each entry's own.
 
     Returns:
       A dict of jax arrays, which are copies and never share torch's memory. Dotted names become nested dicts:
-      "lstm.weight_ih_l0" is ``tree["lstm"]["weight_ih_l0"]``. Lossless unless ``dtype`` is narrower.
+      "lstm.weight_ih_l0" is `tree["lstm"]["weight_ih_l0"]`.
 
     Raises:
-      TypeError: ``state_dict`` is no mapping of names to arrays; or an entry, which the error names, is a tensor that
-        NumPy has no form for: quantized, float8, sparse or without values (on torch's meta device).
-      ValueError: ``state_dict`` is nested, as other libraries' trees are; nothing is under ``prefix``, or ``prefix``
-        lacks its dot; or a 64-bit entry would lose bits with x64 off.
+      TypeError: `state_dict` is no mapping of names to arrays; or NumPy has no form for an entry, which the error
+        names: a tensor that is quantized, float8, sparse or without values (on torch's meta device).
+      ValueError: `state_dict` is nested, as the trees of other libraries are; nothing is under `prefix`, or `prefix`
+        lacks its dot; or a 64-bit entry would lose bits because x64 is off.
 
-    Example:
-      >>> params = convert.from_torch(model.state_dict(), prefix="encoder.lstm.")
-      >>> y, state = jax_lstm.lstm(params, x)
+    Examples:
+      The mapping has the names of a `model.state_dict()`.
+
+      >>> import numpy as np
+      >>> import jax_lstm
+      >>> shapes = {"weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,), "bias_hh_l0": (20,)}
+      >>> state_dict = {f"encoder.lstm.{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}
+      >>> params = jax_lstm.convert.from_torch(state_dict, prefix="encoder.lstm.")
+      >>> y, state = jax_lstm.lstm(params, np.zeros((2, 7, 3), np.float32))
+      >>> y.shape
+      (2, 7, 5)
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(
@@ -70,20 +80,30 @@ def from_torch(
 
 
 def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Write a parameter tree as NumPy arrays by torch's names; the inverse of :func:`from_torch`.
+    """Write a parameter tree as NumPy arrays by torch's names; the inverse of `jax_lstm.convert.from_torch`.
+
+    The conversion is lossless. A `bfloat16` array becomes `float32`, which is exact, because NumPy and torch do not
+    share `bfloat16`.
 
     Args:
       params: arrays by name, or nested dicts of arrays, whose names are joined by dots.
 
     Returns:
-      A writable copy of every array. Lossless. bfloat16, which NumPy and torch do not share, becomes float32 (exact).
+      A dict with a writable copy of every array.
 
     Raises:
-      TypeError: ``params`` are no mapping, or a leaf is no array of JAX or NumPy.
+      TypeError: `params` is no mapping, or a leaf is no array of JAX or NumPy.
       ValueError: two leaves have one name.
 
-    Example:
-      >>> module.load_state_dict({name: torch.from_numpy(a) for name, a in convert.to_torch(params).items()})
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> tree = {"lstm": jax_lstm.init_lstm(jax.random.key(0), 3, 5)}
+      >>> arrays = jax_lstm.convert.to_torch(tree)
+      >>> arrays["lstm.weight_ih_l0"].shape
+      (20, 3)
+
+      `module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})` puts them into a module.
     """
     if not isinstance(params, Mapping):
         raise TypeError(f"params must be a dict of arrays by torch's names; got {type(params).__name__}.")

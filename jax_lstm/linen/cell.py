@@ -21,28 +21,50 @@ from jax_lstm.linen.parameters import bound_weights, declare, given_inits, open_
 
 
 class LSTMCell(SizesByPosition, nn.RNNCellBase):
-    """A cell as torch.nn.LSTMCell, or as Flax's own, for use in flax.linen's RNN and Bidirectional.
+    """An LSTM cell as torch.nn.LSTMCell, or as Flax's own, for use in flax.linen's RNN and Bidirectional.
 
-    With ``hidden_size``, its carry is an :class:`LSTMState`. Inside flax.linen.RNN, Flax's rules for ``seq_lengths``
+    With ``hidden_size``, its carry is a `jax_lstm.LSTMState`. Inside flax.linen.RNN, Flax's rules for ``seq_lengths``
     apply, and not ours: outputs in the padding are not zero, a row of length 0 runs over its padding, and NaN in the
-    padding reaches the gradients. Use :class:`LSTM` with ``lengths`` if that matters.
+    padding reaches the gradients. Use `jax_lstm.linen.LSTM` with ``lengths`` if that matters.
 
     With ``LSTMCell(256)`` or ``LSTMCell(features=256)``, it replaces flax.linen's LSTMCell and OptimizedLSTMCell. Its
     carry is then Flax's (c, h), of ``param_dtype``. Its initial weights are Flax's (``style="flax"``), integer inputs
-    are promoted, and it has Flax's options, applied one gate at a time. ``gate_fn`` and ``activation_fn`` must be
-    sigmoid and tanh. Flax has one bias: therefore bias_hh, zero at first, is held constant, so that training is the
-    same. The parameters keep torch's names: :func:`jax_lstm.convert.from_flax` reads Flax's.
+    are promoted, and it has Flax's options. Flax has one bias. Therefore bias_hh is zero at first and is held constant,
+    so that training is the same. The parameters keep torch's names: `jax_lstm.convert.from_flax` reads Flax's.
 
     For both kinds, the next carry has the promoted dtype of the carry, the inputs and the weights, or ``carry_dtype``.
-    ``kernel_init``, ``recurrent_kernel_init`` and ``bias_init`` are as for :class:`LSTM`.
+
+    Attributes:
+      features: H, the number of hidden units, by Flax's name. The cell then replaces Flax's. It may be given by
+        position.
+      hidden_size: H, by torch's name. Exactly one of ``features`` and ``hidden_size`` must be given.
+      bias: whether the gates have biases. The default is True.
+      style: the rule for the initial weights, as for `jax_lstm.init_lstm`. None means "flax" with ``features``, and
+        "torch" with ``hidden_size``.
+      forget_bias: as for `jax_lstm.init_lstm`.
+      dtype: dtype of the computation. None means the result type of the inputs and the weights.
+      param_dtype: dtype of the weights, float32 by default.
+      carry_dtype: dtype of the next carry, and of `initialize_carry`.
+      precision: as for `jax_lstm.lstm`.
+      gate_fn: an option of Flax's cell; sigmoid or None.
+      activation_fn: an option of Flax's cell; tanh or None.
+      kernel_init: a Flax initialiser for weight_ih, as for `jax_lstm.linen.LSTM`. It draws one gate at a time.
+      recurrent_kernel_init: the same for weight_hh.
+      bias_init: the same for bias_ih. bias_hh is then zero.
+      carry_init: an option of Flax's cell: the initialiser of its initial carry. None means zeros.
 
     Raises:
       TypeError: both ``features`` and ``hidden_size`` are given, or neither; or ``hidden_size`` and an option that only
         Flax's cell has.
       ValueError: ``gate_fn`` is not sigmoid, or ``activation_fn`` is not tanh.
 
-    Example:
-      >>> rnn = flax.linen.RNN(linen.LSTMCell(hidden_size=16))
+    Examples:
+      >>> import flax.linen, jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> rnn = flax.linen.RNN(jax_lstm.linen.LSTMCell(hidden_size=16))
+      >>> y, variables = rnn.init_with_output(jax.random.key(0), jnp.ones((4, 10, 8)))
+      >>> y.shape, variables["params"]["cell"]["weight_ih"].shape
+      ((4, 10, 16), (64, 8))
     """
 
     _in_torch = "torch.nn.LSTMCell({0}, {1}) is linen.LSTMCell(hidden_size={1}): D is read from x."
@@ -75,11 +97,25 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
         """Run one step.
 
         Args:
-          carry: LSTMState of ``[*batch, H]``; with ``features``, the tuple (c, h).
+          carry: a `jax_lstm.LSTMState` of ``[*batch, H]``; with ``features``, the tuple (c, h).
           inputs: ``[*batch, D]``.
 
         Returns:
           The next carry, and h in the compute dtype; with ``features``, the new h of the carry itself.
+
+        Raises:
+          ValueError: a shape is wrong.
+          TypeError: ``carry`` is of the other kind, or an array is not in floating point.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> cell = jax_lstm.linen.LSTMCell(16)  # in the place of flax.linen.LSTMCell(16)
+          >>> carry = cell.initialize_carry(None, (4, 8))
+          >>> variables = cell.init(jax.random.key(0), carry, jnp.ones((4, 8)))
+          >>> (c, h), y = cell.apply(variables, carry, jnp.ones((4, 8)))
+          >>> y.shape
+          (4, 16)
         """
         network = Network("lstm", feature_size(inputs), self._width, bias=self.bias)
         inits = flax_compat.cell_initializers(
@@ -97,13 +133,26 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: Array | None, input_shape: tuple[int, ...]) -> Any:
-        """Return a carry of zeros for inputs of shape ``[*batch, D]``.
+        """Return a carry of zeros, or one that ``carry_init`` draws.
 
-        ``rng`` is used only for ``carry_init``; otherwise it may be None. An LSTMState has the dtype of the weights
-        that the module is bound to, or ``param_dtype`` if it is not bound.
+        A `jax_lstm.LSTMState` has the dtype of the weights that the module is bound to, or ``param_dtype`` if it is not
+        bound.
+
+        Args:
+          rng: a jax.random key. It is used only for ``carry_init``; otherwise it may be None.
+          input_shape: the shape of the inputs, ``[*batch, D]``.
+
+        Returns:
+          A `jax_lstm.LSTMState` of ``[*batch, H]``; with ``features``, the tuple (c, h).
 
         Raises:
           ValueError: ``carry_init`` is given, but ``rng`` is None.
+
+        Examples:
+          >>> import jax_lstm
+          >>> state = jax_lstm.linen.LSTMCell(hidden_size=16).initialize_carry(None, (4, 8))
+          >>> state.h.shape, state.c.shape
+          ((4, 16), (4, 16))
         """
         if self.carry_init is not None:
             if rng is None:
@@ -131,9 +180,19 @@ class LSTMCell(SizesByPosition, nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """Return the number of feature axes of the inputs, as flax.linen.RNN requires."""
+        """Return the number of feature axes of the inputs, which flax.linen.RNN asks for."""
         return 1
 
 
 class OptimizedLSTMCell(LSTMCell):
-    """The :class:`LSTMCell` by Flax's other name, so that Flax's automatic name ``OptimizedLSTMCell_0`` stays."""
+    """The `jax_lstm.linen.LSTMCell` by Flax's other name, so that Flax's automatic name ``OptimizedLSTMCell_0`` stays.
+
+    Its options, methods and errors are those of `jax_lstm.linen.LSTMCell`.
+
+    Examples:
+      >>> import flax.linen, jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> rnn = flax.linen.RNN(jax_lstm.linen.OptimizedLSTMCell(16))
+      >>> rnn.init_with_output(jax.random.key(0), jnp.ones((4, 10, 8)))[0].shape
+      (4, 10, 16)
+    """

@@ -1,4 +1,4 @@
-"""A whole LSTM as a linen module."""
+"""A multi-layer LSTM as a linen module."""
 
 from __future__ import annotations
 
@@ -25,23 +25,52 @@ from jax_lstm.linen.parameters import bound_weights, declare, given_inits, open_
 
 
 class LSTM(SizesByPosition, nn.Module):
-    """A whole LSTM as a linen module. The options that :func:`jax_lstm.lstm` has too mean the same here.
+    """A multi-layer LSTM as a linen module. Options that `jax_lstm.lstm` has too mean the same here.
+
+    The constructor takes ``hidden_size`` by position, and every other option by name. An option without a stated
+    default is None, False or 0 by default.
 
     Attributes:
-      hidden_size: H. torch.nn.LSTM(D, H) is linen.LSTM(H), since D is read from x.
-      style, forget_bias: the rules for the initial weights, see :func:`jax_lstm.init_lstm`.
-      kernel_init, recurrent_kernel_init, bias_init: Flax's initialisers, in place of ``style``, for weight_ih,
-        weight_hh and bias_ih of every layer and direction. They draw one gate at a time, kernels as ``[in, H]``. With
-        ``nn.with_partitioning(init, names)``, the names are those of the kernel's axes, in and out, as in Flax. The
-        parameter is ``[4H, in]``, and its metadata have the names in that order. With ``bias_init``, bias_hh is zero.
+      hidden_size: H, the number of hidden units. torch.nn.LSTM(D, H) is linen.LSTM(H), since D is read from x.
+      num_layers: L, the number of layers, 1 by default.
+      bias: whether the gates have biases. The default is True.
+      bidirectional: whether there is a reverse direction.
+      proj_size: P, the width of the projection of h, smaller than H; 0 means no projection.
+      time_major: whether T is the first axis of x.
+      dropout: as for `jax_lstm.lstm`. It is active if ``deterministic`` is False.
+      style: the rule for the initial weights, as for `jax_lstm.init_lstm`. The default is "torch".
+      forget_bias: as for `jax_lstm.init_lstm`.
+      kernel_init: a Flax initialiser, in place of ``style``, for weight_ih of every layer and direction. It draws one
+        gate at a time, as a kernel ``[in, H]``. With ``nn.with_partitioning(init, names)``, the names are those of the
+        kernel's axes, in and out, as in Flax. The parameter is ``[4H, in]``, and its metadata have the names in that
+        order.
+      recurrent_kernel_init: the same for weight_hh.
+      bias_init: the same for bias_ih, as ``[H]``. bias_hh is then zero.
+      dtype: dtype of the computation. x and the parameters are cast to it. None means their result type.
+      param_dtype: dtype of the parameters, float32 by default.
+      carry_dtype: dtype of the state, as for `jax_lstm.lstm`.
+      checkpoint_every: as for `jax_lstm.lstm`.
+      truncate_every: as for `jax_lstm.lstm`.
+      backend: as for `jax_lstm.lstm`, "auto" by default.
+      unroll: as for `jax_lstm.lstm`, 1 by default.
+      precision: as for `jax_lstm.lstm`.
       deterministic: whether there is no dropout. It may be given here or to the call, which has precedence. With
         ``dropout`` it must be given.
-      return_state: if False, calls return only y, as a layer of nn.Sequential must.
+      return_state: if False, calls return only y, as a layer of nn.Sequential must. The default is True.
 
-    Example:
-      >>> model = linen.LSTM(16, num_layers=2)
+    Raises:
+      TypeError: an option is given by position.
+      ValueError: an option has a wrong value. The first call raises it, and not the constructor.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> x = jnp.ones((4, 10, 8))  # [*batch, T, D]
+      >>> model = jax_lstm.linen.LSTM(16, num_layers=2)
       >>> variables = model.init(jax.random.key(0), x)
       >>> y, state = model.apply(variables, x)
+      >>> y.shape, state.h.shape
+      ((4, 10, 16), (2, 4, 16))
     """
 
     _in_torch = "torch.nn.LSTM({0}, {1}) is linen.LSTM({1}): D is read from x."
@@ -83,15 +112,33 @@ class LSTM(SizesByPosition, nn.Module):
         """Run the layers. The arguments may be given by position, as Flax's lifted transformations do.
 
         Args:
-          x, state, lengths, reset, mask, reset_state: as for :func:`jax_lstm.lstm`.
-          deterministic: False turns dropout on, with a key from the RNG collection "dropout".
+          x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
+          state: the initial `jax_lstm.LSTMState`, as for `jax_lstm.lstm`; None means zeros.
+          lengths: int ``[*batch]``, as for `jax_lstm.lstm`.
+          reset: bool, shaped as x without D, as for `jax_lstm.lstm`.
+          deterministic: False turns dropout on, with a key from the RNG collection "dropout". None means the module's
+            own.
+          mask: bool, shaped as x without D, as for `jax_lstm.lstm`.
+          reset_state: the `jax_lstm.LSTMState` that a reset goes back to, as for `jax_lstm.lstm`.
 
         Returns:
-          y and the last state, as :func:`jax_lstm.lstm`; only y if ``return_state`` is False.
+          y and the last `jax_lstm.LSTMState`, as `jax_lstm.lstm` returns them; only y if ``return_state`` is False.
 
         Raises:
-          ValueError, TypeError: as :func:`jax_lstm.lstm`; ValueError if there is dropout and ``deterministic`` is given
-            neither here nor to the module.
+          ValueError: as `jax_lstm.lstm`. Also if there is dropout, and ``deterministic`` is given neither here nor to
+            the module.
+          TypeError: as `jax_lstm.lstm`.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> x = jnp.ones((4, 10, 8))
+          >>> model = jax_lstm.linen.LSTM(16, num_layers=2, dropout=0.5, deterministic=True)
+          >>> variables = model.init(jax.random.key(0), x)
+          >>> rngs = {"dropout": jax.random.key(1)}
+          >>> y, _ = model.apply(variables, x, deterministic=False, rngs=rngs)
+          >>> y.shape
+          (4, 10, 16)
         """
         x, params = self._inputs_and_params(x)
         dropout = self._active_dropout(deterministic)
@@ -111,24 +158,82 @@ class LSTM(SizesByPosition, nn.Module):
 
     @nn.nowrap
     def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: DTypeLike | None = None) -> LSTMState:
-        """Return the state of zeros that a call without a state starts from, as :func:`jax_lstm.zero_state`.
+        """Return the state of zeros that a call without a state starts from.
 
-        ``dtype=None`` means the dtype of the carry, which follows from the weights that the module is bound to, or from
-        ``param_dtype`` if it is not bound.
+        Args:
+          batch_shape: the shape of x without its time axis and D, as for `jax_lstm.zero_state`.
+          dtype: a floating-point dtype. None means the dtype of the carry, which follows from the weights that the
+            module is bound to, or from ``param_dtype`` if it is not bound.
+
+        Returns:
+          A `jax_lstm.LSTMState` with h ``[R, *batch_shape, P]`` and c ``[R, *batch_shape, H]``.
+
+        Raises:
+          ValueError: as `jax_lstm.zero_state`.
+          TypeError: as `jax_lstm.zero_state`.
+
+        Examples:
+          >>> import jax_lstm
+          >>> jax_lstm.linen.LSTM(16, num_layers=2).zero_state(4).h.shape
+          (2, 4, 16)
         """
         dtype = dtype or state_dtype(self.carry_dtype, self.dtype, bound_weights(self), self.param_dtype)
         return zeros_of(self._network(input_size=1), batch_shape, dtype)  # the state does not depend on D
 
     def step(self, x: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
-        """Run one step for x ``[*batch, D]``, as :func:`jax_lstm.lstm_step`; call it by ``apply(..., method="step")``.
+        """Run one step, as `jax_lstm.lstm_step` does. It has no dropout.
 
-        It has no dropout. ``init(..., method="step")`` declares the parameters.
+        Call it by ``apply(..., method="step")``. ``init(..., method="step")`` declares the parameters.
+
+        Args:
+          x: ``[*batch, D]``, the inputs of this step.
+          state: the `jax_lstm.LSTMState` that the step before returned; None means zeros.
+
+        Returns:
+          y ``[*batch, P]`` and the next `jax_lstm.LSTMState`.
+
+        Raises:
+          ValueError: as `jax_lstm.lstm_step`.
+          TypeError: as `jax_lstm.lstm_step`.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> model = jax_lstm.linen.LSTM(16)
+          >>> variables = model.init(jax.random.key(0), jnp.ones((4, 8)), method="step")
+          >>> y, state = model.apply(variables, jnp.ones((4, 8)), method="step")
+          >>> y.shape
+          (4, 16)
         """
         x, params = self._inputs_and_params(x)
         return lstm_step(params, x, state, carry_dtype=self.carry_dtype, precision=self.precision, backend=self.backend)
 
     def stream(self, x: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
-        """Run a chunk of any length by the same steps, as :func:`jax_lstm.lstm_stream`; by ``method="stream"``."""
+        """Run a chunk of any length by the same steps, as `jax_lstm.lstm_stream` does. It has no dropout.
+
+        Call it by ``apply(..., method="stream")``.
+
+        Args:
+          x: ``[*batch, T, D]``, or ``[T, *batch, D]`` with ``time_major``.
+          state: the `jax_lstm.LSTMState` that the chunk before returned; None means zeros.
+
+        Returns:
+          y ``[*batch, T, P]`` (or time-major) and the last `jax_lstm.LSTMState`.
+
+        Raises:
+          ValueError: as `jax_lstm.lstm_stream`.
+          TypeError: as `jax_lstm.lstm_stream`.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> model, x = jax_lstm.linen.LSTM(16), jnp.ones((4, 10, 8))
+          >>> variables = model.init(jax.random.key(0), x)
+          >>> _, state = model.apply(variables, x[:, :3], method="stream")
+          >>> y, state = model.apply(variables, x[:, 3:], state, method="stream")
+          >>> y.shape
+          (4, 7, 16)
+        """
         x, params = self._inputs_and_params(x)
         return lstm_stream(
             params,
@@ -142,7 +247,7 @@ class LSTM(SizesByPosition, nn.Module):
 
     @nn.compact
     def _inputs_and_params(self, x: ArrayLike) -> tuple[Any, dict[str, Array]]:
-        """Return x and the parameters in ``dtype``: the only compact method, so that all others can declare them."""
+        """Return x and the parameters in ``dtype``. It is the only compact method: any other can declare them by it."""
         network = self._network(feature_size(x))
         inits = module_initializers(network, self.style, self.forget_bias, given_inits(self), open_box)
         inputs, params = cast_floating((x, declare(self, inits, network.shapes())), self.dtype)

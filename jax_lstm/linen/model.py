@@ -33,7 +33,37 @@ class SequenceModel(SizesByPosition, nn.Module):
     """Embedding -> LSTM -> fully connected layer, with the parameters of torch_ref.SequenceModel.
 
     The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias``, as nested dicts. With
-    their names joined by ".", they are the state dict of the torch model. ``lstm_options`` go to :class:`LSTM`.
+    their names joined by ".", they are the state dict of the torch model. The constructor takes the four sizes by
+    position, and every other option by name.
+
+    Attributes:
+      vocab_size: the number of tokens.
+      embedding_size: the width of the embedding, D of the LSTM.
+      hidden_size: H, the number of hidden units.
+      output_size: the width of the logits.
+      num_layers: the layers of the LSTM, 1 by default.
+      dropout: as for `jax_lstm.linen.LSTM`.
+      bidirectional: whether the LSTM has a reverse direction.
+      dtype: dtype of the computation, as for `jax_lstm.linen.LSTM`.
+      param_dtype: dtype of the parameters, float32 by default.
+      precision: of every product, as for `jax_lstm.lstm`.
+      deterministic: whether there is no dropout, as for `jax_lstm.linen.LSTM`.
+      return_state: if False, calls return only the logits. The default is True.
+      lstm_options: further options of `jax_lstm.linen.LSTM`, by name.
+
+    Raises:
+      TypeError: an option is given by position, or ``lstm_options`` has an option that the model gives to the LSTM
+        itself.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> model = jax_lstm.linen.SequenceModel(100, 8, 16, 5, num_layers=2)
+      >>> tokens = jnp.zeros((4, 10), int)
+      >>> variables = model.init(jax.random.key(0), tokens)
+      >>> logits, state = model.apply(variables, tokens)
+      >>> logits.shape
+      (4, 10, 5)
     """
 
     vocab_size: int
@@ -52,7 +82,7 @@ class SequenceModel(SizesByPosition, nn.Module):
     lstm_options: Mapping[str, Any] | None = None
 
     def setup(self) -> None:
-        """Make the three layers."""
+        """Make the three layers. Flax calls it."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.embedding = Embedding(self.vocab_size, self.embedding_size, **dtypes)
         self.lstm = LSTM(**self._lstm_options())
@@ -72,20 +102,53 @@ class SequenceModel(SizesByPosition, nn.Module):
 
         Args:
           tokens: int ``[*batch, T]``.
-          state, lengths, reset, deterministic, mask, reset_state: as for :meth:`LSTM.__call__`.
+          state: the initial `jax_lstm.LSTMState`, as for `jax_lstm.linen.LSTM`; None means zeros.
+          lengths: int ``[*batch]``, as for `jax_lstm.lstm`.
+          reset: bool, shaped as tokens, as for `jax_lstm.lstm`.
+          deterministic: False turns dropout on, as for `jax_lstm.linen.LSTM`.
+          mask: bool, shaped as tokens, as for `jax_lstm.lstm`.
+          reset_state: the `jax_lstm.LSTMState` that a reset goes back to, as for `jax_lstm.lstm`.
 
         Returns:
-          Logits ``[*batch, T, output_size]`` and the last state of the LSTM; only logits if ``return_state`` is False.
+          Logits ``[*batch, T, output_size]`` and the last `jax_lstm.LSTMState`; only logits if ``return_state`` is
+          False.
 
         Raises:
-          ValueError, TypeError: as :meth:`LSTM.__call__`; TypeError if tokens are not integers.
+          ValueError: as a call of `jax_lstm.linen.LSTM`, or of `jax_lstm.linen.Embedding`.
+          TypeError: as a call of `jax_lstm.linen.LSTM`. Also if tokens are not integers.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> model = jax_lstm.linen.SequenceModel(100, 8, 16, 5, return_state=False)
+          >>> tokens = jnp.zeros((4, 10), int)
+          >>> variables = model.init(jax.random.key(0), tokens)
+          >>> model.apply(variables, tokens, lengths=jnp.array([10, 7, 3, 0])).shape
+          (4, 10, 5)
         """
         y, last = self.lstm(self.embedding(tokens), state, lengths, reset, deterministic, mask, reset_state)
         return (self.fc(y), last) if self.return_state else self.fc(y)  # type: ignore[return-value]
 
     @nn.nowrap
     def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: DTypeLike | None = None) -> LSTMState:
-        """Return the state of zeros that a call without a state starts from, as :meth:`LSTM.zero_state`."""
+        """Return the state of zeros that a call without a state starts from.
+
+        Args:
+          batch_shape: the shape of tokens without T, as for `jax_lstm.zero_state`.
+          dtype: as for `jax_lstm.linen.LSTM.zero_state`.
+
+        Returns:
+          A `jax_lstm.LSTMState` with h ``[R, *batch_shape, P]`` and c ``[R, *batch_shape, H]``.
+
+        Raises:
+          ValueError: as `jax_lstm.zero_state`.
+          TypeError: as `jax_lstm.zero_state`.
+
+        Examples:
+          >>> import jax_lstm
+          >>> jax_lstm.linen.SequenceModel(100, 8, 16, 5).zero_state(4).h.shape
+          (1, 4, 16)
+        """
         lstm = self.lstm if self.scope is not None else LSTM(**self._lstm_options(), parent=None)
         return lstm.zero_state(batch_shape, dtype)
 
@@ -95,7 +158,28 @@ class SequenceModel(SizesByPosition, nn.Module):
         return dict(**shared, return_state=True, **(self.lstm_options or {}))  # TypeError if an option is given twice
 
     def step(self, tokens: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
-        """Run one token per row, int ``[*batch]``; return logits ``[*batch, output_size]`` and the next state."""
+        """Run one token per row. It has no dropout. Call it by ``apply(..., method="step")``.
+
+        Args:
+          tokens: int ``[*batch]``.
+          state: the `jax_lstm.LSTMState` that the step before returned; None means zeros.
+
+        Returns:
+          Logits ``[*batch, output_size]`` and the next `jax_lstm.LSTMState`.
+
+        Raises:
+          ValueError: as `jax_lstm.lstm_step`, or as a call of `jax_lstm.linen.Embedding`.
+          TypeError: as `jax_lstm.lstm_step`. Also if tokens are not integers.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> model = jax_lstm.linen.SequenceModel(100, 8, 16, 5)
+          >>> variables = model.init(jax.random.key(0), jnp.zeros((4, 10), int))
+          >>> logits, state = model.apply(variables, jnp.array([7, 3, 0, 9]), method="step")
+          >>> logits.shape
+          (4, 5)
+        """
         y, state = self.lstm.step(self.embedding(tokens), state)
         return self.fc(y), state
 
@@ -106,8 +190,16 @@ class Embedding(SizesByPosition, nn.Module):
     Attributes:
       vocab_size: the number of tokens.
       size: the width of a row.
-      dtype: what the result has; that of the weights if None.
-      param_dtype: what the weights have.
+      dtype: dtype of the result. None means the dtype of the weight.
+      param_dtype: dtype of the weight, float32 by default.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> layer, tokens = jax_lstm.linen.Embedding(100, 8), jnp.array([[3, 1, 4]])
+      >>> variables = layer.init(jax.random.key(0), tokens)
+      >>> layer.apply(variables, tokens).shape
+      (1, 3, 8)
     """
 
     vocab_size: int
@@ -128,7 +220,15 @@ class Embedding(SizesByPosition, nn.Module):
 
         Raises:
           TypeError: tokens are not integers.
-          ValueError: a token lies outside of the vocabulary. Under jit, which knows no values, it is not checked.
+          ValueError: a token lies outside of the vocabulary. Under jit, values are unknown, and it is not checked.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> layer = jax_lstm.linen.Embedding(100, 8)
+          >>> rows, variables = layer.init_with_output(jax.random.key(0), jnp.array([3, 1, 4]))
+          >>> bool((rows[0] == variables["params"]["weight"][3]).all())
+          True
         """
         weight = self.param("weight", jax.nn.initializers.normal(1.0), (self.vocab_size, self.size), self.param_dtype)
         return embed(cast_floating(weight, self.dtype), tokens)
@@ -139,9 +239,17 @@ class Linear(SizesByPosition, nn.Module):
 
     Attributes:
       size: the width of the result. The width of the input is read from x.
-      dtype: what is computed in; that of input and weights if None.
-      param_dtype: what weights and bias have.
-      precision: of the product, as `jax.lax.dot` takes it.
+      dtype: dtype of the computation. None means the result type of x and the parameters.
+      param_dtype: dtype of weight and bias, float32 by default.
+      precision: of the product, as jax.lax.dot takes it.
+
+    Examples:
+      >>> import jax, jax.numpy as jnp
+      >>> import jax_lstm
+      >>> layer, x = jax_lstm.linen.Linear(5), jnp.ones((4, 8))
+      >>> variables = layer.init(jax.random.key(0), x)
+      >>> layer.apply(variables, x).shape, variables["params"]["weight"].shape
+      ((4, 5), (5, 8))
     """
 
     _in_torch = "torch.nn.Linear({0}, {1}) is linen.Linear({1}): the input's size is read from x."
@@ -154,13 +262,21 @@ class Linear(SizesByPosition, nn.Module):
 
     @nn.compact
     def __call__(self, x: ArrayLike) -> Array:
-        """Return x times the weight plus the bias.
+        """Return x times the transposed weight, plus the bias.
 
         Args:
           x: ``[..., in]``.
 
         Returns:
           ``[..., size]``.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp
+          >>> import jax_lstm
+          >>> layer, x = jax_lstm.linen.Linear(5), jnp.zeros((4, 8))
+          >>> y, variables = layer.init_with_output(jax.random.key(0), x)
+          >>> bool((y == variables["params"]["bias"]).all())
+          True
         """
         init = uniform_init(x.shape[-1])
         weight = self.param("weight", init, (self.size, x.shape[-1]), self.param_dtype)

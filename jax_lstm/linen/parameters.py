@@ -31,12 +31,13 @@ def declare(module: Any, inits: Mapping[str, Draw], shapes: Mapping[str, tuple[i
     given = module.variables.get("params", {})
     if given and not module.is_initializing():
         ours = given if is_ours(module) else state_dict_entries(given)
-        require_same_shapes(opened(ours), shapes, f"linen.{type(module).__name__}")
+        place = f" at {'/'.join(module.path)}" if module.path else ""
+        require_same_shapes(opened(ours), shapes, f"linen.{type(module).__name__}{place}")
     return {name: module.param(name, init, module.param_dtype) for name, init in inits.items()}
 
 
 def open_box(drawn: Any) -> tuple[Any, Rebox]:
-    """Separate an array from Flax's metadata, see :func:`jax_lstm._src.module_init.as_drawn`."""
+    """Separate an array from Flax's metadata, see `jax_lstm._src.module_init.as_drawn`."""
     if isinstance(drawn, nn.Partitioned):
         names = drawn.names
         return drawn.value, lambda array, transposed: drawn.replace(

@@ -26,18 +26,59 @@ _UNSUPPORTED = {
 
 
 class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
-    """A cell as torch.nn.LSTMCell, or as Flax's own, for use in flax.nnx's RNN and Bidirectional.
+    """An LSTM cell as torch.nn.LSTMCell, or as Flax's own, for use in flax.nnx's RNN and Bidirectional.
 
-    With ``input_size`` and ``hidden_size``, its carry is an :class:`LSTMState`. Inside flax.nnx.RNN, Flax's rules for
-    ``seq_lengths`` apply, see :class:`jax_lstm.linen.LSTMCell`.
+    With ``input_size`` and ``hidden_size``, its carry is a `jax_lstm.LSTMState`. Inside flax.nnx.RNN, Flax's rules for
+    ``seq_lengths`` apply, and not ours: outputs in the padding are not zero, a row of length 0 runs over its padding,
+    and NaN in the padding reaches the gradients. Use `jax_lstm.nnx.LSTM` with ``lengths`` if that matters.
 
     With sizes by position, or as ``in_features`` and ``hidden_features``, it replaces flax.nnx's LSTMCell and
-    OptimizedLSTMCell. Its carry is then Flax's (c, h), and everything else is as for :class:`jax_lstm.linen.LSTMCell`.
-    ``keep_rngs`` and ``promote_dtype`` must have Flax's defaults. Initialisers and metadata are as for :class:`LSTM`.
+    OptimizedLSTMCell. Its carry is then Flax's (c, h), of ``param_dtype``. Its initial weights are Flax's
+    (``style="flax"``), integer inputs are promoted, and it has Flax's options. Flax has one bias. Therefore bias_hh is
+    zero at first and is held constant, so that training is the same. The parameters keep torch's names:
+    `jax_lstm.convert.from_nnx` reads Flax's.
+
+    For both kinds, the next carry has the promoted dtype of the carry, the inputs and the weights, or ``carry_dtype``.
+
+    Args:
+      in_features: D, the width of the inputs, by Flax's name. The cell then replaces Flax's.
+      hidden_features: H, the number of hidden units, by Flax's name.
+      input_size: D, by torch's name. Exactly one of the two pairs of sizes must be given.
+      hidden_size: H, by torch's name.
+      bias: whether the gates have biases.
+      style: the rule for the initial weights, as for `jax_lstm.init_lstm`. None means "flax" with Flax's names, and
+        "torch" with torch's.
+      forget_bias: as for `jax_lstm.init_lstm`.
+      dtype: dtype of the computation. None means the result type of the inputs and the weights.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of the next carry, and of `initialize_carry`.
+      precision: as for `jax_lstm.lstm`.
+      gate_fn: an option of Flax's cell; sigmoid or None.
+      activation_fn: an option of Flax's cell; tanh or None.
+      kernel_init: a Flax initialiser for weight_ih, as for `jax_lstm.nnx.LSTM`. It draws one gate at a time.
+      recurrent_kernel_init: the same for weight_hh.
+      bias_init: the same for bias_ih. bias_hh is then zero.
+      kernel_metadata: metadata of weight_ih, as for `jax_lstm.nnx.LSTM`.
+      recurrent_kernel_metadata: metadata of weight_hh.
+      bias_metadata: metadata of bias_ih and bias_hh.
+      carry_init: an option of Flax's cell: the initialiser of its initial carry. None means zeros.
+      rngs: the keys to draw the parameters with. They are not stored.
+      **unsupported: Flax's ``keep_rngs`` and ``promote_dtype``, which must have Flax's defaults.
 
     Raises:
-      TypeError, ValueError: as :class:`jax_lstm.linen.LSTMCell`; ValueError for another ``keep_rngs`` or
-        ``promote_dtype``.
+      TypeError: sizes are given by both kinds of names, or not all sizes by one kind; or an option that only Flax's
+        cell has is given with torch's names.
+      ValueError: ``gate_fn`` is not sigmoid, or ``activation_fn`` is not tanh, or ``keep_rngs`` or ``promote_dtype``
+        does not have Flax's default.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jax_lstm
+      >>> cell = jax_lstm.nnx.LSTMCell(input_size=8, hidden_size=16, rngs=nnx.Rngs(0))
+      >>> rnn = nnx.RNN(cell)
+      >>> rnn(jnp.ones((4, 10, 8))).shape, cell.weight_ih.shape
+      ((4, 10, 16), (64, 8))
     """
 
     if TYPE_CHECKING:  # The parameters. The biases exist if bias is True.
@@ -99,11 +140,24 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
         """Run one step.
 
         Args:
-          carry: LSTMState of ``[*batch, H]``; with Flax's names, the tuple (c, h).
+          carry: a `jax_lstm.LSTMState` of ``[*batch, H]``; with Flax's names, the tuple (c, h).
           inputs: ``[*batch, D]``.
 
         Returns:
           The next carry, and h in the compute dtype; with Flax's names, the new h of the carry itself.
+
+        Raises:
+          ValueError: a shape is wrong.
+          TypeError: ``carry`` is of the other kind, or an array is not in floating point.
+
+        Examples:
+          >>> import jax.numpy as jnp
+          >>> from flax import nnx
+          >>> import jax_lstm
+          >>> cell = jax_lstm.nnx.LSTMCell(8, 16, rngs=nnx.Rngs(0))  # by Flax's names
+          >>> (c, h), y = cell(cell.initialize_carry((4, 8)), jnp.ones((4, 8)))
+          >>> y.shape
+          (4, 16)
         """
         return flax_compat.step(
             params_of(self, self.network.cell_shapes()),
@@ -116,15 +170,27 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
         )
 
     def initialize_carry(self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Initializer = None) -> Any:
-        """Return a carry of zeros for inputs of shape ``[*batch, D]``. An LSTMState has the dtype of the weights.
+        """Return a carry of zeros, or one that ``carry_init`` draws. A `jax_lstm.LSTMState` has the dtype of the
+        weights.
 
         Args:
-          input_shape: the shape of the inputs.
+          input_shape: the shape of the inputs, ``[*batch, D]``.
           rngs: an nnx.Rngs or an nnx.RngStream. It is used only with ``carry_init``.
           carry_init: an initialiser of Flax's cell. None means the cell's own, or else zeros.
 
+        Returns:
+          A `jax_lstm.LSTMState` of ``[*batch, H]``; with Flax's names, the tuple (c, h).
+
         Raises:
-          ValueError: ``carry_init`` without ``rngs``, or for a cell with our names.
+          ValueError: ``carry_init`` is given without ``rngs``, or to a cell with torch's names.
+
+        Examples:
+          >>> from flax import nnx
+          >>> import jax_lstm
+          >>> cell = jax_lstm.nnx.LSTMCell(input_size=8, hidden_size=16, rngs=nnx.Rngs(0))
+          >>> state = cell.initialize_carry((4, 8))
+          >>> state.h.shape, state.c.shape
+          ((4, 16), (4, 16))
         """
         carry_init = carry_init or self.carry_init
         if carry_init is not None and not self.follows_flax:
@@ -147,11 +213,22 @@ class LSTMCell(nnx.RNNCellBase, metaclass=Signed):
 
     @property
     def num_feature_axes(self) -> int:
-        """Return the number of feature axes of the inputs, as flax.nnx.RNN requires."""
+        """Return the number of feature axes of the inputs, which flax.nnx.RNN asks for."""
         return 1
 
 
 class OptimizedLSTMCell(LSTMCell):
-    """The :class:`LSTMCell` by Flax's other name. Its initialisers draw the kernels of all gates at once."""
+    """The `jax_lstm.nnx.LSTMCell` by Flax's other name. Its initialisers draw the kernels of all gates at once.
+
+    Its options, methods and errors are those of `jax_lstm.nnx.LSTMCell`.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jax_lstm
+      >>> rnn = nnx.RNN(jax_lstm.nnx.OptimizedLSTMCell(8, 16, rngs=nnx.Rngs(0)))
+      >>> rnn(jnp.ones((4, 10, 8))).shape
+      (4, 10, 16)
+    """
 
     fused = True

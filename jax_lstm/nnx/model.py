@@ -21,8 +21,38 @@ from jax_lstm.nnx.signature import Signed
 class SequenceModel(nnx.Module, metaclass=Signed):
     """Embedding -> LSTM -> fully connected layer, with the parameters of torch_ref.SequenceModel.
 
-    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias``. ``lstm_options`` go
-    to :class:`LSTM`. ``model.train()`` turns dropout on, and ``model.eval()`` turns it off.
+    The parameters are ``embedding.weight``, ``lstm.<state dict>``, ``fc.weight`` and ``fc.bias``. ``model.train()``
+    turns dropout on, and ``model.eval()`` turns it off.
+
+    Args:
+      vocab_size: the number of tokens.
+      embedding_size: the width of the embedding, D of the LSTM.
+      hidden_size: H, the number of hidden units.
+      output_size: the width of the logits.
+      num_layers: the layers of the LSTM.
+      dropout: as for `jax_lstm.nnx.LSTM`.
+      bidirectional: whether the LSTM has a reverse direction.
+      dtype: dtype of the computation, as for `jax_lstm.nnx.LSTM`.
+      param_dtype: dtype of the parameters.
+      precision: of every product, as for `jax_lstm.lstm`.
+      deterministic: whether there is no dropout, as for `jax_lstm.nnx.LSTM`.
+      return_state: if False, calls return only the logits.
+      lstm_options: further options of `jax_lstm.nnx.LSTM`, by name.
+      rngs: the keys to draw the parameters with. They are not stored.
+
+    Raises:
+      ValueError: an option has a wrong value.
+      TypeError: an option is given by position, or ``lstm_options`` has an option that the model gives to the LSTM
+        itself.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jax_lstm
+      >>> model = jax_lstm.nnx.SequenceModel(100, 8, 16, 5, rngs=nnx.Rngs(0))
+      >>> logits, state = model(jnp.zeros((4, 10), int))
+      >>> logits.shape, model.fc.weight.shape
+      ((4, 10, 5), (5, 16))
     """
 
     @sizes_by_position("")
@@ -78,13 +108,31 @@ class SequenceModel(nnx.Module, metaclass=Signed):
 
         Args:
           tokens: int ``[*batch, T]``.
-          state, lengths, mask, reset, reset_state, dropout_key, deterministic: as for :meth:`LSTM.__call__`.
+          state: the initial `jax_lstm.LSTMState`, as for `jax_lstm.nnx.LSTM`; None means zeros.
+          lengths: int ``[*batch]``, as for `jax_lstm.lstm`.
+          mask: bool, shaped as tokens, as for `jax_lstm.lstm`.
+          reset: bool, shaped as tokens, as for `jax_lstm.lstm`.
+          reset_state: the `jax_lstm.LSTMState` that a reset goes back to, as for `jax_lstm.lstm`.
+          dropout_key: a jax.random key, as for a call of `jax_lstm.nnx.LSTM`.
+          deterministic: whether there is no dropout in this call, as for a call of `jax_lstm.nnx.LSTM`.
 
         Returns:
-          Logits ``[*batch, T, output_size]`` and the last state of the LSTM; only logits if ``return_state`` is False.
+          Logits ``[*batch, T, output_size]`` and the last `jax_lstm.LSTMState`; only logits if ``return_state`` is
+          False.
 
         Raises:
-          ValueError, TypeError: as :meth:`LSTM.__call__`; TypeError if tokens are not integers.
+          ValueError: as a call of `jax_lstm.nnx.LSTM`, or of `jax_lstm.nnx.Embedding`.
+          TypeError: as a call of `jax_lstm.nnx.LSTM`. Also if tokens are not integers.
+
+        Examples:
+          >>> import jax.numpy as jnp
+          >>> from flax import nnx
+          >>> import jax_lstm
+          >>> model = jax_lstm.nnx.SequenceModel(100, 8, 16, 5, rngs=nnx.Rngs(0))
+          >>> tokens, lengths = jnp.zeros((4, 10), int), jnp.array([10, 7, 3, 0])
+          >>> logits, state = model(tokens, lengths=lengths)
+          >>> logits.shape, state.h.shape
+          ((4, 10, 5), (1, 4, 16))
         """
         y, last = self.lstm(
             self.embedding(tokens),
@@ -99,11 +147,50 @@ class SequenceModel(nnx.Module, metaclass=Signed):
         return (self.fc(y), last) if self.return_state else self.fc(y)
 
     def zero_state(self, batch_shape: int | tuple[int, ...] = (), dtype: DTypeLike | None = None) -> LSTMState:
-        """Return the state of zeros that a call without a state starts from, as :meth:`LSTM.zero_state`."""
+        """Return the state of zeros that a call without a state starts from.
+
+        Args:
+          batch_shape: the shape of tokens without T, as for `jax_lstm.zero_state`.
+          dtype: as for `jax_lstm.nnx.LSTM.zero_state`.
+
+        Returns:
+          A `jax_lstm.LSTMState` with h ``[R, *batch_shape, P]`` and c ``[R, *batch_shape, H]``.
+
+        Raises:
+          ValueError: as `jax_lstm.zero_state`.
+          TypeError: as `jax_lstm.zero_state`.
+
+        Examples:
+          >>> from flax import nnx
+          >>> import jax_lstm
+          >>> jax_lstm.nnx.SequenceModel(100, 8, 16, 5, rngs=nnx.Rngs(0)).zero_state(4).h.shape
+          (1, 4, 16)
+        """
         return self.lstm.zero_state(batch_shape, dtype)
 
     def step(self, tokens: ArrayLike, state: LSTMState | None = None) -> tuple[Array, LSTMState]:
-        """Run one token per row, int ``[*batch]``; return logits ``[*batch, output_size]`` and the next state."""
+        """Run one token per row. It has no dropout.
+
+        Args:
+          tokens: int ``[*batch]``.
+          state: the `jax_lstm.LSTMState` that the step before returned; None means zeros.
+
+        Returns:
+          Logits ``[*batch, output_size]`` and the next `jax_lstm.LSTMState`.
+
+        Raises:
+          ValueError: as `jax_lstm.lstm_step`, or as a call of `jax_lstm.nnx.Embedding`.
+          TypeError: as `jax_lstm.lstm_step`. Also if tokens are not integers.
+
+        Examples:
+          >>> import jax.numpy as jnp
+          >>> from flax import nnx
+          >>> import jax_lstm
+          >>> model = jax_lstm.nnx.SequenceModel(100, 8, 16, 5, rngs=nnx.Rngs(0))
+          >>> logits, state = model.step(jnp.array([7, 3, 0, 9]))
+          >>> logits.shape
+          (4, 5)
+        """
         y, state = self.lstm.step(self.embedding(tokens), state)
         return self.fc(y), state
 
@@ -114,9 +201,17 @@ class Embedding(nnx.Module, metaclass=Signed):
     Args:
       vocab_size: the number of tokens.
       size: the width of a row.
-      dtype: what the result has; that of the weights if None.
-      param_dtype: what the weights have.
-      rngs: draws the weights from its stream "params".
+      dtype: dtype of the result. None means the dtype of the weight.
+      param_dtype: dtype of the weight.
+      rngs: draws the weight from its stream "params".
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jax_lstm
+      >>> layer = jax_lstm.nnx.Embedding(100, 8, rngs=nnx.Rngs(0))
+      >>> layer(jnp.array([[3, 1, 4]])).shape
+      (1, 3, 8)
     """
 
     @sizes_by_position("")
@@ -143,7 +238,15 @@ class Embedding(nnx.Module, metaclass=Signed):
 
         Raises:
           TypeError: tokens are not integers.
-          ValueError: a token lies outside of the vocabulary. Under jit, which knows no values, it is not checked.
+          ValueError: a token lies outside of the vocabulary. Under jit, values are unknown, and it is not checked.
+
+        Examples:
+          >>> import jax.numpy as jnp
+          >>> from flax import nnx
+          >>> import jax_lstm
+          >>> layer = jax_lstm.nnx.Embedding(100, 8, rngs=nnx.Rngs(0))
+          >>> bool((layer(jnp.array([3, 1, 4]))[0] == layer.weight[3]).all())
+          True
         """
         return embed(cast_floating(self.weight[...], self.dtype), tokens)
 
@@ -154,10 +257,18 @@ class Linear(nnx.Module, metaclass=Signed):
     Args:
       fan_in: the width of the input.
       size: the width of the result.
-      dtype: what is computed in; that of input and weights if None.
-      param_dtype: what weights and bias have.
-      precision: of the product, as `jax.lax.dot` takes it.
-      rngs: draws weights and bias from its stream "params".
+      dtype: dtype of the computation. None means the result type of x and the parameters.
+      param_dtype: dtype of weight and bias.
+      precision: of the product, as jax.lax.dot takes it.
+      rngs: draws weight and bias from its stream "params".
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> import jax_lstm
+      >>> layer = jax_lstm.nnx.Linear(8, 5, rngs=nnx.Rngs(0))
+      >>> layer(jnp.ones((4, 8))).shape, layer.weight.shape
+      ((4, 5), (5, 8))
     """
 
     @sizes_by_position("")
@@ -177,13 +288,21 @@ class Linear(nnx.Module, metaclass=Signed):
         self.bias = nnx.Param(init(rngs.params(), (size,), param_dtype))
 
     def __call__(self, x: ArrayLike) -> Array:
-        """Return x times the weight plus the bias.
+        """Return x times the transposed weight, plus the bias.
 
         Args:
           x: ``[..., fan_in]``.
 
         Returns:
           ``[..., size]``.
+
+        Examples:
+          >>> import jax.numpy as jnp
+          >>> from flax import nnx
+          >>> import jax_lstm
+          >>> layer = jax_lstm.nnx.Linear(8, 5, rngs=nnx.Rngs(0))
+          >>> bool((layer(jnp.zeros((4, 8))) == layer.bias[...]).all())
+          True
         """
         inputs, weight, bias = cast_floating((x, self.weight[...], self.bias[...]), self.dtype)
         return dense(weight, bias, inputs, self.precision)

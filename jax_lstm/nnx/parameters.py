@@ -59,7 +59,7 @@ def params_of(module: nnx.Module, shapes: Mapping[str, tuple[int, ...]]) -> dict
 
 
 def open_box(drawn: Any) -> tuple[Any, Rebox]:
-    """Separate an array from nnx's metadata, see :func:`jax_lstm._src.module_init.as_drawn`."""
+    """Separate an array from nnx's metadata, see `jax_lstm._src.module_init.as_drawn`."""
     if isinstance(drawn, nnx.VariableMetadata):
         metadata = drawn.metadata
         return drawn.raw_value, lambda array, transposed: dataclasses.replace(

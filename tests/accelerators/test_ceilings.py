@@ -1,6 +1,6 @@
-"""Ours costs no more than benchmarks/results/accelerators/figures.json says, by the compiler that wrote it.
+"""The costs of jax_lstm are at most those in benchmarks/results/accelerators/figures.json, with the same compiler.
 
-That file is the one table of ceilings. `make accelerators` writes it again, also for another version of a compiler.
+Only that file has limits. `make accelerators` writes it again, also after an update of a compiler.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests import ROOT
 TABLE = from_content(json.loads((ROOT / "benchmarks/results/accelerators/figures.json").read_text()))
 OURS = [row for row in TABLE.rows if row.implementation == "jax_lstm"]
 QUICK = {("float32", "128,32,128,256"), ("bfloat16", "128,32,128,256")}
-SLACK = 1.01  # small arrays are placed differently from one run of the compiler to the next
+SLACK = 1.01  # the compiler places small arrays differently in every run
 
 
 def name_of(row):

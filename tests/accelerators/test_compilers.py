@@ -1,7 +1,7 @@
-"""TPU's and CUDA's own compilers accept the programs, and what they make of them has the intended structure.
+"""TPU's and CUDA's own compilers accept the programs, and the compiled programs have the intended structure.
 
-Nothing is executed, and no device is needed. The compilers are packages: `make test-accelerators` installs them and
-runs this. Without them every test skips, and says what is missing.
+No program is executed, and no device is needed. `make test-accelerators` installs the compilers, which are packages,
+and runs these tests. Without them every test skips, and says what is missing.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tests.support import lowering_cases
 
 ONE = ("v5e", "v6e", "h100")
 FOUR = tuple(f"{name} x 4" for name in ONE)
-SHAPE = Shape(96, 16, 40, 128)  # no two sizes are equal, nor are those of a block
+SHAPE = Shape(96, 16, 40, 128)  # no two sizes are equal, and also none within a block
 HIDDEN = SHAPE.hidden
 # The dimensions of the recurrent weights, sorted: whole, and per gate. A product of the two directions or of a
-# projection has the same ones.
+# projection has the same dimensions.
 WEIGHTS = {(HIDDEN, 4 * HIDDEN), (HIDDEN, HIDDEN), (HIDDEN // 2, 4 * HIDDEN), (HIDDEN // 2, HIDDEN)}
 OPTIONS = {
     "plain": {},
@@ -91,12 +91,12 @@ def test_no_loop_copies_or_transposes_a_weight(target, name):
 
 
 def loops_over_steps(figures, name):
-    """Return the loops over blocks and steps: all, without the loop over chunks, where a weight is moved per chunk."""
+    """Return all loops over blocks and steps, but not the loop over chunks, which moves a weight per chunk."""
     return [loop for loop in figures.loops if name != "chunks" or len(loop.trips) > 1]
 
 
 def test_a_moved_weight_is_noticed():
-    """The control: a weight that is different at each step must be transposed in the loop."""
+    """The control: a weight that differs by step must be transposed in the loop."""
     need("h100")
 
     def every_step(w, x):
@@ -122,7 +122,7 @@ def test_devices_wait_for_each_other_outside_of_loops_only(target, name):
 
 @pytest.mark.parametrize("target", ["v5e x 4", "h100 x 4"])
 def test_a_collective_in_a_loop_is_noticed(target):
-    """The control: a mean over the batch, which the devices share, at every step."""
+    """The control: at every step, a mean over the batch, which is split over the devices."""
     need(target)
 
     def over_the_batch(w, x):

@@ -1,4 +1,4 @@
-"""The count of the kernels' instructions is that of the committed table, by the compiler that wrote it."""
+"""The kernels have the count of instructions in the committed table, with the same compiler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests import ROOT
 
 CONTENT = json.loads((ROOT / "benchmarks/results/accelerators/kernels.json").read_text())
 SHAPE = "128,32,128,256"
-SLACK = 1.02  # of two runs of the compiler
+SLACK = 1.02  # difference of two runs of the compiler
 
 
 @pytest.mark.slow

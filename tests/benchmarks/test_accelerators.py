@@ -1,4 +1,4 @@
-"""The figures of compiled programs, on programs of the CPU and on the committed table. No other compiler is needed."""
+"""The figures of compiled programs, for programs of the CPU and in the committed table. No other compiler is needed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_forward_pass_of_a_small_layer_on_a_tpu(target):
 
 
 def test_the_memory_of_a_large_layer():
-    """In MB beside arguments and results. Without blocks, the forward pass needed 2148 on v5e and 2147 on an H100."""
+    """Without blocks, the forward pass needed 2148 MB on v5e and 2147 MB on an H100, without arguments and results."""
     assert figures("jax_lstm", "v5e", "float32", "forward", C).temporary <= 250e6
     assert figures("jax_lstm", "h100", "float32", "forward", C).temporary <= 200e6
     for target in ("v5e", "v6e", "h100"):

@@ -28,7 +28,7 @@ from crosscheck.report.json import write_json
 from tests import ROOT
 from tests.benchmarks.test_measurement import WRONG
 
-# Two runs each. A call that takes longer than --seconds would get one, which may happen on a busy machine.
+# Two runs per call. A call that takes longer than --seconds would get one run, which may happen on a busy machine.
 SMALL = ("--shape", "6,2,3,5", "--runs", "2", "--seconds", "60")
 TWO = ("--only", "jax_lstm", "--only", "torch.nn.LSTM")
 
@@ -106,7 +106,7 @@ def test_the_recorded_command_plans_the_same_run_again(names, planned):
 
 
 def test_every_option_that_decides_what_is_measured_is_recorded():
-    """An option that a record forgets would be in neither table."""
+    """An option that no record has would be in neither of the tables."""
     assert inspect.signature(cli.bench).parameters.keys() == VALUES.keys() | WRITES
     defaults = {name: given.default for name, given in inspect.signature(cli.bench).parameters.items()}
     for field in dataclasses.fields(Options):
@@ -114,7 +114,7 @@ def test_every_option_that_decides_what_is_measured_is_recorded():
 
 
 def test_brief_prints_and_draws_only_training(tmp_path):
-    """From the results in the repository."""
+    """The results are those in the repository."""
     from PIL import Image
 
     plot = tmp_path / "brief.png"
@@ -254,7 +254,7 @@ def test_threads_are_those_of_both_frameworks():
 
 
 def test_the_command_starts_no_device_before_it_confines_itself():
-    """JAX makes its pool of threads with its device. So no import may make a device."""
+    """JAX creates its pool of threads with its device. So no import may create a device."""
     code = "import benchmarks.command; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

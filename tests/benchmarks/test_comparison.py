@@ -1,4 +1,4 @@
-"""Which of two synthetic series of times is faster: what is decided, what is not, and the digits of a ratio."""
+"""Which of two synthetic series of times is faster: decided and undecided cases, and the digits of a ratio."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def verdict(found: Comparison) -> str:
         (times(STEADY, 1.2), times(STEADY), "slower"),
         (times(STEADY), times(STEADY), "undecided"),
         (times(STEADY), times(STEADY, 1.01), "undecided"),
-        (times(WILD), times(WILD, 1.3), "undecided"),  # a difference, and a wider spread
+        (times(WILD), times(WILD, 1.3), "undecided"),  # the spread is wider than the difference
         (times(WILD), times(WILD, 5.0), "faster"),
-        (times(STEADY), times(WILD, 1.3), "undecided"),  # a single spread is enough to doubt
-        ([*times(STEADY[:-1]), 50.0], times(STEADY, 1.2), "faster"),  # one run that was disturbed hides nothing
-        ([*times(STEADY[1:]), 1e-3], times(STEADY, 1.02), "undecided"),  # and shows nothing
+        (times(STEADY), times(WILD, 1.3), "undecided"),  # one wide spread is enough
+        ([*times(STEADY[:-1]), 50.0], times(STEADY, 1.2), "faster"),  # one disturbed run hides no difference
+        ([*times(STEADY[1:]), 1e-3], times(STEADY, 1.02), "undecided"),  # and makes no difference
     ],
 )
 def test_what_differs_by_more_than_it_spreads_is_decided(first, second, expected, unit):
@@ -73,7 +73,7 @@ def test_too_few_runs_decide_nothing(own, others):
 
 @pytest.mark.parametrize("seconds", [(1.0, 1.01, 1.1, 5.0, 50.0), (0.1, 8.0, 9.9, 9.99, 10.0)])
 def test_a_spread_ends_where_the_runs_end(seconds):
-    """A notch goes below 0 if the quartiles are far apart. A time does not."""
+    """A notch goes below 0 if the quartiles are far from each other. A time does not."""
     low, high = spread(seconds)
     assert min(seconds) <= low <= quartiles(seconds)[0]
     assert quartiles(seconds)[2] <= high <= max(seconds)
@@ -100,10 +100,10 @@ def test_equal_implementations_are_rarely_told_apart(runs, most):
         (1.568, 1.36, 1.71, "1.6"),
         (1.04, 1.02, 1.06, "1.04"),
         (1.04, 1.03999, 1.04001, "1.04"),  # two decimals are enough
-        (1.004, 1.003, 1.005, "1.004"),  # except here
+        (1.004, 1.003, 1.005, "1.004"),  # except for this ratio
         (1.00003, 0.99999, 1.1, "1.00"),
         (1.04, 1.04, 1.04, "1.04"),
-        (1.4, 1.05, 12.0, "1.4"),  # the nearer end: a difference that was measured does not round away
+        (1.4, 1.05, 12.0, "1.4"),  # digits by the nearer end: rounding does not hide a measured difference
         (3.7, 0.01, 900.0, "4"),
         (0.846, 0.63, 1.06, "0.8"),
         (0.0042, 0.0041, 0.0043, "0.004"),
@@ -137,7 +137,7 @@ UNDECIDED = (
 
 
 def test_sentences_draw_no_conclusion_if_the_spread_is_wider_than_the_difference():
-    first, second = sentences(Result(UNDECIDED))  # 1 ± 1.57 · 0.7 / √5 each, so 1.3 times 0.51 / 1.49 to 1.49 / 0.51
+    first, second = sentences(Result(UNDECIDED))  # each is 1 ± 1.57 · 0.7 / √5: 1.3 times 0.51 / 1.49 to 1.49 / 0.51
     assert first == (
         "no difference between jax_lstm and torch.nn.LSTM was measured in 1 of 1: "
         "5,2,3,4 training (1.30 ms beside 1.00 ms, a ratio of 0.44 to 3.81)"
@@ -161,7 +161,7 @@ def test_sentences_tell_decided_undecided_and_unknown_apart():
 
 
 def test_a_loss_is_marked_only_if_it_was_measured():
-    """It is bold in the brief table and red in the plot. Both have the same figure with the same digits."""
+    """A loss is bold in the brief table and red in the plot. Both have the same figure with the same digits."""
     table, _, *told = as_markdown(Result(UNDECIDED)).split("\n\n")
     assert "**" not in table
     assert told[0].startswith("no difference between")

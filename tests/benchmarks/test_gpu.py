@@ -1,4 +1,4 @@
-"""The session on a GPU, run to its end on the CPU: the check, the tables, and the commands that it prints."""
+"""The session for a GPU, run to its end on the CPU: the check, the tables, and the commands that it prints."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.support import fake_cudnn
 from tests.support.libraries import without_library
 
 SHAPE = "5,2,3,4"
-QUICK = "jax_lstm unroll=2"  # in place of what is slow to compile
+QUICK = "jax_lstm unroll=2"  # instead of implementations that compile slowly
 STATEMENTS = ("jax_lstm is ", "no difference between jax_lstm ", "too few runs, ")  # as in tests/docs/test_readme.py
 FEW = [Case(SHAPE, "plain", "scan"), Case(SHAPE, "plain", "cudnn")]
 
@@ -80,7 +80,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_session_runs_to_its_end_and_writes_each_table(whole):
-    """On the CPU, where TF32 is left out with its reason, and a library is missing."""
+    """The session runs on the CPU. It leaves out TF32 with its reason, and a library is missing."""
     assert whole.code == 0
     written = {file.stem for file in whole.out.iterdir()}
     assert written == {
@@ -113,7 +113,7 @@ def test_the_end_of_a_session_says_what_follows(whole):
 
 @pytest.mark.skipif(os.name != "posix", reason="the commands are a shell's")
 def test_the_printed_commands_run(whole, tmp_path, monkeypatch):
-    """What is copied prints, draws and gives the paragraphs that tests/docs/test_readme.py expects."""
+    """The copied files can be printed and drawn, and give the paragraphs that tests/docs/test_readme.py expects."""
     _, _, last = whole.printed.partition("## What to type next")
     lines = [line for line in last.splitlines() if line and not line.startswith(("#", "took"))]
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def test_the_files_with_tests_for_a_gpu_are_found():
 
 
 def test_a_wrong_lstm_stops_the_session(tmp_path, small, monkeypatch):
-    """By its gate order. With --go-on the tables are measured, and the exit code is the same."""
+    """The gate order is wrong. With --go-on the tables are measured, and the exit code is the same."""
     wrong = WRONG_IMPLEMENTATIONS["gate order"]
     monkeypatch.setattr(correctness, "ours", lambda words: wrong)
     code, printed = session("--out", tmp_path, "--shape", SHAPE)
@@ -183,7 +183,7 @@ def test_a_table_in_which_ours_is_wrong_is_not_kept_and_says_so(tmp_path):
 
 
 def test_the_check_runs_every_option_on_each_backend(monkeypatch):
-    """On a stand-in for cuDNN: it runs what it can, and refuses projections and narrow numbers with the reason."""
+    """A stand-in replaces cuDNN. It refuses projections and narrow numbers with the reason, and runs all else."""
     calls = fake_cudnn.install(monkeypatch)
     found = [correctness.check_one(case, "float32", "training") for case in correctness.cases([SHAPE])]
     outcomes = {(each.feature, each.backend, each.options): each.outcome for each in found}
@@ -219,7 +219,7 @@ def test_the_check_has_each_precision_and_ends_with_its_time(tmp_path, capsys):
 
 
 def test_a_session_ends_with_its_time(tmp_path, small):
-    """The time counts from the start of Python, which is before the imports."""
+    """The time starts with Python, before the imports."""
     code, printed = session("--out", tmp_path, "--shape", SHAPE, "--seconds", 50, started=time.monotonic() - 60)
     assert code == 0
     _, _, left = printed.partition("no time was left for:")

@@ -1,4 +1,4 @@
-"""What a session says about the rule between scan and cudnn, by synthetic times."""
+"""The lines of a session about the rule between scan and cudnn, for synthetic times."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def both(forward, training, shape=SHAPES[0]):
 
 
 def said(*rows):
-    """Return what the rows say about the rule, below its source."""
+    """Return the lines about the rule for these rows, without its source."""
     lines = rule_lines([Result(tuple(rows))])
     return lines[lines.index("") + 1 :]
 
@@ -111,7 +111,7 @@ def test_each_precision_is_judged_by_itself():
 
 
 def test_the_line_is_the_one_that_chooses(tmp_path):
-    """It is the return statement below the mark, as the file is now."""
+    """The line is the return statement below the mark in the current file."""
     head, *source = marked_source(Path(backends.__file__))
     number = int(head.split("line ")[1].split(",")[0])
     text = Path(backends.__file__).read_text().splitlines()

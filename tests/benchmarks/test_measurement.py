@@ -1,4 +1,4 @@
-"""The benchmark measures the same work: an implementation that computes something else than torch is refused."""
+"""All implementations do the same work: one that computes something else than torch is refused."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_other_work_is_refused_and_not_timed(name):
 
 
 def test_gradients_come_back_by_torchs_names():
-    """Each of torch's biases has the whole gradient, although others keep only one bias."""
+    """Each of torch's biases has the whole gradient, although other libraries have only one bias."""
     work = make_work(SHAPE, "training")
     with measuring("float32"):
         ready = KNOWN["flax.linen"].ready(work)
@@ -212,7 +212,7 @@ def test_torch_compiles_the_step():
 @pytest.mark.slow
 @of_torchs_compiler
 def test_torch_compiles_anew_each_time(monkeypatch, tmp_path):
-    """It reads no program of an earlier run, and does not reach torch's limit on the programs of one function."""
+    """torch reads no program of an earlier run, and does not reach its limit on the programs of one function."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         for batch in (2, 3):
@@ -262,7 +262,7 @@ def test_jax_compiles_anew_each_time(tmp_path):
 
 @pytest.mark.parametrize("feature", ["plain", "layers", "bidirectional"])
 def test_cudnns_weights_from_jax(feature, monkeypatch):
-    """By JAX's reference of cuDNN, in the order in which JAX unpacks the flat vector."""
+    """JAX's reference of cuDNN runs them, in the order in which JAX unpacks the flat vector."""
     work = make_work(SHAPE, "forward", feature)
 
     monkeypatch.setattr(rnn, "lstm", lstm_without_cudnn)
@@ -287,7 +287,7 @@ def test_options_of_ours_are_named_and_checked():
     assert {name: seen[name] for name in wanted} == wanted
     with pytest.raises(ValueError, match="'unrol=4' is no option of jax_lstm here; write chunks, or OPTION="):
         choose(["jax_lstm unrol=4"])
-    for array in ("mask", "reset_state", "lengths"):  # no word can spell an array
+    for array in ("mask", "reset_state", "lengths"):  # text cannot express an array
         with pytest.raises(ValueError, match=f"'{array}=1' is no option of jax_lstm here"):
             choose([f"jax_lstm {array}=1"])
     with pytest.raises(

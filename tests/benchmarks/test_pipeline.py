@@ -57,7 +57,7 @@ def test_the_bound_counts_the_ticks(ways):
         "one device": 1.0,
         "one device, 3 chunks": 1.0,
         "data parallel": 0.5,
-        "pipeline, 3 chunks": 4 / 6,  # 4 ticks of a sixth
+        "pipeline, 3 chunks": 4 / 6,  # 4 ticks, each a sixth of the work
     }
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic: turns by a fake clock, medians and spreads, tables, sentences, the plot."""
+"""The benchmark's arithmetic: turns with a fake clock, medians and spreads, tables, sentences, the plot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPES = Shape(10, 2, 3, 4), Shape(100, 1, 3, 4)
 
 
 class FakeTime:
-    """A clock that moves only by what the calls cost and by sleep."""
+    """A clock that moves only by the costs of the calls and by sleep."""
 
     def __init__(self, settle=0.0, rest=0.0):
         self.time, self.calls, self.slept = 0.0, [], 0.0
@@ -60,7 +60,7 @@ def test_each_round_has_each_implementation_once_in_changing_order():
 
 
 def test_only_the_last_call_of_a_turn_is_timed():
-    """A short call is repeated for the settling time first. Before a long one the machine rests."""
+    """A short call is first repeated for the settling time. Before a long call the process sleeps."""
     fake = FakeTime(settle=1.0, rest=7.0)
     calls = {"short": fake.call("short", 0.25), "long": fake.call("long", 2.0)}
     found = interleave(calls, {"short": 0.25, "long": 2.0}, most_runs=3, budget=1e9, clock=fake.clock)
@@ -217,7 +217,7 @@ def bars_of(axes):
 
 
 def test_bars_are_in_units_of_torch_and_say_ours():
-    """Each stands beside the others of its shape. Ours has its figure, red if it is a loss. Very tall ones are cut."""
+    """The bars of a shape are next to each other. Ours has its figure, in red if slower. Very tall bars are cut off."""
     rows = (*ROWS[:7], steady("equinox", 40.0, shape=SHAPES[1]), steady("torch.nn.LSTM", 10.0, kind="forward"), ROWS[7])
     training, forward = draw(Result(rows)).axes
     bars = bars_of(training)

@@ -1,4 +1,4 @@
-"""The count of scheduled bundles, on files that are written here, and the committed table of the kernels."""
+"""The count of scheduled bundles in files that the tests write, and the committed table of the kernels."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_loop_whose_limit_is_unknown_counts_once():
 
 
 def test_the_parts_of_a_program_are_added_up(dumped):
-    """The loop at the top runs 5 times. It calls a part of 2 bundles twice: by its name, and as the same code."""
+    """The loop at the top runs 5 times. It calls a part of 2 bundles twice: by its name, and by another part's name."""
     assert count_bundles(dumped, [5]) == (2 + 21) + 5 * (6 + 2 * 2)
 
 

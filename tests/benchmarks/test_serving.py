@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serving`: the kernels and the loop for a step and for a sequence."""
+"""`python -m benchmarks.serving`: the kernels and the loop, for one step and for a sequence."""
 
 from __future__ import annotations
 

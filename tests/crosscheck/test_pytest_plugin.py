@@ -1,4 +1,4 @@
-"""The plugin of the installed package: a fixture, a diagnosis in the failure, and no cost for who does not use it."""
+"""The plugin of the installed package: a fixture, a diagnosis in the failure, and no cost for other tests."""
 
 from __future__ import annotations
 

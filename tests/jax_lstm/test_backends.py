@@ -1,4 +1,4 @@
-"""The choice of a backend: the precision of cudnn, the calls that it refuses, and the choice and reason of "auto"."""
+"""The choice of a backend: cudnn's precision, the calls that cudnn refuses, and the choice and reason of "auto"."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Wrong input raises an error before any computation. It names the argument, what was expected and what came."""
+"""Wrong input raises an error before any computation. It names the argument, what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ CASES = {
     "x is a list": (P, [[1.0]], {}, TypeError, r"x must be a floating-point array .*; got list"),
     "dropout as text": (P, X, {"dropout": "0.5"}, TypeError, "dropout must be a number from 0 to 1; got '0.5'"),
     "a wide projection": ({"weight_ih_l0": X[0, :4], "weight_hh_l0": jnp.ones((4, 3)), "weight_hr_l0": jnp.ones((3, 1))}, X, {}, ValueError, "with P < H"),
+    "lengths as the state": (P, X, {"state": np.array([1, 2, 3, 4])}, TypeError, r"state must be a jax_lstm.LSTMState or None; got integers. Give lengths by name: lengths=..."),
     "state as a pair": (P, X, {"state": (H, H)}, TypeError, r"state must be a jax_lstm.LSTMState or None; got tuple"),
     "state.h": (P, X, {"state": LSTMState(H[:1], H)}, ValueError, r"state.h must be .* = \(4, 4, 5\); got .*\(1, 4, 5\)"),
     "state.c": (P, X, {"state": LSTMState(H, H[:, :2])}, ValueError, r"state.c must be .*; got shape \(4, 2, 5\)"),

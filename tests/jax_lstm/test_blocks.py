@@ -1,4 +1,4 @@
-"""Blocks of time steps, and transposes that are written by hand, change no result; and they save memory."""
+"""Blocks of time steps and hand-written transposes change no result, and they save memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def in_small_blocks(monkeypatch):
     lengths = []
     monkeypatch.setattr(platforms, "block_steps", lambda rule, length, sums: min(3, length))
     monkeypatch.setattr(products, "near_divisor", lambda length, wanted: lengths.append(length) or min(2, length))
-    jax.clear_caches()  # otherwise programs that were traced before, with other blocks, would run
+    jax.clear_caches()  # else programs with other blocks, which were traced before, would run
     return lengths
 
 
@@ -91,7 +91,7 @@ def test_gradients_of_a_mapped_run(mapped):
 
 
 def test_cotangents_reuse_the_memory_of_the_gates():
-    """No second array is as large as the gates, which have 4 of these floats. The rest is h, c, x, dy and copies."""
+    """No second array is as large as the gates, which have 4 floats per unit. The rest is h, c, x, dy and copies."""
     steps, batch, hidden = 512, 4, 64
     params = drawn_weights(hidden, hidden, dtype=np.float32)
     x = jnp.zeros((steps, batch, hidden), jnp.float32)
@@ -103,7 +103,7 @@ def test_cotangents_reuse_the_memory_of_the_gates():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrow_weight_gradients_in_blocks(dtype, monkeypatch):
-    """The sum of the blocks is rounded once, so it differs from one product over all steps by that rounding only."""
+    """The sum of the blocks is rounded once, so it differs from one product over all steps only by this rounding."""
     params, x, _ = problem("both directions")
     params, x = jax.tree.map(lambda a: a.astype(dtype), (params, x))
     gradient = lambda: jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(jax_lstm.lstm(p, x)[0].astype(jnp.float32)))))(params)
@@ -141,7 +141,7 @@ def test_batch_axes_of_one_element():
 
 
 def test_a_batch_of_one_needs_no_copies():
-    """If the axis of one element is not removed, XLA copies the gates twice, 4 of these floats each, and h."""
+    """If the axis of one element is not removed, XLA copies h, and the gates (4 floats per unit) twice."""
     steps, hidden = 1000, 64
     params = drawn_weights(hidden, hidden, dtype=np.float32)
     x = jnp.zeros((1, steps, hidden), jnp.float32)
@@ -151,7 +151,7 @@ def test_a_batch_of_one_needs_no_copies():
 
 
 def test_a_training_step_over_100000_steps_fits_in_200_mb():
-    """In chunks of about √T. The projected inputs of the whole sequence would take 205 MB."""
+    """The chunks have about √T steps. The projected inputs of the whole sequence would take 205 MB."""
     steps, inputs, hidden = 100_000, 32, 128
     params = drawn_weights(inputs, hidden, dtype=np.float32)
     x = jax.ShapeDtypeStruct((1, steps, inputs), jnp.float32)

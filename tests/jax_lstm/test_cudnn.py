@@ -1,7 +1,7 @@
 """The cuDNN backend, except the call itself, which needs a GPU.
 
-On a CPU `tests.support.fake_cudnn` replaces the call. Layers, directions, lengths, states and gradients are the real
-ones. JAX's real primitives are lowered for CUDA, but do not run.
+On a CPU `tests.support.fake_cudnn` replaces the call. All other code is the real one: layers, directions, lengths,
+states and gradients. JAX's real primitives are lowered for CUDA, but do not run.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def test_vmap_lowers_for_cuda(lowered):
 
 
 def test_outputs_of_the_real_call_vary_by_device_under_shard_map(lowered):
-    """JAX's primitive does not mark y and the reserve as varying. Then the wrong gradients would be summed."""
+    """JAX's primitive does not mark y and the reserve as varying. Without the mark, wrong gradients would be summed."""
     params, x, _ = problem(batch=(8,))
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 

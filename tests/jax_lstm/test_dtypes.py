@@ -94,7 +94,7 @@ def test_cotangents_that_float16_cannot_hold_are_summed():
 
 
 def test_bfloat16_is_kept_in_bfloat16_between_the_passes():
-    """The gates and h of all steps. Only c is float32."""
+    """The gates and h of all steps are in bfloat16. Only c is float32."""
     params, x = drawn_weights(D, 16, dtype=np.float32), np.ones((B, 90, D), np.float32)
     params, x = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), (params, x))
     held = jax.eval_shape(lambda p, x: jax.tree.leaves(jax.vjp(lambda *a: jax_lstm.lstm(*a)[0], p, x)[1]), params, x)

@@ -18,7 +18,7 @@ from tests.support.jaxprs import equations
 T, D, H = 7, 3, 5
 CELLS = ("tanh", "relu", "lstm")
 FIELDS = tuple(jax_lstm.GradientFlow.__dataclass_fields__)
-CLOSE = {"rtol": 0, "atol": 1e-10}  # for a log2 in float64: rounding times the condition of these small networks
+CLOSE = {"rtol": 0, "atol": 1e-10}  # error of a log2 in float64: rounding times the condition of these small networks
 
 
 def network(cell, hidden=H, steps=T, scale=1.0, batch=()):
@@ -98,7 +98,7 @@ def log2_norms(a):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_quantity_agrees_with_the_dense_one(cell, monkeypatch):
-    monkeypatch.setattr(spectra, "CHUNK", 5)  # seven steps are then two chunks, the second of them padded
+    monkeypatch.setattr(spectra, "CHUNK", 5)  # seven steps are then two chunks, and the second one is padded
     params, x, state, cotangents = network(cell)
     got = flow(cell, params, x, state, **cotangents)
     dh, dc = derivatives(cell, params, x, state, **cotangents)
@@ -120,7 +120,7 @@ def test_every_quantity_agrees_with_the_dense_one(cell, monkeypatch):
     for step in steps[::-1]:
         products.insert(0, products[0] @ step)
     np.testing.assert_allclose(got.log2_product_max, np.log2(np.linalg.norm(products, 2, axis=(1, 2))), **CLOSE)
-    if cell == "relu":  # an inactive unit makes the Jacobian of the step singular, and every product with it
+    if cell == "relu":  # an inactive unit makes the step's Jacobian singular, and every product with it too
         inactive = values[:, -1] < 1e-14
         np.testing.assert_array_equal(np.isneginf(got.log2_step_min), inactive)
         assert np.all(np.isneginf(got.log2_product_min[: np.flatnonzero(inactive)[-1] + 1]))
@@ -160,7 +160,7 @@ def test_the_additive_path_is_the_product_of_forget_gates():
 
 @pytest.mark.parametrize("cell", [pytest.param("tanh", marks=pytest.mark.slow), "lstm"])
 def test_float32_returns_the_logarithm_of_a_gradient_below_its_range(cell):
-    """After 400 steps the gradient is far below 2^-149. The jitted program is the same as in float64."""
+    """After 400 steps the gradient is far below 2^-149. The jitted function is the same as in float64."""
     params, x, state, _ = network(cell, steps=400)
     last = LSTMState(jnp.ones((1, H)), jnp.ones((1, H))) if cell == "lstm" else jnp.ones((1, H))
     parts = {"jacobians": False, "products": cell == "tanh"}

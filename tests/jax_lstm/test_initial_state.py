@@ -66,7 +66,7 @@ def test_dtype_of_a_zero_state(weights, requested, expected):
 
 
 def test_zero_state_of_modules_has_the_dtype_of_their_weights():
-    """It is the dtype of the state of a call without a state."""
+    """A call without a state has a state of the same dtype."""
     params = params_of("float64")
     assert linen.LSTM(H).bind({"params": params}).zero_state(B).c.dtype == jnp.float64
     words = linen.SequenceModel(7, D, H, 5)
@@ -118,7 +118,7 @@ def test_zero_state_refuses_unknown_weights():
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("run", [jax_lstm.lstm, jax_lstm.lstm_states, jax_lstm.lstm_stream])
 def test_one_state_for_all_rows_gets_the_sum_of_their_gradients(network, run):
-    """It may be a learned initial state `[R, 1, H]`."""
+    """Such a state can be a learned initial state `[R, 1, H]`."""
     if run is jax_lstm.lstm_stream and network == "bidirectional":
         pytest.skip("lstm_stream takes networks of one direction")
     params = params_of("float64", **NETWORKS[network])

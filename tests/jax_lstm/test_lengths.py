@@ -237,7 +237,7 @@ def test_a_loop_of_cells_agrees_with_the_whole_sequence():
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
 def test_cells_agree_with_the_equations(nonlinearity):
-    """convert/test_cells.py compares them with torch's cells."""
+    """convert/test_torch.py compares them with torch's cells."""
     rng = np.random.default_rng(2)
     draw = lambda *shape: jnp.array(rng.uniform(-0.5, 0.5, size=shape))
     x, h, c = (jnp.array(rng.normal(size=(B, n))) for n in (D, H, H))

@@ -1,6 +1,6 @@
 """Forward pass and training step lower for CPU, CUDA and TPU, and an exported function gives the same results.
 
-Lowering needs no such device. So a change that breaks another platform fails on any machine.
+Lowering needs no such device. So a change that breaks one of these platforms fails on any machine.
 tests/crosscheck/suite/test_gpu.py compiles and runs on a GPU.
 """
 
@@ -35,7 +35,7 @@ def targets(exported):
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_function_lowers_and_calls_no_library(name, platform):
-    """A library routine of one platform, such as LAPACK's on a CPU, would be missing on another one."""
+    """A library routine of one platform, such as LAPACK's on a CPU, would be missing on the others."""
     function, args = CASES[name]
     for run in (function, training_step(function)):
         exported = export.export(jax.jit(run), platforms=[platform])(*args)
@@ -60,7 +60,7 @@ def symbolic(text, dtype, **options):
 
 def forward(params, x, lengths):
     y, last = jax_lstm.lstm(params, x, lengths=lengths)
-    return y, last.h, last.c  # arrays, so that a reader needs no class of this package
+    return y, last.h, last.c  # arrays, so a reader needs no class of this package
 
 
 PARAMS = arguments(np.float64, **DEEP)[0]
@@ -75,7 +75,7 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def artefact():
-    """One export for three platforms, any batch and any number of steps, with its gradient."""
+    """Return one export for three platforms, any batch and any number of steps, with its gradient."""
     return export.export(jax.jit(forward), platforms=PLATFORMS)(PARAMS, *SYMBOLIC).serialize(vjp_order=1)
 
 
@@ -170,7 +170,7 @@ def test_an_exported_training_step_takes_any_batch_and_length(name):
 
 @pytest.mark.parametrize("options", [{"checkpoint_every": 4}, {"unroll": 4}])
 def test_an_export_with_blocks_of_steps_needs_a_length_that_they_divide(options):
-    """The number of blocks may be symbolic, but it must be known whether a shorter block follows them."""
+    """The number of blocks may be symbolic, but the program must know whether a shorter block follows them."""
     run = jax.jit(lambda p, x: jax_lstm.lstm(p, x, **options)[0])
     params, _ = arguments(jnp.float64)
     exported = export.export(run)(params, symbolic("b, 4*blocks, 3", jnp.float64, constraints=["blocks >= 2"]))

@@ -67,7 +67,7 @@ def row_by_row(network):
     [(network, {}) for network in NETWORKS] + [("projected", {"checkpoint_every": 3})],
 )
 def test_each_row_agrees_with_the_row_without_its_masked_steps(network, options):
-    """This holds for values and gradients."""
+    """Values and gradients are compared."""
     params, state = problem(**NETWORKS[network])
 
     def masked(params, x, state):

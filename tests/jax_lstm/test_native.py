@@ -1,4 +1,4 @@
-"""The compiled kernels for a CPU beside the loops of scan: their results, and the programs that they enter."""
+"""The compiled kernels for a CPU, compared with the loops of scan: their results, and the programs that use them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.native import (
 need_kernels()
 B, T, D, H = 3, 7, 5, 9
 BOTH = ["forward", "backward"]
-# As many hidden units, inputs and rows as leave a part of a vector, a tile or a panel empty, and as fill them.
+# Some counts of hidden units, inputs and rows fill a vector, a tile or a panel, and others leave a part empty.
 SIZES = [
     (T, 1, 1, 1),
     (1, B, D, H),
@@ -65,7 +65,7 @@ def test_sizes(sizes):
 @pytest.mark.isa
 @pytest.mark.parametrize("sizes", SIZES)
 def test_sizes_in_float32(sizes):
-    """Both are held to the same limit, in units of the largest entry: 300 steps of rounding are far below it."""
+    """Both have the same limit, relative to the largest entry. The rounding of 300 steps is far below it."""
     assert_native_agrees_with_scan(problem(sizes, np.float32), 2e-5)
 
 
@@ -120,7 +120,7 @@ def test_gradients_of_some_arguments(arguments):
 
 
 def test_gradients_of_some_weights():
-    """The others are constants, as under an optimizer that trains a part."""
+    """The other weights are constants, as with an optimizer that trains only some weights."""
     names = ("weight_hh_l0", "bias_ih_l0")
     some = lambda backend: lambda part: scalar(backend)({**PARAMS, **part}, X)
     part = {name: PARAMS[name] for name in names}
@@ -201,7 +201,7 @@ def mesh_of(count):
 
 
 def test_several_devices_run_the_loop_and_shard_map_runs_the_kernels():
-    """XLA cannot divide a kernel, so that a plain jit over a mesh must not contain one."""
+    """XLA cannot divide a kernel, so a plain jit over a mesh must not contain one."""
     mesh, x = mesh_of(2), normal((4, T, D))
     step = jax.value_and_grad(scalar("native"))
     placed = jax.device_put(x, NamedSharding(mesh, P("batch")))
@@ -258,7 +258,7 @@ def test_a_program_in_float64_may_be_lowered_where_x64_is_off():
 
 
 def test_gradients_of_a_long_sequence_keep_their_digits():
-    """There are 2,500 blocks of steps, whose sums are added one after another."""
+    """There are 2,500 blocks of steps, and their sums are added one after another."""
     drawn = problem((20_000, 32, 2, 4), np.float32)
     wide = jax.tree.map(lambda a: a.astype(np.float64), drawn)
     gradients = lambda backend, of: jax.jit(
@@ -294,7 +294,7 @@ def test_sums_of_every_size(size, dtype):
 
 
 def activations(kind, z, dtype):
-    """Return an activation as the kernel computes it: all gates but one are open, one step, no weights but a bias."""
+    """Return an activation as the kernel computes it, in one step with only a bias. All gates but one are open."""
     bias = {"sigmoid": [50.0, 0.0, 50.0], "tanh": [50.0, 0.0, 0.0]}[kind]
     count = len(z)
     params = {"weight_ih_l0": np.zeros((4 * count, 1)), "weight_hh_l0": np.zeros((4 * count, count))}
@@ -322,7 +322,7 @@ def test_sigmoid_keeps_the_digits_of_small_results(dtype, limit):
 
 @pytest.mark.isa
 def test_the_error_in_float32_is_not_above_that_of_scan():
-    """The mean over many entries. One entry's error, and one draw's worst, is chance."""
+    """The test compares the mean over many entries. The error of one entry, or the worst of one draw, is random."""
     errors = {"native": np.zeros(10), "scan": np.zeros(10)}  # y, h, c, four weights, x, h, c
     for seed in range(5):
         drawn = problem((60, 8, 16, 32), np.float64)
@@ -372,7 +372,7 @@ def worst_by_width(width):
 
 @pytest.mark.parametrize("width", ["16", "32"])
 def test_every_width_of_vectors(width, tmp_path):
-    """The other tests run the widest that this processor has."""
+    """The other tests run the widest vectors that this processor has."""
     _, error = fresh_process.run(worst_by_width, width, folder=tmp_path, environment={"JAX_LSTM_VECTOR_BYTES": width})
     assert not error
 
@@ -386,7 +386,7 @@ def test_the_file_is_loaded_by_the_first_call_and_not_by_the_import(tmp_path):
 
 @pytest.fixture
 def other_file(tmp_path):
-    """A file in the place of the compiled kernels. A test may write it."""
+    """Return a file that replaces the compiled kernels. A test may write it."""
     with native.kernels_from(tmp_path / "kernels.so"):
         yield tmp_path / "kernels.so"
 
@@ -432,7 +432,7 @@ def temporary_memory(function, *arguments):
 
 @pytest.mark.parametrize("sizes", [(512, 16, 256, 256), (2048, 1, 64, 256), (128, 32, 128, 256)])
 def test_the_memory_of_a_training_step(sizes):
-    """Beside what scan needs, a call holds its weights once more, packed."""
+    """A call needs the memory of scan, and one packed copy of its weights."""
     drawn = problem(sizes, np.float32)
     step = lambda name: jax.value_and_grad(scalar(name))
     native, scan = (temporary_memory(step(name), drawn.params, drawn.x) for name in ("native", "scan"))

@@ -1,4 +1,4 @@
-"""The kernels for a TPU, which Pallas interprets here. tests/accelerators gives them to TPU's own compiler."""
+"""The kernels for a TPU, which Pallas interprets here. tests/accelerators compiles them with TPU's own compiler."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def kernels():
 
 @pytest.fixture
 def short_blocks(monkeypatch):
-    """Blocks of one, two or four steps, so that the last one of 11 steps is shorter."""
+    """Use blocks of one, two or four steps. With 11 steps, the last block of two or four is shorter."""
     monkeypatch.setattr(tpu_memory, "BLOCK_BYTES", 400_000)
 
 
@@ -90,7 +90,7 @@ def test_sizes_of_several_tiles_and_chunks(sizes, kernels, short_blocks):
 
 
 def test_bfloat16_keeps_what_scan_keeps(kernels, short_blocks):
-    """One rounding of an output to bfloat16 is 2^-8 of it; sums in another order may round it to the neighbour."""
+    """One rounding of an output to bfloat16 is 2^-8 of it. Sums in another order may round it to the next number."""
     arguments = problem(network=DEEP, dtype=jnp.bfloat16)
     got, expected = (value_and_gradients(backend)(*arguments) for backend in ("pallas", "scan"))
     assert kernels
@@ -131,7 +131,7 @@ def assert_close_in_both(simulator, *arguments):
 
 @pytest.fixture
 def simulator():
-    """Pallas simulates the transfers of blocks. Memory that nothing has written holds NaN, and a wrong index raises."""
+    """Let Pallas simulate the transfers of blocks. Unwritten memory holds NaN, and a wrong index raises."""
     return pltpu.InterpretParams(uninitialized_memory="nan", dma_execution_mode="on_wait")
 
 
@@ -161,7 +161,7 @@ def both_kernels(plan, weights, x, state, interpret):
     ],
 )
 def test_the_precision_of_the_products_in_the_kernels(dtype, precision, factors, passed):
-    """Interpreted kernels cannot show it. A TPU rounds the factors to bfloat16 at the default precision only."""
+    """Interpreted kernels cannot show it. A TPU rounds the factors to bfloat16 only at the default precision."""
     with jax.enable_x64(False), jax.default_matmul_precision("high"):
         run = lambda *arrays: both_kernels(plan_of(precision), *arrays, interpret=False)
         found = products(run, *arrays_of(dtype), inside="pallas_call")
@@ -231,7 +231,7 @@ def test_every_transformation_has_the_numbers_of_scan(transform, options, kernel
 
 
 def test_crosscheck_agrees_with_torch(kernels):
-    """It judges float64 too, which runs scan."""
+    """The cross-check also runs float64, which uses scan."""
     torch = pytest.importorskip("torch", reason="the judge compares with torch")
     import crosscheck
 
@@ -288,7 +288,7 @@ def split_step(mesh, backend, manual):
 @pytest.mark.parametrize("manual", [False, True])
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_program_for_several_devices_needs_shard_map_for_the_kernels(devices, manual, kind, kernels):
-    """Without it, XLA would have to divide a kernel, which it cannot. Then the loop runs, with the same numbers."""
+    """XLA cannot divide a kernel. So without shard_map the loop runs, with the same numbers."""
     mesh = jax.make_mesh((devices,), ("data",), axis_types=(kind,), devices=jax.devices()[:devices])
     got = split_step(mesh, "pallas", manual)
     assert bool(kernels) == (manual or devices == 1)

@@ -1,4 +1,4 @@
-"""The form of the loops is that of the platform which a program is lowered for, whatever the host is."""
+"""The form of the loops depends only on the platform that a program is lowered for, and not on the host."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_program_for_two_platforms_gives_the_numbers_of_each():
 
 
 def test_every_form_gives_the_same_numbers(monkeypatch):
-    """The loops of the other platforms, run on the CPU."""
+    """The CPU runs the loops of the other platforms."""
     params, x = jax.tree.map(lambda a: a.astype(np.float64), (PARAMS, X))
     expected = jax.jit(training_step)(params, x)
     for name in ("tpu", platforms.OTHER):

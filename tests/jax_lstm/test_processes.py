@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The folder into which both processes have written."""
+    """Return the folder into which both processes have written."""
     folder = tmp_path_factory.mktemp("processes")
     coordinator = f"localhost:{free_port()}"
     environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags.FLAGS}
@@ -55,7 +55,7 @@ def test_gradients_agree_with_those_of_one_device(written, expected, way, name, 
 
 
 def test_the_sum_over_processes_is_in_the_same_place_as_in_one_process(written):
-    """It is after all loops. With jit and chunks there is also one in each of the two whole chunks."""
+    """The sum is after all loops. With jit and chunks, each of the two whole chunks has one more."""
     for number in range(PROCESSES):
         report = json.loads((written / f"{number}.json").read_text())
         assert report["devices"] == PROCESSES * DEVICES

@@ -1,4 +1,4 @@
-"""Weights in a form other than a plain state dict: the error says which form it is, and what to write."""
+"""Weights that are not a plain state dict: the error says which form they have, and what to write."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_an_error_names_a_tensor_that_cannot_be_read(name):
 
 
 def test_complex_entries_are_read_without_loss():
-    """A model may have them beside the LSTM, for example as rotations."""
+    """A model may have such entries next to the LSTM, for example as rotations."""
     tree = convert.from_torch({"turns": torch.tensor([1 + 2j], dtype=torch.complex64)})
     assert tree["turns"].dtype == jnp.complex64
     assert tree["turns"] == 1 + 2j

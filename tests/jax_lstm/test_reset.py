@@ -74,7 +74,7 @@ def expected_by_hand(given):
 
 @functools.cache
 def haiku_and_ours():
-    """Haiku's network, and jitted functions for value and gradient of Haiku's network and of lstm."""
+    """Return Haiku's network, and jitted functions for value and gradient of Haiku's network and of lstm."""
     hk = need("haiku")
     net = hk.without_apply_rng(
         hk.transform(lambda x, r, h, c: hk.dynamic_unroll(hk.ResetCore(hk.LSTM(H)), (x, r), hk.LSTMState(h, c)))

@@ -1,4 +1,4 @@
-"""The compiled kernels under the sanitizers of the compiler, without XLA and Python: tests/native/exercise.cc."""
+"""The compiled kernels under the compiler's sanitizers. tests/native/exercise.cc runs them without XLA and Python."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def compile_with(sanitizer, folder):
 
 @pytest.mark.parametrize(("sanitizer", "calls"), [("address,undefined", 200), ("thread", 100)])
 def test_random_calls_do_nothing_undefined(sanitizer, calls, tmp_path):
-    """Address: every array ends where the kernel may last touch it. Thread: nothing is read while another writes it."""
+    """Address: no access is outside of an array. Thread: no thread reads what another thread is writing."""
     program = compile_with(sanitizer, tmp_path)
     for width in WIDTHS:  # a processor without these vectors runs the widest that it has
         run = subprocess.run(

@@ -80,7 +80,7 @@ def test_steps_and_chunks_give_the_bits_of_the_whole_sequence(name, dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", ["no biases", "two units", "wide"])
 def test_programs_with_the_loop_keep_the_promise_too(name, dtype):
-    """An exported program has the loop in the place of a CPU's kernels."""
+    """An exported program contains the loop instead of the kernels for a CPU."""
     params, x, state = problem(name, dtype)
     exported = lambda run, *args: jax.jit(export.export(run)(*args).call)
     stream, step = exported(STREAM, params, x, state), exported(STEP, params, x[..., 0, :], state)
@@ -109,7 +109,7 @@ def test_a_backend_may_be_asked_for(run):
 
 @pytest.mark.parametrize("run", [jax_lstm.lstm_step, jax_lstm.lstm_stream])
 def test_only_a_call_that_may_run_the_kernels_loads_them(run, tmp_path):
-    """A file that does not load is a warning, and pytest makes it an error."""
+    """A file that does not load causes a warning, which pytest turns into an error."""
     several, one = problem("no biases"), problem("one row")
     (tmp_path / "no library").write_text("")
     for backend, (params, x, state) in (("scan", several), ("cudnn", several), ("pallas", several), ("auto", one)):
@@ -175,7 +175,7 @@ def test_the_kernels_take_a_mapped_axis_as_one_more_of_the_batch(run):
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 40, 150])
 def test_any_number_of_steps_at_once_gives_the_same_bits(batch):
-    """The kernels pack the weights in other ways for few steps and for many, and take rows in tiles of other heights."""
+    """The kernels pack the weights differently for few and many steps, and the height of tiles depends on the rows."""
     native.need_kernels()
     stream = jax.jit(partial(jax_lstm.lstm_stream, backend="native"))
     params = drawn_weights(150, 35, dtype=np.float32)
@@ -230,10 +230,10 @@ DIFFICULT = [((2,), 1, 4, "float64"), ((), 1, 6, "float64"), ((), 3, 2, "float32
 
 @pytest.mark.isa
 def test_neither_the_number_of_steps_nor_the_code_around_them_changes_a_bit_of_the_loop():
-    """The programs are compiled as for a user, since quick compilation hides the optimizations that made bits differ.
+    """The programs are compiled as for a user. Quick compilation would hide the optimizations that made bits differ.
 
-    With one or two units XLA compiles a loop into one kernel, and a single step into several. And if a user's loop reads
-    the same input in every step, XLA once moved x W_ih out of the loop, and rounded it there.
+    With one or two units XLA compiles a loop into one kernel, and a single step into several kernels. If a user's loop
+    read the same input in every step, XLA once moved x W_ih out of the loop, and rounded it there.
     """
     environment = os.environ | {"XLA_FLAGS": xla_flags.AS_USERS_COMPILE, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", AS_FOR_USERS.replace("{problems}", repr(DIFFICULT))]
@@ -254,7 +254,7 @@ def test_one_export_serves_any_batch_and_any_number_of_steps():
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_command_finds_no_difference(dtype):
-    """It draws networks, compiles them as for users, also inside another model, and its exit code tells the result."""
+    """It draws networks and compiles them as for users, also inside another model. Its exit code is the result."""
     command = [sys.executable, "-m", "benchmarks.streaming", "--shapes", "3", "--seed", "1", "--dtype", dtype]
     environment = os.environ | {"XLA_FLAGS": xla_flags.AS_USERS_COMPILE}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

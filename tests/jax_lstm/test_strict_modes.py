@@ -1,4 +1,4 @@
-"""The public functions under JAX's strict modes: they need no implicit promotion of dtypes or ranks."""
+"""The public functions under JAX's strict modes. They need no implicit promotion of dtypes or ranks."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_the_types_of_the_options_agree_with_lstm():
 
 @pytest.mark.parametrize("module", [jax_lstm.linen.LSTM, jax_lstm.nnx.LSTM])
 def test_an_option_of_a_flax_module_has_the_type_and_default_of_lstm(module):
-    """`lengths` and the like belong to a call; the module has all options that are no arrays."""
+    """Options that are arrays, such as `lengths`, belong to a call. The module has all other options."""
     shown = inspect.signature(module).parameters
     assert set(options.options_of_module(options.Options())) <= set(shown)
     shared = [field for field in dataclasses.fields(options.Options) if field.name in shown]

@@ -94,7 +94,7 @@ def test_a_second_gradient_compiles_nothing(name):
 
 
 def test_a_call_with_other_settings_is_another_program():
-    """After a call that differs only in them, the x64 setting, JAX's precision and the options take effect."""
+    """The x64 setting, JAX's precision and the options take effect even after a call that differs only in them."""
     jax_lstm.lstm(PARAMS, X)
     with jax.enable_x64(False):
         assert jax_lstm.lstm(PARAMS, X)[0].dtype == jnp.float32

@@ -1,8 +1,9 @@
-// Runs the kernels without XLA, for the sanitizers of a compiler: tests/jax_lstm/test_sanitizers.py.
+// Runs the kernels without XLA, under the sanitizers of a compiler. tests/jax_lstm/test_sanitizers.py builds and runs
+// it.
 //
-// Each call has random sizes and options. Every array is an allocation of its own and of exactly its size, so that a
-// sanitizer sees an access beside it. (Scratch memory is one array; inside it, no sanitizer sees anything.) The same
-// call runs on 1, 2 and 4 threads, and must give the same bits.
+// Each call has random sizes and options. Every array is a separate allocation of exactly its size, so a sanitizer sees
+// an access outside of it. (Scratch memory is one array, so a sanitizer sees no wrong access within it.) The same call
+// runs on 1, 2 and 4 threads, and must give the same bits.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -60,7 +61,7 @@ template <typename T>
 std::vector<char> results(uint64_t seed, int64_t threads) {
   Random random(seed);
   const auto some = [&](int64_t of) { return between(random, 1, of) == 1; };
-  // Some are so large that a batch has several groups of rows, and a sum several parts.
+  // Some sizes are so large that a batch has several groups of rows, and a sum has several parts.
   const Sizes sizes = {between(random, 1, 9), some(3) ? 1 : between(random, 2, some(4) ? 150 : 40),
                        between(random, 1, some(4) ? 150 : 70), between(random, 1, some(4) ? 150 : 90)};
   const int64_t rows = sizes.steps * sizes.batch, state = sizes.batch * sizes.hidden, wide = rows * sizes.hidden;

@@ -31,7 +31,7 @@ def problem(kind):
 
 @pytest.mark.parametrize("kind", ["tanh", "relu", "lstm"])
 def test_the_adjoint_agrees_with_autograd(kind):
-    """The module runs step by step, so that every h and c is a node of the graph."""
+    """The module runs step by step, so every h and c is a node of the graph."""
     net, (x, hx, cotangents) = module(kind), problem(kind)
     state = tuple(a.clone().requires_grad_() for a in (hx if kind == "lstm" else (hx,)))
     states = [state]

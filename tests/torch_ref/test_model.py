@@ -1,4 +1,4 @@
-"""torch_ref.SequenceModel: the same on either LSTM."""
+"""torch_ref.SequenceModel gives the same results with either LSTM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choices inside a torch module of which one forward pass shows only one side, in words."""
+"""Choices inside a torch module whose two sides one forward pass does not both show, in words."""
 
 from __future__ import annotations
 

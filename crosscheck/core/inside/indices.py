@@ -34,7 +34,7 @@ def _labels(args: Any, kwargs: Any) -> str:
 
 
 def _differ(index: torch.Tensor, axis: int = 0) -> bool:
-    """Return whether at least two indices stand along an axis, and none of them twice."""
+    """Return whether an axis has at least two indices, and no index twice."""
     if index.ndim == 0 or index.shape[axis] < 2:
         return False
     ordered = index.sort(axis).values
@@ -64,7 +64,7 @@ def _topk(args: Any, kwargs: Any) -> str:
 
 
 def index_put(args: Any, kwargs: Any) -> str:
-    """Return what an addition to chosen places did not show: none of them stands twice."""
+    """Return what an addition to chosen places did not show, if no place is chosen twice."""
     adds = filled(args, None, None, None, kwargs.get("accumulate", False))[3]
     indices = [(size, index) for size, index in zip(args[0].shape, args[1], strict=False) if index is not None]
     if not adds or not indices or any(index.dtype is torch.bool for _, index in indices):

@@ -42,7 +42,7 @@ class Rule(Protocol):
         """Return the results of an equation that is neither a loop, a branch nor a call."""
 
     def call(self, name: str, results: list[Any]) -> list[Any]:
-        """Return the results of a call of the function of that name, from those of its own equations."""
+        """Return the results of a call of the function of that name, given the results of its equations."""
 
 
 def evaluate(closed: ClosedJaxpr, arguments: Sequence[Any], rule: Rule) -> list[Any]:
@@ -70,7 +70,7 @@ def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 def with_dependence(closed: ClosedJaxpr) -> Iterator[tuple[JaxprEqn, bool]]:
     """Yield every equation, as `equations` does, and whether it depends on a floating-point argument of the program.
 
-    For a loop or a branch, everything inside depends on one if any of its operands does.
+    Everything inside a loop or a branch depends on such an argument if any of its operands does.
     """
     arguments = {v for v in closed.jaxpr.invars if jnp.issubdtype(getattr(v.aval, "dtype", bool), jnp.inexact)}
     yield from _with_dependence(closed.jaxpr, arguments)
@@ -99,7 +99,7 @@ def closed_over(closed: ClosedJaxpr) -> Iterator[Any]:
 
 
 def constants(closed: ClosedJaxpr) -> Iterator[Any]:
-    """Yield the arrays that a program closes over, and its literals, those of all jaxprs inside it too.
+    """Yield the arrays that a program closes over and its literals, also those of all jaxprs inside it.
 
     Keys of random numbers are left out.
     """

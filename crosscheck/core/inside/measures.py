@@ -25,10 +25,10 @@ class Measures:
       problem: the problem.
       reference: its reference.
       of_reference: runs the reference in float64 with errors inside.
-      of_port: runs the port so.
-      with_moved_constants: run one of the two in float64 with the constants that it keeps rounded to float32 moved by
-        a relative size, such as buffers. It is empty if there are none.
-      seed: of the errors.
+      of_port: runs the port in float64 with errors inside.
+      with_moved_constants: functions that run one of the two in float64, and move by a relative size the constants that
+        it keeps rounded to float32, such as buffers. It is empty if there are no such constants.
+      seed: the seed of the errors.
     """
 
     problem: Problem
@@ -41,7 +41,7 @@ class Measures:
     def stages(self, criterion: Criterion) -> Iterator[Reference]:
         """Yield the reference with more and more of what was measured, for a check that needs it.
 
-        First comes the rounding of the reference, then that of the port, then in float64 that of constants.
+        First comes the rounding of the reference, then that of the port, then, in float64, that of constants.
         """
         yield self._with(criterion, self._reference, None, None)
         yield self._with(criterion, self._reference, self._port, None)

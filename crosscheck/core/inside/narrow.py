@@ -57,7 +57,7 @@ def narrow_types(closed: ClosedJaxpr) -> list[NarrowType]:
     """Return where a program that is traced in float64 computes in a narrower type, each place once.
 
     Such a place makes narrow numbers of wide ones or of integers. If there is none, it computes with narrow arrays that
-    the function closes over: these keep their dtype, whatever that of the inputs is.
+    the function closes over: these keep their dtype, whatever the dtype of the inputs is.
     """
     casts = [
         NarrowType(dtype, location(eqn), _excuse(eqn, depends))

@@ -1,4 +1,4 @@
-"""What rules of operations ask of the arguments of an operation."""
+"""Checks on the arguments of an operation, for the rules of operations."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def is_real(a: Any) -> bool:
 
 
 def filled(args: Sequence[Any], *defaults: Any) -> tuple[Any, ...]:
-    """Return the first arguments, with the defaults of those that were not given. One default stands for each."""
+    """Return the first arguments, as many as there are defaults, with the default of each that was not given."""
     return (*args, *defaults[len(args) :])[: len(defaults)]

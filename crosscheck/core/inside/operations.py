@@ -1,6 +1,6 @@
 """Which operations round, and which round more than once: their measured errors in float64 in units of u = 2^-53.
 
-`tests/crosscheck/core/inside/test_inexact.py` measures them again with mpmath. A relative error counts beside an
+`tests/crosscheck/core/inside/test_operations.py` measures them again with mpmath. A relative error counts beside an
 absolute one, since near a zero of a function only the absolute error is small.
 """
 

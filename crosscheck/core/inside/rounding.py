@@ -2,7 +2,7 @@
 
 A float64 run repeats with each operation's result multiplied by 1 ± size, and with the inputs moved as well. The
 largest response of some draws, per unit of size, is the rounding that a program of this kind cannot avoid. It is an
-absolute number, so that it also holds for a quantity that is zero but for rounding (Monte Carlo arithmetic: Parker
+absolute number, so that it also holds for a quantity that is zero except for rounding (Monte Carlo arithmetic: Parker
 1997; Denis, de Oliveira Castro, Petit 2016).
 """
 
@@ -32,8 +32,8 @@ class Rounding:
     """Absolute responses per unit of relative error, ``[2 norms, rows]`` by quantity and scope.
 
     Attributes:
-      small: to errors of 2^-44, for the float64 check.
-      large: to errors of the size of float32's rounding, for the other checks.
+      small: the response to errors of 2^-44, for the float64 check.
+      large: the response to errors of the size of float32's rounding, for the other checks.
     """
 
     small: Responses
@@ -51,7 +51,7 @@ def measure_rounding(problem: Problem, reference: Reference, run: NoisyRun, seed
       problem: the problem.
       reference: its reference, which gives the slices.
       run: runs the program in float64 with errors inside.
-      seed: of the errors.
+      seed: the seed of the errors.
     """
     exact = run(problem, 0.0, seed)
     return Rounding(*(_responses(problem, reference, exact, run, seed, size) for size in (SMALL, U32)))

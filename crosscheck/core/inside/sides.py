@@ -1,4 +1,4 @@
-"""Bent functions in a torch module of which one forward pass shows only one side, in words: rules by operation."""
+"""Bent functions in a torch module whose two sides one forward pass does not both show: rules by operation."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _hard(name: str) -> OneSide:
 
 
 def _either(text: str, mask: torch.Tensor) -> str:
-    """Return that no number is such, or that each is; "" if there are both."""
+    """Return a line if no number, or every number, has a property; "" if some have it and some do not."""
     if not mask.numel() or bool(mask.any()) != bool(mask.all()):
         return ""
     return f"{'every' if bool(mask.all()) else 'no'} number is {text}"

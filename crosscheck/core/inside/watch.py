@@ -49,7 +49,7 @@ class Watch(TorchDispatchMode):
 
     Attributes:
       narrow: where the module computes in a narrower type than float64, each place once.
-      one_sided: what only one side of a choice was seen of, in words, each once, with the place in the user's code.
+      one_sided: choices that showed only one side, in words, each once, with the place in the user's code.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Watch(TorchDispatchMode):
 
     @property
     def one_sided(self) -> list[str]:
-        """The choices of which only one side was seen."""
+        """The choices that showed only one side."""
         return list(self._one_sided)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

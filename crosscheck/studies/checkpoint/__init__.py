@@ -1,7 +1,7 @@
 """LSTMs in checkpoint files: read the arrays, find the networks, make a case of each, export them for Flax.
 
 ``files`` tells the format of a file by its content. ``formats``, ``torch_files`` and ``keras_and_onnx`` read the
-formats to a :class:`Checkpoint`, ``networks`` finds the LSTMs in it (``stored_forms`` folds weights that are stored in
+formats to a `Checkpoint`, ``networks`` finds the LSTMs in it (``stored_forms`` folds weights that are stored in
 another form), and ``case`` and ``flax_export`` use what was found. No file here may import or call what a checkpoint
 names, or take memory that a checkpoint only claims.
 """

@@ -77,7 +77,7 @@ def open_archive(buffer: memoryview, file: IO[bytes], budget: Budget | None = No
     Args:
       buffer: the content of the file.
       file: the file, open for reading.
-      budget: that of the file around this one; None if there is none.
+      budget: the budget of the file around this one; None if there is no such file.
 
     Raises:
       BadArchive: two members have one name, or the archive does not begin at the start of the file. A file that is no

@@ -1,4 +1,4 @@
-"""What one file may take in all, with the archives and pickles within it: a small file may claim to be large."""
+"""The total that one file may take, with the archives and pickles within it: a small file may claim to be large."""
 
 from __future__ import annotations
 

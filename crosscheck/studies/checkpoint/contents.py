@@ -18,7 +18,7 @@ class Skipped:
       prefix: the text before the names, without the dot; "" at the top level.
       kind: torch's class as far as shapes tell it, "optimizer state", or "unknown".
       reason: why it is not run.
-      is_lstm: it is an LSTM of the file that is left unchecked.
+      is_lstm: whether it is an LSTM of the file that is left unchecked.
     """
 
     prefix: str
@@ -38,7 +38,7 @@ class Checkpoint:
 
     Attributes:
       arrays: every array by dotted name, in the file's order, in its own dtype. They may be views of the file.
-      skipped: classes of objects that are in the file and were not made, each with the first place where it stands, and
+      skipped: classes of objects that are in the file and were not made, each with its first place in the file, and
         members of an archive that are no torch files. Arrays in such an object are read nevertheless.
       notes: what was converted on reading, by the name of the array.
       refused: networks of a Keras file or an ONNX model that cannot be read.

@@ -48,17 +48,19 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     The names of nested dicts, lists, tuples and objects are joined by dots ("model_state.lstm.weight_ih_l0"). Slashes
     in names become dots. Leaves that are no dense arrays (numbers, strings, sparse tensors) are left out. Narrow
-    dtypes are those of ml_dtypes (bfloat16, float8). Quantized tensors are dequantized. From a Keras file or an ONNX
+    dtypes come from ml_dtypes (bfloat16, float8). Quantized tensors are dequantized. From a Keras file or an ONNX
     model only the LSTM networks are read, by torch's names and in torch's layout.
 
-    Nothing of the file is imported or called: :mod:`crosscheck.studies.checkpoint.pickles` says how pickles are read.
+    Nothing of the file is imported or called: `crosscheck.studies.checkpoint.pickles` says how pickles are read.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The arrays, and what the user must know about them.
 
     Raises:
       BadFile: there is no such file, its format is unknown, it is damaged, or it is one of several shards.
-
-    Example:
-      >>> for network in find_networks(read_checkpoint("last.ckpt")):
-      ...     print(network.prefix, network.kind)
     """
     path = Path(path)
     with _without_collector():

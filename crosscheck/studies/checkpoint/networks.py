@@ -77,14 +77,14 @@ def find_lstms(source: Checkpoint | Mapping[str, np.ndarray], prefix: str = "") 
     """Return every LSTM that can be run, in the order of the arrays.
 
     Args:
-      source: what :func:`read_checkpoint` returns, or arrays by dotted name.
+      source: what `read_checkpoint` returns, or arrays by dotted name.
       prefix: return only the LSTMs at this prefix or below it.
     """
     return [network for network in find_networks(source, prefix) if isinstance(network, FoundLSTM)]
 
 
 def find_networks(source: Checkpoint | Mapping[str, np.ndarray], prefix: str = "") -> list[FoundLSTM | Skipped]:
-    """Return what :func:`find_lstms` does, and every other recurrent network with the reason why it is not run."""
+    """Return what `find_lstms` does, and every other recurrent network with the reason why it is not run."""
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint(dict(source))
     names = sorted(checkpoint.arrays)
     stored = stored_networks(checkpoint.arrays)

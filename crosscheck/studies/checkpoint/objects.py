@@ -1,9 +1,9 @@
 """What the objects in a file hold: their attributes, the state dict of a torch.nn.Module, and packed weights.
 
 torch packs weights when it quantizes a module dynamically. A pickle has ``torch.ScriptObject`` with the state
-``(content, class)``. A LinearPackedParamsBase has the content ``(weight, bias, ...)``. A CellParamsBase, of which an
-LSTM has one per layer and direction, has among other things a list with two LinearPackedParamsBase, for the inputs and
-for h.
+``(content, class)``. A LinearPackedParamsBase has the content ``(weight, bias, ...)``. An LSTM has
+one CellParamsBase per layer and direction. It has among other things a list with two LinearPackedParamsBase, for the
+inputs and for h.
 """
 
 from __future__ import annotations

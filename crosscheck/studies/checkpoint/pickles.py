@@ -1,11 +1,11 @@
 """A reader of pickles that does not run them: a machine for the opcodes of pickle that makes only plain values.
 
 A pickle is a program. Python's own unpickler imports what the program names and calls it. This machine can neither
-import nor call: a name becomes a :class:`Global`, and what the program would build of it becomes an :class:`Inert`. The
+import nor call: a name becomes a `Global`, and what the program would build of it becomes an `Inert`. The
 caller passes a table of the few names that stand for data, such as torch's tensors, each with a function that makes it.
 
 Source of the opcodes: ``pickletools``, which also splits the bytes into opcodes. Values that the file shares are shared
-here. Copies, such as that of a list or a text, are paid from a ``Budget``. Dictionary keys are flat, since hashing
+here. Copies, such as of a list or a text, are paid from a ``Budget``. Dictionary keys are flat, since hashing
 nested tuples can take endless time.
 """
 
@@ -18,7 +18,7 @@ from typing import IO, Any, TypeAlias
 
 from crosscheck.studies.checkpoint.budget import Budget, TooLarge
 
-Value: TypeAlias = Any  # of a pickle: numbers, texts, containers, Global, Inert, and what the makers of the caller make
+Value: TypeAlias = Any  # a number, text, container, Global, Inert, or what the caller's makers make
 Maker: TypeAlias = Callable[[Sequence[Value]], Value]
 SetState: TypeAlias = Callable[[Value, Value], None]
 ITEM = 16  # bytes of the copy of one item of a container
@@ -185,7 +185,7 @@ class _Machine:
         target = self.stack[-1]
         if isinstance(target, Inert):
             target.state = state
-        elif not isinstance(target, (dict, list)):  # of those, the state is no content
+        elif not isinstance(target, (dict, list)):  # their state is no content
             parts = state[:5] if isinstance(state, (list, tuple)) else ()
             self.budget.pay_copy(sum(len(part) for part in parts if isinstance(part, str)))  # it may become bytes
             self.set_state(target, state)

@@ -1,7 +1,7 @@
-"""Tensors and arrays as a pickle describes them, and the functions that make them of a pickle's calls.
+"""Tensors and arrays as a pickle describes them, and the functions that make them from a pickle's calls.
 
-A :class:`Tensor` is a window on a storage, whose bytes lie elsewhere in the file. Nothing is copied until
-:mod:`crosscheck.studies.checkpoint.tensors` makes an array of it.
+A `Tensor` is a window on a storage, whose bytes lie elsewhere in the file. Nothing is copied until
+`crosscheck.studies.checkpoint.tensors` makes an array of it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class PickledDtype:
     order: Literal["<", ">", "="] = "="
 
     def resolve(self) -> np.dtype | None:
-        """Return the dtype if it is one of numbers: of these, NumPy can make an array from any bytes."""
+        """Return the dtype if it is a dtype of numbers, for which NumPy can make an array from any bytes."""
         if not isinstance(self.name, str) or not _NUMBERS.fullmatch(self.name):
             return None
         try:
@@ -137,7 +137,7 @@ class PickledArray:
 def storage_of(identity: Value, fetch: Callable[[str, int], Fetch], is_big_endian: bool) -> Storage | Inert:
     """Return the storage of torch's persistent id, ("storage", class, key, location, count, ...).
 
-    A storage whose class has no dtype here, such as four-bit integers, becomes an :class:`Inert`. ``fetch(key, size)``
+    A storage whose class has no dtype here, such as four-bit integers, becomes an `Inert`. ``fetch(key, size)``
     returns a function that returns the storage's bytes.
     """
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":

@@ -62,7 +62,7 @@ def to_json(
         "lstms": [
             {
                 "prefix": printable(lstm.prefix),
-                **asdict(lstm.network),  # its kind, "lstm", gives way to torch's class
+                **asdict(lstm.network),  # torch's class replaces its kind, "lstm"
                 "kind": lstm.kind,
                 "notes": list(lstm.notes),
                 "params": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in lstm.params.items()},

@@ -18,7 +18,7 @@ def read_index(path: Path, read: Callable[[Path], Checkpoint]) -> Checkpoint:
     """Return the arrays of all shards that the index names, in its order; ``read`` reads one shard.
 
     Raises:
-      BadFile: the file is no such index, a shard is not beside it, or one lacks what the index says it has.
+      BadFile: the file is no such index, a shard is not beside it, or a shard lacks what the index says it has.
     """
     names_of: dict[str, list[str]] = {}
     weight_map = _weight_map(path)

@@ -17,9 +17,9 @@ from crosscheck.studies.checkpoint.objects import children_of, module_class, unp
 from crosscheck.studies.checkpoint.pickles import Global, Inert, Value
 from crosscheck.studies.checkpoint.records import PickledArray, Scheme, Tensor
 
-DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # of names: depth, number, and letters of all together
+DEPTH, STEPS, CHARACTERS = 100, 1_000_000, 2**27  # limits of names: depth, number, and letters of all together
 MOST_CONTAINERS = 200_000  # containers that hold more than plain values
-MOST_ENTRIES = OPCODES  # of all containers: an honest file takes an opcode or more for each
+MOST_ENTRIES = OPCODES  # limit of all containers: an honest file takes an opcode or more for each
 STRETCHED, COPIED = 2**24, 2**28  # elements of a tensor that its storage does not have; bytes of converted tensors
 _MODEL_ONLY = "Save the weights of one model only, such as model.state_dict()"
 _CONTAINERS = (dict, list, tuple, Inert)

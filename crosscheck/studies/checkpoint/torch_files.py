@@ -1,6 +1,6 @@
 """torch's files: the archive that torch.save and torch.jit.save write, torch's format from before 1.6, and a pickle.
 
-:mod:`crosscheck.studies.checkpoint.pickles` reads each of them as plain containers of tensors. Nothing of the file is
+`crosscheck.studies.checkpoint.pickles` reads each of them as plain containers of tensors. Nothing of the file is
 run. Storages are views of the file. Source of the formats: ``torch/serialization.py``.
 """
 
@@ -59,12 +59,12 @@ def read_torch_archive(archive: Archive) -> Value:
 def read_pickled(buffer: memoryview, file: IO[bytes], budget: Budget | None = None) -> Value:
     """Return the content of a file from before torch 1.6, or of a single pickle.
 
-    torch still writes the former with ``_use_new_zipfile_serialization=False``.
+    torch still writes the old format with ``_use_new_zipfile_serialization=False``.
 
     Args:
       buffer: the content of the file.
       file: the file, open for reading.
-      budget: that of the file around this one; None if there is none.
+      budget: the budget of the file around this one; None if there is no such file.
     """
     budget = budget or Budget(len(buffer))
     first = _read(file, budget)
@@ -115,7 +115,7 @@ class _Storages:
     contents: dict[str, memoryview] = field(default_factory=dict)
 
     def by_id(self, identity: Value) -> Value:
-        """Return the storage of a persistent id. Its bytes are known after :meth:`locate`."""
+        """Return the storage of a persistent id. Its bytes are known after `locate`."""
         if isinstance(identity, tuple) and identity[:1] == ("module",):  # a class, with its source beside it
             return identity[1]
         storage = storage_of(identity, self._fetch, self.is_big_endian)

@@ -31,10 +31,16 @@ class Collective:
     """One place in the program at which devices wait for each other.
 
     Attributes:
-      operation: one of ``OPERATIONS``. A pair of -start and -done counts once.
-      shape: the shape of its result on each device, as XLA writes it without layouts: ``f32[8,64]``, or a tuple.
-      loops: the trip counts of the loops around it, outermost first; None for one that XLA does not know.
-      source: the JAX operation that it came from, such as ``jit(f)/transpose(jvp())/dot_general``; "" if unknown.
+      operation: "all-gather", "all-reduce", "all-to-all", "collective-broadcast", "collective-permute",
+        "ragged-all-to-all", "reduce-scatter" or "send". A pair of -start and -done counts once.
+      shape: the shape of its result on each device, as XLA writes it without layouts: `f32[8,64]`, or a tuple.
+      loops: the trip counts of the loops around it, outermost first, with None for a count that XLA does not know.
+      source: the JAX operation that it came from, such as `jit(f)/transpose(jvp())/dot_general`; "" if unknown.
+
+    Examples:
+      >>> import crosscheck
+      >>> print(crosscheck.Collective("all-reduce", "f32[8,64]", loops=(100,), source="jit(f)/dot_general"))
+      all-reduce f32[8,64] in a loop, 100 times: jit(f)/dot_general
     """
 
     operation: str
@@ -51,16 +57,28 @@ def find_collectives(compiled: Any) -> list[Collective]:
     """Return the collectives of a program that was compiled for several devices, in the order of its text.
 
     Args:
-      compiled: ``jax.jit(f).lower(*arguments).compile()``, with arguments placed as in the real run, or its text.
-        Compile on the platform of the real run: each compiler moves collectives by its own rules.
+      compiled: `jax.jit(f).lower(*arguments).compile()`, with arguments placed as in the real run, or its text. Compile
+        on the platform of the real run: each compiler moves collectives by its own rules.
 
     Returns:
-      A list of :class:`Collective`. ``[c for c in found if c.loops]`` are those inside loops. A computation that
-      runs from two places counts twice.
+      The collectives. `[c for c in found if c.loops]` are those inside loops. A computation that runs from two places
+      counts twice.
 
     Raises:
-      TypeError: ``compiled`` has no text.
+      TypeError: `compiled` has no text.
       ValueError: the text is no compiled program, or one for a single device, which has no collectives.
+
+    Examples:
+      The text is what `compiled.as_text()` returns for a program on two devices, shortened.
+
+      >>> import crosscheck
+      >>> text = '''HloModule jit_f, is_scheduled=true, num_partitions=2
+      ... ENTRY %main (x: f32[8,4]) -> f32[8,4] {
+      ...   %x = f32[8,4]{1,0} parameter(0)
+      ...   ROOT %sum = f32[8,4]{1,0} all-reduce(%x), to_apply=%add, metadata={op_name="jit(f)/dot_general"}
+      ... }'''
+      >>> [str(collective) for collective in crosscheck.find_collectives(text)]
+      ['all-reduce f32[8,4] once: jit(f)/dot_general']
     """
     program = read_program(compiled)
     if all(int(number) == 1 for number in _DEVICES.findall(program.title)):

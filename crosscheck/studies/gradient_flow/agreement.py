@@ -3,8 +3,8 @@
 Norms from 1e-1000 to 1e+1000 are compared as numbers, not as logarithms. Each is divided by the power of two of the
 truth, which leaves a number in [1, 2). Therefore `crosscheck.core.criterion` applies unchanged: the float64 check with
 K = 64, and errors relative to the norm. This study runs in float64 only. Perturbations of 2^-40 measure κ. They also
-move the logarithms, which are rounded themselves. Nothing is decided at a step at which they have grown past 1e-3.
-A quantity that is zero at all steps, such as the smallest singular value under relu, is compared by where it is zero.
+move the logarithms, which are rounded themselves. A step at which they have grown past 1e-3 is not decided. A
+quantity that is zero at all steps, such as the smallest singular value under relu, is compared by where it is zero.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def run_in_jax(network: FlowNetwork) -> Results:
 
 
 def thinned(logs: Results, every: int) -> Results:
-    """Keep the singular values that :func:`run_in_torch` measures: J_t and ds_T/ds_t at every ``every``-th t."""
+    """Keep the singular values that `run_in_torch` measures: J_t and ds_T/ds_t at every ``every``-th t."""
     return {n: a[::every] if n in STEP else a[:-1:every] if n in PRODUCT else a for n, a in logs.items()}
 
 

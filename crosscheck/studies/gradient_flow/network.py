@@ -29,7 +29,7 @@ class FlowNetwork:
       params: weights by torch's names.
       x: the input, `[T, D]`.
       dh: the cotangent of h_T, `[H]`.
-      nonlinearity: of an RNN.
+      nonlinearity: the nonlinearity of an RNN.
     """
 
     name: str
@@ -49,8 +49,8 @@ class FlowNetwork:
 def study_networks(length: int, hidden: int, seed: int) -> list[FlowNetwork]:
     """Return four RNNs and an LSTM per forget bias, on one input sequence with one cotangent, in float64.
 
-    All weights are torch's U(±1/√H). The RNNs share theirs, but for the scale of W_hh. A forget bias replaces the sum
-    of the forget gate's two biases. "chrono" draws it from log U(1, T - 1), and the input gate's is its negative.
+    All weights are torch's U(±1/√H). The RNNs share theirs, except for the scale of W_hh. A forget bias replaces the
+    sum of the forget gate's two biases. "chrono" draws it from log U(1, T - 1), and the input gate's is its negative.
     """
     rng = np.random.default_rng([seed, 0xF10])
     common: dict[str, Any] = {"x": rng.normal(size=(length, FEATURES)), "dh": rng.normal(size=hidden)}

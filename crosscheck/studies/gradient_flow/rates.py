@@ -17,7 +17,8 @@ class Fit:
     Attributes:
       factor: the factor per step going back; 0 if a number is zero.
       spread: the largest distance from the line, in powers of two; infinite if a number is zero.
-      first, last: the steps that were fitted.
+      first: the first step that was fitted.
+      last: the last step that was fitted.
     """
 
     factor: float

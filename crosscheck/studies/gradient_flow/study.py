@@ -140,10 +140,13 @@ def run_study(
     """Measure all networks.
 
     Args:
-      length, hidden, seed: the sizes and the seed of the networks.
+      length: the number of steps.
+      hidden: the hidden size of the networks.
+      seed: the seed of the networks.
       train_steps: steps of the short training; 0 leaves it out.
       jobs: the number of processes.
-      begins, ends: called with the name of each piece of work.
+      begins: called with the name of each piece of work when it begins.
+      ends: called with the name of each piece of work when it ends.
     """
     every = max(1, length // CHECKED)
     networks = study_networks(length, hidden, seed)

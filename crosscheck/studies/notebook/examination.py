@@ -46,12 +46,12 @@ class Explanation:
 
     @property
     def decided(self) -> bool:
-        """Whether the best answer fits, and no other one nearly does."""
+        """Whether the best answer fits, and no other answer nearly fits."""
         return self.error <= SMALL and self.runner_up_error >= DISTINCT * max(self.error, np.finfo(float).eps)
 
     @property
     def departs(self) -> bool:
-        """Whether the answer is certain, and is not that of the equations."""
+        """Whether the answer is certain, and differs from the answer of the equations."""
         return self.decided and self.found != self.equations
 
 
@@ -71,7 +71,7 @@ class Behaviour:
 
     @property
     def gradients_agree(self) -> bool:
-        """Whether exactly those layers have no gradient that feed no gate."""
+        """Whether the layers that feed no gate are exactly the layers that have no gradient."""
         return set(self.unused) == set(LAYERS) - set(self.gates.found)
 
     @property
@@ -95,7 +95,8 @@ class NotebookResult:
     """The published class, and the corrected class beside other LSTMs.
 
     Attributes:
-      published, corrected: what each class does.
+      published: what the published class does.
+      corrected: what the corrected class does.
       errors: the largest relative error of y, h_n and c_n of the corrected class, by the other implementation.
     """
 
@@ -176,7 +177,7 @@ def _what_is_collected(module: nn.Module, inputs: Sequence[Tensor], outputs: Ten
 
 
 def _unused(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
-    """Return the layers without effect: those without a gradient of a random functional of all results."""
+    """Return the layers without effect: layers for which a random functional of all results has no gradient."""
     outputs, last = module(*inputs)
     rng = torch.Generator().manual_seed(1)
     loss = sum((a * torch.randn(a.shape, generator=rng, dtype=a.dtype)).sum() for a in (outputs, *last))
@@ -188,7 +189,7 @@ def _unused(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[str, ...]:
 
 
 def _errors_beside_others(corrected: nn.Module, inputs: Sequence[Tensor]) -> dict[str, float]:
-    """Return the largest error of y, h and c of the corrected class beside both LSTMs on its weights, in float64."""
+    """Return the largest error of y, h and c of the corrected class against both LSTMs on its weights, in float64."""
     weights = corrected.lstm_state_dict()  # type: ignore[operator]
     x, h, c = inputs
     with torch.no_grad():

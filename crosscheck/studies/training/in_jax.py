@@ -59,9 +59,9 @@ class JaxTrainer:
         return new | {LOSS: loss, GRADIENT_NORM: optax.tree.norm(gradients)}
 
     def _name(self, path: tuple[Any, ...]) -> str:
-        """Return the name of what optax keeps: torch's, or its place if torch has none.
+        """Return the name of what optax keeps: torch's name, or its place if torch has no such name.
 
-        A trajectory carries the latter on. A state that lacks it, such as the truth's, starts it anew.
+        A trajectory carries on what torch does not have. A state that lacks it, such as the truth's, starts it anew.
         """
         algorithm, fields = self.recipe.algorithm, {getattr(key, "name", "") for key in path}
         if algorithm.counter in fields:

@@ -53,7 +53,7 @@ def _first(finding: Finding, outcome: Outcome) -> int:
 
 
 def undecided_from(findings: Sequence[Finding], check: Check) -> Place | None:
-    """Return from where on a trajectory decides nothing, and the quantity that is undecided first."""
+    """Return the step from which a trajectory decides nothing, and the quantity that is undecided first."""
     doubts = [
         f
         for f in findings

@@ -1,4 +1,4 @@
-"""Both trainings, and all runs that their limits are made of, one step at a time.
+"""Both trainings, and all runs from which their limits are made, one step at a time.
 
 The truth is torch in float64. In each dtype the port trains from the first weights on (the trajectory), and it makes
 one step from the truth's own state at every step (single steps). Beside each of them the truth runs three times, with
@@ -55,10 +55,10 @@ class ErrorSeries:
         """Add a step. Each argument is both norms, `[2]`.
 
         Args:
-          size: of the truth.
-          error: of the port's error.
+          size: the norms of the truth.
+          error: the norms of the port's error.
           response: how far the truth moves per relative rounding.
-          own_error: of the error of torch's own float32 paths.
+          own_error: the norms of the error of torch's own float32 paths.
         """
         self._norms.extend(np.concatenate((size, error, response, own_error)))
 
@@ -78,8 +78,8 @@ class StepLosses:
 
     Attributes:
       step: the step, counted from 1.
-      loss: on the batch.
-      validation: on held-out text; empty if it was not taken.
+      loss: the loss on the batch.
+      validation: the loss on held-out text; empty if it was not taken.
       difference: the largest relative difference of the float32 parameters of the two frameworks.
     """
 
@@ -95,7 +95,7 @@ class Lockstep:
     Attributes:
       recipe: the recipe.
       criteria: the precision checks.
-      errors: by check and quantity.
+      errors: the errors by check and quantity.
       steps: the losses.
     """
 

@@ -15,7 +15,7 @@ from crosscheck.lstm.corpus import Corpus
 from crosscheck.studies.training.optimizers import OPTIMIZERS, Optimizer
 from crosscheck.studies.training.state import State
 
-EVALUATIONS = 10  # of the validation loss, spread evenly over the steps
+EVALUATIONS = 10  # points of the validation loss, spread evenly over the steps
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class Recipe:
       corpus: the text.
       optimizer: a name in OPTIMIZERS.
       steps: steps of the optimizer.
-      learning_rate: None takes the optimizer's own here.
+      learning_rate: the learning rate; None takes the optimizer's default here.
       clip: the largest norm of the gradient; None if gradients are not clipped.
-      batch, length: rows, and characters per row.
-      embedding_size, hidden_size, num_layers: the sizes of the model.
-      seed: of weights and batches.
+      batch: the number of rows.
+      length: the number of characters per row.
+      embedding_size: the width of the embedding.
+      hidden_size: the hidden size of the LSTM.
+      num_layers: the number of layers of the LSTM.
+      seed: the seed of weights and batches.
     """
 
     corpus: Corpus = field(repr=False)

@@ -26,7 +26,7 @@ class TrainingResult:
     Attributes:
       recipe: what was trained.
       dtype: the dtype of the JAX training.
-      findings: make the verdict.
+      findings: the findings that make the verdict.
       trajectory: findings about the float32 trajectory, which are reported and not judged.
       steps: the losses at every step.
     """
@@ -39,7 +39,7 @@ class TrainingResult:
 
     @property
     def undecided(self) -> Place | None:
-        """From where on the trajectory decides nothing; None if it decides everywhere."""
+        """The step from which the trajectory decides nothing; None if it decides everywhere."""
         return undecided_from((*self.findings, *self.trajectory), Check(self.dtype))
 
     @property

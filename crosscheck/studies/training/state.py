@@ -26,7 +26,7 @@ def size(a: np.ndarray) -> np.ndarray:
 
 
 def nudged(state: State, rng: np.random.Generator, factor: float) -> State:
-    """Return the state with every number times 1 ± ``factor``, but for the number of steps."""
+    """Return the state with every number times 1 ± ``factor``, except the number of steps."""
 
     def nudge(a: np.ndarray) -> np.ndarray:
         return a * (1 + factor * (2.0 * rng.integers(0, 2, a.shape, dtype=np.int8) - 1))

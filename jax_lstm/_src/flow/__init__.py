@@ -1,4 +1,4 @@
-"""The parts of :func:`jax_lstm.gradient_flow`: scaled arrays, the Jacobian of one step, its adjoint, singular values.
+"""The parts of `jax_lstm.gradient_flow`: scaled arrays, the Jacobian of one step, its adjoint, singular values.
 
 Nothing here knows layers, directions or batches: each function takes one row of a batch.
 """

@@ -19,7 +19,7 @@ from jax_lstm._src.state import LSTMState
 
 
 class Adjoint(NamedTuple):
-    """log2 of norms, each ``[T + 1]``, as :class:`jax_lstm.GradientFlow` defines them; None if an RNN has none."""
+    """log2 of norms, each ``[T + 1]``, as `jax_lstm.GradientFlow` defines them; None if an RNN has none."""
 
     dh: Array
     dc: Array | None
@@ -89,5 +89,5 @@ def _norms(carry: _Carry, slope: Array | None) -> Adjoint:
 
 
 def _one_earlier(a: Array) -> Array:
-    """Return a_{t-1} for every step t. Before the first step there is neither an output nor a slope: it is zero."""
+    """Return a_{t-1} for every step t. It is zero before the first step, which has no output and no slope."""
     return jnp.concatenate((jnp.zeros_like(a[:1]), a[:-1]))

@@ -1,7 +1,7 @@
-"""One step's Jacobian J = ds_t / ds_{t-1} as a linear map, with its transpose and its inverse; never formed.
+"""The Jacobian of one step, J = ds_t / ds_{t-1}, as a linear map with its transpose and its inverse.
 
-The state s is h for an RNN, [H], and (h, c) joined for an LSTM, [2H]. Forward it is `Cell.tangent`, backward its
-transpose. The inverse is equally cheap, because one matrix serves all steps:
+The matrix J is never formed. The state s is h for an RNN, [H], and (h, c) joined for an LSTM, [2H]. The forward map is
+`Cell.tangent`, and the backward map its transpose. The inverse is equally cheap, because one matrix serves all steps:
 
     RNN     dh' = φ' ∘ (W_hh dh)                       dh = W_hh^-1 (dh' / φ')
     LSTM    dh' = p ∘ (W_ho dh) + q ∘ dc'              dh = W_ho^-1 ((dh' - q ∘ dc') / p)
@@ -44,7 +44,7 @@ def cell_factors(coefficients: Gates) -> CellFactors:
 
 
 def recurrent(cell: Cell, w_hh: Array) -> Recurrent:
-    """Return the weights of a Jacobian. Zeros replace the inverse of a singular matrix, see :func:`is_invertible`."""
+    """Return the weights of a Jacobian. Zeros replace the inverse of a singular matrix, see `is_invertible`."""
     square = w_hh
     if cell.has_cell_state:
         square = jnp.split(w_hh, cell.num_gates)[GATE_ORDER.index("o")]
@@ -66,7 +66,7 @@ def backward(cell: Cell, weights: Recurrent, coefficients: Gates, ds: Array, pre
 
 
 def inverse(cell: Cell, weights: Recurrent, coefficients: Gates, ds: Array, precision: Precision = None) -> Array:
-    """Return J^-1 ds. Call it only if :func:`is_invertible`."""
+    """Return J^-1 ds. Call it only if `is_invertible`."""
     dh, dc = _parts(cell, ds)
     if not cell.has_cell_state:
         return jnp.matmul(weights.inverse, dh / coefficients[0], precision=precision)

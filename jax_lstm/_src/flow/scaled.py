@@ -1,6 +1,6 @@
 """Arrays with their own exponent, so that the product of a thousand factors below 1 is a small number and not 0.
 
-A :class:`Scaled` is ``value * 2**power`` with one int32 power for the whole array. Powers of two are made from their
+A `Scaled` is ``value * 2**power`` with one int32 power for the whole array. Powers of two are made from their
 bits, so that multiplications are exact: XLA's ``2 ** n`` has a rounding error on some devices.
 """
 

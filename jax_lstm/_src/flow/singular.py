@@ -84,7 +84,7 @@ def _bidiagonalise(
 
 
 def _new_direction(a: Array, rows: Array, scale: Array) -> tuple[Array, Array, Array]:
-    """Return what of ``a`` is orthogonal to the rows: a unit vector, its length, and the largest length so far.
+    """Return the part of ``a`` that is orthogonal to the rows: a unit vector, its length, the largest length so far.
 
     The projection runs twice: the second removes what rounding left in the first. For a map of low rank, only the
     rounding of larger numbers remains at some step. It has no direction, and counts as zero.

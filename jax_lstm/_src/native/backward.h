@@ -1,9 +1,9 @@
-// One item of the backward loop: the transpose of the derivative of the forward loop, as `recurrence` and `tangents` have
-// it in Python.
+// One item of the backward loop: the transpose of the derivative of the forward loop. `recurrence` and `tangents`
+// compute the same in Python.
 //
-// A step multiplies the cotangents z of the gate sums of the step before with W_hh, which gives the cotangent of h
-// between the two steps. Then it computes its own z, pointwise. After each block of steps come the products that need
-// no loop: the gradients of the weights and of x. z never exists for all steps.
+// z is the name of the cotangents of the gate sums. A step multiplies the z of the previous step by W_hh, which gives
+// the cotangent of h between the two steps. Then it computes its own z, pointwise. The gradients of the weights and of
+// x need no loop. They are products, which run after each block of steps. z is never stored for all steps.
 #pragma once
 
 #include "gates.h"
@@ -29,8 +29,8 @@ class Backward {
       : call(call), layout(call.layout), sizes(layout.sizes), item(item), panel(item / layout.groups),
         rows(part(sizes.batch, layout.groups, item % layout.groups)) {}
 
-  // Phase 0 packs the weights. Then come the blocks, of whose phases each is a step, and the last one has the products.
-  // The last phase of all finishes the cotangent of the first state.
+  // Phase 0 packs the weights. Then each block has one phase per step and one phase for its products. The very last
+  // phase completes the cotangent of the initial state.
   void run(int64_t phase) const {
     if (phase == 0) return prepare();
     const int64_t block = (phase - 1) / (layout.block_steps + 1);
@@ -50,7 +50,7 @@ class Backward {
 
  private:
   static constexpr int64_t lanes = kLanes<T>, width = 2 * lanes;
-  static constexpr int64_t x_rows = 64;  // of a piece of the gradient of x
+  static constexpr int64_t x_rows = 64;  // rows per piece of the gradient of x
   const BackwardCall<T>& call;
   const BackwardLayout& layout;
   const Sizes& sizes;
@@ -66,7 +66,7 @@ class Backward {
   }
   int64_t time(int64_t order) const { return time_of(order, sizes.steps, !call.reverse); }
 
-  // A row of a block: the steps of a block one after another, each with its batch.
+  // A row of a block. The rows are ordered by step, and then by row of the batch.
   int64_t block_row(int64_t order, int64_t row) const { return order % layout.block_steps * sizes.batch + row; }
   T* z_of(int64_t order, int64_t row) const { return at(layout.z) + block_row(order, row) * layout.z_row; }
   // The left factors of the gradients of W_ih and W_hh, as panels.
@@ -97,7 +97,7 @@ class Backward {
       }
   }
 
-  void clear(T* sums, int64_t count) const {  // this item's part of them
+  void clear(T* sums, int64_t count) const {  // only this item's part of the sums
     if (!sums) return;
     const Range own = part(count, layout.items, item);
     for (int64_t n = own.begin; n < own.end; ++n) sums[n] = 0;
@@ -105,7 +105,7 @@ class Backward {
 
   void multiply_z(int64_t order) const {
     const int64_t count = rows.end - rows.begin, depth = 4 * sizes.hidden;
-    // A quarter or a half of the sum is a panel of its own: see `multiply`.
+    // With few rows the sum is split into quarters or halves, each of which is a panel: see `multiply`.
     const int64_t parts = count == 1 ? 4 : count <= 3 ? 2 : 1;
     const int64_t part_depth = depth / parts;
     const Factors<T> by = {z_of(order - 1, rows.begin), layout.z_row, 1, at(layout.w_hh) + panel * width * depth, width,
@@ -116,7 +116,7 @@ class Backward {
     else add_product<T, kRows, 1>(by, count, to, width, 0, false);
   }
 
-  // The cotangent of the state before a step: what a reset or a cut makes of it.
+  // Apply a reset or a cut to the cotangent of the state before a step.
   void leave_step(int64_t order, int64_t row, int64_t unit) const {
     const int64_t flag = time(order) * sizes.batch + row, v = unit % width, units = sizes.hidden - unit;
     const bool reset = call.reset && call.reset[flag];
@@ -130,7 +130,7 @@ class Backward {
     store(c_of(row) + v, Vector<T>{});
   }
 
-  // `to` is the row of the block.
+  // Compute z of a step and the cotangents of the state before it. `to` is the row of the block.
   void pull_step(int64_t order, int64_t to, int64_t row, int64_t unit) const {
     const int64_t t = time(order), v = unit % width, units = sizes.hidden - unit, step = t * sizes.batch + row;
     const T* gates = call.gates + step * 4 * sizes.hidden + unit;
@@ -154,14 +154,15 @@ class Backward {
     store(c, valid ? pulled.c_before : ct_c);
   }
 
-  const T* h_before(int64_t t, int64_t row) const {  // the h that a step of the forward loop has started from
+  const T* h_before(int64_t t, int64_t row) const {  // the h that a step of the forward loop starts from
     if (call.reset && call.reset[t * sizes.batch + row]) return call.origin_h + row * sizes.hidden;
     const int64_t before = call.reverse ? t + 1 : t - 1;
     if (before < 0 || before == sizes.steps) return call.first_h + row * sizes.hidden;
     return call.h + before * call.h_strides.step + row * call.h_strides.row;
   }
 
-  // Copy the left factors of the weights' gradients into the block: this item's panel of h, and every so many of x.
+  // Copy the left factors of the weights' gradients into the block: this item's panel of h, and its share of the panels
+  // of x.
   void keep_factors(int64_t order, int64_t to, int64_t row) const {
     const int64_t t = time(order);
     if (call.ct_w_hh) keep_panel(h_before(t, row), sizes.hidden, panel, left(layout.h_before, panel, to));
@@ -177,7 +178,8 @@ class Backward {
     }
   }
 
-  // The products of a block, cut into pieces of which this item takes every so many.
+  // Compute this item's share of the products of a block. The products are divided into pieces, which the items take in
+  // turn.
   void multiply_block(int64_t block) const {
     const int64_t steps = end_of(block) - block * layout.block_steps, count = steps * sizes.batch;
     int64_t piece = 0;
@@ -194,7 +196,7 @@ class Backward {
     }
   }
 
-  // The gradient of x for some rows of a block and one panel of columns: z times W_ih.
+  // Compute the gradient of x for some rows of a block and one panel of columns: z times W_ih.
   void multiply_x(int64_t block, int64_t n, int64_t first, int64_t count) const {
     const int64_t depth = 4 * sizes.hidden;
     T sums[x_rows * width] = {};
@@ -209,7 +211,7 @@ class Backward {
     }
   }
 
-  // Add to the rows of one gate of a weight's gradient [4H, columns], in one panel of columns: z^T times `left`.
+  // Add z^T times `factor` to a weight's gradient [4H, columns], in the rows of one gate and one panel of columns.
   void add_gradient(int64_t gate, const T* factor, int64_t count, T* gradient, int64_t columns, int64_t n) const {
     T* to = gradient + gate * sizes.hidden * columns + n * width;
     Factors<T> by = {at(layout.z) + gate * sizes.hidden, 1, layout.z_row, factor, width, count};
@@ -242,7 +244,8 @@ class Backward {
           of_few += load(at(layout.z) + row * layout.z_row + place, units);
         sum += of_few;
       }
-      // A long sequence has so many blocks that their sum would lose digits. What an addition loses is kept for the next.
+      // A long sequence has so many blocks that a plain sum of them would lose digits. So the rounding error of each
+      // addition is kept and subtracted in the next one.
       const Vector<T> before = load(call.ct_bias + place, units);
       const Vector<T> part = sum - load(at(layout.bias_rest) + place, units);
       const Vector<T> after = before + part;

@@ -1,11 +1,12 @@
 // Threads that run the phases of a loop together.
 //
-// A call asks XLA's own thread pool for helpers once, and its own thread works too. Nobody waits for a helper that has
-// not started, and nobody waits for work that no thread has taken: the threads that are there do all of it. A busy
-// pool therefore makes a call slower, and never stops it.
+// A call asks XLA's own thread pool for helpers once, and its own thread works too. No thread waits for a helper that
+// has not started, or for work that no thread has taken: the running threads do all the work. A busy pool therefore
+// makes a call slower, but never blocks it.
 //
 // Each thread first takes the items of its own range, so that the weights of these items stay in its cache, and then
-// those that others have left. Every item counts up `done`, and a phase is complete when all its items are done.
+// the items that other threads have not taken. Every item increases `done`. A phase is complete when all its items are
+// done.
 #pragma once
 
 #include <atomic>
@@ -24,7 +25,7 @@ class Crew {
   Crew(int64_t phases, int64_t items, int64_t threads, Work work)
       : phases_(phases), items_(items), ranges_(threads), taken_(threads), work_(work) {}
 
-  // Work until all phases are complete, as number `me` of the threads.
+  // Work as thread number `me` until all phases are complete.
   void take_part(int64_t me) {
     for (int64_t phase = done_.value.load(std::memory_order_acquire) / items_; phase < phases_; ++phase) {
       for (int64_t n = 0; n < ranges_; ++n) work_on((me + n) % ranges_, phase);
@@ -33,7 +34,7 @@ class Crew {
   }
 
  private:
-  struct alignas(64) Counter {  // the only one in its line of the cache
+  struct alignas(64) Counter {  // the only counter in its cache line
     std::atomic<int64_t> value{0};
   };
 
@@ -74,7 +75,7 @@ void run_together(int64_t phases, int64_t items, int64_t threads, Schedule sched
       for (int64_t item = 0; item < items; ++item) work(phase, item);
     return;
   }
-  // A helper may start when the call has returned. It then finds all phases complete.
+  // A helper may start after the call has returned. It then finds all phases complete.
   const auto crew = std::make_shared<Crew<Work>>(phases, items, threads, work);
   for (int64_t n = 1; n < threads; ++n) schedule([crew, n] { crew->take_part(n); });
   crew->take_part(0);

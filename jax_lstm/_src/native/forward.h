@@ -45,7 +45,7 @@ class Forward {
   const Part part;
 
   T* at(int64_t place) const { return call.scratch + place; }
-  T* h_of(int64_t order, int64_t row) const {  // what step `order` starts from
+  T* h_of(int64_t order, int64_t row) const {  // the h that step `order` starts from
     return at(layout.h) + (order % 2 * sizes.batch + row) * layout.h_row;
   }
   T* c_of(int64_t row) const { return at(layout.c) + row * layout.padded; }
@@ -84,7 +84,7 @@ class Forward {
     }
   }
 
-  // The sums of the next steps without the recurrent product: the bias, plus x times W_ih.
+  // Compute the gate sums of the next steps without the recurrent product: the bias plus x times W_ih.
   void project(int64_t order) const {
     const int64_t begin = first_sum(order);
     const int64_t left = sizes.steps - order;
@@ -118,8 +118,8 @@ class Forward {
     add_product<T, kRows, 1>(by, rows, to, to_step, 0, false);
   }
 
-  // Pack a panel in parts that stay in the nearest cache, and multiply each at once. The sums have the same bits as those
-  // of a panel that is packed as a whole.
+  // Pack a panel in parts, and multiply each part while it is in the nearest cache. The sums have the same bits as with
+  // a panel that is packed as a whole.
   void multiply_unpacked(const T* w, int64_t depth, int64_t panel, const T* from, int64_t row_step, int64_t rows, T* to,
                          int64_t to_step) const {
     alignas(64) T packed[kDepth * 2 * lanes];

@@ -33,8 +33,8 @@ struct Exponential {
   Vector<T> rest;   // exp(x) is power * (1 + rest)
 };
 
-// x is 2^n exp(r) with |r| <= log(2) / 2. n comes from adding a number so large that its last digit is 1; n log(2) is
-// subtracted in two parts, the first of which is exact. x lies between `lowest` and `highest`, or is NaN.
+// x is 2^n exp(r) with |r| <= log(2) / 2. n is rounded by adding a number so large that its last digit is 1. n log(2)
+// is subtracted in two parts, and the first part is exact. x lies between `lowest` and `highest`, or is NaN.
 template <typename T>
 inline Exponential<T> exponential(Vector<T> x) {
   using E = Exp<T>;
@@ -60,7 +60,8 @@ inline Vector<T> sigmoid(Vector<T> x) {
   return T(1) / ((e.power + T(1)) + e.power * e.rest);
 }
 
-// (exp(2|x|) - 1) / (exp(2|x|) + 1). exp(2|x|) - 1 is exact to the last digits also if x is small, unlike 2 sigmoid(2x) - 1.
+// (exp(2|x|) - 1) / (exp(2|x|) + 1). For small x, exp(2|x|) - 1 keeps its last digits. 2 sigmoid(2x) - 1 would lose
+// them.
 template <typename T>
 inline Vector<T> tanh(Vector<T> x) {
   const Integers<T> sign = (Integers<T>)x & (Integers<T>)fill<T>(-T(0));
@@ -93,7 +94,7 @@ inline State<T> advance(const Gates<T>& gate, Vector<T> c_before) {
   return {gate.o * tanh<T>(c), c};
 }
 
-// The cotangents of the gate sums, and of c before the step, from those of h and c after it.
+// Compute the cotangents of the gate sums and of c before the step, from the cotangents of h and c after it.
 template <typename T>
 struct Pulled {
   Gates<T> z;

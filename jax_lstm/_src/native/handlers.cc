@@ -1,4 +1,4 @@
-// What XLA calls: the arrays of a call with checks of their sizes, and the loops on XLA's own threads.
+// The functions that XLA calls. They check the sizes of the arrays, and run the loops on XLA's own threads.
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -17,10 +17,10 @@ namespace ffi = xla::ffi;
 namespace jax_lstm {
 namespace {
 
-// Floating-point operations of a step below which a second thread costs more than it does.
+// With fewer floating-point operations per step than this, a second thread costs more time than it saves.
 constexpr int64_t kFewestOperations = 1 << 16;
 
-// The arrays of a call, one after another. The first that is wrong becomes the error.
+// The arrays of a call, taken in order. The first wrong array becomes the error.
 class Arrays {
  public:
   Arrays(ffi::RemainingArgs inputs, ffi::RemainingRets outputs) : inputs_(inputs), outputs_(outputs) {}
@@ -37,7 +37,7 @@ class Arrays {
     return buffer.has_value() ? take<T>(name, **buffer, count) : missing<T>(name);
   }
 
-  // Null if the array is absent, which is written as an empty one.
+  // Null if the array is absent. The caller passes an empty array for it.
   template <typename T>
   T* optional_input(const char* name, int64_t count) {
     auto buffer = inputs_.get<ffi::AnyBuffer>(inputs_taken_);
@@ -82,8 +82,9 @@ class Arrays {
   std::string error_;
 };
 
-// Ask for large pages under a new array. With small pages, the system stops the first thread that writes to each of them,
-// which takes as long as the computation if a step has few numbers. It has no effect on memory that is in use already.
+// Ask for large pages under a new array. With small pages, the system interrupts the first thread that writes to each
+// page. This takes as long as the computation if a step has few numbers. The request has no effect on memory that is
+// already in use.
 template <typename T>
 void ask_for_large_pages(T* array, int64_t count) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -175,7 +176,7 @@ ffi::Error run_backward(ffi::ThreadPool pool, const Sizes& sizes, bool reverse, 
   return ffi::Error::Success();
 }
 
-// Sizes are attributes, since the axes of an array may lie in another order than its shape says.
+// Sizes are attributes, because an array's axes may be stored in another order than its shape says.
 auto binding() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>()
@@ -212,7 +213,7 @@ JAX_LSTM_HANDLER(jax_lstm_forward_float64, handle<run_forward<double>>)
 JAX_LSTM_HANDLER(jax_lstm_backward_float32, handle<run_backward<float>>)
 JAX_LSTM_HANDLER(jax_lstm_backward_float64, handle<run_backward<double>>)
 
-// The numbers of the output `scratch`, for a number of `bytes`.
+// The size of the output `scratch`, in numbers of `bytes` bytes each.
 JAX_LSTM_EXPORT int64_t jax_lstm_forward_scratch(int64_t steps, int64_t batch, int64_t inputs, int64_t hidden, int64_t bytes) {
   return ForwardLayout({steps, batch, inputs, hidden}, chosen_width().bytes / bytes).scratch;
 }
@@ -221,7 +222,7 @@ JAX_LSTM_EXPORT int64_t jax_lstm_backward_scratch(int64_t steps, int64_t batch, 
   return BackwardLayout({steps, batch, inputs, hidden}, chosen_width().bytes / bytes).scratch;
 }
 
-// It changes with the arguments of the functions here, so that a file of another release is refused.
+// This number changes when the arguments of the functions here change. So a library file of another release is refused.
 JAX_LSTM_EXPORT int64_t jax_lstm_interface() { return 1; }
 
 JAX_LSTM_EXPORT int64_t jax_lstm_vector_bytes() { return chosen_width().bytes; }

@@ -1,13 +1,13 @@
-// How a call is cut into pieces of work, and where its scratch memory lies. Nothing here depends on the processor but
-// `lanes`, the numbers of a vector.
+// How a call is divided into pieces of work, and the layout of its scratch memory. Here, only `lanes`, the count of
+// numbers per vector, depends on the processor.
 //
-// Units of H are taken in blocks of `lanes`. The four gates of a block are computed together, so that the pointwise part
-// follows at once, from sums that are still in the nearest cache. A block has two panels of a packed matrix,
-// [depth][2 * lanes]: the gates i and f, and the gates g and o.
+// The H units are divided into blocks of `lanes`. The four gates of a block are computed together. The pointwise part
+// follows at once, while the sums are still in the nearest cache. A block has two panels [depth][2 * lanes] of a packed
+// matrix: one for the gates i and f, one for g and o.
 //
-// The loop over time runs in phases: every item of a phase may be done by any thread, and a phase starts when the one
-// before is complete. An item is a block of units for a group of rows of the batch, so that neither the result nor
-// the order of its sums depends on the number of threads.
+// The loop over time runs in phases. Any thread may do any item of a phase, and a phase starts when the previous one is
+// complete. An item is a block of units for a group of rows of the batch. Therefore neither the result nor the order of
+// its sums depends on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -29,20 +29,22 @@ inline int64_t within(int64_t value, int64_t low, int64_t high) { return value <
 // Part `n` of `parts` equal parts of `whole`.
 inline Range part(int64_t whole, int64_t parts, int64_t n) { return {whole * n / parts, whole * (n + 1) / parts}; }
 
-constexpr int64_t kGroupRows = 32;  // of a group of rows, at most
-// For fewer steps than kStepsToPack, each step and each group packs the weights for itself, part by part. Measured in
-// float32 on two cores, packed beforehand in units of packed by each step: 1.9 with 1 step and 0.8 with 4 for 2 rows,
-// D = 256, H = 1024; 1.2 and 0.9 for 64 such rows; 1.9 and 1.3 for 16 rows, D = H = 256. Smaller groups of rows pack
-// more often: with 32 rows in a group, 64 rows take 1.1 times as long. To measure it again, change a constant, install,
-// and run `python -m benchmarks --shape T,B,D,H --work forward --only 'jax_lstm backend=native'`.
+constexpr int64_t kGroupRows = 32;  // the most rows per group
+// With fewer steps than kStepsToPack, each step and each group packs the weights for itself, part by part. The ratios
+// below are the time with packing beforehand, divided by the time with packing in each step. They were measured in
+// float32 on two cores. For 2 rows, D = 256, H = 1024: 1.9 with 1 step and 0.8 with 4 steps. For 64 such rows: 1.2 and
+// 0.9. For 16 rows, D = H = 256: 1.9 and 1.3. Smaller groups of rows pack more often: with 32 rows per group, 64 rows
+// take 1.1 times as long. To measure it again, change a constant, install, and run
+// `python -m benchmarks --shape T,B,D,H --work forward --only 'jax_lstm backend=native'`.
 constexpr int64_t kStepsToPack = 4;
 constexpr int64_t kGroupRowsUnpacked = 128;
-constexpr int64_t kSumNumbers = 64 * 1024;  // of the sums that are projected at once, about
-// Steps times batch of one product of gradients. More of them do not fit into the cache, fewer make small products, and
-// for a short sequence they would need memory that is not small beside the sequence.
-constexpr int64_t kMostRows = 256, kFewestRows = 64, kFewestBlocks = 16;  // rows, about
+constexpr int64_t kSumNumbers = 64 * 1024;  // about the count of sums that are projected at once
+// Rows (steps times batch) of one product of gradients. More rows do not fit into the cache, and fewer rows make small
+// products. For a short sequence a block has about 1 / kFewestBlocks of all rows, so its memory stays small compared
+// with the sequence.
+constexpr int64_t kMostRows = 256, kFewestRows = 64, kFewestBlocks = 16;  // approximate
 
-// Lengths and places are counted in numbers, and not in bytes.
+// Lengths and places are counted in numbers, not in bytes.
 struct ForwardLayout {
   Sizes sizes;
   bool packed;        // the weights are packed before the first step
@@ -78,7 +80,7 @@ struct BackwardLayout {
   int64_t panels, groups, items;
   int64_t padded;       // H, rounded up to whole panels
   int64_t block_steps;  // steps whose cotangents enter the products of gradients together
-  int64_t blocks;       // of steps
+  int64_t blocks;       // blocks of steps
   int64_t x_panels;     // panels of D
   int64_t z_row;        // from one row of the cotangents of the gate sums to the next
   int64_t w_hh, w_ih, z, x, h_before, h, c, bias_rest, scratch;
@@ -111,13 +113,14 @@ struct BackwardLayout {
 // The steps in the order in which a loop reaches them.
 inline int64_t time_of(int64_t order, int64_t steps, bool backwards) { return backwards ? steps - 1 - order : order; }
 
-// The distance of two steps and of two rows of the batch in an array [T, B, width] or [B, T, width].
+// The distance between two steps, and between two rows of the batch, in an array [T, B, width] or [B, T, width].
 struct Strides {
   int64_t step, row;
 };
 
-// The arrays of a call. An absent one is null. Shapes: x [T, B, D]; w_ih [4H, D]; w_hh [4H, H]; bias [4H]; states
-// [B, H]; valid, reset and cut [T, B]; of the steps [T, B, H]; gates [T, B, 4H]. x, h and c_before have the strides.
+// The arrays of a call. An absent array is null. Shapes: x [T, B, D]; w_ih [4H, D]; w_hh [4H, H]; bias [4H]; states
+// [B, H]; valid, reset and cut [T, B]; h, c and c_before of the steps [T, B, H]; gates [T, B, 4H]. Only x, h and
+// c_before have strides.
 template <typename T>
 struct ForwardCall {
   ForwardLayout layout;
@@ -129,8 +132,8 @@ struct ForwardCall {
   T* scratch;
 };
 
-// The cotangents and gradients have the shapes and the strides of what they belong to. ct_x may lie where c_before is:
-// the products of a block write it when the steps of the block have read that.
+// A cotangent or gradient has the shape and the strides of its array. ct_x may share the memory of c_before: the
+// products of a block write ct_x after the steps of the block have read c_before.
 template <typename T>
 struct BackwardCall {
   BackwardLayout layout;

@@ -8,7 +8,7 @@
 
 namespace jax_lstm::JAX_LSTM_WIDTH {
 
-// The numbers of two vectors in turn: of their first halves if `half` is 0, and of their second halves if it is 1.
+// Interleave the numbers of two vectors: of their first halves if `half` is 0, of their second halves if it is 1.
 template <typename T, int half, int... n>
 inline Vector<T> zip(Vector<T> a, Vector<T> b, std::integer_sequence<int, n...>) {
   constexpr int lanes = kLanes<T>;
@@ -19,8 +19,8 @@ inline Vector<T> zip(Vector<T> a, Vector<T> b, std::integer_sequence<int, n...>)
 #endif
 }
 
-// Transpose a square of numbers. Each round puts row n and row n + lanes / 2 side by side, number by number. After
-// log2(lanes) rounds each row is a column.
+// Transpose a square of numbers. Each round interleaves row n with row n + lanes / 2. After log2(lanes) rounds each row
+// is a column.
 template <typename T, int rounds = kLanes<T>>
 inline __attribute__((always_inline)) void transpose(Vector<T> (&rows)[kLanes<T>]) {
   constexpr int lanes = kLanes<T>;
@@ -36,8 +36,8 @@ inline __attribute__((always_inline)) void transpose(Vector<T> (&rows)[kLanes<T>
   if constexpr (rounds > 2) transpose<T, rounds / 2>(rows);
 }
 
-// Pack a range of the columns of w [4H, depth] for one block and two gates, `gate` and the next: to a panel with a row of
-// 2 * lanes numbers per column.
+// Pack a range of the columns of w [4H, depth] for one block and two gates, `gate` and the next one. The result is a
+// panel with a row of 2 * lanes numbers per column.
 template <typename T>
 void pack_panel_of_block(const T* w, int64_t hidden, int64_t depth, int64_t block, int64_t gate, Range of, T* packed) {
   constexpr int lanes = kLanes<T>;

@@ -1,7 +1,7 @@
-// The product of a few rows and a panel of a packed matrix: all work of the kernels that grows with H * H.
+// The product of a few rows and a panel of a packed matrix. It is all work of the kernels that grows with H * H.
 //
-// A panel has two vectors of columns. A tile holds `Rows` rows of its result in registers over the whole sum. So each
-// number of the panel is used for all rows of the tile, and each number of a row for both vectors.
+// A panel has two vectors of columns. A tile keeps `Rows` rows of its result in registers during the whole sum. So a
+// number of the panel is loaded once for all rows of the tile, and a number of a row once for both vectors.
 #pragma once
 
 #include "layout.h"
@@ -9,12 +9,13 @@
 
 namespace jax_lstm::JAX_LSTM_WIDTH {
 
-constexpr int kVectors = 2;                              // of a panel
-constexpr int64_t kDepth = 128;                          // terms of a sum before it is added to the rest, at most
-constexpr int kRows = JAX_LSTM_BYTES == 64 ? 12 : 6;     // of a tile at most; the registers hold kRows * kVectors sums
+constexpr int kVectors = 2;                              // per panel
+constexpr int64_t kDepth = 128;                          // the most terms per part of a sum
+constexpr int kRows = JAX_LSTM_BYTES == 64 ? 12 : 6;     // the most rows per tile; registers hold kRows * kVectors sums
 
-// What is multiplied. Row r has its number k at rows[r * row_step + k * depth_step]. A panel has its two vectors number k
-// at panels[k * vectors_step]. With several panels, panel p starts at p * panel_step, and its rows at p * part_step.
+// The factors of a product. Number k of row r is at rows[r * row_step + k * depth_step]. The two vectors number k of a
+// panel are at panels[k * vectors_step]. If there are several panels, number p is at p * panel_step, and its rows are
+// at p * part_step.
 template <typename T>
 struct Factors {
   const T* rows;
@@ -24,8 +25,9 @@ struct Factors {
   int64_t panel_step = 0, part_step = 0;
 };
 
-// Add the product of `Rows` rows and `Panels` panels to `sums`. Several panels at once are for few rows, for which the
-// sums of one panel are too few: a processor starts two such additions per cycle and finishes each after four.
+// Add the product of `Rows` rows and `Panels` panels to `sums`. With few rows, several panels are multiplied at once,
+// since one panel has too few independent sums: a processor starts two such additions per cycle and finishes each one
+// after four cycles.
 template <typename T, int Rows, int Panels>
 inline __attribute__((always_inline)) void multiply(const Factors<T>& by, Vector<T> (&sums)[Rows][Panels][kVectors]) {
   constexpr int lanes = kLanes<T>;
@@ -44,9 +46,9 @@ inline __attribute__((always_inline)) void multiply(const Factors<T>& by, Vector
   }
 }
 
-// Add products to an array of sums, in which a row of a panel has 2 * lanes numbers. `in_one`: the panels are the parts of
-// one long sum, and all add to the first one's place. A product is summed from zero: added term by term to a large sum,
-// each of its terms would be rounded as that sum is.
+// Add products to an array of sums, in which a row of a panel has 2 * lanes numbers. If `in_one`, the panels are the
+// parts of one long sum, and all are added to the sums of the first panel. A product is summed from zero first. If its
+// terms were added one by one to a large sum, each addition would be rounded to the precision of that sum.
 template <typename T, int Rows, int Panels>
 void add_tile(const Factors<T>& by, T* sums, int64_t row_step, int64_t panel_step, bool in_one) {
   constexpr int lanes = kLanes<T>;
@@ -74,7 +76,8 @@ inline void add_tile_of(int64_t rows, const Factors<T>& by, T* sums, int64_t row
   if constexpr (Rows > 1) add_tile_of<T, Rows - 1, Panels>(rows, by, sums, row_step, panel_step, in_one);
 }
 
-// A long sum is added up in parts, which leave a panel in the nearest cache. Short parts also keep the rounding small.
+// A long sum is computed in parts, so that the part of a panel stays in the nearest cache. Short parts also keep the
+// rounding small.
 inline int64_t parts_of_sum(int64_t depth) { return ceil_of(depth, kDepth); }
 
 // Add the product of any number of rows, in tiles of equal height, and in parts of the sum.

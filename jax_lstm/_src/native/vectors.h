@@ -1,10 +1,10 @@
 // Vectors of one width, as types of the compiler. There is one width per build of this file:
 //   JAX_LSTM_BYTES  bytes of a vector: 16, 32 or 64
-//   JAX_LSTM_WIDTH  the namespace of everything that depends on it
+//   JAX_LSTM_WIDTH  the namespace of all code that depends on the width
 //
 // Code under this namespace is compiled several times, for processors of different age, into one library. It must not
-// call functions of the C++ library that are not always inlined: the linker would keep one copy of each, perhaps that
-// for the newest processor.
+// call functions of the C++ library that are not always inlined. The linker would keep only one copy of each function,
+// perhaps the copy for the newest processor.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ struct VectorOf {
 template <typename T>
 using Vector = typename VectorOf<T>::type;
 template <typename T>
-using Integers = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;  // as many, of the same size
+using Integers = Vector<std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;  // as many integers, of the same size
 template <typename T>
 constexpr int kLanes = VectorOf<T>::lanes;
 
@@ -42,7 +42,7 @@ inline Vector<T> fill(T value) {
   return value - Vector<T>{};  // not `+`, which would turn -0 into 0
 }
 
-// The same for the last units of a row, of which there may be fewer than a vector holds.
+// The same for the last units of a row, which may be fewer than a vector holds.
 template <typename T>
 inline Vector<T> load(const T* from, int64_t count) {
   if (count >= kLanes<T>) return load(from);

@@ -10,8 +10,8 @@
 namespace jax_lstm {
 namespace {
 
-// Bytes of the widest vectors that the processor and the operating system support. It asks the processor, since the
-// builtin function of GCC answers wrongly in a shared library that some builds of Clang make.
+// Bytes of the widest vectors that the processor and the operating system support. The function asks the processor
+// directly. GCC's builtin function gives a wrong answer in shared libraries that some builds of Clang make.
 int64_t supported_bytes() {
 #if defined(__x86_64__)
   unsigned a, b, c, d;

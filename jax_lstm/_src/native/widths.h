@@ -35,7 +35,7 @@ extern const Width kernels;
 }
 #endif
 
-// The kernels for the processor that runs this, and for no more bytes than the environment allows.
+// The kernels for the processor that runs this code. The environment can limit the bytes of a vector.
 const Width& chosen_width();
 
 }  // namespace jax_lstm

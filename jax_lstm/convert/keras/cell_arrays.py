@@ -45,7 +45,7 @@ def misfit(shapes: Sequence[Shape]) -> str:
 
 
 def are_recurrent(shapes: Sequence[Shape]) -> bool:
-    """Return whether the shapes are those of a recurrent cell, LSTM or not: [D, nH], [H, nH] and biases."""
+    """Return whether the shapes belong to a recurrent cell, LSTM or not: [D, nH], [H, nH] and biases."""
     matrices = shapes[:2]
     return (
         len(matrices) == 2
@@ -66,7 +66,7 @@ def are_cudnn(arrays: Sequence[Array]) -> bool:
 
 
 def read_cell(where: str, arrays: Sequence[AnyArray], dtype: DTypeLike | None) -> CellWeights:
-    """Return a cell of its two or three arrays. Lossless. ValueError, which names the cell by ``where``, if misfit."""
+    """Return a cell from its two or three arrays, losslessly. ValueError, which has ``where``, if the shapes misfit."""
     named = {name: read_array(f"{where}, {name}", a, dtype) for name, a in zip(NAMES, arrays, strict=False)}
     wrong = misfit([tuple(a.shape) for a in named.values()])
     if wrong:
@@ -81,7 +81,7 @@ def read_cell(where: str, arrays: Sequence[AnyArray], dtype: DTypeLike | None) -
 
 
 def write_cell(cell: CellWeights, strict: bool) -> list[Array]:
-    """Return LSTM's arrays of a cell, with one bias; the inverse of :func:`read_cell`."""
+    """Return LSTM's arrays of a cell, with one bias; the inverse of `read_cell`."""
     order = partial(gates.reorder, stored=gates.TORCH, wanted=ORDER)
     bias = folded_bias(cell, "Keras", strict)
     return [order(cell["weight_ih"]).T, order(cell["weight_hh"]).T] + ([] if bias is None else [order(bias)])

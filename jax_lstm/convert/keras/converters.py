@@ -41,51 +41,62 @@ def from_keras(
 ) -> Params:
     """Read LSTMs of Keras 3 or 2, of any backend, as a parameter tree of this package. Keras need not be installed.
 
+    The conversion is lossless unless `dtype` is narrower: `jax_lstm.convert.to_keras` returns the same bits.
+
+    **Activations.** Objects and files of whole models say what they compute, and are refused if it is not this LSTM.
+    Before Keras 2.3 and in TensorFlow 1, the default was recurrent_activation="hard_sigmoid". Files of weights, and
+    arrays, do not say what they compute. This function takes them to have activation="tanh",
+    recurrent_activation="sigmoid", go_backwards=False, merge_mode="concat" and layers that follow one another directly.
+
+    **Names.** A `.weights.h5` file does not say the order of its layers. A file of Keras 2 has only the name of a
+    class. Therefore a user's own class that is named LSTM, and was not registered, is taken for Keras's.
+
+    **Options.** Dropout (none at inference), return_sequences, return_state, stateful, time_major and unroll are no
+    part of the weights. Nor is a mask (mask_zero, Masking): pass the `lengths` that it stands for. The output of
+    Bidirectional at return_sequences=False is the last layer's two rows of `state.h`, side by side.
+
     Args:
       source: one of
 
-        - weights as ``get_weights()`` returns them: [kernel, recurrent_kernel, bias] per cell, or without the bias
-          (use_bias=False), for any number of cells, forward before reverse, in one list or in lists of lists; or a
-          mapping of the names "kernel", "recurrent_kernel" and "bias", or a list of such mappings;
+        - weights as `get_weights()` returns them: `[kernel, recurrent_kernel, bias]` per cell, or without the bias
+          (use_bias=False). There may be any number of cells, forward before reverse, in one list or in lists of lists;
+        - a mapping of the names "kernel", "recurrent_kernel" and "bias", or a list of such mappings;
         - a layer: LSTM, LSTMCell, RNN of an LSTMCell or of several, Bidirectional of these; or a list of layers;
         - a Sequential or functional model, or the path of one saved as .keras, or as .h5 or .hdf5 by Keras 2 or 3;
         - the path of a file of weights: .weights.h5, or .h5 or .hdf5 of Keras 2. Its content tells the kind of a file.
 
-        Arrays may be those of Keras 2's CuDNNLSTM, whose bias has size 8H: an LSTM's has 4H.
+        Arrays may be those of Keras 2's CuDNNLSTM. Its bias is `[8H]`, and an LSTM's is `[4H]`.
       layers: for a model or file, the names of the LSTM layers to take, from input to output. A layer of a model within
         the model is "inner/lstm". None takes all. They become one stack. Therefore each must read the output of the one
         before it; only Dropout and similar layers may stand between two.
       bidirectional: whether weights in a list are of two directions, in pairs. None decides it by their shapes, which
         is impossible for just two cells with D = H. All other sources say it themselves, and must agree with it.
-      dtype: dtype to cast to; None keeps each array's own.
+      dtype: the dtype to cast to. None keeps each array's own.
 
     Returns:
-      A torch.nn.LSTM state dict as jax arrays. The bias becomes bias_ih, and bias_hh is zero; use_bias=False means no
-      biases. Lossless: :func:`to_keras` returns the same bits. CuDNNLSTM's two biases become bias_ih and bias_hh,
-      which is lossless too.
-
-      Objects and files of whole models say what they compute, and are refused if it is not this LSTM. Before Keras 2.3
-      and in TensorFlow 1, the default was recurrent_activation="hard_sigmoid". Files of weights, and arrays, do not say
-      it. They are taken to have activation="tanh", recurrent_activation="sigmoid", go_backwards=False,
-      merge_mode="concat" and layers that follow one another directly. A .weights.h5 file does not say the order of its
-      layers either.
-
-      A file of Keras 2 has only the name of a class: a class of the user's own that is named LSTM, and was not
-      registered, is taken for Keras's.
-
-      Dropout (none at inference), return_sequences, return_state, stateful, time_major and unroll are no part of the
-      weights. A mask (mask_zero, Masking) is none either: pass the ``lengths`` that it stands for.
-      Bidirectional's output at return_sequences=False is the last layer's two rows of ``state.h``, side by side.
+      A torch.nn.LSTM state dict as jax arrays. The bias becomes `bias_ih`, and `bias_hh` is zero. With use_bias=False
+      there are no biases. CuDNNLSTM's two biases become `bias_ih` and `bias_hh`.
 
     Raises:
-      ValueError, TypeError: the source is another library's or no LSTM; its layers compute something else (another
-        activation, go_backwards outside Bidirectional, another merge_mode), or do not fit one another; ``layers`` names
-        one that is not there; or a file is damaged.
-      ImportError: the source is a file and h5py is not installed.
+      TypeError: an array is not a floating-point array that JAX can read.
+      ValueError: the source is another library's or no LSTM; its layers compute something else (another activation,
+        go_backwards outside Bidirectional, another merge_mode), or do not fit one another; `layers` names one that is
+        not there; or a file is damaged.
+      ImportError: the source is a file and h5py is not installed (extra "files").
       OSError: a file is not there, or may not be read.
 
-    Example:
-      >>> params = convert.from_keras("model.keras", layers=("encoder", "top"))
+    Examples:
+      The list has the shapes of `keras.layers.LSTM(5).get_weights()` for inputs of width 3.
+
+      >>> import numpy as np
+      >>> from jax_lstm import convert
+      >>> weights = [np.zeros(shape, np.float32) for shape in ((3, 20), (5, 20), (20,))]
+      >>> params = convert.from_keras(weights)
+      >>> params["weight_ih_l0"].shape
+      (20, 3)
+
+      A file needs a path, and the names if not all layers are one stack:
+      `convert.from_keras("model.keras", layers=("encoder", "top"))`.
     """
     read_layers = _read(source, layers, bidirectional, partial(read_cell, dtype=dtype))
     if bidirectional is not None and any(len(layer) != 1 + bidirectional for layer in read_layers):
@@ -97,24 +108,33 @@ def from_keras(
 def keras_networks(source: AnyTree, *, dtype: DTypeLike | None = None) -> dict[str, Params | KerasRefusal]:
     """Read every LSTM layer of a model or file as a network of its own.
 
+    A GRU, a wrapper such as TimeDistributed around an LSTM, and a layer of a user's own class are refused one by one.
+    Layers that are not recurrent are left out.
+
     Args:
-      source: a layer, a model or a path, as for :func:`from_keras`.
-      dtype: dtype to cast to; None keeps each array's own.
+      source: a layer, a model or a path, as for `jax_lstm.convert.from_keras`.
+      dtype: the dtype to cast to. None keeps each array's own.
 
     Returns:
-      By Keras's name of the layer, in a model within the model "inner/lstm": a torch.nn.LSTM state dict, as
-      :func:`from_keras` returns it; or a :class:`KerasRefusal` with the reason why the layer cannot be read. A GRU, a
-      wrapper such as TimeDistributed around an LSTM, and a layer of the user's own class are refused. Layers that are
-      not recurrent are left out.
+      A dict by Keras's name of the layer, which is "inner/lstm" in a model within the model. A value is a torch.nn.LSTM
+      state dict, as `jax_lstm.convert.from_keras` returns it, or a `jax_lstm.convert.KerasRefusal` with the reason why
+      the layer cannot be read.
 
     Raises:
-      ValueError, TypeError: the source is none of these, or is a model of the user's own class or a file that is
-        damaged as a whole.
-      ImportError, OSError: as for :func:`from_keras`.
+      ValueError: the source is none of these, a model of a user's own class, or a file that is damaged as a whole.
+      ImportError: the source is a file and h5py is not installed (extra "files").
+      OSError: a file is not there, or may not be read.
 
-    Example:
-      >>> for name, network in convert.keras_networks("model.keras").items():
-      ...     print(name, network.reason if isinstance(network, convert.KerasRefusal) else list(network))
+    Examples:
+      >>> import os
+      >>> os.environ["KERAS_BACKEND"] = "jax"
+      >>> import keras
+      >>> from jax_lstm import convert
+      >>> layers = [keras.layers.LSTM(5, return_sequences=True, name="encoder"), keras.layers.GRU(5, name="top")]
+      >>> for name, network in convert.keras_networks(keras.Sequential([keras.Input((7, 3)), *layers])).items():
+      ...     print(name, "refused" if isinstance(network, convert.KerasRefusal) else network["weight_ih_l0"].shape)
+      encoder (20, 3)
+      top refused
     """
     with _open(source) as inventory:
         if inventory is None:
@@ -123,24 +143,32 @@ def keras_networks(source: AnyTree, *, dtype: DTypeLike | None = None) -> dict[s
 
 
 def to_keras(params: Mapping[str, Array], *, strict: bool = False) -> list[Array]:
-    """Write an LSTM as Keras's list of weights; the inverse of :func:`from_keras`.
+    """Write an LSTM as Keras's list of weights; the inverse of `jax_lstm.convert.from_keras`.
+
+    The conversion is lossless unless both biases are not zero: Keras has one bias, their sum.
 
     Args:
       params: a torch.nn.LSTM state dict without projection, or a torch.nn.LSTMCell's.
       strict: refuse two biases that are not zero, which Keras can keep only as their sum.
 
     Returns:
-      [kernel, recurrent_kernel, bias] of each cell in one list: by layer, forward before reverse. No bias if there is
-      none (use_bias=False). Arrays are of the kind that came. Not lossless if both biases are not zero: Keras has one,
-      their sum.
+      One list with `kernel` `[D, 4H]`, `recurrent_kernel` `[H, 4H]` and `bias` `[4H]` of each cell, layer by layer,
+      forward before reverse. There is no bias if `params` have none (use_bias=False). Arrays are NumPy's or jax's, like
+      those of `params`.
 
     Raises:
-      ValueError, TypeError: ``params`` have a projection, or ``strict`` and two biases.
+      TypeError: `params` is not a flat dict of floating-point arrays.
+      ValueError: the names or shapes are not those of an LSTM, it has a projection, or `strict` refuses its biases.
 
-    Example:
-      The layer is a built LSTM, LSTMCell, RNN or Bidirectional, or a Sequential that has only such layers.
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> weights = jax_lstm.convert.to_keras(jax_lstm.init_lstm(jax.random.key(0), 3, 5))
+      >>> [array.shape for array in weights]
+      [(3, 20), (5, 20), (20,)]
 
-      >>> layer.set_weights(convert.to_keras(params))
+      `layer.set_weights(weights)` puts them into a layer. The layer is a built LSTM, LSTMCell, RNN or Bidirectional, or
+      a Sequential that has only such layers.
     """
     cells = map_cells(split_layers(params, "Keras"), partial(write_cell, strict=strict))
     return [array for layer in cells for cell in layer for array in cell]

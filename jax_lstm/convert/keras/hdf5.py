@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Node: TypeAlias = Any  # h5py's Group, File or Dataset. h5py is imported only if a file is read.
-LARGE, DENSE = 2**24, 20  # a file that declares more bytes than this, and this times what it holds, is a trap
+LARGE, DENSE = 2**24, 20  # a file that declares more bytes than this, and this times what it holds, is refused
 STRINGS = 2**12  # what fits in an attribute that Keras writes: 64 KiB of references of 16 bytes
 FOREIGN = "it is no file of Keras's."
 

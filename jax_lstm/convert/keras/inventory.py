@@ -38,11 +38,17 @@ class LayerEntry:
 
 @dataclass(frozen=True)
 class KerasRefusal:
-    """A recurrent layer that :func:`jax_lstm.convert.keras_networks` cannot read.
+    """A recurrent layer that `jax_lstm.convert.keras_networks` cannot read.
 
     Attributes:
       reason: why it cannot be read.
       is_lstm: False if its class or its shapes say that it is a GRU or a simple RNN.
+
+    Examples:
+      >>> from jax_lstm import convert
+      >>> refusal = convert.KerasRefusal("it is a GRU, not an LSTM", is_lstm=False)
+      >>> refusal.reason
+      'it is a GRU, not an LSTM'
     """
 
     reason: str
@@ -56,7 +62,7 @@ class Inventory:
     Attributes:
       lstms: the LSTM layers by name, from input to output.
       others: what each other layer is, by name, for errors.
-      refused: those of ``others`` that are recurrent, with the reason why they are not read.
+      refused: the recurrent layers among ``others``, with the reason why they are not read.
       unordered: why the order of the LSTM layers is not known, or "" if it is.
     """
 
@@ -94,7 +100,7 @@ def read_each(inventory: Inventory, read: ReadCell) -> dict[str, Params | KerasR
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says. If it is one of :data:`DAMAGE`, say that the file is damaged."""
+    """Return what an error says. If it is one of `DAMAGE`, say that the file is damaged."""
     if isinstance(error, DAMAGE):
         message = " ".join(str(error).split()).rstrip(".")
         return f"is damaged, or not as Keras writes it: {type(error).__name__}{f', {message}' * bool(message)}."

@@ -43,13 +43,13 @@ class StoredCell:
 
     @property
     def is_forward(self) -> bool:
-        """Whether the cell is of a Bidirectional's forward layer, if it is of a Bidirectional."""
+        """Whether the cell belongs to the forward layer, if it belongs to a Bidirectional."""
         matches = map(DIRECTION.fullmatch, self.path.split("/"))
         return [match["direction"] for match in matches if match][-1:] == ["forward"]
 
     @property
     def wrong(self) -> str:
-        """Why the cell is no LSTM's, or "" if it may be one. A file without a configuration says nothing else."""
+        """Why the cell is no LSTM's, or "" if it may be one. A file without a configuration says no more."""
         if self.others:
             return f"has weights that no LSTM has: {', '.join(self.others)}."
         return misfit(self.shapes)
@@ -84,7 +84,7 @@ def open_layer(layers: Node, name: str, group: str) -> NamedWeights:
 
 
 class NamedWeights(WeightStore):
-    """Those cells of one layer's group that a part of the layer has. The names in their paths tell which these are.
+    """The cells of one layer's group that belong to a part of the layer. The names in their paths tell which.
 
     ``chain`` has the names of the layer and of what is within it: a model, the model in that, the layer in that.
     """

@@ -1,7 +1,7 @@
 """What the configuration of a Keras layer says: whether it is an LSTM, and whether it computes what this package does.
 
 A configuration is Keras's own, {"module", "class_name", "config"}, from ``get_config()`` or from a file's config.json.
-It is read and never deserialised. The weights come separately, through a :class:`WeightStore`.
+It is read and never deserialised. The weights come separately, through a `WeightStore`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def kind_of(node: Config) -> str:
 
 
 def is_lstm(node: Config) -> bool:
-    """Return whether :func:`read_layer` takes a layer of this class. Its options may still be refused."""
+    """Return whether `read_layer` takes a layer of this class. Its options may still be refused."""
     kind = kind_of(node)
     if kind == "RNN":
         return all(kind_of(cell) == "LSTMCell" for _, cell in _cells(node["config"]["cell"]))

@@ -49,7 +49,7 @@ def inventory_of_model(model: Config, open_layer: OpenLayer) -> Inventory:
 
 
 def load_layer(node: Config, open_store: OpenStore, where: str, read: ReadCell) -> list[LayerWeights]:
-    """Return what :func:`read_layer` does, with weights that are looked for now."""
+    """Return what `read_layer` does, with weights that are looked for now."""
     return read_layer(node, open_store(), where, read)
 
 

@@ -29,18 +29,18 @@ def to_onnx(
     lengths: bool = False,
     time_major: bool = False,
 ) -> Proto:
-    """Write an LSTM as an ONNX model; the inverse of :func:`from_onnx`. Lossless.
+    """Write an LSTM as an ONNX model; the inverse of `jax_lstm.convert.from_onnx`.
 
-    The model's inputs are ``x [batch, time, D]`` and what the arguments ask for. Its outputs are
-    ``y [batch, time, dirs * H]`` and ``h_n``, ``c_n`` ``[R, batch, H]``, rows in torch's order. batch and time are
-    free. The dtype is the weights'. The opset is 17. ONNX Runtime's CPU kernel computes in float32 only: give it
-    float32 weights.
+    The conversion is lossless. The model's inputs are `x` `[batch, time, D]` and what the arguments ask for. Its
+    outputs are `y` `[batch, time, dirs * H]` and `h_n`, `c_n` `[R, batch, H]`, rows in torch's order. The sizes batch
+    and time are free. The dtype is that of the weights. The opset is 17. ONNX Runtime's CPU kernel computes in
+    `float32` only: give it `float32` weights.
 
     Args:
       params: a torch.nn.LSTM state dict without projection, or a torch.nn.LSTMCell's, which becomes one layer.
-      path: file to which the model is written as well, whole or not at all. A file that is there is replaced.
-      states: whether initial states are inputs, ``h0`` and ``c0`` ``[R, batch, H]``; otherwise they are zero.
-      lengths: whether each row's length is an input, ``lengths`` int32 ``[batch]``. Outputs after it are zero.
+      path: a file to which the model is also written, whole or not at all. An existing file is replaced.
+      states: whether initial states are inputs, `h0` and `c0` `[R, batch, H]`. Otherwise they are zero.
+      lengths: whether the length of each row is an input, `lengths` int32 `[batch]`. Outputs after it are zero.
       time_major: whether x and y have time as their first axis.
 
     Returns:
@@ -48,14 +48,23 @@ def to_onnx(
 
     Raises:
       ImportError: onnx is not installed (extra "files").
-      ValueError, TypeError: ``params`` are no LSTM's, have a projection or differ in dtype.
+      TypeError: `params` is not a flat dict of floating-point arrays.
+      ValueError: the names or shapes are not those of an LSTM, it has a projection, or its arrays differ in dtype.
       OSError: writing failed.
 
-    Example:
-      >>> convert.to_onnx(params, "lstm.onnx", states=True)
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> params = jax_lstm.init_lstm(jax.random.key(0), 3, 5)
+      >>> model = jax_lstm.convert.to_onnx(params, states=True)
+      >>> [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+      (['x', 'h0', 'c0'], ['y', 'h_n', 'c_n'])
     """
     onnx = require_onnx()
-    layers = split_layers({name: concrete(a, "to_onnx") for name, a in params.items()}, "ONNX")
+    layers: list[LayerWeights] = [
+        tuple({name: concrete(a, "to_onnx") for name, a in cell.items()} for cell in layer)
+        for layer in split_layers(params, "ONNX")
+    ]
     dtypes = {str(a.dtype) for layer in layers for cell in layer for a in cell.values()}
     if len(dtypes) > 1:
         raise ValueError(f"params must have one dtype; got {', '.join(sorted(dtypes))}. Cast them first.")

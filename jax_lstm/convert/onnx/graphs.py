@@ -101,7 +101,7 @@ class LSTMNode:
         return Value(self.graph, self.node.output[0]) if self.node.output and self.node.output[0] else None
 
     def reads(self) -> Value:
-        """Return where its input sequence comes from. Nodes between that compute nothing are passed over."""
+        """Return where its input sequence comes from. Nodes in between that compute nothing are skipped."""
         value = self.graph.find(next(iter(self.node.input), ""))
         for _ in range(BETWEEN):
             if value.node is None or kind_of(value.node) not in TRANSPARENT or not value.inputs:
@@ -174,8 +174,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def find_stacks(lstms: Sequence[LSTMNode]) -> list[list[LSTMNode]]:
     """Return the LSTM nodes as networks, the layers of each from the input on. Every node is in one of them.
 
-    A node continues the network whose last layer it reads if it fits, and if no other LSTM node reads that layer: of
-    two readers, neither is the next layer more than the other.
+    A node continues the network whose last layer it reads if it fits, and if no other LSTM node reads that layer. If
+    two nodes read it, neither is more the next layer than the other.
     """
     by_output = {lstm.output: lstm for lstm in lstms if lstm.output is not None}
     below = {lstm.name: by_output.get(lstm.reads()) for lstm in lstms}

@@ -28,17 +28,25 @@ EXPECTED = "a model (path, bytes or ModelProto), or the arrays of an LSTM node b
 
 @dataclass(frozen=True)
 class OnnxLSTM:
-    """A network that :func:`from_onnx` or :func:`onnx_networks` read, ready for :func:`jax_lstm.lstm`.
+    """A network that `jax_lstm.convert.from_onnx` or `jax_lstm.convert.onnx_networks` read, ready for `jax_lstm.lstm`.
 
     Attributes:
       params: a torch.nn.LSTM state dict.
-      state: the initial states, h and c ``[R, B, H]``, if they are constants of the file.
-      lengths: int ``[B]``, if they are constants of the file.
-      time_major: whether the nodes' sequences are time-major (layout 0).
-      from_graph: which of initial_h, initial_c and sequence_lens are no constants, each with the names of the values
-        from which it comes, by layer. One that the nodes do not have is absent, which means zeros, or full lengths.
-      nodes: the names of the LSTM nodes. Names in a body are qualified by the nodes and branches around it, as
+      state: the initial states, h and c `[R, B, H]`, if they are constants of the file; otherwise None.
+      lengths: int `[B]`, if they are constants of the file; otherwise None.
+      time_major: whether the sequences of the nodes are time-major (layout 0).
+      from_graph: which of "initial_h", "initial_c" and "sequence_lens" are no constants, each with the names of the
+        values from which it comes, by layer. One that the nodes do not have is absent: it means zeros, or full lengths.
+      nodes: the names of the LSTM nodes. Names in a body are qualified by the nodes and branches around it, such as
         "rate/then_branch/lstm".
+
+    Examples:
+      >>> import numpy as np
+      >>> import jax_lstm
+      >>> arrays = {"W": np.zeros((1, 20, 3), np.float32), "R": np.zeros((1, 20, 5), np.float32)}
+      >>> network = jax_lstm.convert.from_onnx(arrays)
+      >>> network.time_major, network.state, network.lengths
+      (True, None, None)
     """
 
     params: Params
@@ -51,11 +59,17 @@ class OnnxLSTM:
 
 @dataclass(frozen=True)
 class OnnxRefusal:
-    """A network of a model that :func:`onnx_networks` cannot read.
+    """A network of a model that `jax_lstm.convert.onnx_networks` cannot read.
 
     Attributes:
       nodes: the names of its LSTM nodes.
       reason: why it cannot be read.
+
+    Examples:
+      >>> from jax_lstm import convert
+      >>> refusal = convert.OnnxRefusal(nodes=("lstm_l0",), reason="LSTM node 'lstm_l0' has clip=1.0")
+      >>> refusal.nodes
+      ('lstm_l0',)
     """
 
     nodes: tuple[str, ...]
@@ -74,27 +88,39 @@ def from_onnx(
     one of the file. These nodes may stand between: Identity, Unsqueeze, Squeeze, Reshape, Transpose, Slice, Split,
     Concat, Gather, Expand, ConstantOfShape, and a Cast that keeps all values or rounds as IEEE 754 does.
 
+    The conversion is lossless unless `dtype` is narrower: `jax_lstm.convert.to_onnx` returns the same bits.
+
     Args:
-      source: a path, the bytes of a model or an onnx.ModelProto; or a mapping of a node's arrays by the operator's
-        names, W, R, B, sequence_lens, initial_h, initial_c, with its attributes beside them if they are no defaults.
-      nodes: names of the nodes to take, from input to output; None takes all, which must be one network. A node in a
-        body has a qualified name, such as "rate/then_branch/lstm"; its own name suffices if no other LSTM node has it.
-        Only transpositions, reshapes and dropout may stand between a node and the one before it.
-      dtype: dtype to cast weights and states to; None keeps each array's own.
+      source: a path, the bytes of a model or an onnx.ModelProto. It may also be a mapping of the arrays of one node by
+        the operator's names, "W" `[dirs, 4H, D]`, "R" `[dirs, 4H, H]`, "B" `[dirs, 8H]`, "sequence_lens", "initial_h"
+        and "initial_c", with those attributes of the node that are no defaults.
+      nodes: the names of the nodes to take, from input to output. None takes all, which must be one network. A node in
+        a body has a qualified name, such as "rate/then_branch/lstm". Its own name suffices if no other LSTM node has
+        it. Only transpositions, reshapes and dropout may stand between a node and the one before it.
+      dtype: the dtype to cast weights and states to. None keeps each array's own.
 
     Returns:
-      An :class:`OnnxLSTM`. Lossless: :func:`to_onnx` returns the same bits.
+      The network.
 
     Raises:
-      ImportError: ``source`` is a model and onnx is not installed (extra "files").
-      ValueError, TypeError: there is no such node, or there are several networks, which the error lists; a node asks
-        for what is not computed here (peepholes, clip, input_forget, other activations, only the reverse direction,
-        computed weights, an unknown opset or layout); the nodes do not fit as a stack; ``source`` is damaged; or
-        folding its constants would make more than 64 MiB and 32 times their size.
+      ImportError: `source` is a model and onnx is not installed (extra "files").
+      TypeError: an array of a node is not a floating-point array that JAX can read.
+      ValueError: there is no such node, or there are several networks, which the error lists; a node asks for what this
+        package does not compute (peepholes, clip, input_forget, other activations, only the reverse direction, computed
+        weights, an unknown opset or layout); the nodes do not fit as a stack; `source` is damaged; or folding its
+        constants would make more than 64 MiB and 32 times their size.
 
-    Example:
-      >>> network = convert.from_onnx("model.onnx")
+    Examples:
+      >>> import numpy as np
+      >>> import jax_lstm
+      >>> arrays = {"W": np.zeros((1, 20, 3), np.float32), "R": np.zeros((1, 20, 5), np.float32)}
+      >>> network = jax_lstm.convert.from_onnx(arrays)
+      >>> x = np.zeros((7, 2, 3), np.float32)  # [T, B, D], the default layout of ONNX
       >>> y, state = jax_lstm.lstm(network.params, x, network.state, time_major=network.time_major)
+      >>> y.shape
+      (7, 2, 5)
+
+      `convert.from_onnx("model.onnx")` reads a file.
     """
     if isinstance(source, Mapping):
         arrays = {name: source[name] for name in ARRAYS if source.get(name) is not None}
@@ -116,19 +142,25 @@ def onnx_networks(source: ModelSource, *, dtype: DTypeLike | None = None) -> dic
 
     Args:
       source: a path, the bytes of a model or an onnx.ModelProto.
-      dtype: dtype to cast weights and states to; None keeps each array's own.
+      dtype: the dtype to cast weights and states to. None keeps each array's own.
 
     Returns:
-      Each network by the qualified name of its first node, in the order of the file: an :class:`OnnxLSTM`, or an
-      :class:`OnnxRefusal` with the reason for which :func:`from_onnx` raises an error.
+      A dict of the networks by the qualified name of their first node, in the order of the file. A value is a
+      `jax_lstm.convert.OnnxLSTM`, or a `jax_lstm.convert.OnnxRefusal` with the reason for which
+      `jax_lstm.convert.from_onnx` raises an error.
 
     Raises:
       ImportError: onnx is not installed (extra "files").
-      ValueError: ``source`` is no model, is damaged, has an unknown opset, or has no LSTM node.
+      ValueError: `source` is no model, is damaged, has an unknown opset, or has no LSTM node.
 
-    Example:
-      >>> for name, network in convert.onnx_networks("model.onnx").items():
+    Examples:
+      >>> import jax
+      >>> import jax_lstm
+      >>> from jax_lstm import convert
+      >>> model = convert.to_onnx(jax_lstm.init_lstm(jax.random.key(0), 3, 5))
+      >>> for name, network in convert.onnx_networks(model).items():
       ...     print(name, network.reason if isinstance(network, convert.OnnxRefusal) else list(network.params))
+      lstm_l0 ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
     """
     model = _open(source)
     networks: dict[str, OnnxLSTM | OnnxRefusal] = {}

@@ -17,12 +17,12 @@ from jax_lstm.convert.onnx.operators import require_onnx
 ModelSource: TypeAlias = "str | os.PathLike[str] | bytes | Proto"  # a path, a file's content or a ModelProto
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")  # by position
 WEIGHTS = ("W", "R", "B", "P")
-VERSIONS = (7, 14, 22)  # of the operator; 14 added layout, 22 bfloat16
+VERSIONS = (7, 14, 22)  # versions of the operator; 14 added layout, 22 bfloat16
 LISTED = 20  # networks or nodes that an error names, at most
 
 
 class ModelFile:
-    """A model file, bytes or ModelProto. ValueError if it is none, has an unknown opset or no LSTM node."""
+    """A model file, bytes or ModelProto. ValueError if it is no model, has an unknown opset or no LSTM node."""
 
     def __init__(self, source: ModelSource):
         onnx = require_onnx()

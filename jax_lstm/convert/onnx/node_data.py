@@ -29,9 +29,9 @@ class NodeData:
 
     Attributes:
       name: the node's name.
-      arrays: those of its inputs that are constants, by the operator's names.
+      arrays: its constant inputs, by the operator's names.
       attributes: its attributes by name.
-      values: the names of those inputs that are no constants, by the operator's names.
+      values: the names of its other inputs, by the operator's names.
     """
 
     name: str
@@ -41,7 +41,7 @@ class NodeData:
 
 
 def check_supported(node: NodeData) -> None:
-    """Raise ValueError, which names it, for whatever a node asks for and this package does not compute."""
+    """Raise ValueError for whatever a node asks for and this package does not compute. The error names it."""
     dirs, hidden = _sizes(node)
     asked = dict(node.attributes)
     direction = asked.pop("direction", ("forward", "bidirectional")[dirs - 1])
@@ -94,7 +94,7 @@ def _read_cell(arrays: Mapping[str, Array]) -> CellWeights:
 
 
 def write_layer(layer: LayerWeights) -> dict[str, np.ndarray]:
-    """Return W, R and, if there are biases, B of one node; the inverse of :func:`read_layer`."""
+    """Return W, R and, if there are biases, B of one node; the inverse of `read_layer`."""
     ordered = [{n: gates.reorder(np.asarray(a), gates.TORCH, ORDER) for n, a in cell.items()} for cell in layer]
     arrays = {"W": np.stack([c["weight_ih"] for c in ordered]), "R": np.stack([c["weight_hh"] for c in ordered])}
     if "bias_ih" in layer[0]:

@@ -20,7 +20,7 @@ from jax_lstm.convert.onnx.graphs import Proto
 
 ROUNDED = (("float64", "float32"), ("float32", "float16"))  # IEEE 754's nearest, ties to even, in ONNX Runtime as here
 NUMBERS = "biufV"  # kinds of dtype; V is the kind of ml_dtypes, such as bfloat16
-MOST_INTEGERS = 1000  # in a shape, axes or sizes of parts
+MOST_INTEGERS = 1000  # the most in a shape, axes or sizes of parts
 
 
 def require_onnx() -> ModuleType:

@@ -1,4 +1,4 @@
-"""`crosscheck checkpoint`: its verdict on real weights, its export for Flax, and what it says if it cannot run."""
+"""`crosscheck checkpoint`: its verdict on real weights, its export for Flax, and its message if it cannot run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(*arguments):
 
 @pytest.fixture
 def file(tmp_path):
-    """A checkpoint in a folder of its own, so that a test can see all that was written beside it."""
+    """Return a checkpoint in its own folder, so a test sees every file that a command writes there."""
     (tmp_path / "in").mkdir()
     path = tmp_path / "in" / "model.pt"
     torch.save({"model": Model().state_dict(), "epoch": 3}, path)
@@ -55,7 +55,7 @@ def file(tmp_path):
 
 @pytest.fixture
 def judged(monkeypatch):
-    """Replace the cross-check, which takes seconds, in tests of what comes after it."""
+    """Replace the cross-check, which takes seconds, in tests of the later steps."""
 
     def judge(outcome=Outcome.AGREE):
         finding = Finding("y", FLOAT64, outcome, 1e-16, 1e-15)
@@ -139,7 +139,7 @@ def same_function(model, params):
     got, _ = jax.jit(cell.apply)({"params": params["cell"]}, carry, step)
     h_1, c_1 = model.cell(torch.tensor(step), (torch.tensor(carry.h), torch.tensor(carry.c)))
     for ours, theirs in ((y, want), (last.h, h_n), (last.c, c_n), (got.h, h_1), (got.c, c_1)):
-        # a handful of float64 roundings over 7 steps; any wrong weight is decades over it
+        # a few float64 roundings over 7 steps; any wrong weight exceeds it by decades
         np.testing.assert_allclose(ours, theirs.detach(), rtol=1e-12, atol=1e-14)
 
 
@@ -171,7 +171,7 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch, caplog):
     with pytest.raises(OSError, match="No space left"):
         export(found, out)
     assert list(tmp_path.iterdir()) == []
-    assert not caplog.records  # a user is told once
+    assert not caplog.records  # the user sees it only once
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_what_cannot_run_exits_2_with_one_line_and_writes_nothing(file, tmp_path
         (folder / "nothing.pt", out, results, "nothing.pt: there is no such file"),
         (file, out, file, "that is the checkpoint itself"),
         (file, folder, results, "in: it exists already"),
-        (file, out, out, "Is a directory"),  # by then the export is written
+        (file, out, out, "Is a directory"),  # the export is already written
     ):
         check_refused(run(path, "--export", export_to, "--json", json_file), words)
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The command: rows, words, JSON, exit codes, and what goes to which stream."""
+"""The command: rows, words, JSON, exit codes, and the output on each stream."""
 
 from __future__ import annotations
 

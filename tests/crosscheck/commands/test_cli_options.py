@@ -1,4 +1,4 @@
-"""What options take: choices in --help, lists alike everywhere, versions and shell completion without a framework."""
+"""The options: choices in --help, the same form of lists everywhere, versions and completion without a framework."""
 
 from __future__ import annotations
 

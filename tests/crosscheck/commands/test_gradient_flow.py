@@ -36,7 +36,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """One small run with everything that it can write, and the study that it made."""
+    """Run the command once at a small size with all its files, and return the result and the study."""
     folder = tmp_path_factory.mktemp("flow")
     kept = []
 
@@ -113,12 +113,12 @@ def test_the_page_and_the_plots_are_whole(done):
         with Image.open(file) as image:
             assert image.size == (1463, 836)
             grey = np.asarray(image.convert("L"))
-        assert 0.02 < np.mean(grey < 200) < 0.2  # lines and words on white
+        assert 0.02 < np.mean(grey < 200) < 0.2  # white, lines and text
     assert sorted(p.name for p in (done.folder / "page").iterdir()) == ["gradient-flow.png", "index.html"]
 
 
 def test_no_legend_lies_over_curves(done, monkeypatch):
-    """This holds on the one sheet, and in each panel of the page."""
+    """This is true of the single sheet, and of each panel of the page."""
     with drawing():
         assert count_outside(flow_plot.draw(done.study, flow_plot.FIXED)) == 6
     found = []
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_seed_others(done):
 
 
 def test_training_trains(done):
-    """Two steps move weights by about the rate of Adam each; the sequence is the same before and after."""
+    """Each of two steps moves the weights by about Adam's rate. The sequence is the same before and after."""
     for pair in done.study.trained:
         before, after = pair.before.network, pair.after.network
         np.testing.assert_array_equal(before.x, after.x)

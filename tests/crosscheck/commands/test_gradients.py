@@ -1,4 +1,4 @@
-"""``crosscheck gradients``: one long sequence, error against time, how far gradients survive."""
+"""``crosscheck gradients``: one long sequence, its error by time step, and how far its gradients survive."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_survival_is_told_by_its_rate():
 
 @pytest.mark.slow
 def test_100000_steps_in_less_than_4_gb():
-    """Both frameworks, both precisions, and ours in chunks of about √T too."""
+    """The command runs both frameworks in both precisions, and jax_lstm also in chunks of about √T."""
     measured = [sys.executable, "-m", "tests.support.memory", sys.executable]
     command = ["-m", "crosscheck", "gradients", "--length", "100000", "--forget-bias", "chrono"]
     command += ["--checkpoint-every", "320"]

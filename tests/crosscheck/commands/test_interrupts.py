@@ -1,4 +1,4 @@
-"""Ctrl-C ends every command at once, whatever it is doing, and leaves neither a process nor half a file behind."""
+"""Ctrl-C ends every command at once, at any time, and leaves neither a process nor half a file behind."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tests import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
-SECONDS = 20  # 2 are promised; a loaded machine takes longer, and without what is tested here it takes half a minute
+SECONDS = 20  # 2 are promised; a loaded machine takes longer; without the tested code it takes 30
 START = 120
-PROCESSES = 4  # the command with two workers, and what starts these
+PROCESSES = 4  # the command, its two workers, and the process that starts them
 LONG = {
     "suite": ["crosscheck", "--jobs", "1", "--case", "long-10000"],
     "suite, workers": ["crosscheck", "--jobs", "2", "--case", "long-10000,long-alive"],
@@ -46,7 +46,7 @@ LONG = {
 
 
 class Run:
-    """The command in a process of its own, whose stderr is a terminal."""
+    """The command in a separate process, whose stderr is a terminal."""
 
     def __init__(self, arguments: list[str], folder: Path):
         self.tag = f"CROSSCHECK_TEST={folder}"
@@ -54,7 +54,7 @@ class Run:
         paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         environment = os.environ | {name: value, "PYTHONPATH": paths, "COLUMNS": "100", "TERM": "xterm"}
         self._terminal, theirs = pty.openpty()
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # or it is ignored if pytest ignores it
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else the child ignores it if pytest does
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -83,7 +83,7 @@ class Run:
             self.read(0.1)
 
     def processes(self) -> list[int]:
-        """Those that live and were started with this environment, the command itself among them."""
+        """Return the living processes that were started with this environment, including the command itself."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -119,7 +119,7 @@ def assert_ended(run: Run, seconds: float, code: int = 130) -> None:
     assert seconds < SECONDS
     assert run.process.returncode == code
     end = time.monotonic() + SECONDS
-    while run.processes() and time.monotonic() < end:  # what is killed takes a moment
+    while run.processes() and time.monotonic() < end:  # a killed process takes a moment to end
         time.sleep(0.05)
     assert run.processes() == []
     assert "Traceback" not in run.shown
@@ -129,7 +129,7 @@ def assert_ended(run: Run, seconds: float, code: int = 130) -> None:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """LSTMs that take a minute to check."""
+    """Return a file of LSTMs that take a minute to check."""
     path = tmp_path_factory.mktemp("checkpoint") / "a.pt"
     torch.save(torch.nn.ModuleList([torch.nn.LSTM(300, 300, 3) for _ in range(9)]).state_dict(), path)
     return str(path)
@@ -176,7 +176,7 @@ def test_no_worker_outlives_a_command_that_is_killed(tmp_path):
         assert sorted([process.stdout.readline(), process.stdout.readline()]) == [b"0\n", b"1\n"]
         process.kill()
         process.wait()
-        assert select.select([process.stdout], [], [], SECONDS)[0]  # closed, since no worker has it any more
+        assert select.select([process.stdout], [], [], SECONDS)[0]  # closed, since no worker holds it any more
         assert process.stdout.read() == b""
 
 
@@ -259,7 +259,7 @@ time.sleep(60)
 
 
 def test_what_the_command_started_ends_with_it():
-    """The compiler that torch.compile runs is such a process."""
+    """For example, torch.compile runs a compiler as a process."""
     with started(STARTS, ROOT) as process:
         child = int(process.stdout.readline())
         process.send_signal(signal.SIGINT)
@@ -293,7 +293,7 @@ def test_a_signal_that_is_ignored_stays_so():
 
 
 def test_workers_do_not_see_ctrl_c(tmp_path):
-    """A terminal sends it to all of them; only the command acts on it."""
+    """A terminal sends it to all processes, but only the command acts on it."""
     with running(LONG["suite, workers"], tmp_path) as run:
         run.wait_for(lambda: len(run.processes()) >= PROCESSES)
         before = run.processes()

@@ -1,4 +1,4 @@
-"""Without a package that it needs, the command ends in one line that says what to install, and --help works."""
+"""If a package is missing, the command ends with one line that says what to install, and --help still works."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ NO_WORK = """
 import types
 sys.modules["crosscheck.core.processes"] = types.SimpleNamespace(run_all=None)
 sys.modules["benchmarks.measurement"] = types.SimpleNamespace(measure=None, Say=None)
-"""  # whatever begins to work fails in another way
+"""  # a command that begins its work fails differently
 COMMANDS = ["checkpoint", "faults", "gradient-flow", "gradients", "matrix", "notebook", "train"]
-PLAIN = {"typer", "rich", "torch", "matplotlib", "jinja2", "markupsafe", "safetensors"}  # pip install jax-lstm has none
+PLAIN = {"typer", "rich", "torch", "matplotlib", "jinja2", "markupsafe", "safetensors"}  # jax-lstm requires none
 
 
 def run(blocked: Collection[str], *arguments: str, code: str = COMMAND) -> subprocess.CompletedProcess[str]:
@@ -113,7 +113,7 @@ def test_any_other_package_that_is_missing_is_named_before_any_work(module, argu
 
 
 def test_models_of_a_library_that_is_missing_are_named():
-    """The score of the LSTM needs no such library."""
+    """The score of the LSTM does not need this library."""
     need("torch")
     done = run({"equinox"}, "faults", "--models", "--list")
     told = "--models needs equinox, which is not installed: pip install 'jax-lstm[libraries]'"

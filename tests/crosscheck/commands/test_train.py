@@ -1,4 +1,4 @@
-"""``crosscheck train``: tables, JSON, page, exit codes, and one line for what cannot be run."""
+"""``crosscheck train``: tables, JSON, page, exit codes, and one line for a training that cannot run."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words):
 
 
 def test_wrong_usage_is_one_line_too(monkeypatch, capfd):
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # main's signals are for a process of its own
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)  # main's signal handlers need a separate process
     monkeypatch.setattr("crosscheck.commands.interrupts.end_on_signals", lambda: None)
     for arguments, words in ((["--steps", "0"], "'--steps'"), (["--length", "-3"], "'--length'"), (["--no"], "--no")):
         monkeypatch.setattr(sys, "argv", ["crosscheck", "train", *arguments])

@@ -1,4 +1,4 @@
-"""The judge is judged: right ports pass, wrong ones fail by name, and nothing to check is no success."""
+"""Tests of the judge: right ports pass, wrong ports fail by name, and a check without quantities is no success."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_an_ill_conditioned_problem_is_inconclusive_unless_the_error_is_a_few_ro
 
 
 def test_a_zero_that_rounding_moves_is_vacuous_only_within_that_rounding():
-    """The gradient of a bias that softmax cancels is so: zero in torch, and some 1e-17 in a right port."""
+    """An example is the gradient of a bias that softmax cancels: zero in torch, and some 1e-17 in a right port."""
     cancelled = toy([0.0], response=2.0)
     assert outcome(cancelled, [64 * 2.0**-53]) is Outcome.VACUOUS
     assert outcome(cancelled, [3 * 64 * 2.0**-53]) is Outcome.DISAGREE
@@ -205,7 +205,7 @@ def test_norms_do_not_underflow():
 
 
 def test_the_condition_is_measured():
-    """y = x^k has relative condition k; a constant has none."""
+    """y = x^k has relative condition k. A constant has condition 0."""
     problem = Problem({}, (np.full(100, 1.3),), ("x",), ("y", "k"), (np.zeros(100), np.zeros(1)), ())
     run = lambda p: {"y": p.inputs[0] ** 7, "k": np.ones(1)}
     reference = measure_reference(problem, run, [run])
@@ -222,7 +222,7 @@ def test_a_reference_that_is_not_in_float64_is_no_truth():
 
 
 def test_names_of_quantities_must_differ():
-    """They are keys: a second "y" would hide the first."""
+    """The names are keys: a second "y" would hide the first."""
     for names, wrt in ((("y", "y"), ()), (("grad x",), ("x",))):
         with pytest.raises(ValueError, match="output_names must differ"):
             Problem({}, (np.ones(1),), ("x",), names, (np.zeros(1),) * len(names), wrt)

@@ -1,4 +1,4 @@
-"""Where the two precision checks run: on JAX's default device, but float64 on the CPU of a TPU's host."""
+"""The device of both precision checks: JAX's default device, but for float64 the CPU if the default is a TPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crosscheck.core.jax_runner import device_of, jax_precision
 
 
 def device_in(dtype):
-    """Return where an array of a run in ``dtype`` lies, on a machine whose default device is another CPU device."""
+    """Return the device of an array of a run in ``dtype``, if the default device is another CPU device."""
     with jax.default_device(jax.devices()[3]), jax_precision(dtype):
         (device,) = jnp.ones(2).devices()
     return device

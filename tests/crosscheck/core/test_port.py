@@ -1,4 +1,4 @@
-"""A port runs in any dtype, and what happens inside it can be measured. Nothing here needs torch."""
+"""A port runs in any dtype, and its intermediate values can be measured. These tests do not need torch."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_narrow_type_inside_is_lifted_and_named():
 
 @pytest.mark.parametrize("keep", ["function", "jitted", "none"])
 def test_a_function_that_ran_in_float32_before(keep):
-    """JAX keeps the NumPy arrays that it closes over in float32, as long as the user's program is there."""
+    """JAX keeps the NumPy arrays that a program closes over in float32, as long as the user's program exists."""
     scale, order = np.array([0.1, 0.2, 0.3, 0.7]), np.array([2, 0, 1, 3])
     fn = lambda p, x: (p["w"] * x * scale)[:, order]
     one = problem(RNG.normal(size=(3, 4)), cotangent=RNG.normal(size=(3, 4)))

@@ -1,4 +1,4 @@
-"""What a problem is made of: static leaves, complex numbers, names of quantities, perturbations."""
+"""The parts of a problem: static leaves, complex numbers, names of quantities, perturbations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_complex_numbers_as_pairs_of_real_ones_and_back():
 
 
 def test_what_a_perturbation_moves():
-    z = (3 + 4j) * (1 + np.arange(200) / 256)  # no two are equal, else they would move equally
+    z = (3 + 4j) * (1 + np.arange(200) / 256)  # no two are equal, since equal numbers would move equally
     problem = Problem(
         {"w": z}, (z, 5, "mode", np.arange(3)), ("z", "n", "m", "k"), ("y",), (z,), ("w",), tangents={"w": z}
     )

@@ -1,4 +1,4 @@
-"""What every command relies on: whole files or none, failures in one line, work in processes."""
+"""Shared code of all commands: whole files or none, failures in one line, work in processes."""
 
 from __future__ import annotations
 

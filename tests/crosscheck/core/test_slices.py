@@ -1,4 +1,4 @@
-"""Slices, norms, probes: what a comparison of whole tensors would let pass."""
+"""Slices, norms, probes: they find mistakes that a comparison of whole tensors would accept."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def changed(reference, name, index, factor):
 
 
 def test_a_time_step_is_judged_by_its_own_size(measured):
-    """A step that is 10^6 times smaller than the others and wrong by 10^-9 of itself is lost in the whole."""
+    """The norm of all steps does not show a step that is 10^6 times smaller and wrong by 10^-9 of itself."""
     problem, reference = CASE.problem, measured.reference
     truth = {n: np.array(a) for n, a in reference.truth.items()}
     truth[Gradient("x")][:, 7] *= 1e-6
@@ -86,7 +86,7 @@ def test_one_number_is_seen_in_the_max_norm():
 
 
 def test_a_mask_does_not_hide_what_stands_beside_it():
-    """-1e30 outweighs all other numbers in every norm; such numbers are a part of their own."""
+    """-1e30 outweighs all other numbers in every norm. So such numbers are compared separately."""
     module = torch.nn.Linear(4, 6)
     params = {name: p.detach().numpy() for name, p in module.named_parameters()}
     masked = torch.arange(6) > 2
@@ -109,7 +109,7 @@ def test_a_mask_does_not_hide_what_stands_beside_it():
 
 @pytest.mark.parametrize("threshold", [1e3, 1.0])
 def test_a_hidden_clipping_is_no_pullback(threshold, measured):
-    """At the problem's own cotangents the higher threshold is not reached; at 2^20 times them it is."""
+    """The problem's own cotangents do not reach the higher threshold, but 2^20 times these cotangents do."""
 
     @jax.custom_vjp
     def clipped(a):
@@ -233,14 +233,14 @@ def test_the_references_own_error_is_none_where_float32_underflows():
 
 
 def scalar(torch_fn, fn, *inputs, **options):
-    """The verdict on two functions of one weight and some inputs."""
+    """Return the verdict on two functions of one weight and some inputs."""
     module = torch.nn.Linear(1, 1, bias=False)
     params = {"weight": np.full((1, 1), 1.3)}
     return crosscheck.check(fn, module, params, inputs, torch_fn=torch_fn, **options)
 
 
 def test_a_mask_that_is_an_input_hides_nothing_either():
-    """The outlier moves with its perturbation. It still outweighs everything else."""
+    """The outlier moves with its perturbation. It still outweighs all other numbers."""
     x = np.random.default_rng(0).normal(size=(3, 8))
     mask = np.where(np.arange(8) > 5, -1e30, 0.0) * np.ones((3, 1))
     torch_fn = lambda m, x, mask: m.weight[0, 0] * x + mask
@@ -270,7 +270,7 @@ def test_an_overflow_of_both_in_float32_is_a_doubt():
 
 
 def test_slices_that_are_zero_by_construction_agree():
-    """The first key of causal attention is so: its softmax does not depend on it."""
+    """An example is the first position of causal attention: its softmax has one entry, which is always 1."""
     x = np.random.default_rng(0).normal(size=(2, 6, 3))
     torch_fn = lambda m, x: m.weight[0, 0] * x * (torch.arange(6) > 1)[:, None]
     fn = lambda p, x: p["weight"][0, 0] * x * (jnp.arange(6) > 1)[:, None]
@@ -296,7 +296,7 @@ def test_a_cotangent_of_zero_is_noted():
 
 
 def test_a_small_blocks_condition_is_its_siblings_too():
-    """With one hidden unit, a gate of a bias gradient is one number. Three draws of one number are too few."""
+    """With one hidden unit, each gate of a bias gradient is one number, and three draws of it are too few."""
     values = np.ones(4)
     problem = Problem(
         {}, (values,), ("x",), ("y",), (values,), (), slicings={"y": Slicing(0, GATE, ("i", "f", "g", "o"))}

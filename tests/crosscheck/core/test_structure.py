@@ -1,4 +1,4 @@
-"""What either side returns, as arrays with paths."""
+"""The results of torch and of the port, as arrays with paths."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fields:
 
 
 class ModelOutput(OrderedDict):
-    """Ordered by its keys, as Hugging Face's."""
+    """An output that is ordered by its keys, as Hugging Face's."""
 
 
 @jax.tree_util.register_dataclass

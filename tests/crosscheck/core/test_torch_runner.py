@@ -169,7 +169,7 @@ def test_a_module_that_cannot_be_copied_says_so():
 
 
 def test_a_kept_view_of_a_parameter_is_refused():
-    """It would keep the module's own values, whatever values are given."""
+    """The view would keep the module's own values, and ignore the given values."""
     module = Calls(lambda m, x: x @ m.turned, weight=torch.nn.Parameter(torch.ones(2, 3)))
     module.turned = module.weight.T
     with pytest.raises(CouldNotRun, match="keeps a view of a parameter"):
@@ -188,7 +188,7 @@ def test_the_cast_keeps_imaginary_parts():
 
 
 def test_complex_results_are_pairs_of_real_numbers():
-    """L = Re(conj(c) · w z): torch's gradient of w is c · conj(z)."""
+    """For the loss L = Re(conj(c) · w z), torch's gradient of w is c · conj(z)."""
     module = Calls(lambda m, z: m.w * z, w=torch.nn.Parameter(torch.zeros(3, dtype=torch.complex64)))
     w, z, c = (RNG.normal(size=3) + 1j * RNG.normal(size=3) for _ in range(3))
     problem = Problem({"w": w}, (z,), ("z",), ("y",), (c,), ("w", "z"))
@@ -228,7 +228,7 @@ def test_keyword_arguments_and_static_inputs():
 
 
 def test_a_hessian_vector_product():
-    """y = tanh(x W^T): beside torch.autograd.functional.hvp, which differentiates in its own way."""
+    """Compare that of y = tanh(x W^T) with torch.autograd.functional.hvp, which differentiates differently."""
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
     params = drawn(module)
     problem = problem_of(params, tangents=True)

@@ -1,4 +1,4 @@
-"""A verdict as a condition."""
+"""The truth value of a verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The diagnosis of a wrong port: where it first departs, in which gate, and which known mistake it behaves like."""
+"""The diagnosis of a wrong port: its first wrong step, the gate, and the known mistake that it behaves like."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_mistake_that_is_in_no_catalogue_is_placed(gate, measured):
 
 @pytest.mark.parametrize(("gate", "step"), LATE)
 def test_a_mistake_that_begins_late_is_placed(gate, step, measured):
-    """All single steps are right if they start from the reference's states: sequences that end there show the place."""
+    """A single step from the reference's state is always right. Sequences that end at the step show the place."""
     found = diagnosed(measured, CASE, port(LATE[gate, step]))
     assert (found.departure.step, found.departure.layer, found.departure.gates) == (step, 0, (gate,))
 
@@ -137,7 +137,7 @@ NAMED = [name for name, fault in FAULTS.items() if fault.applies(TWO) and fault.
 
 @pytest.fixture(scope="module")
 def remembered():
-    """Return the runner of a fault that remembers its results: the next port is compared with the same faults."""
+    """Return the runner of a fault that caches its results, since the next port is compared with the same faults."""
     found, runner = {}, faulty.runner
 
     def remembering(fault, case):
@@ -247,7 +247,7 @@ def test_a_port_that_runs_only_at_its_own_sizes_says_so():
 
 
 def test_nothing_is_said_about_steps_if_nan_is_in_them(measured):
-    """NaN has no error per step. It must not read as if all steps of y were right."""
+    """NaN has no error per step. The text must not say that all steps of y are right."""
     found = diagnosed(measured, CASE, port(cell(i=lambda z: jnp.nan * z, start=4)))
     assert found.departure.text.endswith("the first wrong step of y is not known")
 
@@ -265,7 +265,7 @@ def test_an_output_of_the_wrong_size_means_that_other_sizes_do_not_run(measured)
 
 
 def test_what_no_gate_explains_is_not_blamed_on_one():
-    """The state is lost at step 3: no gate is wrong."""
+    """The state is lost at step 3, but no gate is wrong."""
     module, params, (x, h, c) = lstm_pair()
 
     def lossy(z_i, z_f, z_g, z_o, c, t):
@@ -276,7 +276,7 @@ def test_what_no_gate_explains_is_not_blamed_on_one():
 
 
 def test_outputs_that_are_right_are_not_likened_to_faults_that_do_not_show():
-    """Without states a port ignores none: zeros in place of them change nothing."""
+    """A problem without states has none to ignore: the fault that sets states to zero changes nothing."""
     module, params, (x, *_) = lstm_pair()
     wrong = function(cell(i=lambda z: jax.lax.stop_gradient(sigmoid(z)), start=3))
     zeros = lambda x: (jnp.zeros((1, len(x), 6), x.dtype),) * 2
@@ -286,7 +286,7 @@ def test_outputs_that_are_right_are_not_likened_to_faults_that_do_not_show():
 
 
 def test_an_edited_function_is_checked_anew():
-    """What a function calls may have been redefined since it was last checked."""
+    """A function that it calls may have been redefined since the last check."""
     module, params, (x, h, c) = lstm_pair()
     inner = [function(ALWAYS["i"])]
 

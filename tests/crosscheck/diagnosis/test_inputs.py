@@ -1,4 +1,4 @@
-"""Inputs on which a mistake of layout would not show are no test, and the verdict says so."""
+"""The verdict says so if a mistake of layout would not show on the inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_standard_case_shows_every_mistake(name):
 
 
 def test_equal_sizes_are_verified_by_behaviour():
-    """If D, H, B and T are all equal, no shape can tell. The numbers still do."""
+    """If D, H, B and T are all equal, shapes show no mistake, but the numbers do."""
     assert unseen_mistakes(SQUARE, SQUARE.problem) == []
 
 
@@ -49,14 +49,14 @@ def test_zero_states_hide_mistakes_of_states():
 def test_equal_gates_hide_gate_orders():
     alike = {name: np.concatenate([a[:6]] * 4) for name, a in CASE.problem.params.items()}
     found = names(CASE, replace(CASE.problem, params=alike))
-    orders = {name for name in FAULTS if name.startswith("gate-order")} - {"gate-order-bias"}  # seen by gradients
+    orders = {name for name in FAULTS if name.startswith("gate-order")} - {"gate-order-bias"}  # the gradients show it
     assert orders <= found
     assert "weight_hh-transposed" not in found
 
 
 @pytest.mark.parametrize("bias", ["bias_ih_l0", "bias_hh_l0"])
 def test_a_zero_bias_is_shown_by_its_gradient(bias):
-    """Weights that come from a library with one bias have zeros in the other one."""
+    """Weights from a library with one bias have zeros in the other bias."""
     zero = {name: 0 * a if name == bias else a for name, a in CASE.problem.params.items()}
     assert names(CASE, replace(CASE.problem, params=zero)) == set()
     assert "bias_hh-dropped" in names(CASE, replace(CASE.problem, params=zero, wrt=())) or bias == "bias_ih_l0"

@@ -1,4 +1,4 @@
-"""A mistake of any port that shows in the numbers is named."""
+"""The diagnosis names the mistake of any port whose numbers show it."""
 
 from __future__ import annotations
 

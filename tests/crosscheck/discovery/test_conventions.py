@@ -1,4 +1,4 @@
-"""The 288 conventions. Each gives what a port that reads so computes, on NumPy and on torch, and has a way back."""
+"""The 288 conventions. Each gives the results of a port with this convention, in NumPy and torch, and is invertible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def torch_step(cell):
 
 
 def port_step(cell, convention):
-    """A port, gate by gate. Each stored block is used as ``convention`` says, and nothing is permuted."""
+    """Run a port gate by gate. It uses each stored block as ``convention`` says, and permutes no array."""
     sums = {}
     for n, gate in enumerate(convention.gates):
         rows = slice(n * H, (n + 1) * H)
@@ -67,7 +67,7 @@ def test_each_is_what_such_a_port_computes():
         assert_close(steps[-1], port_step(CELL, convention))
     firsts = np.array([np.concatenate([a.ravel() for a in step]) for step in steps])
     apart = np.abs(firsts[:, None] - firsts).max(-1) + np.eye(288)
-    assert apart.min() > 1e-3  # no two conventions can be confused
+    assert apart.min() > 1e-3  # no two conventions give the same results
 
 
 def test_each_has_a_way_back():

@@ -1,4 +1,4 @@
-"""Discovery names the conventions of the cells of real libraries, and its maps carry weights over and back."""
+"""Discovery names the conventions of cells of real libraries, and its maps convert weights in both directions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = jax.random.key(0)
 
 
 def random_like(params):
-    """Return other values in the same structure. Zeros and ones of an initialisation would hide a wrong map."""
+    """Return drawn values in the same structure. Zeros and ones from an initialisation would hide a wrong map."""
     rng = np.random.default_rng(3)
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape, scale=0.5), a.dtype), params)
 
@@ -91,7 +91,7 @@ def onnx_runtime():
 
 
 def notebooks_layers():
-    """Four linear layers over [x, h], the teaching notebook's structure, as its equations say."""
+    """Return four linear layers over [x, h]: the structure of the teaching notebook, with right equations."""
     from torch_ref import NotebookLSTM
 
     module = NotebookLSTM(D, H, as_published=False).double()
@@ -157,7 +157,7 @@ def torch_step(cell, x, h, c):
 
 
 def test_weights_carry_over_and_back(found):
-    """The limit is the rounding of float64, or of float32 if the library computes or keeps its weights in it."""
+    """The limit is the rounding of float64, or of float32 if the library computes or stores weights in float32."""
     rng = np.random.default_rng(5)
     size = found.map.layout.input_size
     x, h, c = (rng.normal(size=(B, n)) for n in (size, H, H))

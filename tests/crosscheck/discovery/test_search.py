@@ -1,4 +1,4 @@
-"""Discovery on cells with planted conventions, on what is no LSTM cell, and on bad arguments."""
+"""Discovery on cells with planted conventions, on functions that are no LSTM cell, and on bad arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORGET = {0: BiasRule.AS_STORED, 1: BiasRule.FORGET_PLUS_ONE, -1: BiasRule.FORGE
 
 
 def effective(library):
-    """The planted weights and the sum of everything that is added, as torch would hold them."""
+    """Return the planted weights, and the sum of all biases, in torch's layout."""
     cell = library.cell
     bias = cell.get("bias_ih", 0) + cell.get("bias_hh", 0) + np.zeros(4 * library.hidden)
     bias = bias + library.forget * np.repeat([0, 1, 0, 0], library.hidden)
@@ -109,7 +109,7 @@ def test_the_other_bias_rules(rule):
 
 
 def test_what_cannot_be_told_apart_is_no_tie():
-    """With H = 1 a transposed block is the block; with two biases each may be the input's; with D = 1 an axis is 1."""
+    """If H = 1, a block equals its transpose; with two biases, each may be the input's; if D = 1, an axis is 1."""
     for size, hidden in ((1, 1), (3, 1), (1, 3), (4, 1)):
         rng = np.random.default_rng(size)
         params = {"w": rng.normal(size=(4 * hidden, size)), "u": rng.normal(size=(4 * hidden, hidden))}
@@ -144,7 +144,7 @@ def test_torchs_own_cell_comes_back_by_name():
 
 
 def test_sizes_that_the_shapes_leave_open():
-    """One joint array has no biases. (8, 16) is D = H = 4, or read the other way D = 14 and H = 2."""
+    """A joint array has no biases. Its shape (8, 16) means D = H = 4, or with swapped axes D = 14 and H = 2."""
     rng = np.random.default_rng(0)
 
     def port(params, x, state):
@@ -193,7 +193,7 @@ def test_a_rival_that_is_near_leaves_it_undecided():
 
 
 def test_the_largest_search_is_quick():
-    """D = H, all matrices have one shape, and each gate has two biases. Shapes cannot leave more candidates."""
+    """D = H, all matrices have one shape, and each gate has two biases. This is the largest number of candidates."""
     size = 64
     like = {f"{kind}{g}": np.zeros((size, size)) for kind in "WU" for g in "ifgo"}
     like |= {f"{kind}{g}": np.zeros(size) for kind in "ab" for g in "ifgo"}

@@ -1,4 +1,4 @@
-"""The catalogue of faults: each changes what its kind says and nothing else, and is the mistake that it is called."""
+"""The catalogue of faults: each changes only what its kind says, and is the mistake that its name says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NONE = Fault("none", "the reference", Wrong.OUTPUTS)
 
 
 def relative(a, truth):
-    """Return ‖a − truth‖ / ‖truth‖; inf if a is not finite."""
+    """Return ‖a − truth‖ / ‖truth‖, or inf if a is not finite."""
     away = np.asarray(a, np.float64) - truth
     return norm(away) / norm(truth) if np.isfinite(away).all() else np.inf
 
@@ -50,7 +50,7 @@ def right(case, dtype="float64", scale=1.0):
 
 @cache
 def wrong(name, case, dtype=None, scale=None):
-    """The fault's results in the check that shows it, or elsewhere."""
+    """Return the fault's results, by default in the dtype and scale that show the fault."""
     fault = FAULTS[name]
     dtype, usual = dtype or fault.precision, 2.0**20 if fault.homogeneity else 1.0
     return faulty.runner(fault, case)(scaled(case, scale or usual), dtype)
@@ -162,7 +162,7 @@ def with_params(prefix, change):
 
 
 def stored_in(order):
-    """A file whose blocks are in ``order``, out of which torch's order is made by name."""
+    """Return the change that reads blocks stored in ``order``, and puts them into torch's order by name."""
 
     def change(a):
         blocks = dict(zip(order, np.split(a, 4), strict=True))
@@ -193,21 +193,21 @@ EQUAL_TO = {
 
 
 def assert_equal_but_for_order(got, expected, names):
-    """The order of summation may differ, since strides decide it. Sums of some ten terms stay far under 1e-13."""
+    """Compare up to the order of summation, which depends on strides. Sums of some ten terms stay far under 1e-13."""
     for name in names:
         assert relative(got[name], expected[name]) < 1e-13, name
 
 
 @pytest.mark.parametrize("name", EQUAL_TO)
 def test_a_fault_is_the_reference_on_another_problem(name):
-    """Each fault is written twice: in torch inside, and in NumPy outside."""
+    """Each fault is written twice: in torch inside the network, and in NumPy as a change of the problem."""
     expected = reference.runner(PLAIN)(EQUAL_TO[name](PLAIN.problem), "float64")
     names = PLAIN.problem.output_names if FAULTS[name].kind is Wrong.OUTPUTS else list(expected)
     assert_equal_but_for_order(wrong(name, PLAIN), expected, names)
 
 
 def test_a_fault_in_the_outputs_hands_gradients_back_as_a_port_would():
-    """An array is read in another order. Its gradient comes back in the order in which it is stored."""
+    """The fault reads an array in another order. Its gradient is returned in the order of the stored array."""
     got, problem = wrong("gate-order-igfo", PLAIN), PLAIN.problem
     inside = reference.runner(PLAIN)(stored_in("igfo")(problem), "float64")
     name = Gradient("weight_hh_l0")
@@ -254,7 +254,7 @@ def test_reversed_time_is_what_the_reverse_direction_reads():
 
 
 def test_a_step_is_told_where_it_is():
-    """Layer, direction, and a time that runs backward in the reverse direction, over the padding too."""
+    """The step gets layer, direction and time, which runs backward in the reverse direction, also over padding."""
     seen = []
 
     def step(w, x, state, at):
@@ -277,7 +277,7 @@ def test_a_gradient_one_step_late_is_shifted_along_time():
 
 
 def test_the_open_step_is_the_reference_bit_for_bit():
-    """Compare the step with nothing exchanged, and its outputs with a product that narrows nothing."""
+    """Compare the step without any replacement, and its outputs with a product that keeps full precision."""
     as_it_is = faulty.runner(replace(NONE, step=open_step), BOTH)
     with_product = faulty.runner(replace(NONE, step=lambda *step: open_step(*step, product=own_product())), BOTH)
     assert same(as_it_is(BOTH.problem, "float64"), right(BOTH))

@@ -1,4 +1,4 @@
-"""Other libraries: right ones agree, wrong conversions are seen, and a library without an answer says why."""
+"""Other libraries: right ones agree, wrong conversions are detected, and a library that cannot run a case says why."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ JAX = [*FLAX, "haiku", "equinox"]
 
 
 def need_library(name):
-    """Skip without importing the library: Keras takes its backend from the environment at its import."""
+    """Skip without importing the library, since Keras reads its backend from the environment at its import."""
     if name in NEEDED and find_spec(NEEDED[name]) is None:
         pytest.skip(f"{name} is of the extra 'libraries', which is not installed")
 
@@ -84,12 +84,12 @@ SUPPORTED = {
 }
 
 
-# Time-major and both directions have two layers as well.
+# The cases of time-major and of both directions also have two layers.
 @pytest.mark.parametrize(
     "feature", [pytest.param(name, marks=pytest.mark.slow if name == "layers" else []) for name in CASE_OF]
 )
 def test_what_each_library_has(feature):
-    """All libraries in one run per feature, so that truth and condition are measured once."""
+    """Run all libraries together per feature, to measure truth and condition only once."""
     for name in SUPPORTED:
         need_library(name)
     case = replace(CASE_OF[feature], name=feature)
@@ -105,7 +105,7 @@ SLOW = [pytest.param(feature, marks=pytest.mark.slow) for feature in ("layers", 
 
 @pytest.mark.parametrize("feature", ["lengths", *SLOW])
 def test_keras_agrees_in_float32_and_does_not_compute_in_float64(feature):
-    """docs/findings has the reason: its tanh. The float64 check disagrees by the size of one float32 rounding."""
+    """The reason is its tanh (see docs/findings). The float64 check disagrees by the size of one float32 rounding."""
     need_library("keras")
     measured = measure_case(replace(CASE_OF[feature], name=feature))
     assert assess_implementation(measured, replace(OTHER_LIBRARIES["keras"], dtypes=("float32",)), explain=False).ok
@@ -124,7 +124,7 @@ def test_no_library_has_a_projection_or_an_rnn_here(name, case):
 
 @pytest.mark.parametrize("name", [name for name in FLAX if "LSTMCell" not in name])
 def test_flax_is_wrong_only_on_a_row_of_length_0(name):
-    """Its h_n and c_n are computed from the padding. Every other row is right."""
+    """Flax computes h_n and c_n of this row from the padding. Every other row is right."""
     case = replace(PLAIN, lengths=(6, 0, 4))
     run = OTHER_LIBRARIES[name].runner(case)(case.problem, "float64")
     truth = measure_case(case).reference.truth
@@ -158,11 +158,11 @@ def test_an_implementation_without_gradients_or_float64_says_so(measured):
     assert {str(f.check) for f in verdict.findings} == {"float32"}
     assert "no gradients" in " ".join(verdict.notes)
     assert "does not compute in float64" in " ".join(verdict.notes)
-    assert judged(outputs_only).outcome is Outcome.DISAGREE  # it claims gradients and gives none
+    assert judged(outputs_only).outcome is Outcome.DISAGREE  # it claims gradients, but returns none
 
 
 def test_an_implementation_without_float64_is_not_said_to_agree_there(measured):
-    """The cause is not a loss of precision only in float32: nothing is known of float64."""
+    """The cause must not be "a loss of precision only in float32", since float64 was not checked."""
     run = implementations_named(["jax_lstm"])[0].runner(PLAIN)
 
     def wrong(case):
@@ -190,7 +190,7 @@ def test_vacuous_is_not_settled_by_a_check_that_did_not_run():
 
 
 def test_a_control_is_expected_to_agree_if_an_implementation_has_no_gradients(monkeypatch):
-    """Only the gradients of the control vanish. So an implementation with only outputs agrees, as expected."""
+    """Only the gradients of the control vanish. So an implementation that has only outputs is expected to agree."""
 
     def wrong(case):
         run = outputs_only(case)

@@ -24,7 +24,7 @@ from tests.support.rewording import decided, reword
 
 
 def chaotic(steps: int) -> RecurrentCase:
-    """Recurrent weights times six."""
+    """Return a case with recurrent weights times six."""
     case = RecurrentCase("chaotic", "", 2, steps, 8, 64)
     grown = {name: 6 * a if name.startswith("weight_hh") else a for name, a in case.problem.params.items()}
     return replace(case, weights=grown)
@@ -44,13 +44,13 @@ def test_a_right_implementation_is_undecided_end_to_end_and_agrees_by_one_step(n
     assert {f.verdict for f in end_to_end if f.quantity in ("h_n", "c_n")} == {Outcome.INCONCLUSIVE}
     by_damped = (
         "" if name == "torch.nn.LSTM" else " and a damped network"
-    )  # which runs in float64, where that is the truth
+    )  # which runs in float64, whose results are the truth
     assert f"settled by teacher forcing{by_damped}\n" in str(verdict)
     steps = {str(f.check) for f in verdict.findings if str(f.check).endswith("-step")}
     assert {"float32 1-step", "float32 4-step"} <= steps
     assert name == "torch.nn.LSTM" or {"float64 1-step", "float64 4-step"} <= steps
-    # A gate's sum has 8 + 64 terms, so by chance its error is about the root of 72 roundings, which is 8.5. The limit
-    # is four times that. Up to 6.9 roundings were measured, with SSE4, AVX2 and AVX-512. End to end the error is of
+    # A gate's sum has 8 + 64 terms, so its random error is about √72 = 8.5 roundings. The limit is four times that. The
+    # largest measured error is 6.9 roundings, with SSE4, AVX2 and AVX-512. Over the whole sequence, the error is of
     # order 1.
     for finding in verdict.findings:
         if str(finding.check) in ("float64 1-step", "float32 1-step") and finding.quantity in ("y", "h_n", "c_n"):
@@ -100,7 +100,7 @@ def test_stretches_see_what_single_steps_cannot(measured):
 
 @pytest.mark.slow
 def test_what_only_a_position_shows_is_seen_at_smaller_recurrent_weights(measured):
-    """Gradients are cut at step 400. They are right in every stretch."""
+    """The fault stops gradients at step 400. They are right in every stretch."""
 
     def cut(case):
         def step(z_i, z_f, z_g, z_o, c, t):
@@ -136,7 +136,7 @@ def test_the_trajectory_is_the_references(case):
 @pytest.mark.parametrize("size", [1, 4])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_stretches_put_together_are_the_sequence(case, size):
-    """The y of each stretch is that part of y, in every layer, direction and row."""
+    """The y of each stretch equals that part of the whole y, in every layer, direction and row."""
     truth = STANDARD["torch_ref"].runner(case)(case.problem, "float64")
     small, problem = teacher_forced(case, case.problem, size)
     assert (small.steps, small.time_major) == (size, case.time_major)

@@ -1,4 +1,4 @@
-"""The catalogue of models has every family, unique names, and the same problem for the same name and number."""
+"""The catalogue of models has every family and unique names. A name and a number always give the same problem."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_name_and_a_number_give_one_problem(name):
 
 
 def test_the_numbers_do_not_change_with_the_process():
-    """hash() of a string does."""
+    """hash() of a string changes with the process."""
     assert draw_right("highway", 0).inputs[0].shape == (3, 8)
 
 

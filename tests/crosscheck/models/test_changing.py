@@ -1,4 +1,4 @@
-"""A change leaves the drawn problem as it was, and reaches the side that it names."""
+"""A change does not modify the drawn problem, and affects the side (torch or JAX) that it names."""
 
 from __future__ import annotations
 

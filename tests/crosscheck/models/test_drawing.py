@@ -1,4 +1,4 @@
-"""Random problems are drawn from their seed only, and defaults are moved away from where they hide mistakes."""
+"""Random problems depend only on their seed, and defaults are moved away from values that hide mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: phone and desktop, light and dark, from a file, without a script of its own."""
+"""The page in a real browser: phone and desktop, light and dark, from a file. The page itself has no script."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def browse(tmp_path):
 
 
 def measured(browse, tmp_path, text, size, scheme, script=MEASURE):
-    """Return what a script that is added to the page sees; None if it does not run.
+    """Return the findings of a script that is added to the page, or None if it does not run.
 
-    In a frame: a browser's window has a least width, and a phone is narrower.
+    The page is in a frame, because a phone is narrower than the smallest window of a browser.
     """
     frame = tmp_path / "frame.html"
     inside = html.escape(text.replace("</body>", script + "</body>"))
@@ -109,8 +109,8 @@ def test_it_fits_the_screen_and_can_be_read(page, browse, tmp_path, size, scheme
     assert found["window"] == size[0]
     assert found["wide"] <= size[0]
     assert found["columns"] == columns
-    assert (found["boxes"] > 0) == (size == PHONE)  # what is too wide scrolls in a box of its own
-    assert (found["standing"] or 0) < 0.5  # the first column stands still, and leaves room for those that move
+    assert (found["boxes"] > 0) == (size == PHONE)  # wide content scrolls in its own box
+    assert (found["standing"] or 0) < 0.5  # the first column does not move, and leaves room for the others
     assert found["unreachable"] == 0
     assert set(found["opened"]) == {"jax_lstm: y, error against t"}
     assert len(found["drawings"]) == 16
@@ -143,7 +143,7 @@ parent.document.documentElement.dataset.measured = JSON.stringify({
     ("size", "left", "expected"), [(PHONE, 0, True), (PHONE, 1, False), (DESKTOP, 0, False)], ids=str
 )
 def test_a_shade_says_that_a_table_goes_on_to_the_right(page, browse, tmp_path, size, left, expected, scheme):
-    """At the right edge of the first table there is one if there is more behind it, and none at the end of the way."""
+    """The first table has a shade at its right edge if more columns follow, and none if it is scrolled to its end."""
     script = SHADE.replace("LEFT", str(left))
     found = measured(browse, tmp_path, page.read_text().replace(POLICY, ""), size, scheme, script)
     assert found["wide"] == (size == PHONE)
@@ -174,6 +174,6 @@ def test_light_and_dark_differ(page, browse, tmp_path, size):
         pixels = matplotlib.image.imread(shot)[..., :3]
         assert pixels.shape[:2] == size[::-1]
         ground[scheme] = float(np.median(pixels))
-        assert pixels.std() > 0.05  # something is on it
+        assert pixels.std() > 0.05  # the sheet is not blank
     assert ground["dark"] < 0.2
     assert ground["light"] > 0.9

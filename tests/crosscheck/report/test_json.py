@@ -1,4 +1,4 @@
-"""The files of --json: every command's output is as the schema says, and the schema allows nothing else."""
+"""The files of --json: every command's output fits the schema, and the schema refuses other content."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def output(tmp_path_factory):
 
 
 def _make_small(patch):
-    """One small case, one wrong implementation, four faults and a short training."""
+    """Use one small case, one wrong implementation, four faults and a short training."""
     patch.setitem(CASES, "small", CASE)
     patch.setattr("crosscheck.commands.matrix.matrix_cases", lambda: {"small": CASE})
     patch.setitem(OTHER_LIBRARIES, "wrong", Implementation("wrong", wrong_ports.STANDARD["gate order"].runner))
@@ -114,7 +114,7 @@ def _make_small(patch):
 
 
 def why_not(content) -> str:
-    """Return why the schema refuses the content; "" if it does not."""
+    """Return why the schema refuses the content, or "" if it accepts it."""
     error = best_match(ALLOWED.iter_errors(content))
     return "" if error is None else f"{error.json_path}: {error.message}"
 
@@ -208,7 +208,7 @@ def assert_closed(content, command):
 
 
 def _shortened(value: Any) -> Any:
-    """Keep the last object of each list, and two items that are no objects."""
+    """Keep the last object of each list, or two items of a list without objects."""
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
     if isinstance(value, list):

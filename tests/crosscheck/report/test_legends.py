@@ -1,4 +1,4 @@
-"""No legend hides curves or is cut off, in drawings on pages and in every figure that a command writes."""
+"""No legend hides curves or is cut off, neither in drawings on pages nor in figures that a command writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.legends import count_outside
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Every figure that goes into a page, as matplotlib has it."""
+    """Return a list that gets the count of legends of every figure that goes into a page."""
     figures = []
 
     def keep(figure, label):

@@ -1,4 +1,4 @@
-"""The page: its content, nothing that points outside or injects HTML, and how it is written."""
+"""The page: its content, no link outside, no injected HTML, and how the file is written."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_verdict_comes_first(read):
 
 
 def test_date_command_versions_and_machine_come_before_any_section():
-    """What is not known is left out; the date is shown in UTC, whatever its zone."""
+    """Unknown values are left out. The date is shown in UTC for any time zone."""
     when = datetime(2024, 3, 1, 1, 30, 5, tzinfo=timezone(timedelta(hours=2)))
     known = {"python": "3.11", "machine": "Linux x86_64", "jax": "0.10.2", "processor": "a processor", "torch": "2.13"}
     page = replace(page_of(samples.results()), environment=known, date=when)
@@ -139,17 +139,17 @@ def test_a_case_is_told_in_full_and_the_worst_quantity_stands_open(read):
     for words in ("a cause that was found", "crosscheck --case late", "a note on this implementation"):
         assert words in read.text
     drawings = [attributes["aria-label"] for tag, attributes in read.tags if tag == "svg"]
-    assert len(drawings) == 2 * 6 + 4  # in each check two curves and a map of jax_lstm; the faded case has no gates
+    assert len(drawings) == 2 * 6 + 4  # per check, two curves and a map of jax_lstm; the faded case has no gates
     assert sum("time step" in label for label in drawings) == 12
 
 
 def scaled(finding, factor):
-    """Return the findings with errors ``by`` times as large, in the slices too."""
+    """Return the finding with an error ``factor`` times as large, also in the slices."""
     rows = replace(finding.rows, error=finding.rows.error * factor)
     return replace(finding, error=finding.error * factor, rows=rows)
 
 
-NEAR = 20.0  # makes a sample's error, at most 0.9/20 of its limit, the nearest of all and not more than its limit
+NEAR = 20.0  # a sample's error is at most 0.9/20 of its limit: so it gets nearest to its limit, but not over
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_of_what_agrees_the_quantity_nearest_to_its_limit_stands_open(quantity, 
 
 @pytest.mark.parametrize("factors", [(10.0, 1.0), (1.0, 10.0)])
 def test_of_what_disagrees_the_quantity_farthest_over_its_limit_stands_open(factors):
-    """It is the worst of all that failed. A control that fades, and an implementation that agrees, come after."""
+    """It is the worst of all that failed. A control that fades and an implementation that agrees rank behind it."""
     late = samples.results()[1]
     cases = []
     for name, factor in zip(("first", "second"), factors, strict=True):
@@ -205,7 +205,7 @@ def test_what_cannot_fail_is_not_the_worst():
 
 
 def test_what_another_lane_settled_is_not_the_worst():
-    """A quantity without slices, which has no drawing, does not keep the others closed."""
+    """A quantity without slices has no drawing, and does not prevent another one from being open."""
     ours = samples.results()[0][0]
     whole = replace(ours.verdict.findings[0], quantity="loss", scope=WHOLE, rows=None, error=0.99, limit=1.0)
     vacuous = [

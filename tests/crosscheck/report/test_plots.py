@@ -1,4 +1,4 @@
-"""The drawings: no peak is dropped, uncompared steps are not drawn, shades follow errors, names stay unchanged."""
+"""The drawings: no peak is dropped, uncompared steps are not drawn, shades follow errors, names do not change."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_thinning_drops_no_peak(seed):
 
 
 def points(svg, colour):
-    """The lines of that colour, [n, 2] each; y points down."""
+    """Return the lines of this colour, each [n, 2]. y points down."""
     paths = re.findall(rf'<path d="M ([^"]*?)"[^>]*style="fill: none; stroke: var\(--{colour}\)', svg)
     return [np.array(re.findall(r"-?[\d.]+", path), float).reshape(-1, 2) for path in paths]
 
@@ -47,7 +47,7 @@ def test_a_single_step_over_its_limit_is_seen_in_ten_thousand():
     error[7_321] = 1e-2
     finding = samples.finding_of("y", "float32", TIME, samples.rows_of(error, limit))
     svg = curve([finding])
-    line = points(svg, "accent")[0]  # the last one is the legend's
+    line = points(svg, "accent")[0]  # the last one is in the legend
     top = line[np.argmin(line[:, 1])]
     assert (line[:, 1] < np.median(line[:, 1]) - 50).sum() == 1
     span = line[-1, 0] - line[0, 0]

@@ -1,6 +1,6 @@
 """The compiled gradient on four devices: one sum over devices at the end, no collective in a loop over time.
 
-The control is the same network as plain autodiff of a scan, in whose loop the checker sees the sum at every step.
+The control is the same network with plain autodiff of a scan. The checker finds a sum per step in its loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ B, T, D, H = 8, 6, 3, 4
 DEVICES = 4
 X = np.random.default_rng(0).normal(size=(B, T, D))
 LENGTHS = np.arange(B) % (T + 1)
-CASES = {  # the network, the options
+CASES = {  # name: the network, the options
     "default": ({}, {}),
     "lengths": ({}, {"lengths": LENGTHS}),
     "bidirectional, 2 layers": ({"num_layers": 2, "bidirectional": True}, {}),
@@ -39,7 +39,7 @@ def ours(params, x, rows, **options):
 
 
 def plain(params, x, rows):
-    """Return the same loss of the usual program: the whole cell is in the body of a scan, and JAX differentiates it."""
+    """Return the same loss of the usual program: the body of a scan is the whole cell, and JAX differentiates it."""
     w_ih, w_hh, bias = (params[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih"))
 
     def step(state, x_t):
@@ -94,7 +94,7 @@ def numbers(collective):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
 def test_no_collective_in_a_loop(name, way):
-    """After the loops only gradients of weights are summed. Nothing as long as the sequence is."""
+    """After the loops, devices sum only gradients of weights, and no array that is as long as the sequence."""
     sizes, options = CASES[name]
     params = network(**sizes)
     found = crosscheck.find_collectives(WAYS[way](lambda *a: ours(*a, **options), params))
@@ -116,7 +116,7 @@ def test_the_control_has_one_at_every_step(way):
 
 @pytest.mark.parametrize(("way", "loops"), [("jit", {(3,)}), ("explicit mesh", {(3,)}), ("shard_map", set())])
 def test_chunks_have_one_per_chunk_and_none_under_shard_map(way, loops):
-    """There are three chunks of two steps. A collective in a loop over time would stand in loops of 3 and 2."""
+    """There are three chunks of two steps. A collective in a loop over time would be in loops of 3 and 2."""
     found = crosscheck.find_collectives(WAYS[way](lambda *a: ours(*a, checkpoint_every=2), network()))
     assert {c.operation for c in found} == {"all-reduce"}
     assert {c.loops for c in found if c.loops} == loops

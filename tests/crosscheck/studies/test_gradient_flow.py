@@ -1,4 +1,4 @@
-"""The study: both frameworks agree, a wrong number in any quantity is seen, and sentences follow from numbers."""
+"""The study: both frameworks agree, any wrong number is detected, and the sentences depend on the numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def networks():
 
 
 def truth(name):
-    """torch_ref's own figures, at every step, in the layout of run_in_jax."""
+    """Return torch_ref's own figures at every step, in the layout of run_in_jax."""
     network = networks()[name]
     logs = run_in_torch(network, flow_problem(network))
     return network, {n: np.append(a, 0.0) if n.startswith("product") else a for n, a in logs.items()}
@@ -49,7 +49,7 @@ def test_both_frameworks_agree(name):
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_a_wrong_number_is_seen_in_every_quantity(quantity):
-    """A relative error of 1e-8 in one step, which moves its logarithm in the eighth digit."""
+    """The error is 1e-8 in one step, relative to the quantity. It changes the eighth digit of the logarithm."""
     network, logs = truth("LSTM, forget bias 1")
     assert cross_check(network, logs, 1).outcome is Outcome.AGREE
     wrong = logs[quantity].copy()
@@ -77,7 +77,7 @@ def test_a_zero_that_is_none_is_seen_and_so_is_a_nan():
 
 
 def test_a_wrong_cell_is_seen(monkeypatch):
-    """A derivative of tanh that is off by a millionth, only in JAX."""
+    """Only in JAX, the derivative of tanh is wrong by a millionth."""
     wrong = elman.cell_of("tanh")._replace(slopes=lambda gates, c_prev, c: (1 - (1 + 1e-6) * gates[0] ** 2,))
     monkeypatch.setitem(elman.NONLINEARITIES, "tanh", wrong)
     jax.clear_caches()
@@ -177,7 +177,7 @@ def test_sentences_follow_from_the_numbers():
 
 @pytest.mark.isa
 def test_the_chrono_lstm_and_the_rnn_are_as_far_apart_as_the_issue_says():
-    """T = 1,000, H = 64: only the adjoint, which needs no product of Jacobians."""
+    """T = 1,000, H = 64. Only the adjoint is run, which needs no product of Jacobians."""
     networks = {n.name: n for n in study_networks(1_000, 64, 0)}
     import jax_lstm
 

@@ -1,4 +1,4 @@
-"""The notebook's class as a black box: both departures, only one of them, and one that nothing explains."""
+"""The notebook's class as a black box, with both departures, with only one, and with one that nothing explains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOTH_FOUND = "both departures of the published class found, and none in the corr
 
 
 class Variant(torch_ref.NotebookLSTM):
-    """The notebook's class with the departures of one's choice. It never looks at ``as_published``."""
+    """The notebook's class with chosen departures. It never reads ``as_published``."""
 
     def __init__(self, layers=("f", "i", "c_", "o"), collected="h", cell_output=torch.tanh):
         super().__init__(FEATURES, HIDDEN)
@@ -83,7 +83,7 @@ def test_twice_the_same(run, tmp_path):
 
 
 def test_a_copy_without_the_flag_is_found_out_alike():
-    """The departures are seen in what the class does: this copy has no attribute that tells."""
+    """The study finds the departures in the behaviour of the class. This copy has no attribute that names them."""
     both = Variant(layers="ffff", collected="c")
     assert examine_notebook(both, Variant()).ok
 
@@ -130,7 +130,7 @@ def test_a_departure_in_the_corrected_class(run):
 
 
 def test_a_corrected_class_that_departs_only_from_the_names(run):
-    """It computes an LSTM, as its own state dict has it, but not with the layers that the equations name."""
+    """It computes the LSTM of its own state dict, but not with the layers that the equations name."""
 
     class Renamed(Variant):
         def lstm_state_dict(self):

@@ -1,4 +1,4 @@
-"""Training in both frameworks: the same algorithm agrees at every step, and another one does not."""
+"""Training in both frameworks: the same algorithm agrees at every step, and a different algorithm does not."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_clip_as_torch_is_torchs():
 
 
 class Drifting(JaxTrainer):
-    """A port with one wrong number of the second moment in a late step."""
+    """A port with one wrong number in the second moment of a late step."""
 
     def step(self, state, tokens):
         new = super().step(state, tokens)
@@ -185,7 +185,7 @@ def test_a_mistake_inside_the_chaos_is_seen_by_single_steps():
 
 
 def exact_adam(rate, b1=0.9, b2=0.999, eps=1e-8):
-    """Adam with 1 − β^t of the exact β, as −expm1(t log β)."""
+    """Return Adam that computes 1 − β^t from the exact β, as −expm1(t log β)."""
 
     def update(gradients, state, params=None):
         count = state.count + 1
@@ -204,7 +204,7 @@ ADAM = {"adam at hidden 256": (3e-3, 256), "adam at a high rate": (0.1, 8)}
 @pytest.mark.isa
 @pytest.mark.parametrize(("rate", "hidden"), ADAM.values(), ids=ADAM)
 def test_the_rounding_of_a_constant_is_no_mistake(rate, hidden, monkeypatch):
-    """float32 rounds β = 0.999, and that moves 1 − β^t. The limits know it: κ is measured with moved constants too."""
+    """float32 rounds β = 0.999 and so moves 1 − β^t. The limits include it: κ is also measured with moved constants."""
     of = Recipe(CORPUS, "adam", 5, rate, batch=3, length=7, embedding_size=4, hidden_size=hidden)
     (moving,) = trained(of, FLOAT32)
     assert moving.outcome is Outcome.AGREE, str(moving.verdict)
@@ -227,7 +227,7 @@ def test_most_of_adams_distance_in_float32_is_its_bias_correction(monkeypatch):
 
 
 class Wearing(JaxTrainer):
-    """A weight grows by one rounding per step. One step does not show it, and many do."""
+    """A port with a weight that grows by one rounding per step. One step does not show it, but many do."""
 
     def step(self, state, tokens):
         new = super().step(state, tokens)
@@ -267,7 +267,7 @@ def test_lost_precision_disagrees_in_float32_and_diverges():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_torch_from_named_arrays_is_torch_training(name):
-    """All bits are those of a plain loop over torch.optim."""
+    """All bits equal those of a plain loop over torch.optim."""
     of = recipe(name, clip=0.2)
     state, trainer = of.first_state(), TorchTrainer(of, "float64")
     module = torch_ref.SequenceModel(CORPUS.vocabulary, 4, 8, CORPUS.vocabulary).double()
@@ -322,7 +322,7 @@ def test_the_same_recipe_gives_the_same_numbers():
 
 
 def test_only_a_single_stretch_decides_from_any_state():
-    """``undecided_from`` looks at trajectories, check by check."""
+    """``undecided_from`` reads only trajectories, check by check."""
     run = Lockstep(recipe("sgd"), FLOAT64)
     list(run.advance())
     findings = judge_training(run)
@@ -361,7 +361,7 @@ KEPT_APART = [
 
 @pytest.mark.parametrize(("name", "make"), KEPT_APART)
 def test_what_only_optax_keeps_is_carried_and_so_seen(name, make, monkeypatch):
-    """It has no counterpart in torch's state. It starts anew from the truth's state, and lives on in the trajectory."""
+    """It has no counterpart in torch's state. A step from the truth's state resets it, and the trajectory keeps it."""
     monkeypatch.setitem(OPTIMIZERS, name, dataclasses.replace(OPTIMIZERS[name], optax=make))
     (result,) = trained(recipe(name))
     assert result.outcome is Outcome.DISAGREE
@@ -369,7 +369,7 @@ def test_what_only_optax_keeps_is_carried_and_so_seen(name, make, monkeypatch):
 
 
 class Lost(JaxTrainer):
-    """One number is NaN from the third step on. With ``free`` it is so only in the trajectory."""
+    """A port in which one number is NaN from the third step on, or with ``free`` only in the trajectory."""
 
     calls, free = 0, False
 

@@ -1,4 +1,4 @@
-"""Choices of which one forward pass of a torch module shows only one side are named under the verdict."""
+"""The verdict names the choices (such as a branch) that a forward pass of a torch module shows from only one side."""
 
 from __future__ import annotations
 

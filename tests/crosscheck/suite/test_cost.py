@@ -1,4 +1,4 @@
-"""What a check of an encoder with 12.4 million parameters costs."""
+"""The cost of a check of an encoder with 12.4 million parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ need("torch")
 
 
 def cost(what):
-    """Return seconds of all threads, and bytes, measured in a process of its own."""
+    """Return seconds of all threads, and bytes, measured in a separate process."""
     command = [sys.executable, "-m", "tests.support.encoder", what]
     seconds, memory = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return float(seconds), int(memory)

@@ -1,4 +1,4 @@
-"""On a GPU: the same verdicts. Run with JAX_PLATFORMS=cuda,cpu if there is one."""
+"""The verdicts on a GPU are the same. Run it with JAX_PLATFORMS=cuda,cpu if there is a GPU."""
 
 from __future__ import annotations
 

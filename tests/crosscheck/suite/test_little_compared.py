@@ -1,4 +1,4 @@
-"""Quantities that agree although little of them was compared are named, and holes that an attack found stay closed."""
+"""The verdict names agreeing quantities of which little was compared, and earlier gaps of the check stay closed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def weighted(function):
 
 
 def test_an_output_that_is_only_rounding_is_vacuous():
-    """The divergence of a policy from itself is so, at the start of a training."""
+    """An example is the divergence of a policy from itself, at the start of a training."""
     same = module(lambda m, x: functional.kl_div((m.w * x).log_softmax(-1), (m.v * x).softmax(-1), reduction="sum"),
                   w=lambda: torch.nn.Parameter(torch.ones(6)), v=lambda: torch.nn.Parameter(torch.ones(6)))  # fmt: skip
     nothing = lambda p, x: jnp.zeros((), x.dtype)
@@ -83,7 +83,7 @@ def test_a_constant_that_is_no_short_decimal_inside_a_mirrored_cast_agrees():
 
 
 class Attention(torch.nn.Module):
-    """It keeps its scale as a plain tensor, as a tutorial does."""
+    """Attention that keeps its scale as a plain tensor, as in a tutorial."""
 
     def __init__(self):
         super().__init__()
@@ -169,7 +169,7 @@ def test_integers_that_may_overflow_are_named():
 
 
 def test_a_gradient_that_fades_in_the_reference_itself_is_decided_in_float64():
-    """A sure classifier has gradients of e^-100. In float32 torch loses their digits, larger cotangents or not."""
+    """A sure classifier has gradients of e^-100. In float32 torch loses their digits, also with larger cotangents."""
 
     def port(p, x, y):
         logs = jax.nn.log_softmax(linear(p, "l", x) + 100 * jax.nn.one_hot(y, 5, dtype=x.dtype))

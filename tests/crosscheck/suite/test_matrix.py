@@ -1,4 +1,4 @@
-"""`crosscheck matrix` and `crosscheck --against`: what they print, write and exit with."""
+"""`crosscheck matrix` and `crosscheck --against`: their output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def absent(case):
 
 @pytest.fixture
 def run(monkeypatch):
-    """Two cases and three libraries: one is right, one is wrong and one is not installed."""
+    """Return the command on two cases and three libraries: one right, one wrong and one not installed."""
     monkeypatch.setattr("crosscheck.commands.matrix.matrix_cases", lambda: {"small": CASE, "both": BOTH})
     monkeypatch.setitem(CASES, "small", CASE)
     monkeypatch.setitem(CASES, "both", BOTH)

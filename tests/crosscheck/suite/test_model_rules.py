@@ -1,4 +1,4 @@
-"""The rules for models pass and fail what they say, at the size that they say."""
+"""The rules for models accept and reject as documented, at the documented sizes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_only_one_rule_does_not_look_at_gradients():
 
 @pytest.mark.parametrize("numbers", [999, 1_000])
 def test_torch_compile_compares_root_mean_squares(numbers):
-    """Beyond 1e-4 it allows three times the reference's own error below 1,000 numbers, else twice, and 1e-5."""
+    """Above 1e-4 it allows three times the reference's own error (twice for 1,000 numbers or more), plus 1e-5."""
     truth = np.full(numbers, 100.0)
     own, times = 0.25, 3 if numbers < 1_000 else 2
     for factor, passes in ((times - 0.01, True), (times + 0.01, False)):
@@ -64,7 +64,7 @@ def test_torch_compile_allows_1e_4_before_it_compares():
 @pytest.mark.parametrize("size", [1.0, 30.0])
 @pytest.mark.parametrize("seed", range(8))
 def test_it_is_that_of_torch(size, seed):
-    """torch's own function, on errors about its limits."""
+    """Compare with torch's own function, on errors near its limits."""
     from torch._dynamo.utils import same
 
     rng = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def test_nan():
 
 
 def test_integers_must_be_equal_and_their_width_is_free():
-    """JAX has int32 if x64 is off, which is no mistake of the port."""
+    """JAX uses int32 if x64 is off. This is no mistake of the port."""
     problem = Problem({}, (np.zeros(3),), ("x",), ("y",), (np.zeros(3),), ())
     module = {"y": np.arange(3)}
     for port, accepted in ((np.arange(3, dtype=np.int32), set(MODEL_RULES)), (np.arange(1, 4, dtype=np.int32), set())):

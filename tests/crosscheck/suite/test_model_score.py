@@ -106,7 +106,7 @@ def test_a_port_that_rounds_more_is_told_apart(run):
     result = run(pairs=(*RIGHT, small.COARSE))
     assert ["less", "precise", "1"] in words(result)
     assert "less precise: coarse, draw 0: " in result.stdout
-    assert result.exit_code == 0  # it is no false alarm: the port does round more
+    assert result.exit_code == 0  # it is no false alarm, since the port really rounds more
 
 
 def test_the_list(run):
@@ -156,7 +156,7 @@ def test_a_score_of_nothing_is_not_right():
 
 
 def test_a_mistake_in_second_derivatives_is_not_showable_only_if_they_disagree(monkeypatch):
-    """The line about them stands under every verdict, so that it says nothing by itself."""
+    """The line about second derivatives is under every verdict, so it says nothing by itself."""
 
     def change(factor):
         def port(params, x):
@@ -200,7 +200,7 @@ def test_a_hidden_mistake_must_name_its_answer():
 
 
 def test_right_problems_are_checked_once(monkeypatch):
-    """Another check would take its time, and may raise what the first one does not."""
+    """A second check would take time, and may raise an error that the first one does not."""
     make_small(monkeypatch)
     checks = []
     monkeypatch.setattr("crosscheck.suite.model_score.check", lambda *arguments, **options: checks.append(arguments))

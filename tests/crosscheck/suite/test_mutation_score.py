@@ -98,7 +98,7 @@ def test_every_broken_comparer_is_noticed():
 
 
 def test_a_sound_comparer_is_not_noticed():
-    """This is the control of the mutants: nothing is broken, so nothing is noticed."""
+    """This is the control for the mutants: nothing is broken, so nothing is noticed."""
     trial = mutants.Programs(
         PLAIN,
         {name: Recorded(faulty.runner(FAULTS[name], PLAIN)) for name in ("gate-order-igfo", "clip-high", "dh0-zero")},
@@ -121,7 +121,7 @@ def test_results_are_remembered_by_their_cotangents():
 
 
 def task_result(*others):
-    """All faults killed and two right implementations that agree, except for ``others``."""
+    """Return a result in which all faults are killed and two right implementations agree, except for ``others``."""
     trials = {(name, fault.kind): Trial("plain", name, fault.kind, Outcome.DISAGREE) for name, fault in FAULTS.items()}
     trials |= {(n, Wrong.NOTHING): Trial("plain", n, Wrong.NOTHING, Outcome.AGREE) for n in ("jax_lstm", "torch_ref")}
     trials |= {(trial.name, trial.kind): trial for trial in others}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from crosscheck.core.problem import Gradient, is_gradient
 from tests.support.requirements import need
 
@@ -68,6 +70,29 @@ def test_a_wrong_port_raises_with_the_reason():
         AssertionError, match=r"disagree: .*\n.*\n  y \[float64\]; error .*, limit .*; largest at index"
     ):
         crosscheck.assert_agree(wrong, module, params_of(module), (RNG.normal(size=(4, 3)),), output_names=["y"])
+
+
+def test_a_packed_lstm_that_disagrees_says_how_to_get_a_diagnosis():
+    """A diagnosis runs the port on other lengths and states, so the LSTM must take these and nothing else."""
+    module = torch.nn.LSTM(3, 4, bidirectional=True, batch_first=True)
+    params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+    x = np.random.default_rng(0).normal(size=(2, 6, 3))
+
+    def packed(module, x, lengths):
+        return module(torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+
+    def port(params, x, lengths, ignored):
+        y, state = jax_lstm.lstm(params, x, lengths=None if ignored else lengths)
+        return y, (state.h, state.c)
+
+    inputs = (x, np.array([6, 4]))
+    right = crosscheck.check(partial(port, ignored=False), module, params, inputs, torch_fn=packed)
+    assert right
+    assert right.diagnosis == ()
+    wrong = crosscheck.check(partial(port, ignored=True), module, params, inputs, torch_fn=packed)
+    assert wrong.outcome == "disagree"
+    assert [line.partition(":")[0] for line in wrong.diagnosis] == ["no diagnosis by name"]
+    assert "lengths in the reverse direction" in wrong.cause
 
 
 def test_integer_inputs_are_passed_as_they_are():

@@ -1,4 +1,4 @@
-"""Right pairs of models that are no LSTM agree, and mistakes in them do not: the cases that were once judged wrong."""
+"""Cases of models other than LSTMs that were once judged wrong: right pairs agree, and pairs with mistakes do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters of other kinds than a dict of torch's names: refused with an example of how to map them, which runs."""
+"""Parameters that are no dict of torch's names are refused, with an example that maps them. The example runs."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ SLOW = [name for name in CASES if name not in QUICK]
 
 @pytest.fixture(scope="module")
 def standard(tmp_path_factory):
-    """The command's results by case. `make crosscheck` and `make test-all` have the rounding that a user gets."""
+    """Return the command's results by case. `make crosscheck` and `make test-all` round as a user's programs do."""
     file = tmp_path_factory.mktemp("standard") / "out.json"
     command = [sys.executable, "-m", "crosscheck", "--jobs", "2", "--json", str(file)]
     chosen = [word for name in QUICK for word in ("--case", name)]
@@ -100,7 +100,7 @@ def random_cases(draw) -> RecurrentCase:
 
 
 def assert_random_case_agrees(case: RecurrentCase):
-    """Assert 1e-12 relative in the 2-norm in float64, which is promised, and the float32 check in float32."""
+    """Assert the promised relative error of 1e-12 in the 2-norm in float64, and the float32 check in float32."""
     problem: Problem = case.problem
     measured = measure_case(case)
     reference = measured.reference

@@ -1,4 +1,4 @@
-"""A failing case becomes the smallest one that still fails, and three lines that show it."""
+"""A failing case is reduced to the smallest one that still fails, and to three lines that show it."""
 
 from __future__ import annotations
 

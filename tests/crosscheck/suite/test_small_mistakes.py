@@ -1,4 +1,4 @@
-"""Mistakes of 1e-6 are seen beside inexact operations and rounded constants, and subnormal numbers are no mistake."""
+"""Mistakes of 1e-6 are seen despite inexact operations and rounded constants. Subnormal numbers are no mistake."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ slightly_steep.defvjp(lambda a: (a, None), lambda _, c: (c * (1 + OFF),))
 
 
 def test_the_default_cotangents_are_not_what_users_draw_their_inputs_from():
-    """With y of the shape of x, dW would be xᵀx, which is symmetric."""
+    """If y has the shape of x, equal draws would give dW = xᵀx, which is symmetric."""
 
     @jax.custom_vjp
     def transposes(w):
@@ -97,7 +97,7 @@ SUBNORMAL = {
 
 @pytest.mark.parametrize("name", SUBNORMAL)
 def test_a_right_port_whose_numbers_are_subnormal_in_float32(name):
-    """XLA takes them for zero, torch does not."""
+    """XLA treats subnormal numbers as zero, and torch does not."""
     forward, port, x = SUBNORMAL[name]
     kernel = module(forward, w=lambda: torch.nn.Parameter(torch.ones(4) * 0.99))
     verdict = judged(port, kernel, x)
@@ -171,7 +171,7 @@ def test_a_ratio_of_integers_that_a_port_makes_in_float64():
 
 
 def test_an_embedding_of_time_steps_that_both_compute_in_float32():
-    """As in a diffusion model: integers become float32, and so do the sines of them."""
+    """Diffusion models do this: integers become float32, and their sines are float32 too."""
 
     def forward(m, x, t):
         rates = torch.exp(-4.0 * torch.arange(3, dtype=torch.float32) / 3)

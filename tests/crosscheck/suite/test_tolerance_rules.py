@@ -1,4 +1,4 @@
-"""The rules that other projects use pass and fail what they say, at the size that they say."""
+"""The rules of other projects accept and reject as documented, at the documented sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wrong(name):
 
 
 def verdicts(port):
-    """The names of the rules that let a port through."""
+    """Return the names of the rules that accept a port."""
     return {name for name, rule in RULES.items() if rule.passes(port, right(), PLAIN.problem)}
 
 

@@ -1,4 +1,4 @@
-"""What the inputs of an agreeing pair cannot show is said under the verdict."""
+"""The verdict of an agreeing pair lists the mistakes that its inputs cannot show."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_precision_check_that_did_not_run():
 
 
 def test_parameters_as_at_initialisation():
-    """Here (x + b) w is x w + b."""
+    """At initialisation (w = 1, b = 0), (x + b) w equals x w + b."""
     norm = module(lambda m, x: m.n(m.l(x)), n=lambda: torch.nn.LayerNorm(4), l=lambda: torch.nn.Linear(6, 4))
 
     def port(p, x):

@@ -1,4 +1,4 @@
-"""cuDNN's weight vector against JAX's own reading of it."""
+"""cuDNN's weight vector, compared with JAX's own function that unpacks it."""
 
 from __future__ import annotations
 

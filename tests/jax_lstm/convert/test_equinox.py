@@ -1,4 +1,4 @@
-"""equinox.nn.LSTMCell as a module, as a mapping and in lists, and what from_equinox refuses."""
+"""equinox.nn.LSTMCell as a module, as a mapping and in lists, and the input that from_equinox refuses."""
 
 from __future__ import annotations
 

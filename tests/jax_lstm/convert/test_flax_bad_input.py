@@ -1,4 +1,4 @@
-"""What from_flax and from_nnx refuse: missing and surplus leaves, wrong shapes, layers that are no stack."""
+"""Input that from_flax and from_nnx refuse: missing and surplus leaves, wrong shapes, layers that are no stack."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_what_is_no_stack(kind):
         [1, 2],
         np.ones(3),
         {"params": {}},
-        {"layers_0": cell, "layers_2": cell},  # a layer between them may be missing
+        {"layers_0": cell, "layers_2": cell},  # a layer in between may be missing
         {"layers_1": cell, "layers_2": cell},
         {"a_0": cell, "b_1": cell},
         {"lstm": cell, "head": {"kernel": np.ones((5, 2))}},

@@ -22,7 +22,7 @@ PROJECTED = our_params(Network("lstm", D, H, proj_size=2))
 
 
 class Model(nn.Module):
-    """A model with cells at several depths beside other modules. A GRU has no name of an LSTM's entries, an MGU two."""
+    """A model with cells at several depths and other modules. A GRU shares no name of an LSTM's entries, an MGU two."""
 
     def setup(self):
         self.both = nn.Bidirectional(nn.RNN(nn.LSTMCell(H)), nn.RNN(nn.OptimizedLSTMCell(H)))

@@ -1,4 +1,4 @@
-"""Haiku's names of modules within modules and in stacks, and what from_haiku and to_haiku refuse."""
+"""Haiku's names of nested modules and stacks, and the input that from_haiku and to_haiku refuse."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_missing_and_surplus_leaves_are_named():
     ("w", "b"), [((9, 20), (19,)), ((5, 20), (20,)), ((9, 16), (20,)), ((180,), (20,)), ((9, 20), (1, 20)), ((), ())]
 )
 def test_wrong_ranks_and_sizes_are_named(w, b):
-    """In a matrix (5, 20), no row is left for x."""
+    """A matrix (5, 20) has no row left for x."""
     with pytest.raises(ValueError, match=r"\['lstm/linear'\] must have w \[D \+ H, 4H\] and b \[4H\]; got w \("):
         convert.from_haiku({"lstm/linear": {"w": np.ones(w), "b": np.ones(b)}})
 

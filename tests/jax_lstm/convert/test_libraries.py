@@ -1,4 +1,4 @@
-"""Each library's own forward agrees with jax_lstm on converted weights, both ways. Converters also trace."""
+"""Each library's own forward agrees with jax_lstm on weights converted in both directions. Converters can be traced."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHERE = {
 
 
 def network_of(library):
-    """Two layers, in both directions if the library has them."""
+    """Return a network of two layers in both directions, or of three layers if the library has no directions."""
     both = NETWORKS["two layers, both directions"]
     return both if library.has(both) else NETWORKS["three layers"]
 
@@ -57,7 +57,7 @@ def test_both_ways_trace(name):
 
 @pytest.mark.parametrize("name", JAX)
 def test_gradients_flow_back_to_torchs_names(name):
-    """A converter is affine: a difference of weights times cotangents is the same before and after it."""
+    """A converter is affine: the product of a weight difference and cotangents is the same before and after it."""
     library = LIBRARIES[name]
     network = network_of(library)
     params = jax.tree.map(jnp.asarray, our_params(network))

@@ -1,4 +1,4 @@
-"""Every deliberate layout mistake in a converter fails the comparisons that the tests of correct converters make."""
+"""Every deliberate layout mistake in a converter fails the comparisons in the tests of correct converters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def round_trip(library, network):
 
 
 READS, WRITES, TRIP = (assert_reads,), (assert_writes,), (round_trip,)
-EITHER = READS + WRITES  # either comparison sees it
+EITHER = READS + WRITES  # both comparisons see it
 
 # fmt: off
 # file, right text, wrong text, libraries, network, comparisons that see the mistake
@@ -180,7 +180,7 @@ def test_a_mistake_in_the_source_is_seen(mistake, name):
 
 
 def changed(kinds, change):
-    """Return a function of params that makes a ``change`` to the four gates' blocks of the arrays of these kinds."""
+    """Return a function of params that applies ``change`` to the four gates' blocks of arrays of these kinds."""
 
     def make(params):
         blocks = {n: np.asarray(a).reshape(4, H, *a.shape[1:]) for n, a in params.items() if n.startswith(kinds)}

@@ -1,6 +1,6 @@
-"""Models that other libraries trained and stored in their files: converted, they have the same outputs in jax_lstm.
+"""Models that other libraries trained and stored in files give the same outputs in jax_lstm after conversion.
 
-Keras's and ONNX's files have test files of their own.
+Other test files cover Keras's and ONNX's files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Round trips are bit for bit if a converter says so, and within its bound if not. strict=True refuses the rest."""
+"""Round trips are exact if a converter says so, and else within its bound. strict=True refuses inexact ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ quick = settings(max_examples=10, deadline=None, database=None)
 
 @st.composite
 def networks(draw, name):
-    """Draw any network that the library has. Sizes are few, since every shape is compiled once."""
+    """Draw any network that the library has. There are few sizes, since every shape is compiled."""
     library = LIBRARIES[name]
     return Network(
         "lstm",

@@ -68,7 +68,7 @@ def test_forget_bias_is_one_unless_told_otherwise():
 
 
 def test_every_bit_but_the_forget_gate_s_sum():
-    """With forget_bias=0, the forget gate's bits are kept too, also the sign of its zeros."""
+    """With forget_bias=0, the bits of the forget gate are kept too, including the sign of zeros."""
     found = variables(ALONE, "float32")
     found["rnn/basic_lstm_cell/bias"][2 * H :] *= 0
     found["rnn/basic_lstm_cell/bias"][2 * H] = -0.0

@@ -1,4 +1,4 @@
-"""torch state dicts in and out: nothing is permuted, shared or silently rounded."""
+"""torch state dicts are read and written: no array is permuted, shared or silently rounded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def module(**options):
 
 
 def arrays(dtype=np.float32):
-    """Return the same state dict as NumPy arrays, for tests that do not depend on torch's tensors."""
+    """Return the same state dict with NumPy arrays, for tests that do not depend on torch's tensors."""
     rng = np.random.default_rng(0)
     return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes(3, 5, **NETWORK).items()}
 
@@ -154,7 +154,7 @@ def test_a_loaded_lstm_is_the_function():
 
 
 def drawn(theirs):
-    """Draw all parameters anew: torch draws every array from one small range."""
+    """Draw all parameters again, since torch draws every array from one small range."""
     torch = need("torch")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

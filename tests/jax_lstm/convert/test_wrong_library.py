@@ -1,4 +1,4 @@
-"""Each converter gets each other library's weights: the error says whose they are and which function reads them."""
+"""Each converter gets the weights of every other library. The error names the library and the function to use."""
 
 from __future__ import annotations
 

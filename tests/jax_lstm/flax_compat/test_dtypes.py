@@ -103,7 +103,7 @@ def test_the_next_carry_is_promoted(dtype):
 
 
 def test_float64_weights_with_a_float32_carry_compute_in_float64():
-    """So no accuracy is lost."""
+    """Therefore no accuracy is lost."""
     state = LSTMState(h=jnp.full((B, H), 0.25, jnp.float32), c=jnp.full((B, H), -0.5, jnp.float32))
     x = x_of()[:, 0]
     after, y = linen.LSTMCell(hidden_size=H).apply({"params": CELL}, state, x)

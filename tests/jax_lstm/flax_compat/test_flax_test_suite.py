@@ -20,7 +20,7 @@ B, T, D, H = 3, 4, 5, 6
 X = normal((B, T, D), np.float32)
 COUNTS = np.arange(B * T * D).reshape(B, T, D) % 7 - 3  # int64, since x64 is on
 KEY = jax.random.key(1)
-ATOL = 60 * 2.0**-24  # about sixty roundings in float32, for numbers of about 1
+ATOL = 60 * 2.0**-24  # about 60 roundings in float32, for numbers of about 1
 CELLS = ("LSTMCell", "OptimizedLSTMCell")
 
 
@@ -209,7 +209,7 @@ def test_float16_in_every_array():
 
 
 def test_a_subclass_with_recurrent_dropout():
-    """It overrides the call, and passes Flax's names on to our cell."""
+    """A subclass that overrides the call, and passes Flax's names on to our cell."""
 
     class Dropped(nnx.OptimizedLSTMCell):
         def __init__(self, *, rate, rngs, **options):

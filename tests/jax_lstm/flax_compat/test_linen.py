@@ -1,4 +1,4 @@
-"""linen.LSTMCell in place of flax.linen's, in users' code: outputs, carries, gradients, dtypes, training."""
+"""linen.LSTMCell instead of flax.linen's, in users' code: outputs, carries, gradients, dtypes, training."""
 
 from __future__ import annotations
 

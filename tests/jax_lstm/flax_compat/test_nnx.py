@@ -1,4 +1,4 @@
-"""nnx.LSTMCell in place of flax.nnx's, in users' code: outputs, carries, gradients, dtypes, training."""
+"""nnx.LSTMCell instead of flax.nnx's, in users' code: outputs, carries, gradients, dtypes, training."""
 
 from __future__ import annotations
 

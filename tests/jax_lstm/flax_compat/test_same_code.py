@@ -1,4 +1,4 @@
-"""Our cells in place of Flax's cells: the same code with another import gives the same numbers."""
+"""Our cells instead of Flax's cells: the same code with another import gives the same numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(B, T, D))
 CARRY = tuple(RNG.normal(scale=0.5, size=(2, B, H)))  # Flax's (c, h)
 LENGTHS = np.array([6, 1, 4], np.int32)
-# Rounding of two programs, for numbers below 2; about sixty roundings in float32.
+# The rounding of two programs for numbers below 2: about 60 roundings in float32.
 LIMIT = {jnp.float64: 1e-12, jnp.float32: 60 * 2.0**-24}
 
 
@@ -151,7 +151,7 @@ def test_nnx_code_runs_unchanged(kind):
 
 
 def test_our_cell_trains_as_flaxs_cell_with_one_bias():
-    """In five steps of gradient descent, a second bias with a gradient would change the sum of both twice as much."""
+    """If the second bias had a gradient, the sum of both biases would change twice as much in the five steps."""
     cells = (flax_linen.LSTMCell, linen.LSTMCell)
     theirs, ours = (flax_linen.RNN(cell(features=H, param_dtype=jnp.float64)) for cell in cells)
     params = drawn(shapes(theirs, X))

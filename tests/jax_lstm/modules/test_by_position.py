@@ -62,6 +62,24 @@ def test_an_option_by_position_is_refused(name):
         make()
 
 
+NO_OPTION = {
+    "of Flax": (lambda: linen.LSTM(features=16), r"^LSTM has no option 'features'\. Write hidden_size=\.\.\.$"),
+    "of Flax, nnx": (lambda: nnx.LSTM(3, hidden_features=5, rngs=RNGS), r"'hidden_features'\. Write hidden_size="),
+    "of torch": (lambda: linen.LSTM(16, batch_first=True), r"'batch_first'\. batch_first=True is the default here"),
+    "of torch, D": (lambda: linen.LSTM(input_size=3, hidden_size=5), "number of features is read from x"),
+    "of Keras": (lambda: linen.LSTM(units=16), "Write hidden_size="),
+    "misspelt": (lambda: linen.LSTM(16, num_layer=2), "Did you mean 'num_layers'"),
+    "of a cell": (lambda: linen.LSTMCell(hidden_size=5, batch_first=True), "Its options are features, "),
+}
+
+
+@pytest.mark.parametrize("name", NO_OPTION)
+def test_an_unknown_option_is_refused_with_advice(name):
+    make, message = NO_OPTION[name]
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
 SIGNATURES = {
     linen.LSTM: (["hidden_size"], {"num_layers": 1, "dropout": 0.0, "deterministic": None}),
     linen.LSTMCell: (["features"], {"hidden_size": None, "bias": True}),

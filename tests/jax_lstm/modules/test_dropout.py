@@ -31,7 +31,7 @@ MODULES = {
 
 @pytest.mark.parametrize("name", MODULES)
 def test_linen_requires_the_option_deterministic(name):
-    """flax.linen.Dropout requires it too, also in init."""
+    """flax.linen.Dropout also requires it, even in init."""
     module, plain, x = MODULES[name]
     variables = plain.init(jax.random.key(0), x)
     message = (

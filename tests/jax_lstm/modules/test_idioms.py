@@ -23,7 +23,7 @@ STATE = LSTMState(h=np.full((1, 2, 5), 0.3), c=np.full((1, 2, 5), 0.1))
 
 
 class Scaled(linen.LSTM):
-    """A subclass with a parameter and a submodule of its own."""
+    """A subclass that adds a parameter and a submodule."""
 
     @nn.compact
     def __call__(self, x, state=None, **options):
@@ -89,7 +89,7 @@ def test_a_subclass_of_a_linen_cell_may_have_its_own_parameters():
 
 
 def test_a_subclass_refuses_weights_that_its_options_do_not_use():
-    """They have names of a torch state dict, so the numbers would be wrong."""
+    """Such weights have names of a torch state dict, so ignoring them would give wrong numbers."""
     module = Scaled(5, **F64)
     variables = module.init(KEY, X)
     deeper = drawn_weights(3, 5, num_layers=2)
@@ -148,7 +148,7 @@ class Frozen(flax_nnx.Variable):
 @pytest.mark.parametrize("kind", [flax_nnx.Variable, Frozen, flax_nnx.BatchStat])
 @pytest.mark.parametrize("what", ["LSTM", "LSTMCell", "SequenceModel"])
 def test_weights_in_another_variable_are_frozen(what, kind):
-    """nnx.grad with respect to nnx.Param leaves them out. The values are the same."""
+    """nnx.grad with respect to nnx.Param leaves these weights out. The values are the same."""
     rngs = flax_nnx.Rngs(0)
     tokens = jnp.arange(12).reshape(2, 6) % 7
     module, run, owner = {

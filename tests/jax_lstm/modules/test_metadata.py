@@ -73,7 +73,7 @@ def test_initializers_draw_every_layer(name):
 
 @pytest.mark.parametrize("name", ["linen", "nnx"])
 def test_bias_init_draws_no_more_than_bias_ih(name):
-    """Only its box is wanted for bias_hh, which is zero: it is traced for that."""
+    """bias_hh is zero and needs only the box, so the initializer is only traced for it."""
     drawn = []
 
     def ones(key, shape, dtype):
@@ -156,7 +156,7 @@ def test_a_linen_cell_takes_boxed_parameters(size):
 
 
 def test_lifted_transformations_add_their_axis_to_the_metadata():
-    """nn.vmap over an ensemble is the example."""
+    """The example is nn.vmap over an ensemble."""
     ensemble = nn.vmap(
         linen.LSTM,
         variable_axes={"params": 0},

@@ -117,7 +117,7 @@ TOKENS = np.random.default_rng(1).integers(0, 7, (4, 6))
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_sequence_model_is_a_lookup_an_lstm_and_a_product(bidirectional):
-    """Its names are those of a torch model's state dict. The cross-check compares it with torch_ref.SequenceModel."""
+    """Its parameters have the names of a torch model's state dict. torch_ref.SequenceModel is the reference."""
     directions = 1 + bidirectional
     named = {
         "embedding.weight": (7, 3),
@@ -174,6 +174,18 @@ def test_a_state_cannot_be_unpacked():
         _h, _c = LSTMState(1, 2)
 
 
+def test_an_error_about_weights_names_the_module():
+    class Two(flax.linen.Module):
+        @flax.linen.compact
+        def __call__(self, x):
+            y, _ = linen.LSTM(5, name="first")(x)
+            return linen.LSTM(5, name="second")(y)
+
+    variables = Two().init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"params\['weight_ih_l0'\] of linen\.LSTM at first must have shape \(20, 7\)"):
+        Two().apply(variables, jnp.ones((2, 3, 7)))
+
+
 DEEP = {"num_layers": 2, "bidirectional": True}
 MISFITS = {
     "surplus layers": (DEEP, {}, "'weight_ih_l0_reverse'.*which its options do not call for"),
@@ -185,7 +197,7 @@ MISFITS = {
 
 @pytest.mark.parametrize("name", MISFITS)
 def test_weights_that_the_options_do_not_fit_are_refused(name):
-    """Flax ignores parameters that a module does not use. Then the numbers would be wrong."""
+    """Flax ignores parameters that a module does not use. The results would then be wrong."""
     network, options, message = MISFITS[name]
     params = jax_lstm.init_lstm(jax.random.key(0), 3, 5, **network)
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""A jaxpr that is evaluated equation by equation gives what JAX gives, loops, branches and calls included."""
+"""A jaxpr that is evaluated equation by equation gives JAX's results, including loops, branches and calls."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_narrow_cast_is_found_with_its_line_and_lifted():
     assert place.where.startswith("test_jaxpr.py:")
     assert place.where.endswith(" (leaks)")
     (lifted,) = evaluate(program, [x], Lift())
-    np.testing.assert_array_equal(lifted, x * 0.1)  # the literal 0.1 is lifted from its shortest decimal
+    np.testing.assert_array_equal(lifted, x * 0.1)  # the literal 0.1 is read from its shortest decimal
     assert np.max(np.abs(leaks(x) - x * 0.1)) > 1e-10
 
 

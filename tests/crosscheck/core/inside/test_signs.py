@@ -1,4 +1,4 @@
-"""The signs of errors are the same in NumPy, JAX and torch, and equal numbers get equal ones."""
+"""The signs of errors are the same in NumPy, JAX and torch, and equal numbers get equal signs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoint files with random damage: each is refused in one line or read, fast and in little memory."""
+"""Checkpoint files with random damage: each is either refused in one line or read, fast and in little memory."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def test_an_index_is_held_to_its_shards(tmp_path):
         with pytest.raises(BadFile, match=words):
             read_checkpoint(index)
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
-    assert list(read_checkpoint(index).arrays) == ["a", "more"]  # nothing of a shard is lost
+    assert list(read_checkpoint(index).arrays) == ["a", "more"]  # no tensor of a shard is lost
 
 
 def test_other_byte_orders_and_slashes_of_an_archive(tmp_path):

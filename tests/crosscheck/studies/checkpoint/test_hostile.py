@@ -1,4 +1,4 @@
-"""Hostile files: code planted in every opcode that could run it, and small files that claim to be large."""
+"""Hostile files: code in every opcode that could run it, and small files that claim to be large."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Trap:
 
 
 class Caught:
-    """A class of this file. Each of its methods that an unpickler may call makes a folder."""
+    """A class in this file. Each method that an unpickler may call makes a folder."""
 
     def __new__(cls, path=None, **more):
         if path is not None:
@@ -145,7 +145,7 @@ def test_no_opcode_runs_what_is_planted_in_it(opcode, tmp_path, importable):
         arrays = read_checkpoint(path).arrays
         assert {name.rpartition(".")[2] for name in arrays} == ({"weight"} if number else set())
         assert not trap.exists()
-    pickle.loads(b"\x80\x02" + code + b".")  # the control: the code does run
+    pickle.loads(b"\x80\x02" + code + b".")  # the control: Python's unpickler runs the code
     assert trap.exists()
 
 
@@ -187,7 +187,7 @@ def in_the_old_format(path: Path, code: bytes) -> None:
 
 
 def in_a_storage(path: Path, code: bytes) -> None:
-    """A tensor in a plain pickle: its storage is bytes that hold a file of torch's, and that file has the code."""
+    """Write a tensor in a plain pickle. Its storage is the bytes of a torch file, and that file has the code."""
     inner = path.with_suffix(".inner")
     in_the_old_format(inner, code)
     outer = pickle.dumps({"weight": torch.ones(2)}, protocol=2)
@@ -199,7 +199,7 @@ def in_a_storage(path: Path, code: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", [0, 2])
 def test_a_persistent_id_runs_nothing(protocol, tmp_path):
-    """Python's own unpickler leaves these to the program, so that no code runs there either."""
+    """Python's own unpickler leaves such ids to the program, so it runs no code either."""
     code = b"Pstorage\n." if protocol == 0 else b"cos\nmkdir\n" + text(tmp_path / "trap") + b"\x85RQ."
     (tmp_path / "a.pt").write_bytes(b"\x80\x02" + code)
     with pytest.raises(BadFile, match="persistent id"):
@@ -212,7 +212,7 @@ def test_a_persistent_id_runs_nothing(protocol, tmp_path):
 
 
 def test_files_in_files_end(tmp_path):
-    """Each file in a file is a copy of its bytes."""
+    """Each level of nesting copies the bytes of the inner file."""
     for levels, fits in ((4, True), (5, False)):
         code = b"N"
         for level in range(levels):
@@ -244,7 +244,7 @@ class Holder:
         self.tensor = tensor
 
 
-DOUBLED = b")" + 60 * b"2\x86"  # nested tuples, each twice in the next, which Python would hash for years
+DOUBLED = b")" + 60 * b"2\x86"  # nested tuples, each twice in the next: Python would hash them for years
 
 
 def test_keys_are_flat():
@@ -355,7 +355,7 @@ LOAD = b"ctorch.storage\n_load_from_bytes\n"
 
 
 def loaded(content: bytes, times: int) -> bytes:
-    """Return a torch file as the bytes of a storage, many times."""
+    """Return a pickle that loads a torch file from the bytes of a storage many times."""
     return repeated(b"B" + struct.pack("<I", len(content)) + content, LOAD + b"h\x00\x85R", times)
 
 
@@ -367,7 +367,7 @@ def laughs(levels: int = 4) -> bytes:
 
 
 def shared_bombs() -> dict[str, bytes]:
-    """Return files that make the same value many times, or make text of a value without end."""
+    """Return files that create the same value many times, or convert a huge value into text."""
     storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQ"
     old = b"".join(pickle.dumps(value, protocol=2) for value in (MAGIC, 1001, {}))
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00K\x01\x85K\x01\x85I00\n}tR."
@@ -512,7 +512,7 @@ OBJECTS = b"cnumpy.core.numeric\n_frombuffer\n(C\x18" + b"A" * 24 + b"cnumpy\ndt
 
 @pytest.mark.parametrize("dtype", [b"i,O", b"f4,O", b"f,f", b"U10", b"M8s", b"O"])
 def test_no_bytes_become_anything_but_numbers(dtype, tmp_path):
-    """NumPy would take the bytes of such an array for addresses of Python objects."""
+    """NumPy would interpret the bytes of such an array as addresses of Python objects."""
     name = b"U" + bytes([len(dtype)]) + dtype
     array = OBJECTS.replace(b"U\x03%s", name)
     parts = b"}(U\x0eweight_hh_orig" + array + b"U\x0eweight_hh_mask" + array + b"u."
@@ -587,7 +587,7 @@ def test_a_structure_that_torch_does_not_write_is_refused(content, words, tmp_pa
 
 
 def test_a_window_on_a_storage_is_read(tmp_path):
-    """torch wrote a storage that is a part of another one in this way."""
+    """torch wrote a storage that is a view of another one in this way."""
     (tmp_path / "a.pt").write_bytes(of_old_torch(1001, identity(b"(U\x01vK\x01K\x02t")))
     np.testing.assert_array_equal(
         read_checkpoint(tmp_path / "a.pt").arrays[""], np.array([1, 2], np.float32), strict=True

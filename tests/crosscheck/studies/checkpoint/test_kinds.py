@@ -1,4 +1,4 @@
-"""All kinds of files: the weights are those that the framework itself loads, bit for bit, and so are the outputs."""
+"""All kinds of files: the weights have the bits of those that the framework itself loads, and the outputs agree."""
 
 from __future__ import annotations
 

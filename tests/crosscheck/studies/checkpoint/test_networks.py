@@ -1,4 +1,4 @@
-"""The LSTMs in a checkpoint: all of them are found, only they are, and the others have a reason."""
+"""The LSTMs in a checkpoint: exactly the LSTMs are found, and each refused one has a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from crosscheck.studies.checkpoint import Checkpoint, Skipped, case_of, find_lst
 
 
 def training_checkpoint(path: Path) -> torch.nn.ModuleDict:
-    """Write what training scripts write: a compiled model in DataParallel, two optimizers, numbers and strings."""
+    """Write a typical training checkpoint: a compiled model in DataParallel, two optimizers, numbers and strings."""
     model = torch.nn.ModuleDict(
         {"lstm": torch.nn.LSTM(3, 5), "cell": torch.nn.LSTMCell(4, 6), "fc": torch.nn.Linear(5, 2)}
     )
@@ -129,7 +129,7 @@ def has_below(prefix, other):
 
 
 def lstm(**changes):
-    """Return a small LSTM's arrays with some entries replaced; None drops an entry."""
+    """Return a small LSTM's arrays with some entries replaced. None drops an entry."""
     state = {name: tensor.numpy() for name, tensor in torch.nn.LSTM(3, 5, 2).state_dict().items()} | changes
     return {f"net.{name}": array for name, array in state.items() if array is not None}
 
@@ -201,7 +201,7 @@ def test_a_model_may_have_a_part_that_begins_like_an_optimizer():
 
 
 def test_what_is_found_is_a_copy():
-    """The file is mapped and may change."""
+    """The file is mapped into memory and may change."""
     arrays = cell()
     (found,) = find_lstms(arrays)
     assert not any(np.shares_memory(found.params[n.removeprefix("net.cell.")], a) for n, a in arrays.items())
@@ -216,7 +216,7 @@ def test_what_lies_elsewhere_is_not_beside_it(other):
 
 
 def test_two_networks_may_begin_alike():
-    """Without a dot before the names there is no module: "enc_" and "enc_2_" are two networks of one module."""
+    """Names without a dot have no module. So "enc_" and "enc_2_" are two networks of one module."""
     arrays = {n.replace("net.cell.", before): a for before in ("enc_", "enc_2_") for n, a in cell().items()}
     assert [found.prefix for found in find_lstms(arrays)] == ["enc", "enc_2"]
 

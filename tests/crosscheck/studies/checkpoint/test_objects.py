@@ -1,4 +1,4 @@
-"""Modules and objects in checkpoint files: the class that the file names is known, and no array is lost."""
+"""Modules and objects in checkpoint files: the reader knows the class that the file names, and loses no array."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_another_class_of_torchscript_is_named_and_torchs_own_is_read(tmp_path):
     (left,) = find_networks(read_checkpoint(tmp_path / "a.pt"))
     assert f"its class is {__name__}.Scripted" in left.reason
     script(nn.ModuleDict({"a": nn.LSTM(3, 5), "b": nn.LSTM(3, 5, 2), "c": nn.LSTM(3, 5, 3)}), tmp_path / "b.pt")
-    assert "___torch_mangle_" in (tmp_path / "b.pt").read_bytes().decode("latin1")  # classes of one name are numbered
+    assert "___torch_mangle_" in (tmp_path / "b.pt").read_bytes().decode("latin1")  # equal class names are numbered
     assert [found.prefix for found in find_lstms(read_checkpoint(tmp_path / "b.pt"))] == ["a", "b", "c"]
 
 

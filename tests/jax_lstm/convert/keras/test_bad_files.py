@@ -1,4 +1,4 @@
-"""Files that are damaged, not Keras's or made to harm: one clear error, and nothing in them is run or followed."""
+"""Files that are damaged, not Keras's or harmful: one clear error. No code or link in them is run or followed."""
 
 from __future__ import annotations
 
@@ -162,13 +162,13 @@ def test_hostile_weights(name, files, tmp_path):
     with pytest.raises(ValueError, match=match):
         convert.from_keras(path)
     archive = rewritten(files[0], tmp_path / "a.keras", lambda m: m.update({"model.weights.h5": path.read_bytes()}))
-    if name != "a group within itself":  # which is not read if there is a configuration
+    if name != "a group within itself":  # the reader ignores this if there is a configuration
         with pytest.raises(ValueError, match=match):
             convert.from_keras(archive)
 
 
 def test_an_archive_that_unpacks_to_more_than_it_holds(files, tmp_path, monkeypatch):
-    """The limit is lowered to a megabyte, for speed."""
+    """The limit is lowered to a megabyte to save time."""
     monkeypatch.setattr(hdf5, "LARGE", 2**20)
     path = tmp_path / "a.keras"
     with zipfile.ZipFile(files[0]) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
@@ -197,7 +197,7 @@ def test_a_configuration_that_runs_in_circles(files, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
 def test_code_in_a_file_is_not_run(tmp_path):
-    """A Lambda layer makes a folder. The control: Keras runs it if it is told to trust the file."""
+    """A Lambda layer makes a folder. The control: Keras runs it if the user tells it to trust the file."""
     trap = str(tmp_path / "trap")
     evil = L.Lambda(lambda x: (__import__("os").makedirs(trap, exist_ok=True), x)[1], output_shape=(None, D))
     keras.Sequential([keras.Input((None, D)), evil, L.LSTM(H, name="a")]).save(tmp_path / "a.keras")

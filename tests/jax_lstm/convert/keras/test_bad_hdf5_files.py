@@ -1,4 +1,4 @@
-"""Keras's old HDF5 files that are damaged or made to harm: one clear error, and no link in them is followed."""
+"""Keras's old HDF5 files that are damaged or harmful: one clear error, and no link in them is followed."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def config(file, content):
 
 
 def nested(depth):
-    """Write models within models as text: json's own writer does not go so deep."""
+    """Write nested models as text, since json's own writer does not nest so deep."""
     return '{"class_name": "Sequential", "config": {"name": "a", "layers": [' * depth + "]}}" * depth
 
 
@@ -147,7 +147,7 @@ def test_hostile_whole_models(name, files):
 
 
 def test_a_file_that_asks_for_a_link_is_not_asked_elsewhere(files, tmp_path):
-    """w.h5 has what the link leads to. The control: HDF5 itself follows it."""
+    """w.h5 has the target of the link. The control: HDF5 itself follows the link."""
     with h5py.File(files[0], "r+") as file:
         put_link(file["model_weights"], KERNEL, h5py.ExternalLink("w.h5", f"/{KERNEL}"))
     with h5py.File(files[0]) as file:
@@ -157,7 +157,7 @@ def test_a_file_that_asks_for_a_link_is_not_asked_elsewhere(files, tmp_path):
 
 
 def test_more_names_than_keras_writes(files):
-    """The attribute has many references to one long string, each of which would become a copy."""
+    """The attribute has many references to one long string. Each reference would become a copy."""
     with h5py.File(files[1], "r+", libver="latest") as file:
         names = np.full(hdf5.STRINGS + 1, "x" * 1000, dtype=object)
         below = file.create_group("c", track_order=True)
@@ -201,7 +201,7 @@ for path in sys.argv[1:]:
 def test_overwritten_bytes(kind, files, tmp_path):
     """HDF5 has no checksums here: some files are read as other numbers, and HDF5's own reader may crash on one.
 
-    Therefore each is read in another process. If that does not crash, the result is a ValueError or numbers.
+    Therefore each file is read in another process. If this process does not crash, it gives a ValueError or numbers.
     """
     whole = files[kind].read_bytes()
     draw, paths = random.Random(0), []
@@ -218,7 +218,7 @@ def test_overwritten_bytes(kind, files, tmp_path):
         for line in run.stdout.splitlines():
             path, _, what = line.partition(" ")
             told[path] = what or f"crash {run.returncode}"
-        assert run.returncode <= 0, run.stderr  # 0 or a signal; 1 would mean another exception than a ValueError
+        assert run.returncode <= 0, run.stderr  # 0 or a signal; 1 would be an exception other than ValueError
         assert any(path in told for path in left), run.stderr
         left = [path for path in left if path not in told]
     kinds = [what.split()[0] for what in told.values()]

@@ -1,4 +1,4 @@
-"""Keras's LSTM read and written: the same function and the same bits. Everything else is refused by name."""
+"""Keras's LSTM is read and written with the same function and the same bits. Other layers are refused by name."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_layers_as_they_are_to_their_own_precision(stack):
 
 
 def test_written_weights_run_in_keras(stack):
-    """Two different biases become their sum."""
+    """The converter adds two different biases."""
     layers = stack(**EXACT)
     rng = np.random.default_rng(3)
     shapes = convert.from_keras([layer.get_weights() for layer in layers])

@@ -1,7 +1,7 @@
 """Keras 2's CuDNNLSTM: two biases, and matrices in cuDNN's order of numbers.
 
-Keras 3 has neither the layer nor the conversion that Keras 2 had, ``_convert_rnn_weights`` of keras/engine/saving.py.
-That conversion is written out here, and Keras 3's LSTM runs its result.
+Keras 3 does not have this layer, or Keras 2's conversion, ``_convert_rnn_weights`` of keras/engine/saving.py. So this
+file contains that conversion, and Keras 3's LSTM runs its result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def cudnn(inputs=D, seed=0, dtype="float64"):
 
 
 def of_lstm(weights):
-    """Convert a CuDNNLSTM's weights to LSTM's as Keras 2: transpose each gate's kernel and reshape it by columns."""
+    """Convert a CuDNNLSTM's weights to LSTM's, as Keras 2 does: transpose and reshape each gate's kernel by columns."""
     kernel, recurrent_kernel, bias = weights
     kernels = [gate.T.reshape(gate.shape, order="F") for gate in np.hsplit(kernel, 4)]
     recurrent = [gate.T for gate in np.hsplit(recurrent_kernel, 4)]
@@ -78,7 +78,7 @@ def test_outputs_are_those_of_keras_s_lstm_with_converted_weights(name):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_bit_is_kept(dtype):
-    """The matrices are those of Keras's conversion, bit for bit. There are two biases."""
+    """The matrices equal those of Keras's conversion, bit for bit. There are two biases."""
     weights = cudnn(dtype=dtype)
     params = convert.from_keras(weights)
     wanted = convert.from_keras(of_lstm(weights))
@@ -171,7 +171,7 @@ def test_grus_are_refused_by_name(kind, tmp_path):
 
 
 def test_both_biases_reach_our_outputs():
-    """Their sum decides: without the second bias, the outputs differ."""
+    """The network uses their sum: without the second bias, the outputs differ."""
     weights = cudnn()
     params = convert.from_keras(weights)
     x, *_ = problem(1)

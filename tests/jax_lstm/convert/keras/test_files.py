@@ -1,4 +1,4 @@
-"""Models that Keras built, trained and saved, read from their files without Keras."""
+"""Models that Keras built, trained and saved are read from their files without Keras."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
 @pytest.mark.isa
 @pytest.mark.parametrize("kind", [0, 1], ids=["keras", "weights.h5"])
 def test_a_trained_model_gives_the_same_outputs(trained, kind):
-    """Both run in float32 on outputs of order 1: a dozen roundings of 6e-8, in another order."""
+    """Both run in float32 on outputs of order 1. They differ by a dozen roundings of 6e-8, in another order."""
     model, files, tokens, wanted = trained
     both = convert.from_keras(files[kind], layers="both_ways")
     upper = convert.from_keras(str(files[kind]), layers=("middle", "last"))
@@ -179,7 +179,7 @@ NO_STACK = {
 
 @pytest.mark.parametrize("name", NO_STACK)
 def test_layers_that_do_not_follow_one_another_are_no_stack(name, tmp_path):
-    """All sizes are equal, so that shapes cannot tell a wrong order."""
+    """All sizes are equal, so shapes cannot show a wrong order."""
     make, match = NO_STACK[name]
     model = make()
     model.save(tmp_path / "a.keras")
@@ -259,7 +259,7 @@ def test_files_from_before_keras_wrote_names(trained, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_other_dtypes_come_as_they_are(dtype, tmp_path):
-    layer = L.LSTM(H, dtype=dtype, recurrent_initializer="glorot_uniform")  # the default needs a QR
+    layer = L.LSTM(H, dtype=dtype, recurrent_initializer="glorot_uniform")  # the default runs a QR decomposition
     model = drawn(keras.Sequential([keras.Input((None, D)), layer]))
     for file in save(model, tmp_path):
         same(convert.from_keras(file), [layer])

@@ -1,4 +1,4 @@
-"""Old HDF5 files that Keras 3 wrote, of whole models and of weights: compared with what Keras itself loads."""
+"""Old HDF5 files of whole models and of weights, written by Keras 3, are compared with what Keras itself loads."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_layers_are_chosen_by_name(kind, tmp_path):
         convert.from_keras(file, layers="gru")
     with pytest.raises(ValueError, match=f"'dense' is a (Dense|group of other weights), no LSTM; {listed}"):
         convert.from_keras(file, layers="dense")
-    if kind == 0:  # a file of weights does not name the layers between
+    if kind == 0:  # a file of weights does not name the layers in between
         with pytest.raises(ValueError, match=r"'inner/two' reads inner/dense.*, and not 'inner/one'"):
             convert.from_keras(file, layers=["inner/one", "inner/two"])
 

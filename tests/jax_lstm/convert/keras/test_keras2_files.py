@@ -1,6 +1,6 @@
-"""HDF5 files as Keras 2 and tf.keras wrote them, put together by hand (see tests/support/keras_files.py).
+"""HDF5 files as Keras 2 and tf.keras wrote them, built by hand (see tests/support/keras_files.py).
 
-Outputs are compared with those of Keras 3's layers, into which Keras 3 loads the same file.
+Keras 3 loads the same file into its own layers, whose outputs are compared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def same(params, *cells, bidirectional=False):
 
 
 def same_outputs(path, params, *layers):
-    """Compare outputs with Keras 3's layers, into which it loads the file. Both are float32 and of order 1."""
+    """Load the file into Keras 3's layers, and compare the outputs. Both are float32 and of order 1."""
     from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
 
     model = keras.Sequential([keras.Input((None, D)), *layers])
@@ -228,7 +228,7 @@ def test_cells_in_an_rnn(tmp_path):
 
 
 def test_stacks_of_cells_in_both_directions(tmp_path):
-    """Neither is a bidirectional LSTM: upper cells see only their own direction, and unequal stacks are no pair."""
+    """No case is a bidirectional LSTM. The upper cells see only their own direction, or the stacks are unequal."""
     forward = named("ways/forward_rnn/lstm_cell", LOW) | named("ways/forward_rnn/lstm_cell_1", HIGH)
     one = named("ways/backward_rnn/lstm_cell", LOW)
     two = one | named("ways/backward_rnn/lstm_cell_1", HIGH)
@@ -355,7 +355,7 @@ def test_layers_whose_names_have_slashes(tmp_path):
 
 
 def test_two_cells_that_a_user_named_forward_and_backward(tmp_path):
-    """If each direction has a group, they are two layers."""
+    """If each direction has its own group, they are two layers."""
     layers = {name: named(f"{name}/lstm_cell", w) for name, w in (("forward_a", LOW), ("backward_a", HIGH))}
     whole = write_model(tmp_path / "m.h5", sequential(lstm_config("forward_a"), lstm_config("backward_a")), layers)
     for path in (whole, write_weights(tmp_path / "w.h5", layers)):

@@ -95,7 +95,7 @@ def test_every_lstm_layer_is_there(sources, model, kind):
         ):
             assert reasons.pop(name).startswith(told)
         assert not reasons
-    else:  # a file of weights does not say what a layer computes, and names the layers within another layer
+    else:  # a file of weights does not say what a layer computes, but names layers inside of another layer
         inside = {"wrapped", "own"}
         assert {name.split("/")[0] if name.split("/")[0] in inside else name for name in found} == {
             *READ, *inside, "hard", "gru", "cells"
@@ -149,7 +149,7 @@ def test_a_damaged_layer_leaves_the_others_readable(sources, model, kind, tmp_pa
         kernel = next(n for n in names if n.endswith(("plain/lstm_cell/kernel", "layers/lstm/cell/vars/0")))
         del file[kernel]
         file[kernel] = h5py.SoftLink("/elsewhere")
-    if kind == "weights.h5":  # there, layers are found by their arrays: the layer of these is not known
+    if kind == "weights.h5":  # layers are found by their arrays, so the layer of this array is unknown
         with pytest.raises(ValueError, match="as a SoftLink: it is no file of Keras's"):
             convert.keras_networks(path)
         return

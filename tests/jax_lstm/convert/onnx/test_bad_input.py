@@ -1,4 +1,4 @@
-"""ONNX: what is not computed here is refused by name. A file that is no model is one clear error."""
+"""ONNX: unsupported features are refused by name. A file that is no model is one clear error."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ STEP = (1, B, H)
 
 
 def holds(read, given, layer=0):
-    """Check that each gate of the network has the bits that were put in: i, o, f, c there; i, f, g, o here."""
+    """Check that each gate of the network has the given bits. ONNX has the order i, o, f, c, and we have i, f, g, o."""
     for name, there in (
         ("weight_ih", given["W"][0]),
         ("weight_hh", given["R"][0]),
@@ -77,7 +77,7 @@ def test_the_names_in_an_error_choose():
 
 
 def test_names_are_unique_whatever_a_file_says():
-    """One graph has two nodes of one name, a body has a third, and another node already has a numbered name."""
+    """Two nodes of one graph and one of a body have the same name. Another node already has a numbered name."""
     nodes, tensors = [], []
     for number, name in enumerate(["a", "a", "a#1", "rate"]):
         _, made, given = lstm(name, seed=number, y=f"y{number}")
@@ -142,7 +142,7 @@ def test_a_node_that_is_called_once_per_step_has_its_states_from_the_graph(made)
 
 @pytest.mark.parametrize("kind", ["Loop", "Scan"])
 def test_weights_that_the_node_around_a_body_gives_are_refused(kind):
-    """The body's input is meant, also if an outer graph or the body has a constant of that name."""
+    """The name means the body's input, also if an outer graph or the body has a constant of that name."""
     _, made = {"Loop": a_loop, "Scan": a_scan}[kind]()
     (node,) = made.graph.node
     inner = node.attribute[0].g
@@ -159,7 +159,7 @@ def test_weights_that_the_node_around_a_body_gives_are_refused(kind):
 
 @pytest.mark.isa
 def test_a_body_in_a_body_sees_all_graphs_around_it():
-    """W is in the model, R in the body between, B behind an Identity. Both bodies between have an R."""
+    """W is in the model, R in the middle body, and B behind an Identity. Both middle bodies have an R."""
     given, (node,), (w, r, b) = lstm("deep")
     other, _, (_, other_r, _) = lstm("deep", seed=3)
     inner = body([helper.make_node("Identity", ["deep.B"], ["bias"]), node], [Y])
@@ -177,7 +177,7 @@ def test_a_body_in_a_body_sees_all_graphs_around_it():
 
 
 def test_the_innermost_value_of_a_name_is_meant():
-    """ONNX forbids using a name twice. In a file that does so, the nearer value is meant."""
+    """ONNX forbids using a name twice. If a file does so, the name means the nearest value."""
     given, nodes, tensors = lstm("a")
     _, _, others = lstm("a", seed=5)
     made = by_rate(body(nodes, [Y], tensors), body(nodes, [Y]), others)
@@ -238,7 +238,7 @@ def test_the_order_of_layers_is_that_of_the_values():
 
 def test_operators_of_another_domain_are_not_onnx_s():
     made = layered(("a", 5, "x", {}), ("b", 5, "a", {}))
-    made.graph.node[1].domain = "mine"  # of another domain, so that it may compute anything
+    made.graph.node[1].domain = "mine"  # of another domain, so it may compute anything
     assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",), ("b",)]
     made.graph.node[2].domain = "mine"
     assert [read.nodes for read in convert.onnx_networks(made).values()] == [("a",)]

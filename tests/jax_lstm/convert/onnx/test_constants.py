@@ -214,8 +214,11 @@ def test_another_cast_that_rounds_is_refused(given, kind, words):
 
 
 def as_exported(opset):
-    """W, R and B from torch's weights, as its exporter leaves them without constant folding: gates cut, put in another
-    order, joined and given an axis; here R is stored in half precision and W as its transpose as well."""
+    """Return a node, and a model with its W, R and B as torch's exporter leaves them without constant folding.
+
+    The gates are sliced, reordered and joined, and get an axis. Here R is also stored in half precision, and W as its
+    transpose.
+    """
     node = narrow(arrays())
     chain = Chain(opset)
     for name in "WRB":
@@ -287,7 +290,7 @@ def test_states_and_lengths_that_are_folded():
     assert read.from_graph == {}
 
 
-@pytest.mark.filterwarnings("ignore")  # the exporter warns about itself
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own code
 @pytest.mark.parametrize("folding", [True, False])
 @pytest.mark.parametrize("opset", [11, 17])
 def test_what_torch_exports_with_and_without_constant_folding(folding, opset, tmp_path):

@@ -1,4 +1,4 @@
-"""ONNX: nodes against the operator's equations, torch's models, and ONNX Runtime on to_onnx's. Nothing is lost."""
+"""ONNX: nodes agree with the operator's equations, torch's models agree, and ONNX Runtime runs to_onnx's models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sigmoid(z):
 
 
 def operator(x, W, R, B, initial_h, initial_c, sequence_lens):
-    """Compute the LSTM operator as its documentation says, layout 0: Y [T, dirs, B, H], Y_h and Y_c [dirs, B, H]."""
+    """Compute the LSTM operator as documented, with layout 0: Y [T, dirs, B, H], Y_h and Y_c [dirs, B, H]."""
     dirs, hidden = R.shape[0], R.shape[2]
     y = np.zeros((x.shape[0], dirs, x.shape[1], hidden))
     last_h, last_c = initial_h.copy(), initial_c.copy()
@@ -69,7 +69,7 @@ def test_another_gate_order_is_another_function(order, monkeypatch):
 
 
 def test_the_first_half_of_b_is_the_inputs():
-    """Both halves are added: no output could show a swap."""
+    """The operator adds both halves, so no output shows a swap."""
     node = node_of()
     params = convert.from_onnx(node).params
     i, o, f, g = np.split(node["B"][0, : 4 * H], 4)
@@ -166,9 +166,9 @@ def test_layers_follow_one_another_only_through_dropout():
         convert.from_onnx(model, nodes=["a"])
 
 
-@pytest.mark.filterwarnings("ignore")  # the exporter warns about itself
+@pytest.mark.filterwarnings("ignore")  # the exporter warns about its own code
 def test_what_torch_exports(tmp_path):
-    """torch's exporter that needs only onnx. Its initial states are zeros that the graph computes."""
+    """This is torch's exporter that needs only onnx. The graph computes zeros as initial states."""
     torch = need("torch")
     module, file = torch.nn.LSTM(D, H, 2, bidirectional=True, batch_first=True), tmp_path / "torch.onnx"
     torch.onnx.export(module, (torch.randn(2, 4, D),), file, dynamo=False)

@@ -1,4 +1,4 @@
-"""ONNX: a file that is made to cost time or memory, or to crash a reader, is an error that names the node."""
+"""ONNX: a file that would waste time or memory, or crash a reader, is an error that names the node."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_small_file_makes_no_huge_array(bomb):
-    wide = [10**5 if bomb == "gathered" else 31000, 256]  # below the limit in bytes or float32, above it in twice that
+    wide = [10**5 if bomb == "gathered" else 31000, 256]  # below the limit in bytes or float32, above it in float64
     constants = {"d0": np.ones(256, "f"), "large": [2**31, 256], "zero": np.zeros(1, np.uint8), "wide": wide}
     constants["row"] = np.ones((1, 256), "f")
     made = weights_by(*BOMBS[bomb], **constants)
@@ -66,7 +66,7 @@ def test_a_small_file_makes_no_huge_array(bomb):
 
 
 def test_the_limit_is_for_all_constants_of_a_model_together():
-    """Each node makes little, and no single array has all of it."""
+    """Each node makes a small array, and no array reaches the limit by itself."""
     casts = [helper.make_node("Cast", ["c"], [f"c{n}"], to=F64) for n in range(100)]
     slices = [helper.make_node("Slice", [f"c{n}", "zero", "one"], [f"s{n}"]) for n in range(100)]
     join = op("Concat", *(f"s{n}" for n in range(100)), axis=0)
@@ -145,7 +145,7 @@ def test_bodies_a_thousand_deep():
     assert name == "n/body/" * 1000 + "a"
     np.testing.assert_array_equal(read.params["weight_hh_l0"][:H], given["R"][0, :H])
     with pytest.raises(ValueError, match="the model cannot be read as an ONNX model"):
-        convert.onnx_networks(made.SerializeToString())  # protobuf has a limit of its own
+        convert.onnx_networks(made.SerializeToString())  # protobuf has its own limit
 
 
 def test_long_names_are_cut():
@@ -281,7 +281,7 @@ def test_names_that_are_no_utf_8():
 
 
 def test_a_model_without_a_path_has_no_files_beside_it(tmp_path, monkeypatch):
-    """If not, its weights would come from any file of that name in the current folder of the process."""
+    """Otherwise its weights would come from any file of that name in the current folder of the process."""
     _, nodes, tensors = lstm("a")
     (tmp_path / "weights.bin").write_bytes(tensors[0].raw_data)
     tensors[0].ClearField("raw_data")
