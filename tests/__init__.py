@@ -1,4 +1,4 @@
-"""The tests. Folders mirror the packages; what tests share is in `tests.support`."""
+"""The tests. Folders mirror the packages. Shared code is in `tests.support`."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_include_full_tracebacks_in_locations", False)  # saves a tenth of the time to trace and lower
 
-gc.set_threshold(20_000, 10, 10)  # tracing creates millions of small objects, and few cycles
+gc.set_threshold(20_000, 10, 10)  # tracing creates millions of small objects, but few cycles
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,9 +2,9 @@
 
 Documented: "elements whose index in the time dimension is greater than the corresponding length will be considered
 padding and will be ignored" (seq_lengths of flax.linen.RNN and flax.nnx.RNN).
-Seen: with return_carry=True the carry of a row of length 0 is the one after all steps of padding, and not the initial
-one; it changes with what the padding holds. Rows of length 1 and more are right.
-Why it matters: an empty sequence in a batch, which data pipelines produce, gets a state made of padding, and no sign.
+Seen: with return_carry=True, the carry of a row of length 0 is the carry after all steps of padding, not the initial
+carry. It depends on the values in the padding. Rows of length 1 and more are right.
+Why it matters: data pipelines produce empty sequences. Their state is then computed from padding, without any warning.
 """
 
 import flax

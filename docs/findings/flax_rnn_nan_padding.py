@@ -2,10 +2,11 @@
 
 Documented: elements beyond a row's length "will be considered padding and will be ignored" (seq_lengths of
 flax.linen.RNN and flax.nnx.RNN).
-Seen: the last carry and the outputs within each row's length are finite, a loss on these only is finite, and the
-gradients of all weights are NaN: the padding is run, its outputs are dropped, and 0 times NaN comes back.
-Why it matters: padding that is not cleared (uninitialised memory, log of 0, a missing value) ends a training, and the
-loss shows nothing.
+Seen: the last carry and the outputs within each row's length are finite, and so is a loss of only these. But the
+gradients of all weights are NaN. The padding is run and its outputs are dropped, so the backward pass multiplies 0 by
+NaN.
+Why it matters: padding that is not cleared (uninitialised memory, log of 0, a missing value) ruins a training, and the
+loss does not show it.
 """
 
 import flax
@@ -27,7 +28,7 @@ graph, weights, rest = nnx.split(nnx.RNN(nnx.LSTMCell(3, 5, rngs=nnx.Rngs(0))), 
 
 
 def losses(run):
-    """Of the outputs within the rows, and of the last carry."""
+    """Return two losses: of the outputs within the rows, and of the last carry."""
     outputs = lambda w, x: jnp.sum(jnp.where(valid, run(w, x)[1], 0.0))
     return {"outputs within the rows": outputs, "last h": lambda w, x: jnp.sum(run(w, x)[0][1])}
 

@@ -4,8 +4,8 @@ Documented: a layer's dtype is "the dtype of the layer's computations and weight
 Seen: LSTM(dtype="float64") gives float64 arrays whose values are those of a float32 tanh. keras.ops.tanh of a float64
 array is float32, because keras.backend.result_type("float64", float) is float32 even if x64 is on; cos, sin and
 other functions do the same, exp and sigmoid do not.
-Why it matters: a check of dtypes passes, and what was run in float64 to have a reference has float32's precision.
-Upstream: keras-team/keras issue 23223, mended by its pull request 23225, which the versions tried do not have.
+Why it matters: a check of dtypes passes, but a reference that was run in float64 has only float32's precision.
+Upstream: keras-team/keras issue 23223, fixed by pull request 23225. The versions tried do not include the fix.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""onnx's reference evaluator ignores four inputs and attributes of LSTM, without a word.
+"""onnx's reference evaluator silently ignores four inputs and attributes of LSTM.
 
 Documented: onnx.reference is a reference implementation of the operators; LSTM's documentation defines sequence_lens,
 activations, clip and input_forget.
-Seen: a model that uses any of them gives, to the bit, what it gives without it.
-Why it matters: who tests a backend or a converter against the reference evaluator gets a wrong expectation, or finds a
-right backend wrong. ONNX Runtime follows all four.
+Seen: a model that uses any of them gives the same bits as without it.
+Why it matters: a test of a backend or a converter against the reference evaluator expects wrong results, or reports a
+right backend as wrong. ONNX Runtime supports all four.
 """
 
 import numpy as np

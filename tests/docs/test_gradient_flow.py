@@ -80,7 +80,7 @@ def test_its_figures_agree_with_a_measurement(name):
     """Compare one row of each of the two main tables with what the command would print."""
     one = measured(name)
     if one.mean_radius is not None:
-        assert abs(one.mean_radius / one.rate.factor - 1) < 0.01  # the requirement
+        assert abs(one.mean_radius / one.rate.factor - 1) < 0.01  # as required
         assert one.radius > 1.05 * one.rate.factor
     study = Study((one,))
     (row,) = rows(rnn_table(study) if one.network.kind == "rnn" else lstm_table(study))

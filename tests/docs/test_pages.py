@@ -42,7 +42,7 @@ def check(code_blocks, folder, flags):
 @pytest.mark.isa
 @pytest.mark.parametrize("document", PYTHON)
 def test_blocks_print_the_text_that_follows_them(document, tmp_path):
-    """They are compiled quickly, to save time. The slow test below compiles as for users."""
+    """The blocks are compiled quickly, to save time. The slow test below compiles as for users."""
     check(blocks(document, "python"), tmp_path, xla_flags.FLAGS)
 
 

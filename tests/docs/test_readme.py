@@ -35,7 +35,7 @@ ROWS = {line.split()[0]: line for line in TABLE.splitlines() if line.split() and
 
 
 def test_the_readme_is_short():
-    assert len(README.splitlines()) < 140
+    assert len(README.splitlines()) <= 110
 
 
 def test_the_table_has_every_case_with_its_verdict():
@@ -54,9 +54,9 @@ def test_the_limits_in_the_table_agree_with_a_measurement(name):
         assert min(limits) / 2 < limit < max(limits) * 2
 
 
-def test_the_readme_has_the_options_of_the_command():
+def test_the_table_of_commands_has_the_options_of_the_suite():
     help_text = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "120"}).stdout
-    (row,) = (line for line in README.splitlines() if line.startswith("| `crosscheck` |"))
+    (row,) = (line for line in DOCS.splitlines() if line.startswith("| `crosscheck` |"))
     general_options = {"--help", "--version", "--install", "--show"}
     assert set(re.findall(r"--\w+", row)) == set(re.findall(r"--\w+", help_text)) - general_options
     assert f", {len(CASES)} cases (" in row
@@ -64,7 +64,7 @@ def test_the_readme_has_the_options_of_the_command():
 
 def test_the_subcommands_exist_with_their_options():
     known = CliRunner().invoke(cli.app, ["--help"]).stdout
-    shown = re.findall(r"`crosscheck ([a-z][a-z-]*)([^`]*)`", README + DOCS)
+    shown = re.findall(r"`crosscheck ([a-z][a-z-]*)([^`]*)`", DOCS)
     assert {name for name, _ in shown} == set(re.findall(r"^  ([a-z-]+) ", known.split("Commands:")[1], re.MULTILINE))
     for name, options in shown:
         help_text = CliRunner().invoke(cli.app, [name, "--help"]).stdout
@@ -73,7 +73,7 @@ def test_the_subcommands_exist_with_their_options():
 
 def test_the_mutation_score_has_the_current_catalogue():
     """crosscheck itself rejects all faults that apply to each case."""
-    assert f"plants {len(FAULTS)} known mistakes" in README
+    assert f"plants {len(FAULTS)} known mistakes" in DOCS
     assert f"killed {len(FAULTS)} of {len(FAULTS)} faults; 0 false alarms in" in DOCS
     assert f"{len(MUTANTS)} of {len(MUTANTS)} broken comparers noticed: ok" in DOCS
     table = next(text for text in TABLES if text.startswith("rejected"))
@@ -119,7 +119,7 @@ def test_nothing_is_faster_than_ours_in_the_forward_pass_as_the_readme_says():
     forward = [row for row in from_content(content).rows if row.kind == "forward"]
     assert len(base_rows(forward)) == 6
     assert not [row for row, comparison in compared(forward).items() if comparison.faster]
-    assert "In the forward pass, none of these is faster than ours in any of the six." in README
+    assert "In the forward pass, none of these is faster than ours." in " ".join(README.split())
 
 
 def test_the_results_are_quoted_as_the_command_prints_them():

@@ -122,9 +122,9 @@ def test_the_loops_have_only_the_recurrent_products():
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", "scan"])
 def test_compile_time_does_not_grow_with_time(backend):
-    """By at most 20 %. Machines are noisy, so the best of several alternating measurements counts.
+    """The limit is 20 %. Machines are noisy, so the test takes the best of several alternating measurements.
 
-    200 steps are the beginning, since XLA compiles smaller arrays in another way, which takes longer.
+    It starts at 200 steps, since XLA compiles smaller arrays in another way, which takes longer.
     """
     best = {200: float("inf"), 10_000: float("inf")}
     for _ in range(10):

@@ -18,7 +18,7 @@ LIBRARY = "jax_lstm/_src/native/libjax_lstm_cpu.so"
 
 @pytest.fixture
 def tree(tmp_path):
-    """A copy of the files that git knows or would know, without anything that was built here."""
+    """Return a copy of the files that git tracks or would track, without build results."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines():
         if (ROOT / name).is_file():

@@ -1,4 +1,4 @@
-"""Who may import whom: the table in CONTRIBUTING.md, held against every import, and what else keeps the layout."""
+"""Every import follows the table of layers in CONTRIBUTING.md, and files keep the layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAP, LAYERS = "## Where things are", "## Who may import whom"  # sections of CON
 
 @lru_cache
 def table() -> dict[str, set[str]]:
-    """Return the layers of CONTRIBUTING.md, lowest first, and what each may import besides itself."""
+    """Return the layers of CONTRIBUTING.md, lowest first, each with the layers that it may import besides itself."""
     return {layer: set(re.findall(r"`([\w/.*]+)`", allowed)) for layer, allowed in rows_below(LAYERS)}
 
 
@@ -32,7 +32,7 @@ def rows_below(heading: str) -> list[tuple[str, str]]:
 
 
 def layer_of(path: Path) -> str:
-    """Return the layer of a file: the longest row that it is in. `/*` stands for one folder or file."""
+    """Return the layer of a file: the longest row that contains it. `/*` means one folder or file."""
     name = path.relative_to(ROOT).as_posix()
     fits = [
         row
@@ -43,7 +43,7 @@ def layer_of(path: Path) -> str:
 
 
 def part_of(path: Path) -> str:
-    """Return what must not import its neighbours in a row with `/*`: the folder or file below it."""
+    """Return the folder or file below a row with `/*`. It must not import its neighbours in the row."""
     row = layer_of(path)
     below = path.relative_to(ROOT / row.removesuffix("/*")).parts
     return below[0] if row.endswith("/*") else ""
@@ -58,7 +58,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Give the modules of ours that a tree imports, in functions and for type checkers too."""
+    """Yield the modules of this project that a tree imports, also in functions and for type checkers."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -78,7 +78,7 @@ def test_the_map_has_every_layer():
 
 
 def test_the_table_runs_one_way():
-    """A row names only rows above it, so that no circle is possible."""
+    """A row names only rows above it, so a cycle is impossible."""
     rows = list(table())
     assert len(rows) > 12
     for n, (layer, allowed) in enumerate(table().items()):
@@ -122,7 +122,7 @@ def test_every_folder_says_what_lives_there():
 
 
 def test_no_module_has_the_name_of_a_function_in_it():
-    """For a reader, and for Python: a package that imports both keeps only one of them."""
+    """Equal names confuse readers, and a package that imports both keeps only one of them."""
     for name, path in MODULES.items():
         if path.name == "__init__.py" or name.startswith("jax_lstm._src"):
             continue

@@ -1,4 +1,4 @@
-"""The peak of memory that tests measure is that of one program, whatever process started it."""
+"""Tests measure the peak memory of one program, independent of the process that started it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests import ROOT
 from tests.support.requirements import EXTRAS, need
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-PACKAGES = {"haiku": "dm-haiku"}  # packages that have another name than their module
+PACKAGES = {"haiku": "dm-haiku"}  # packages whose name differs from their module's
 
 
 def packages(extra):

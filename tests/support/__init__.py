@@ -1,1 +1,1 @@
-"""Code that tests share: samples, networks of other libraries, references in plain JAX and NumPy, document readers."""
+"""Shared code of tests: samples, networks of other libraries, references in plain JAX and NumPy, document readers."""

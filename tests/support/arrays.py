@@ -1,7 +1,7 @@
 """NumPy arrays for tests: drawn, compared, and read from files.
 
-They are not JAX arrays, because JAX compiles a program to draw an array and another one to index it, for each shape.
-That takes longer than most tests that need the numbers.
+They are not JAX arrays. JAX compiles a program per shape to draw an array, and one more to index it. That takes longer
+than most tests that need the numbers.
 """
 
 from __future__ import annotations

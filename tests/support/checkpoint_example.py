@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Network:
-    """A network as its own framework has it: its weights by torch's names, and its outputs y of x, time in axis 1."""
+    """A network as its own framework computes it: weights by torch's names, and outputs y of x. Axis 1 is time."""
 
     params: dict[str, np.ndarray]
     run: Callable[[np.ndarray], np.ndarray]
@@ -19,7 +19,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Example:
-    """A file, and the networks in it by prefix. ``refused`` is a part of the reason if there is no readable one."""
+    """A file, and its networks by prefix. If no network is readable, ``refused`` is a part of the reason."""
 
     path: Path
     networks: dict[str, Network]

@@ -16,7 +16,7 @@ from tests.support.checkpoint_example import Example, Network
 
 
 def keras_model(**options: Any) -> Any:
-    """Return both directions and a layer above them. Keras's own tanh computes in float32 only: so does all of it."""
+    """Return both directions and a layer above them. All compute in float32, because Keras's own tanh does."""
     from tests.support.keras_layers import drawn, keras
 
     layers = keras.layers

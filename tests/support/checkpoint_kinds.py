@@ -1,6 +1,6 @@
-"""The kinds of files that `crosscheck checkpoint` reads: how each is made, and what must be read from it.
+"""The kinds of files that `crosscheck checkpoint` reads: how to make each kind, and the expected content.
 
-docs/checkpoints.md has a row for each of them, and a test compares both.
+docs/checkpoints.md has a row per kind, and a test compares both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SIZES = {"input_size": 3, "hidden_size": 5}
 
 @dataclass(frozen=True)
 class Kind:
-    """One row: the name of the file in the document, what is done with it, and the function that makes one in a folder.
+    """One row: the name of the file in the document, the expected outcome, and the function that writes a file.
 
     ``in_a_process`` says that a separate process reads it, which takes a second or two.
     """
@@ -45,7 +45,7 @@ class Kind:
 
 
 class Model(nn.Module):
-    """A model around an LSTM in float64, so that the last digits of outputs can be compared."""
+    """A model around an LSTM. It is in float64, so a comparison of outputs includes the last digits."""
 
     def __init__(self, num_layers: int = 2, bidirectional: bool = False):
         super().__init__()
@@ -69,7 +69,7 @@ class CellModel(nn.Module):
 
 
 def of_torch(module: nn.Module) -> Network:
-    """Return the weights with which a module computes, in whatever form it stores them."""
+    """Return the weights that a module computes with. It may store them in any form."""
     names = [f"{a}_{to}" for a in ("weight", "bias") for to in ("ih", "hh")]
     if isinstance(module, nn.LSTM):
         suffixes = ("", "_reverse")[: 1 + module.bidirectional]

@@ -1,6 +1,6 @@
-"""The comparisons of the tests of converters. Correct converters and deliberate mistakes go through the same ones.
+"""The comparisons for the tests of converters. Correct converters and deliberate mistakes run the same comparisons.
 
-All weights, states and biases are different and not zero. D is not H if shapes may show a mistake.
+All weights, states and biases are different and not zero. D differs from H if shapes may show a mistake.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def assert_same(found, expected):
 
 
 def build(library: Library, network: Network) -> Built:
-    """Return the library's forward, the same one for another converter, so that a mistake compiles nothing again."""
+    """Return the library's forward. It is cached across converters, so a deliberate mistake compiles nothing again."""
     return _built(library.build, network)
 
 
@@ -118,7 +118,7 @@ def assert_whole_or_nothing(write: Callable[[], object], file: Path, monkeypatch
 
 
 def assert_round_trip(library: Library, network: Network, kind: np.dtype, number: int):
-    """Check that ours -> theirs -> ours is exact, with a bias that they can have, and theirs -> ours -> theirs too."""
+    """Check that both round trips are exact, beginning with ours. The bias is one that the library can have."""
     params = any_bits(network, kind, number)
     if not library.two_biases:
         params = one_bias(params)

@@ -28,7 +28,7 @@ FILES = (
 
 @contextmanager
 def mutant(file: str, right: str, wrong: str):
-    """Yield the copy's public functions by name. AssertionError if ``right`` is not in the file exactly once."""
+    """Yield the copy's public functions by name. Raise AssertionError if ``right`` is not in the file exactly once."""
     package = ModuleType(COPY)
     sys.modules[COPY] = package
     try:

@@ -6,8 +6,8 @@ The output of a python block is compared with the ``text`` block right after it 
 2. A decimal, such as 0.582, may differ by one in its last digit.
 3. A figure of one or two digits with an exponent, such as 1.2e-15, depends on rounding. It may differ by a factor of
    ten. A figure with more digits is a decimal.
-4. Rounding also decides which quantity is nearest to its limit, and which explanation comes second. In such lines only
-   the figures are compared.
+4. Rounding also decides which quantity is nearest to its limit, and which explanation is the second one. In such lines
+   only the figures are compared.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ PATTERNS = (
     "CONTRIBUTING.md",
     "docs/*.md",
     "docs/*/README.md",
+    "docs/api/*.md",
     "examples/*.md",
     "examples/*/README.md",
     "benchmarks/README.md",
@@ -81,7 +82,7 @@ def blocks(document: str, *languages: str) -> list[Block]:
 
 
 def run(code_blocks: Sequence[Block], folder: Path, flags: str = "") -> list[str]:
-    """Run blocks in order in one namespace, in a process of its own, and return what each of them prints.
+    """Run blocks in order in one namespace, in a separate process, and return the output of each block.
 
     Without torch, the run ends before the first block that needs it.
 
@@ -174,7 +175,10 @@ def command_error(line: str) -> str:
             return _crosscheck_error(rest)
         case ["pip", "install", *targets]:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-            return _unknown(targets, [".", *(f".[{extra}]" for extra in extras)])
+            named = [
+                f"{what}{extra}" for what in (".", "jax-lstm") for extra in ("", *(f"[{name}]" for name in extras))
+            ]
+            return _unknown(targets, named)
         case ["python", "-m", module, *rest]:
             return _script_error(module, rest)
         case ["python", script, *rest]:

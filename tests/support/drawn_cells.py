@@ -1,4 +1,4 @@
-"""LSTM cells in random layouts, written gate by gate in NumPy, which discovery has to find out."""
+"""LSTM cells in random layouts, written gate by gate in NumPy. Discovery must find the layouts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 class Library:
-    """An imaginary library with a random layout, which ``description`` tells."""
+    """An imaginary library with a random layout, given by ``description``."""
 
     def __init__(
         self,

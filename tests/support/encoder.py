@@ -1,7 +1,7 @@
-"""Measures the time and the memory of a check of an encoder with 12.4 million parameters, or of its two programs.
+"""Measures the time and memory of a check of an encoder with 12.4 million parameters, or of only its two programs.
 
-``python -m tests.support.encoder programs`` or ``check`` prints seconds of all its threads, and the bytes that the
-process needed at most, beyond what it had before.
+``python -m tests.support.encoder programs`` or ``check`` prints the seconds of all its threads, and the peak of memory
+in bytes beyond the use at the start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the tests of the examples share: a kill, the files of a run, and a check of wrong input."""
+"""Shared code of the tests of the examples: a kill, the files of a run, and a check of wrong input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Killed(BaseException):
-    """A stand-in for a kill: nothing catches it."""
+    """A stand-in for a kill. No code catches it."""
 
 
 def refused_in_one_line(result: tuple[int | str, str, str], *words: str) -> None:

@@ -1,7 +1,8 @@
 """A stand-in for cuDNN's LSTM call that runs on a CPU, and the small networks that the tests of this backend run.
 
-It takes the same arguments, and JAX's own reference of the call computes the numbers. It returns NaN if cuDNN leaves
-memory unwritten or fails: the input's gradient in the padding, and everything if a length is below 1 or over T.
+It takes the same arguments, and JAX's own reference of the call computes the numbers. It returns NaN for memory that
+cuDNN leaves unwritten, which is the input's gradient in the padding. If a length is below 1 or over T, cuDNN fails, and
+the stand-in returns only NaN.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ NETWORKS = {
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Replace cuDNN by the stand-in. Return the list of the arguments of each forward call."""
+    """Replace cuDNN by the stand-in. Return a list that gets the arguments of each forward call."""
     calls = []
 
     def forward(x, h, c, w, lengths, **sizes):
@@ -69,7 +70,7 @@ def _reference(
 
 
 class _Library:
-    """The part of jaxlib's CUDA plugin that lowering calls."""
+    """The part of jaxlib's CUDA plugin that lowering needs."""
 
     @staticmethod
     def build_rnn_descriptor(*sizes):
@@ -77,7 +78,7 @@ class _Library:
 
 
 def install_lowering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let JAX's real primitives lower for CUDA without CUDA. Only the library's sizes are invented."""
+    """Let JAX's real primitives lower for CUDA without CUDA. Only the sizes that cuDNN would return are made up."""
     jax.clear_caches()
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
     monkeypatch.setattr(backends, "platforms_of", lambda x: {"gpu"})

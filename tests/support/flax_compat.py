@@ -1,4 +1,4 @@
-"""Inputs, comparisons and training steps for the tests of our cells in place of Flax's cells."""
+"""Inputs, comparisons and training steps for the tests that replace Flax's cells by ours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def carry(seed: int = 0, dtype: Any = jnp.float64) -> tuple[jax.Array, jax.Array
 
 
 def counting(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Initialize with 0, 1, 2, ...: the entries show the orientation of the kernel, and are the same for every gate."""
+    """Initialize with 0, 1, 2, ..., the same for every gate. The entries show the orientation of the kernel."""
     return jnp.arange(np.prod(shape), dtype=dtype).reshape(shape)
 
 
@@ -85,7 +85,7 @@ def stacked_draws(like: Any, seed: int = 0) -> Any:
 
 
 def rounding_ratios(got: Any, expected: Any, exact: Any) -> list[float]:
-    """Return the root mean square error of our cell in units of that of Flax's cell, one ratio per array.
+    """Return the root mean square error of our cell divided by that of Flax's cell, one ratio per array.
 
     The largest error of a single draw varies at random: in 640 draws it was between 0.2 and 8.5 times Flax's, since
     both sum in an order that depends on the processor. The root mean square over 64 draws varies much less. Ten groups

@@ -1,7 +1,7 @@
-"""Runs a function in a process of its own, without the seconds that it takes to import torch and JAX.
+"""Runs a function in a separate process, without the seconds to import torch and JAX.
 
-The process is forked from one that has imported them but has started no device. So it is like a new process: it reads
-XLA_FLAGS itself, and its changes do not affect other processes.
+The process is forked from a process that has imported both but has started no device. So it behaves like a new process:
+it reads XLA_FLAGS itself, and its changes do not affect other processes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def start(function: Callable[..., Any], *arguments: Any, folder: Path, environme
 
 
 def run(function: Callable[..., Any], *arguments: Any, folder: Path, environment: Mapping[str, str]) -> tuple[Any, str]:
-    """Call a function as `start` does, and return what `Call.finish` does."""
+    """Start a call with `start`, and return the result of `Call.finish`."""
     return start(function, *arguments, folder=folder, environment=environment).finish()
 
 

@@ -1,4 +1,4 @@
-"""The kernels for a TPU on a CPU: Pallas interprets them, in the place of the loops."""
+"""The kernels for a TPU on a CPU. Pallas interprets them, and they replace the loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jax_lstm._src import kernel_call
 
 @contextmanager
 def interpreted() -> Iterator[list[str]]:
-    """Let programs for a CPU interpret the kernels. Gives a list with one entry per lowered kernel.
+    """Let programs for a CPU interpret the kernels. Yield a list with one entry per lowered kernel.
 
     Pallas' interpreter fails if jax.set_mesh has set an explicit mesh. A program for a TPU has no such limit.
     """

@@ -1,14 +1,14 @@
 """Runs tests under several instruction sets of x86: `make test-isa`.
 
 torch takes its products from MKL and oneDNN, and XLA:CPU takes some from oneDNN. These libraries choose their code by
-processor. So another machine adds in another order, and results differ in their last digits. This command limits the
-libraries to the instruction set of an older processor. The tests marked `isa` are those whose result such digits could
-change.
+processor. So the order of sums depends on the machine, and results differ in their last digits. This command limits the
+libraries to the instruction set of an older processor. A test is marked `isa` if such digits could change its result.
 
     python -m tests.support.isa                  the tests marked isa, and the standard cross-check
     python -m tests.support.isa tests/jax_lstm   these tests instead; pytest gets all arguments
 
-`TESTS_ISA=AVX2` runs only one of the instruction sets. On a processor that is not x86 all of them are the same.
+`TESTS_ISA=AVX2` runs only one of the instruction sets. On a processor that is not x86 all instruction sets give the
+same run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 
-SETS = {  # the variables of oneDNN, torch and our kernels, XLA's name of the set, the number of threads
+SETS = {  # variables of oneDNN, torch and our kernels; XLA's name of the set; threads
     # No limit for XLA's own code: with SSE4_2 it cannot convert float16 ("Symbols not found: [ __truncsfhf2 ]").
     "SSE4": ({"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "JAX_LSTM_VECTOR_BYTES": "16"}, None, 1),
     "AVX2": ({"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "JAX_LSTM_VECTOR_BYTES": "32"}, "AVX2", 2),
@@ -27,7 +27,7 @@ MARKED = ["-m", "isa and not slow", "-n", "auto", "--dist", "loadfile"]
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return the variables of this process, and those that limit the libraries to an instruction set."""
+    """Return the environment of this process, with variables that limit the libraries to an instruction set."""
     variables, xla_name, threads = SETS[name]
     flags = os.environ.get("XLA_FLAGS", "") + (f" --xla_cpu_max_isa={xla_name}" if xla_name else "")
     return os.environ | variables | {"XLA_FLAGS": flags.strip(), "OMP_NUM_THREADS": str(threads)}

@@ -1,4 +1,4 @@
-"""The equations of a traced function, those of its loop bodies included."""
+"""The equations of a traced function, including those of its loop bodies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def equations(
 ) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """Yield each equation of the traced function, with the names of the primitives that it is nested in.
 
-    Of what depends on the platform, only the branch of ``platform`` counts.
+    If an equation has a branch per platform, only the branch of ``platform`` counts.
     """
 
     def walk(jaxpr: Any, outer: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -28,7 +28,7 @@ def equations(
 
 
 def _values(equation: Any, platform: str) -> list[Any]:
-    """Return the parameters of an equation. A None among the platforms of branches stands for the other ones."""
+    """Return the parameters of an equation. A None among the platforms of branches means all other platforms."""
     params = dict(equation.params)
     if platforms := params.get("branches_platforms"):
         chosen = [n for n, names in enumerate(platforms) if names is None or platform in names]

@@ -13,8 +13,11 @@ SCHEMA = ROOT / "crosscheck" / "report" / "schema.json"
 INTRODUCTION = """\
 # JSON
 
-`--json FILE` writes the results of a command to a file. It is written whole or not at all. This page documents every
-key. It is made from the [JSON Schema](../crosscheck/report/schema.json) (draft 2020-12) that the package carries:
+This page says what every key of a `--json` file means and when the format changes. It is for everyone who reads the
+results of `crosscheck` or `python -m benchmarks` with a program.
+
+`--json FILE` writes the results of a command to a file. The file is written whole or not at all. The package contains a
+[JSON Schema](../crosscheck/report/schema.json) (draft 2020-12) of these files, and this page is made from it:
 
 ```python
 import importlib.resources, json
@@ -29,21 +32,22 @@ Files that crosscheck writes with --json
 quantity check scope verdict error limit
 ```
 
-With `pip install jsonschema`, `jsonschema.validate(content, schema)` raises an exception if the content of a file is
+After `pip install jsonschema`, `jsonschema.validate(content, schema)` raises an exception if the content of a file is
 not as documented.
 
 ## Rules
 
 - Every file begins with `schema_version` and `command`. The version is an integer, now 1. It grows by one if a key is
-  removed, is renamed or changes its meaning. It does not grow if a key is added, so a reader ignores keys that it does
-  not know. The schema allows exactly the keys of its own release.
-- Only `python -m benchmarks --from` reads such a file. It refuses a newer version, in one line. A file from before
-  `schema_version` is refused too: measure again.
-- A key that may be left out says so. Every other key is always there.
+  removed, is renamed or changes its meaning. It does not grow if a key is added. So your program should ignore keys
+  that it does not know. The schema allows exactly the keys of its own release.
+- Only `python -m benchmarks --from` reads such a file. It refuses a newer version with an error of one line. It also
+  refuses a file without `schema_version`, which an earlier state of this project wrote: measure again.
+- If a key may be left out, its meaning says so. Every other key is always there.
+- The meaning of a boolean key is a statement. The key is true if the statement holds.
 - JSON has no NaN and no infinity. A key of the type [number](#number), with a link, has the strings `"nan"`, `"inf"`
   and `"-inf"` instead. A key of the type "number", without a link, is finite.
-- A map is an object whose keys are names, such as those of cases: its meaning says "by case".
-- The same command twice gives the same file, but for dates and times.
+- A map is an object whose keys are names, such as the names of cases. Its meaning says which, for example "By case:".
+- The same command gives the same file each time, except for dates and times.
 - Norms, errors and limits have no unit. Times are in seconds, and memory is in bytes.
 """
 
@@ -61,7 +65,7 @@ def page() -> str:
 
 
 class _Types:
-    """Types in words, with links to the sections of the page."""
+    """The types of a schema in words, with links to the sections of the page."""
 
     def __init__(self, definitions: Mapping[str, Any]):
         self._titles = {f"#/$defs/{name}": definition["title"] for name, definition in definitions.items()}

@@ -81,7 +81,7 @@ def sequential(*layers):
 
 
 def lstm_config(name, **options):
-    """Return Keras 2's configuration of an LSTM, as far as it is read."""
+    """Return Keras 2's configuration of an LSTM, with only the entries that the reader uses."""
     config = {
         "name": name, "trainable": True, "return_sequences": True, "return_state": False, "go_backwards": False,
         "stateful": False, "unroll": False, "units": 4, "activation": "tanh", "recurrent_activation": "sigmoid",
@@ -113,19 +113,19 @@ def drawn_cell(inputs, hidden, seed=0, dtype="float32", bias=4):
 
 
 def put_link(group, path, link):
-    """Put a link in the place of what is at ``path``."""
+    """Replace the object at ``path`` by a link."""
     del group[path]
     group[path] = link
 
 
 def put_external(group, path, shape):
-    """Put an array whose numbers lie in another file in the place of what is at ``path``."""
+    """Replace the object at ``path`` by an array whose numbers are in another file."""
     del group[path]
     group.create_dataset(path, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
 
 
 def put_virtual(group, path, shape):
-    """Put an array that is a view of another file's in the place of what is at ``path``."""
+    """Replace the object at ``path`` by an array that is a view of an array in another file."""
     del group[path]
     layout = h5py.VirtualLayout(shape, "f4")
     layout[:] = h5py.VirtualSource("other.h5", "a", shape)

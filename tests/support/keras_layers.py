@@ -1,4 +1,4 @@
-"""Keras on its JAX backend, for the tests of its converter: layers with random weights, which run from states."""
+"""Keras on its JAX backend, for the tests of its converter: layers with random weights, run from given states."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ keras = need("keras")
 QUIET = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 
 
-# Keras's own tanh returns float32 for float64, so that its layers do not compute in float64. These two do.
-# They are registered, since Bidirectional makes its layers again from their configurations.
+# Keras's own tanh returns float32 for float64, so its layers do not compute in float64. These two functions do. They
+# are registered, because Bidirectional creates its layers again from their configurations.
 @keras.saving.register_keras_serializable("exact", "tanh")
 def tanh(x):
     return jnp.tanh(x)

@@ -33,22 +33,22 @@ NETWORKS = {
     "both directions": Network("lstm", D, H, bidirectional=True),
     "two layers, both directions": Network("lstm", D, H, 2, bidirectional=True),
     "no bias": Network("lstm", D, H, 2, bias=False),
-    "square": Network("lstm", H, H, 2),  # every gate's matrices are H x H: no shape tells them apart
+    "square": Network("lstm", H, H, 2),  # every gate's matrices are H x H: shapes do not distinguish them
     "square, both directions": Network("lstm", H, H, bidirectional=True),
 }
 
 
 def case_of(network: Network) -> RecurrentCase:
-    """The same network, as adapters take it."""
+    """Return the network as the adapters take it."""
     names = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional")
     return RecurrentCase("", "", B, T, **{name: getattr(network, name) for name in names})
 
 
 @dataclass(frozen=True)
 class Built:
-    """like: the tree of weights that the library itself makes, with shapes. run: (weights, x, h0, c0) -> y, h_n, c_n.
+    """``like``: the shapes of the library's own tree of weights. ``run``: (weights, x, h0, c0) -> y, h_n, c_n.
 
-    ``run`` takes such a tree, and what `to_x` wrote.
+    ``run`` takes such a tree, and also the result of `to_x`.
     """
 
     like: Any
@@ -57,7 +57,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Library:
-    """What a library has: networks of two directions, ones without bias, two biases. options: what `from_x` is told."""
+    """A library's features: two directions, no bias, two biases. ``options`` gives the options of `from_x`."""
 
     name: str
     read: Callable[..., Any]
@@ -77,19 +77,19 @@ class Library:
         return (self.bidirectional or not network.bidirectional) and (self.no_bias or network.bias)
 
     def read_for(self, network: Network) -> Callable[[Any], Any]:
-        """`from_x`, told what the library has no names or shapes for."""
+        """Return `from_x` with the options that the library's names and shapes do not show."""
         return partial(self.read, **self.options(network))
 
 
 def inputs(network: Network):
-    """x, h0 and c0: float64 and not zero."""
+    """Return x, h0 and c0: float64 and not zero."""
     rng = np.random.default_rng(1)
     rows = len(network.rows)
     return (jnp.asarray(rng.normal(size=shape)) for shape in ((B, T, network.input_size), *[(rows, B, H)] * 2))
 
 
 def built(like: Any, adapter: Adapter, as_written: Callable[[Any], Any] = lambda weights: weights) -> Built:
-    """as_written: gives what the library itself makes in the layout of `to_x`, and leaves what is in it."""
+    """Return tree and runner. ``as_written`` gives weights the layout of `to_x`, which they may already have."""
     return Built(like, jax.jit(lambda weights, *arrays: adapter.run(as_written(weights), *arrays)))
 
 
@@ -155,7 +155,7 @@ def build_cudnn(network: Network) -> Built:
 
 
 def lstm_without_cudnn(x, h, c, weights, lengths, inputs, hidden, layers, dropout, bidirectional, precision):
-    """JAX's own reading of the vector, and its reference of cuDNN's call, in place of `rnn.lstm`."""
+    """Unpack the vector with JAX's own function, and run JAX's reference of cuDNN's call instead of `rnn.lstm`."""
     assert weights.size == rnn.get_num_params_in_lstm(inputs, hidden, layers, bidirectional)
     unpacked = rnn.unpack_lstm_weights(weights, inputs, hidden, layers, bidirectional)
     return rnn.lstm_ref(x, h, c, *unpacked, lengths, inputs, hidden, layers, dropout, bidirectional)

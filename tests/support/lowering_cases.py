@@ -1,4 +1,4 @@
-"""Functions of this package for every platform, at small sizes: they lower and compile for all of them."""
+"""Functions of this package at small sizes, to lower and compile for every platform."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The most memory that a process has held, whatever process started it.
+"""The peak memory of a process, independent of the process that started it.
 
-A process that becomes another program keeps the peak of the process that it was forked from, as far as getrusage tells.
-Tests that are run by a large process would measure that one. So a process reads its own peak from the system:
+If a forked process starts another program, getrusage still counts the peak of the process that it was forked from.
+Tests in a large process would measure that process. So a process reads its own peak from the system:
 
     python -m tests.support.memory PROGRAM ARGUMENT ...
 
@@ -21,14 +21,14 @@ UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage, in bytes
 
 
 def own_peak() -> int:
-    """Return the most bytes that this process has held, on Linux only since its program began."""
+    """Return the most bytes that this process has held. On Linux they count from the start of its program."""
     if STATUS.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())):
         return 1024 * int(found[1])
     return UNIT * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def peak_of_children() -> int:
-    """Return the most bytes of a child that has ended, which are at least what this process held as it forked."""
+    """Return the most bytes of an ended child. They are at least what this process held when it forked."""
     return UNIT * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 

@@ -1,4 +1,4 @@
-"""The compiled kernels for a CPU in tests: whether they are here, random calls of them, and what a program runs."""
+"""The compiled kernels for a CPU in tests: whether they are installed, random calls, and which ones a program runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def need_kernels() -> None:
 
 @contextmanager
 def kernels_from(file: Path) -> Iterator[None]:
-    """Within, the compiled kernels are those of another file, which may be missing or no library."""
+    """Use the compiled kernels of another file within the block. The file may be missing, or not be a library."""
     cpu_library.load_library.cache_clear()
     try:
         with mock.patch.object(cpu_library, "FILE", file):
@@ -53,7 +53,7 @@ class Problem(NamedTuple):
 
 
 def random_problem(seed: int, dtype: Any = np.float64) -> Problem:
-    """Draw sizes, a network and options, so that every feature is there in many of the problems."""
+    """Draw sizes, a network and options. Every feature occurs in many of the problems."""
     rng = np.random.default_rng(seed)
     some = lambda chance: rng.random() < chance
     steps, inputs = int(rng.integers(1, 13)), int(rng.integers(1, 40))
@@ -83,7 +83,7 @@ def random_problem(seed: int, dtype: Any = np.float64) -> Problem:
 
 
 def values_and_gradients(backend: str, problem: Problem, *, states: bool = False) -> Any:
-    """Return the outputs, and the gradients of everything under cotangents of every output."""
+    """Return the outputs, and the gradients of all arguments under cotangents of every output."""
 
     def outputs(params: Any, x: Any, state: Any, reset_state: Any) -> Any:
         options = {**problem.options, "reset_state": reset_state, "backend": backend}

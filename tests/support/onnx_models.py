@@ -78,7 +78,8 @@ def value(name, *shape, kind=onnx.TensorProto.FLOAT):
 def lstm(name, dirs=1, inputs=D, hidden=H, seed=0, x="x", y="y", weights="initializer", states=(), **attributes):
     """Return a node with its own weights: (its arrays, nodes that end in it, initializers).
 
-    ``weights`` says how the graph has its weights, as "initializer" or "Constant". ``states`` are values of the graph.
+    ``weights`` says how the graph stores its weights: as "initializer" or "Constant". ``states`` are values of the
+    graph.
     """
     given = {n: a.astype("f") for n, a in arrays(dirs, inputs, hidden, seed).items() if n in "WRB"}
     tensors = [onnx.numpy_helper.from_array(a, f"{name}.{n}") for n, a in given.items()]

@@ -17,7 +17,7 @@ def judged(port, module, *inputs, **options):
 
 
 def not_shown(port, module, *inputs, **options):
-    """Return what the inputs of an agreeing pair cannot show, without the line about second derivatives."""
+    """Return the lines on what the inputs of an agreeing pair cannot show, except the line on second derivatives."""
     verdict = judged(port, module, *inputs, **options)
     assert verdict, str(verdict)
     return [line for line in verdict.not_shown if not line.startswith("second derivatives")]

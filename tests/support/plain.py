@@ -64,8 +64,8 @@ def plain_lstm(
 ) -> tuple[jax.Array, ...]:
     """Run an LSTM on x `[B, T, D]` from h0 `[R, B, P]` and c0 `[R, B, H]`.
 
-    A reset or truncation at a step that is masked takes effect at the next step of its direction that is not masked. In
-    the reverse direction, one that is after the last such step has no effect.
+    A reset or truncation at a masked step takes effect at the next step of its direction that is not masked. In the
+    reverse direction, a reset or truncation after the last such step has no effect.
 
     Returns:
       y `[B, T, directions * P]`, h_n, c_n, and the states h and c of all steps `[R, B, T, ...]`.

@@ -1,4 +1,4 @@
-"""An LSTM port whose step can be replaced, for mistakes that are in no catalogue."""
+"""An LSTM port with a replaceable step, for mistakes that are in no catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up results that have all that a page shows: agreement, a late mistake, a control that fades."""
+"""Made-up results with everything that a page shows: agreement, a late mistake, a control that fades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other words for a finding, by which nothing may be decided."""
+"""Findings in other words. No decision may depend on the words."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def reword(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def decided(verdict: Verdict) -> tuple[Any, ...]:
-    """Return all of a verdict but its words."""
+    """Return everything in a verdict except its words."""
     findings = [(f.quantity, f.check, f.scope, f.verdict, f.final, f.reason, f.own_limit) for f in verdict.findings]
     return findings, verdict.outcome, verdict.cause, verdict.diagnosis

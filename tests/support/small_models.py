@@ -1,4 +1,4 @@
-"""A catalogue of two right pairs and two mistakes, in place of the whole one."""
+"""A catalogue of two right pairs and two mistakes, to replace the full one."""
 
 from __future__ import annotations
 

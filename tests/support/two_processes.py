@@ -1,4 +1,4 @@
-"""One of two processes with two devices each that compute the gradients of one batch; test_processes.py starts both.
+"""One of two processes that compute the gradients of one batch. Each has two devices. test_processes.py starts both.
 
 Each process has only its own half of the rows. It writes the gradients of all weights, and of its own half of x.
 """
@@ -47,7 +47,7 @@ def gradients(name: str) -> Callable[..., Any]:
 
 
 def gradients_by_shard_map(name: str, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
-    """Return the same, with the loss in a shard_map over the rows."""
+    """Return the same function, with the loss in a shard_map over the rows."""
 
     def local(*arguments: Any) -> jax.Array:
         return jax.lax.psum(loss(*arguments, **CASES[name]), "data")

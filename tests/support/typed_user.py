@@ -1,7 +1,7 @@
 """A user's script, which `make lint` checks with mypy --strict and pyright.
 
-A line that ends in an "ignore" is wrong on purpose. Both checkers report an ignore that is not needed, so they fail if
-a type becomes wider. tests/jax_lstm/test_types.py runs the script.
+A line that ends in an "ignore" is wrong on purpose. Both checkers report an unneeded ignore. So they fail if a type
+becomes wider. tests/jax_lstm/test_types.py runs the script.
 """
 
 from __future__ import annotations

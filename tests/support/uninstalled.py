@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 def versions(names: list[str]) -> dict[str, str]:
-    """Return the version of each package, imported while importlib.metadata knows none of them."""
+    """Import each package while importlib.metadata finds no package, and return its version."""
 
     def unknown(name: str) -> NoReturn:
         raise importlib.metadata.PackageNotFoundError(name)

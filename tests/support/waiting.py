@@ -1,4 +1,4 @@
-"""Waiting for other processes: until a condition holds, with a deadline that only a hang can reach."""
+"""Waits for other processes until a condition holds, with a deadline that only a hang can reach."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""XLA's options for programs that run once or twice, as in tests: XLA spends little time on optimizing them.
+"""XLA's options for programs that run only once or twice, as in tests: little time for optimizations.
 
-The compiled graph and its results stay the same; the machine code is simpler. With TESTS_COMPILE=as-for-users, as in
-`make test-all`, there are no such options, and XLA compiles as it does for a user.
+The compiled graph and its results stay the same. The machine code is simpler. With TESTS_COMPILE=as-for-users, as in
+`make test-all`, there are no such options, and XLA compiles as for a user.
 """
 
 from __future__ import annotations
