@@ -490,7 +490,7 @@ HARMLESS = {
 
 
 def read_in_a_child(folder: Path) -> list[tuple[str, str, float, int]]:
-    """Return the result of reading each file, with its seconds and its peak memory."""
+    """Return the result of reading each file, with its time in turns of a loop and its peak memory."""
     done = subprocess.run(
         [sys.executable, "-c", READ_ALL, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
