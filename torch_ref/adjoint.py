@@ -1,35 +1,21 @@
 """Gradient norms and singular values through time, by dense Jacobians, independent of any other implementation.
 
-torch.func.jacrev gives every J_t = ds_t / ds_{t-1} as a matrix: [T, n, n] in all, with n = H for an RNN and 2H for
+`torch_ref.jacobians` gives every J_t = ds_t / ds_{t-1} as a matrix: [T, n, n] in all, with n = H for an RNN and 2H for
 an LSTM, whose state is s = (h, c). Therefore this is for small networks. Adjoints and products are matrix products.
-Each is scaled back to the size of 1, with its power of two as a Python int. The smallest singular value is 1 over the
-largest of the inverse.
-
-The inverse of an LSTM's J is not computed from J. If an output gate hardly depends on h, the h rows of J are nearly
-multiples of its c rows, and the inverse would lose as many digits as the condition number of J has. Instead it is
-solved in two stages: for dh from dh' = M dh + Q dc', and then for dc from dc' = A dh + F dc. M, Q, A and F come from
-autograd.
+Each is scaled back to the size of 1, with its power of two as a Python int.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, vmap
-from torch.nn.functional import linear
 
-from torch_ref.cell import Weights
-from torch_ref.modules import LSTM, RNN
-
-Module: TypeAlias = LSTM | RNN
-Solve: TypeAlias = Callable[[int, Tensor], Tensor | None]  # (t, right) -> J_t^-1 right, or None if J_t is singular
-
-_ZERO = float("-inf")
+from torch_ref.jacobians import Module, Stages, solve_step, stages_of, step_jacobians, trajectory
+from torch_ref.modules import LSTM
+from torch_ref.scaled import Scaled
+from torch_ref.singular_values import product_extremes, step_extremes
 
 
 @dataclass(frozen=True)
@@ -108,9 +94,9 @@ def gradient_flow(
       (torch.Size([8]), torch.float64)
     """
     _check(module, x, every)
-    before = _trajectory(module, x, _first_state(module, hx, x))
-    jacobians = vmap(jacrev(partial(_step, module)))(before, x).detach()
-    stages = _stages(module, before, x) if isinstance(module, LSTM) else None
+    before = trajectory(module, x, _first_state(module, hx, x))
+    jacobians = step_jacobians(module, before, x)
+    stages = stages_of(module, before, x) if isinstance(module, LSTM) else None
     hidden = module.hidden_size
     shapes = {"dy": (dy, (len(x), hidden)), "dh_n": (dh_n, (hidden,)), "dc_n": (dc_n, (hidden,))}
     out, last_h, last_c = (_or_zeros(name, value, shape, x) for name, (value, shape) in shapes.items())
@@ -118,10 +104,10 @@ def gradient_flow(
         dh, dc, along_c, through_h = _rnn_adjoint(jacobians, out, last_h), None, None, None
     else:
         dh, dc, along_c, through_h = _lstm_adjoint(jacobians, out, last_h, last_c, stages)
-    solve_at = lambda t, right: _solved(jacobians[t], None if stages is None else stages.at(t), right)
-    extremes = _extremes(jacobians, solve_at, range(0, len(x), every))
-    product_extremes = _product_extremes(jacobians, solve_at, every)
-    return GradientFlow(dh, dc, along_c, through_h, *extremes, *product_extremes)
+    solve_at = lambda t, right: solve_step(jacobians[t], None if stages is None else stages.at(t), right)
+    of_steps = step_extremes(jacobians, solve_at, range(0, len(x), every))
+    of_products = product_extremes(jacobians, solve_at, every)
+    return GradientFlow(dh, dc, along_c, through_h, *of_steps, *of_products)
 
 
 def _check(module: Module, x: Tensor, every: int) -> None:
@@ -152,156 +138,34 @@ def _first_state(module: Module, hx: Tensor | tuple[Tensor, Tensor] | None, x: T
     return torch.cat([part[0] for part in parts])
 
 
-def _step(module: Module, state: Tensor, x: Tensor) -> Tensor:
-    """Return the next joined state ``[n]``."""
-    return torch.cat(
-        module._step()(module._weights(0, ""), x, torch.split(state, list(module._widths()), dim=-1)), dim=-1
-    )
-
-
-def _trajectory(module: Module, x: Tensor, state: Tensor) -> Tensor:
-    """Return the states that the steps start from, ``[T, n]``."""
-    befores = []
-    with torch.no_grad():
-        for x_t in x.unbind(0):
-            befores.append(state)
-            state = _step(module, state, x_t)
-    return torch.stack(befores)
-
-
-class _Stages(NamedTuple):
-    """The two stages of an LSTM's step: dc' = a dh + f ∘ dc, and then dh' = m dh + q ∘ dc'.
-
-    m and a are ``[T, H, H]``, q and f ``[T, H]``.
-    """
-
-    m: Tensor
-    q: Tensor
-    a: Tensor
-    f: Tensor
-
-    def at(self, t: int) -> _Stages:
-        """Return the stages of one step."""
-        return _Stages(*(part[t] for part in self))
-
-
-def _stages(module: LSTM, before: Tensor, x: Tensor) -> _Stages:
-    weights, step = module._weights(0, ""), module._step()
-    h, c = torch.split(before, list(module._widths()), dim=-1)
-    next_c = lambda h, c, x: step(weights, x, (h, c))[1]
-    with torch.no_grad():
-        c_new = next_c(h, c, x)
-    m, q = vmap(jacrev(partial(_output, weights), argnums=(0, 1)))(h, c_new, x)
-    a, f = vmap(jacrev(next_c, argnums=(0, 1)))(h, c, x)
-    return _Stages(m.detach(), _diagonal(q), a.detach(), _diagonal(f))
-
-
-def _output(w: Weights, h: Tensor, c_new: Tensor, x: Tensor) -> Tensor:
-    """Return the new h from the old h and the new c: the second stage."""
-    z_o = (linear(x, w.weight_ih, w.bias_ih) + linear(h, w.weight_hh, w.bias_hh)).chunk(4, dim=-1)[3]
-    return torch.sigmoid(z_o) * torch.tanh(c_new)
-
-
-def _diagonal(matrices: Tensor) -> Tensor:
-    return matrices.detach().diagonal(dim1=-2, dim2=-1)
-
-
-def _solved(jacobian: Tensor, stages: _Stages | None, right: Tensor) -> Tensor | None:
-    """Return J^-1 right, or None if a pivot or a divisor is exactly zero."""
-    if stages is None:
-        dh, info = torch.linalg.solve_ex(jacobian, right)
-        return None if info else _if_finite(dh)
-    m, q, a, f = stages
-    h_new, c_new = right.chunk(2)
-    dh, info = torch.linalg.solve_ex(m, h_new - q[:, None] * c_new)
-    return None if info else _if_finite(torch.cat((dh, (c_new - a @ dh) / f[:, None])))
-
-
-def _if_finite(a: Tensor) -> Tensor | None:
-    return a if bool(a.isfinite().all()) else None
-
-
-class _Number:
-    """A tensor times 2**power. The largest entry of the tensor is in [1/2, 1), or zero."""
-
-    def __init__(self, value: Tensor, power: int = 0) -> None:
-        exponent = int(torch.frexp(value.abs().max())[1]) if value.any() else 0
-        self.value, self.power = torch.ldexp(value, torch.tensor(-exponent)), power + exponent
-
-    def plus(self, other: _Number) -> _Number:
-        """Return the sum."""
-        if not other.value.any():
-            return self
-        if not self.value.any():
-            return other
-        power = max(self.power, other.power)
-        near = [torch.ldexp(n.value, torch.tensor(n.power - power)) for n in (self, other)]
-        return _Number(near[0] + near[1], power)
-
-    def log2(self) -> float:
-        """Return log2 of the 2-norm over all entries."""
-        size = torch.linalg.vector_norm(self.value).double()
-        return float(torch.log2(size)) + self.power if size > 0 else _ZERO
-
-
 def _rnn_adjoint(jacobians: Tensor, dy: Tensor, dh_n: Tensor) -> Tensor:
     """Return log2 norms of dL/dh_t for t = 0 ... T."""
-    dh = _Number(dy[-1] + dh_n)
+    dh = Scaled(dy[-1] + dh_n)
     norms = [dh.log2()]
     for t in range(len(dy) - 1, -1, -1):
         direct = dy[t - 1] if t > 0 else torch.zeros_like(dh_n)
-        dh = _Number(dh.value @ jacobians[t], dh.power).plus(_Number(direct))
+        dh = Scaled(dh.value @ jacobians[t], dh.power).plus(Scaled(direct))
         norms.append(dh.log2())
     return torch.tensor(norms[::-1], dtype=torch.float64)
 
 
-def _lstm_adjoint(jacobians: Tensor, dy: Tensor, dh_n: Tensor, dc_n: Tensor, stages: _Stages) -> tuple[Tensor, ...]:
+def _lstm_adjoint(jacobians: Tensor, dy: Tensor, dh_n: Tensor, dc_n: Tensor, stages: Stages) -> tuple[Tensor, ...]:
     """Return log2 norms of dL/dh_t, dL/dc_t and its two parts, for t = 0 ... T."""
     slopes, hidden, zero = torch.cat((torch.zeros_like(dh_n)[None], stages.q)), len(dh_n), torch.zeros_like(dh_n)
-    ds = _Number(torch.cat((dy[-1] + dh_n, dc_n)))
-    along, through = _Number(dc_n + slopes[-1] * (dy[-1] + dh_n)), _Number(zero)
+    ds = Scaled(torch.cat((dy[-1] + dh_n, dc_n)))
+    along, through = Scaled(dc_n + slopes[-1] * (dy[-1] + dh_n)), Scaled(zero)
 
     def row(t: int) -> list[float]:
         dh, dc = ds.value[:hidden], ds.value[hidden:] + slopes[t] * ds.value[:hidden]
-        return [n.log2() for n in (_Number(dh, ds.power), _Number(dc, ds.power), along, through)]
+        return [n.log2() for n in (Scaled(dh, ds.power), Scaled(dc, ds.power), along, through)]
 
     rows = [row(len(dy))]
     for t in range(len(dy) - 1, -1, -1):
         direct = dy[t - 1] if t > 0 else zero
-        before = _Number(ds.value @ jacobians[t], ds.power)
-        ds = before.plus(_Number(torch.cat((direct, zero))))
-        along = _Number(stages.f[t] * along.value, along.power).plus(_Number(slopes[t] * direct))
-        returned = _Number(slopes[t] * before.value[:hidden], before.power)
-        through = _Number(stages.f[t] * through.value, through.power).plus(returned)
+        before = Scaled(ds.value @ jacobians[t], ds.power)
+        ds = before.plus(Scaled(torch.cat((direct, zero))))
+        along = Scaled(stages.f[t] * along.value, along.power).plus(Scaled(slopes[t] * direct))
+        returned = Scaled(slopes[t] * before.value[:hidden], before.power)
+        through = Scaled(stages.f[t] * through.value, through.power).plus(returned)
         rows.append(row(t))
     return torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
-
-
-def _extremes(jacobians: Tensor, solve: Solve, steps: Iterable[int]) -> tuple[Tensor, Tensor]:
-    """Return log2 of the largest and smallest singular value at each of ``steps``. It is -inf for a singular matrix."""
-    identity = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    inverses = [solve(t, identity) for t in steps]
-    smallest = [_ZERO if inverse is None else -_log2_norm(_Number(inverse)) for inverse in inverses]
-    largest = [_log2_norm(_Number(jacobians[t])) for t in steps]
-    return torch.tensor(largest, dtype=torch.float64), torch.tensor(smallest, dtype=torch.float64)
-
-
-def _product_extremes(jacobians: Tensor, solve: Solve, every: int) -> tuple[Tensor, Tensor]:
-    """Return log2 of the extreme singular values of J_T ... J_{t+1} for t in range(0, T, every)."""
-    identity = torch.eye(jacobians.shape[1], dtype=jacobians.dtype)
-    product, rows = _Number(identity), []
-    inverted: _Number | None = _Number(identity)
-    for t in range(len(jacobians) - 1, -1, -1):
-        product = _Number(product.value @ jacobians[t], product.power)
-        if inverted is not None:
-            solved = solve(t, inverted.value)
-            inverted = None if solved is None else _Number(solved, inverted.power)
-        if t % every == 0:
-            rows.append((_log2_norm(product), _ZERO if inverted is None else -_log2_norm(inverted)))
-    largest, smallest = torch.tensor(rows[::-1], dtype=torch.float64).unbind(1)
-    return largest, smallest
-
-
-def _log2_norm(matrix: _Number) -> float:
-    largest = torch.linalg.matrix_norm(matrix.value, 2).double()
-    return float(torch.log2(largest)) + matrix.power if largest > 0 else _ZERO

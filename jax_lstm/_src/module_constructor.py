@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
-# Options of other libraries: what to write here, and the option of ours that the advice is about.
+# Options of other libraries: what to write here, and the option that a module has if the advice is for it.
 _ELSEWHERE = {
     "batch_first": ("batch_first=True is the default here, and batch_first=False is time_major=True.", "time_major"),
     "features": ("Write hidden_size=...", "hidden_size"),
     "hidden_features": ("Write hidden_size=...", "hidden_size"),
     "in_features": ("Write input_size=...", "input_size"),
+    "input_size": ("The number of features is read from x.", "hidden_size"),
     "units": ("Write hidden_size=...", "hidden_size"),
 }
 
@@ -58,8 +59,6 @@ def _advice(name: str, names: list[str]) -> str:
     text, option = _ELSEWHERE.get(name, ("", ""))
     if option in names:
         return text
-    if name == "input_size":
-        return "The number of features is read from x."
     close = difflib.get_close_matches(name, names, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Its options are {', '.join(names)}."
 

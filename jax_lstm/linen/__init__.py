@@ -6,7 +6,8 @@ may be given by position; every other option is given by name.
 """
 
 from jax_lstm.linen.cell import LSTMCell, OptimizedLSTMCell
+from jax_lstm.linen.layers import Embedding, Linear
 from jax_lstm.linen.lstm import LSTM
-from jax_lstm.linen.model import Embedding, Linear, SequenceModel
+from jax_lstm.linen.model import SequenceModel
 
 __all__ = ["LSTM", "Embedding", "LSTMCell", "Linear", "OptimizedLSTMCell", "SequenceModel"]

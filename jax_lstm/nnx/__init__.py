@@ -7,7 +7,8 @@ repeated by accident. Sizes may be given by position; every other option is give
 """
 
 from jax_lstm.nnx.cell import LSTMCell, OptimizedLSTMCell
+from jax_lstm.nnx.layers import Embedding, Linear
 from jax_lstm.nnx.lstm import LSTM
-from jax_lstm.nnx.model import Embedding, Linear, SequenceModel
+from jax_lstm.nnx.model import SequenceModel
 
 __all__ = ["LSTM", "Embedding", "LSTMCell", "Linear", "OptimizedLSTMCell", "SequenceModel"]

@@ -26,8 +26,7 @@ def test_the_reference_has_each_public_name_once(package):
     if package == "torch_ref":
         need("torch")
     names = {f"{package}.{name}" for name in import_module(package).__all__} - set(PACKAGES)
+    if package == "crosscheck":
+        names |= PLUGIN
     page = (ROOT / "docs" / "api" / f"{PACKAGES[package]}.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^::: (\S+)$", page, re.MULTILINE)
-    assert len(listed) == len(set(listed))
-    assert set(listed) - PLUGIN == names
-    assert set(listed) >= PLUGIN or package != "crosscheck"
+    assert sorted(re.findall(r"^::: (\S+)$", page, re.MULTILINE)) == sorted(names)
