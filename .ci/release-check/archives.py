@@ -1,4 +1,4 @@
-"""The source distribution and the wheel: how they are built, and what must be in them."""
+"""The source distribution and the wheel: from which files they are built, and what must be in the wheel."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from steps import Failed
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("jax_lstm", "torch_ref", "crosscheck")
 KERNELS = "jax_lstm/_src/native/libjax_lstm_cpu.so"
-NOT_IN_THE_SDIST: frozenset[str] = frozenset()  # tracked files that do not belong there; none so far
-WRITTEN_BY_SETUPTOOLS = ("PKG-INFO", "setup.cfg", "jax_lstm.egg-info/")
 SOURCES_OF_THE_KERNELS = (".cc", ".h")  # in the source distribution only
 
 
@@ -60,22 +58,10 @@ def compiler() -> str | None:
     return next((found for name in named[:1] or ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
 
 
-def names_in(archive: Path) -> set[str]:
-    """Return the names of the files in a wheel or a source distribution, without the folder that holds the latter."""
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            return {name for name in wheel.namelist() if not name.endswith("/")}
-    with tarfile.open(archive) as sdist:
-        return {member.name.partition("/")[2] for member in sdist.getmembers() if not member.isdir()}
-
-
-def wrong_in_the_sdist(names: Collection[str], tracked: Collection[str]) -> Iterator[str]:
-    """Yield what is wrong: a tracked file that is missing, or a file that nobody tracks."""
-    for name in sorted(set(tracked) - set(names) - NOT_IN_THE_SDIST):
-        yield f"the source distribution lacks {name}; MANIFEST.in lists what goes into it"
-    for name in sorted(set(names) - set(tracked)):
-        if not name.startswith(WRITTEN_BY_SETUPTOOLS):
-            yield f"the source distribution has {name}, which git does not track"
+def names_in(wheel: Path) -> set[str]:
+    """Return the names of the files in a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
 
 
 def wrong_in_the_wheel(names: Collection[str], tracked: Collection[str], kernels: bool) -> Iterator[str]:
@@ -92,12 +78,6 @@ def wrong_in_the_wheel(names: Collection[str], tracked: Collection[str], kernels
     actual = {name for name in names if not name.partition("/")[0].endswith(".dist-info")}
     yield from (f"the wheel lacks {name}" for name in sorted(expected - actual))
     yield from (f"the wheel has {name}, which does not belong there" for name in sorted(actual - expected))
-
-
-def check_sdist(sdist: Path, tracked: set[str]) -> None:
-    """Fail if the source distribution is not complete, or holds more than the repository."""
-    if problems := list(wrong_in_the_sdist(names_in(sdist), tracked)):
-        raise Failed("\n".join(problems))
 
 
 def check_wheel(wheel: Path, tracked: set[str]) -> None:

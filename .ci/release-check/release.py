@@ -25,7 +25,15 @@ import table
 from environments import Environment, find_python, oldest_packages, supported_versions
 from steps import Failed, Steps, run
 
-TOOLS = ("build", "mypy>=1.15", "pyright>=1.1.400", "readme_renderer[md]", "trove-classifiers", "twine")
+TOOLS = (
+    "build",
+    "check-manifest",
+    "mypy>=1.15",
+    "pyright>=1.1.400",
+    "readme_renderer[md]",
+    "trove-classifiers",
+    "twine",
+)
 ARCHIVES = "archives"
 AT_ONCE = 2  # environments; much of the time pip waits for a download
 
@@ -88,7 +96,7 @@ def check_archives(release: Release, tag: str | None) -> None:
         changelog = (release.source / "CHANGELOG.md").read_text(encoding="utf-8")
         archives.check_version(release.wheel, release.sdist, tag, changelog)
     with steps.step(ARCHIVES, "the source distribution is the repository"):
-        archives.check_sdist(release.sdist, tracked)
+        run([python, "-m", "check_manifest"], cwd=archives.ROOT)  # it builds one more, from the files that git tracks
     with steps.step(ARCHIVES, "the wheel has the packages, and the kernels if there is a compiler"):
         archives.check_wheel(release.wheel, tracked)
     if not release.kernels:

@@ -87,16 +87,6 @@ def test_the_manifest_names_every_file_of_the_repository():
         assert top in folders if below else any(fnmatch.fnmatchcase(name, each) for each in patterns), name
 
 
-def test_the_check_of_the_source_distribution_sees_what_is_missing_and_what_is_too_much():
-    tracked = {"README.md", "tests/data/a.json"}
-    written = {"PKG-INFO", "setup.cfg", "jax_lstm.egg-info/SOURCES.txt"}
-    assert list(archives.wrong_in_the_sdist(tracked | written, tracked)) == []
-    (missing,) = archives.wrong_in_the_sdist({"README.md"}, tracked)
-    assert "lacks tests/data/a.json" in missing
-    (too_much,) = archives.wrong_in_the_sdist(tracked | {"jax_lstm/_src/native/libjax_lstm_cpu.so"}, tracked)
-    assert "which git does not track" in too_much
-
-
 def test_the_check_of_the_wheel_sees_what_is_missing_and_what_is_too_much():
     tracked = {f"{package}/py.typed" for package in archives.PACKAGES}
     tracked |= {"README.md", "tests/a.py", "jax_lstm/a.py", "jax_lstm/_src/native/a.cc", "jax_lstm/_src/native/a.h"}

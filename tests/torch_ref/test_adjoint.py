@@ -104,8 +104,8 @@ def test_singular_values_agree_with_dense_jacobians(kind):
 
 
 def test_the_second_stage_is_the_output_of_the_cell():
-    from torch_ref.jacobians import _output
     from torch_ref.cell import lstm_step
+    from torch_ref.jacobians import _output
 
     net, (x, (h, c), _) = module("lstm"), problem("lstm")
     w = net._weights(0, "")
