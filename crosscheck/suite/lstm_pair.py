@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,7 +27,6 @@ from jax_lstm._src.network import read_network
 FEW = 4
 INPUTS = ("x", "h0", "c0")
 OUTPUTS = ("y", "h_n", "c_n")
-RECURRENT = re.compile(r"weight_hh_l\d+")
 BY_ITSELF = (
     "no diagnosis by name: it needs the LSTM by itself and without lengths, with inputs x, or x and (h, c), and with "
     "outputs y and (h, c). Check it in that form first"
@@ -110,7 +108,7 @@ def as_lstm(problem: Problem, port: Run, truth: ReferenceRun, paths: Sequence[Re
 
 def explain_without_pair(problem: Problem, findings: Sequence[Finding]) -> tuple[str, ...]:
     """Return how to get a diagnosis, if a model with an LSTM disagrees that is not an LSTM by itself."""
-    has_lstm = any(RECURRENT.search(name) for name in problem.params)
+    has_lstm = bool(gate_slicings(problem.params))
     return (BY_ITSELF,) if has_lstm and any(f.final is Outcome.DISAGREE for f in findings) else ()
 
 
